@@ -1,0 +1,5 @@
+"""``python -m packer_fork``."""
+
+from packer_fork.cli import main
+
+main()

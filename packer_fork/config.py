@@ -1,0 +1,145 @@
+"""Settings: flag, else environment, else packer-fork.toml, else default.
+
+Each setting is one field of ``Settings``; its environment variable is
+``PACKER_FORK_`` and its name in capitals.
+"""
+
+from __future__ import annotations
+
+import difflib
+import re
+import tomllib
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Literal
+
+import msgspec
+from msgspec import Struct
+
+from packer_fork.errors import UsageError
+
+FILE_NAME = "packer-fork.toml"
+_MAX_FILE = 1 << 20
+_UNITS = {"s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
+_DURATION = re.compile(r"(?:(\d+(?:\.\d+)?)([smhd]))")
+_WORKSPACE = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
+
+
+class Settings(Struct, frozen=True, kw_only=True):
+    """All that can be set. Durations are seconds.
+
+    ``state``: folder (or URL) of the states; "" keeps them beside each template.
+    ``workspace``: which variant of the template's state. ``lock_timeout``: how long to
+    wait for the lock. ``grace``: how long a cancelled Packer may clean up before it is
+    killed. ``on_wrapper_death``: what becomes of Packer when packer-fork is killed; "auto"
+    cancels it in CI and lets it finish elsewhere. ``abandoned``: take over an abandoned
+    lock, or block until somebody unlocks it. ``packer``: the program to run.
+    """
+
+    state: str = ""
+    workspace: str = "default"
+    lock_timeout: float = 0.0
+    grace: float = 900.0
+    on_wrapper_death: Literal["auto", "cancel", "finish"] = "auto"
+    abandoned: Literal["take", "block"] = "take"
+    packer: str = "packer"
+
+
+_DURATIONS = frozenset({"lock_timeout", "grace"})
+
+
+class Setting(Struct, frozen=True):
+    """A value and where it comes from, for messages."""
+
+    value: Any
+    origin: str
+
+
+def load(
+    folder: Path | None, environ: Mapping[str, str], flags: Mapping[str, Any]
+) -> tuple[Settings, dict[str, Setting]]:
+    """The settings that hold, and the origin of each.
+
+    `folder` is the one of packer-fork.toml, None if there is none; `flags` are those
+    given (None means not given). Raises UsageError that names place, key and remedy.
+    """
+    found = {
+        name: Setting(default, "default")
+        for name, default in zip(
+            Settings.__struct_fields__, Settings.__struct_defaults__, strict=True
+        )
+    }
+    found |= _from_file(folder / FILE_NAME) if folder else {}
+    found |= _from_environment(environ)
+    found |= {
+        name: Setting(value, f"--{name.replace('_', '-')}")
+        for name, value in flags.items()
+        if value is not None
+    }
+    checked = {name: Setting(_check(name, s), s.origin) for name, s in found.items()}
+    return Settings(**{name: s.value for name, s in checked.items()}), checked
+
+
+def parse_duration(text: str) -> float:
+    """Seconds of "90", "90s", "30m", "1h30m" or "30d". Raises ValueError."""
+    if re.fullmatch(r"\d+(\.\d+)?", text):
+        return float(text)
+    if not re.fullmatch(f"({_DURATION.pattern})+", text):
+        raise ValueError(text)
+    return sum(float(number) * _UNITS[unit] for number, unit in _DURATION.findall(text))
+
+
+def _from_file(path: Path) -> dict[str, Setting]:
+    try:
+        with path.open("rb") as file:
+            text = file.read(_MAX_FILE + 1)
+        if len(text) > _MAX_FILE:
+            raise UsageError(f"{path} is larger than {_MAX_FILE} bytes.", hint="Shorten it.")
+        content = tomllib.loads(text.decode())
+    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+        raise UsageError(f"{path} cannot be read: {error}.", hint="Correct the file.") from error
+    for key in content:
+        if key not in (*Settings.__struct_fields__, "project"):
+            raise UsageError(f"{path}: unknown key {key!r}.", hint=_nearest(key))
+    return {
+        key: Setting(value, str(path)) for key, value in content.items() if key != "project"
+    }
+
+
+def _nearest(key: str) -> str:
+    near = difflib.get_close_matches(key, Settings.__struct_fields__, n=1)
+    return f"Did you mean {near[0]!r}?" if near else "packer-fork.toml documents every key."
+
+
+def _from_environment(environ: Mapping[str, str]) -> dict[str, Setting]:
+    found = {}
+    for name in Settings.__struct_fields__:
+        variable = f"PACKER_FORK_{name.upper()}"
+        if environ.get(variable):
+            found[name] = Setting(environ[variable], variable)
+    return found
+
+
+def _check(name: str, setting: Setting) -> Any:
+    value = setting.value
+    if name in _DURATIONS and isinstance(value, str):
+        try:
+            return parse_duration(value)
+        except ValueError as error:
+            raise UsageError(
+                f"{setting.origin}: {value!r} is not a duration.",
+                hint='Write it like "90s", "30m", "1h30m" or "30d".',
+            ) from error
+    if name == "workspace" and not _WORKSPACE.fullmatch(str(value)):
+        raise UsageError(
+            f"{setting.origin}: {value!r} is not a workspace name.",
+            hint="Use letters, digits, '.', '_' and '-', at most 64, the first a letter or digit.",
+        )
+    try:
+        return msgspec.convert(value, _type_of(name))
+    except msgspec.ValidationError as error:
+        raise UsageError(f"{setting.origin}: {name}: {error}.", hint="Correct the value.") from error
+
+
+def _type_of(name: str) -> Any:
+    return next(f.type for f in msgspec.structs.fields(Settings) if f.name == name)

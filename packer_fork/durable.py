@@ -1,0 +1,117 @@
+"""Bytes that survive: the few ways in which packer-fork writes files.
+
+After a failed write or fsync an inode is never written to or synced again (the
+kernel may have dropped the page and would report success): the caller writes a
+new one. Folders are 0700 and files 0600; what root makes belongs to whoever owns
+the folder around it, so that a root container leaves a user's checkout usable.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import os
+import uuid
+from pathlib import Path
+
+FILE_MODE = 0o600
+FOLDER_MODE = 0o700
+
+_fdatasync = getattr(os, "fdatasync", os.fsync)
+
+
+def make_folder(path: Path) -> None:
+    """Make `path` and what is missing above it, each made durable in its parent."""
+    if path.is_dir():
+        return
+    make_folder(path.parent)
+    with contextlib.suppress(FileExistsError):
+        path.mkdir(mode=FOLDER_MODE)
+        give_to_owner_of(path.parent, path)
+        sync_folder(path.parent)
+
+
+def give_to_owner_of(folder: Path, path: Path) -> None:
+    if os.geteuid() == 0:
+        owner = folder.stat()
+        if (owner.st_uid, owner.st_gid) != (0, 0):
+            os.chown(path, owner.st_uid, owner.st_gid, follow_symlinks=False)
+
+
+def create(path: Path, *, flags: int = 0) -> int:
+    """Open a file of our own for writing, made if missing; never inherited."""
+    try:
+        return os.open(path, os.O_RDWR | os.O_CLOEXEC | os.O_NOFOLLOW | flags)
+    except FileNotFoundError:
+        descriptor = os.open(
+            path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW | flags, FILE_MODE
+        )
+        give_to_owner_of(path.parent, path)
+        return descriptor
+
+
+def write_all(descriptor: int, data: bytes) -> None:
+    """Write every byte or raise OSError: a short write is followed until it says why."""
+    view = memoryview(data)
+    while view:
+        view = view[os.write(descriptor, view) :]
+
+
+def append(descriptor: int, data: bytes) -> None:
+    """Append and sync. After an OSError the inode must be given up."""
+    write_all(descriptor, data)
+    _fdatasync(descriptor)
+
+
+def overwrite(path: Path, data: bytes) -> None:
+    """Write a small file of fixed size in place, unsynced, in one system call."""
+    descriptor = create(path)
+    try:
+        if os.pwrite(descriptor, data, 0) != len(data):
+            raise OSError(errno.EIO, "short write", str(path))
+    finally:
+        os.close(descriptor)
+
+
+def replace(path: Path, data: bytes, *, durable: bool = True) -> None:
+    """Put a new file in the place of `path`; readers see the old bytes or the new ones.
+
+    On OSError the old file still stands and nothing is left behind. Without `durable`
+    a power cut may bring the old file back.
+    """
+    temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex}")
+    descriptor = os.open(
+        temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, FILE_MODE
+    )
+    try:
+        try:
+            write_all(descriptor, data)
+            if durable:
+                os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
+        give_to_owner_of(path.parent, temporary)
+        temporary.rename(path)
+    except BaseException:
+        with contextlib.suppress(OSError):
+            temporary.unlink()
+        raise
+    if durable:
+        sync_folder(path.parent)
+
+
+def sync_folder(path: Path) -> None:
+    descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def read(path: Path, limit: int) -> bytes | None:
+    """At most `limit` bytes of a file that may be missing (None)."""
+    try:
+        with open(path, "rb") as file:  # noqa: PTH123 (Path.open costs as much again)
+            return file.read(limit)
+    except FileNotFoundError:
+        return None

@@ -1,0 +1,106 @@
+"""What a lock says of itself: holder, record, verdict and its proof. No I/O.
+
+A tenure is one holding of the lock. Its number is the fencing token: it only
+grows, every change carries it, and a change of a closed tenure is refused.
+"""
+
+from __future__ import annotations
+
+from datetime import datetime
+from enum import StrEnum
+
+from msgspec import Struct
+
+from packer_fork.model import Actor, CiJob
+
+MARKER = "PACKER_FORK_LOCK_ID"
+"""Environment variable by which the processes of a tenure's Packer are recognised."""
+
+
+class Verdict(StrEnum):
+    """What is known of a lock; only ``abandoned`` is a proof that nobody lives."""
+
+    FREE = "free"
+    HELD = "held"
+    ORPHANED = "orphaned"
+    ABANDONED = "abandoned"
+    UNKNOWN = "unknown"
+
+
+class ProcessId(Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """A process that cannot be mistaken for another: pid, start, boot and PID namespace.
+
+    ``started`` is in clock ticks since boot (field 22 of /proc/PID/stat); 0 where
+    the system does not tell.
+    """
+
+    pid: int
+    started: int = 0
+    boot: str = ""
+    namespace: str = ""
+
+
+class Holder(Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """Who asks for the lock, and for what."""
+
+    operation: str
+    by: Actor
+    process: ProcessId
+    command: tuple[str, ...] = ()
+    directory: str = ""
+    template: str = ""
+    workspace: str = "default"
+    ci: CiJob | None = None
+
+
+class Closing(Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """How a tenure ended: by itself, or at somebody else's word."""
+
+    at: datetime
+    by: Actor
+    why: str = ""
+
+
+class LockRecord(Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """The current tenure, as it stands in the store.
+
+    ``packer`` is the session that Packer runs in, once it was started.
+    """
+
+    version: int = 1
+    id: str
+    tenure: int
+    holder: Holder
+    created: datetime
+    run: int | None = None
+    packer: ProcessId | None = None
+    closed: Closing | None = None
+
+
+class LiveProcess(Struct, frozen=True, kw_only=True):
+    """A process of a tenure that still lives; ``how`` says by what it was recognised."""
+
+    pid: int
+    command: str
+    how: str
+
+
+class LockStatus(Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """A verdict with its proof. ``id`` names the lock to force-unlock, also an unreadable one."""
+
+    verdict: Verdict
+    id: str = ""
+    record: LockRecord | None = None
+    proof: tuple[str, ...] = ()
+    processes: tuple[LiveProcess, ...] = ()
+    error: str = ""
+
+
+def who(status: LockStatus) -> str:
+    """Whose lock it is, in half a sentence: who, as what, since when (UTC)."""
+    if status.record is None:
+        return f"somebody whose record cannot be read (lock {status.id})"
+    record = status.record
+    run = f", run {record.run}" if record.run else ""
+    process = f"pid {record.holder.process.pid}, {record.holder.operation}{run}"
+    return f"{record.holder.by} ({process}) since {record.created:%Y-%m-%d %H:%M:%S} UTC"

@@ -1,0 +1,311 @@
+"""What packer-fork remembers of one template in one workspace, and how it changes.
+
+Everything here is a frozen Struct or a pure function: a state is never edited, a
+change makes the next one. Times are aware datetimes in UTC, durations seconds,
+sizes bytes. Builds stay encoded (``msgspec.Raw``) until somebody asks for one, so
+that a state of ten thousand builds is opened in milliseconds.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from datetime import datetime
+from enum import StrEnum
+from typing import Any
+
+import msgspec
+from msgspec import Struct, structs
+
+FORMAT_VERSION = 1
+MAX_METADATA_DEPTH = 200
+"""Levels of nesting that a build's metadata may have; deeper documents are refused."""
+
+
+REMOVED = msgspec.Raw(b"null")
+"""What a change says of a build that it takes away."""
+
+
+class BuildStatus(StrEnum):
+    PENDING = "pending"
+    CREATING = "creating"
+    PROVISIONING = "provisioning"
+    POST_PROCESSING = "post_processing"
+    COMPLETE = "complete"
+    FAILED = "failed"
+    CANCELLED = "cancelled"
+    INTERRUPTED = "interrupted"
+    UNVERIFIED = "unverified"
+    SKIPPED = "skipped"
+
+    @property
+    def is_final(self) -> bool:
+        return self not in _UNDER_WAY
+
+
+_UNDER_WAY = frozenset(
+    (
+        BuildStatus.PENDING,
+        BuildStatus.CREATING,
+        BuildStatus.PROVISIONING,
+        BuildStatus.POST_PROCESSING,
+    )
+)
+
+
+class StepStatus(StrEnum):
+    PENDING = "pending"
+    RUNNING = "running"
+    COMPLETE = "complete"
+    FAILED = "failed"
+    SKIPPED = "skipped"
+    UNKNOWN = "unknown"
+
+
+class RunStatus(StrEnum):
+    RUNNING = "running"
+    COMPLETE = "complete"
+    FAILED = "failed"
+    CANCELLED = "cancelled"
+    INTERRUPTED = "interrupted"
+
+
+class KnownBy(StrEnum):
+    """How a step's status is known: Packer named it, or it follows from the order."""
+
+    OBSERVED = "observed"
+    INFERRED = "inferred"
+
+
+class Document(
+    Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, omit_defaults=True
+):
+    """Base of all that is stored: unknown keys are damage or a newer format, never ignored."""
+
+
+class Step(Document):
+    """One provisioner or post-processor of a build."""
+
+    type: str
+    name: str = ""
+    status: StepStatus = StepStatus.PENDING
+    started: datetime | None = None
+    ended: datetime | None = None
+    error: str = ""
+    known_by: KnownBy = KnownBy.INFERRED
+
+
+class File(Document):
+    """A file of an artifact: absolute path; size in bytes, digest and mtime once it was hashed."""
+
+    path: str
+    size: int | None = None
+    sha256: str = ""
+    mtime_ns: int | None = None
+
+
+class Artifact(Document):
+    builder_id: str = ""
+    id: str = ""
+    string: str = ""
+    files: tuple[File, ...] = ()
+
+
+class Instance(Document):
+    """The machine that a build ran on, as far as Packer's output told."""
+
+    id: str = ""
+    provider: str = ""
+    region: str = ""
+    addresses: tuple[str, ...] = ()
+    user: str = ""
+    port: int | None = None
+    metadata: dict[str, Any] = {}
+
+
+class Evidence(Document):
+    """What Packer's output proved so far of one build (see ``packer.outcome``)."""
+
+    finished: bool = False
+    artifact_count: int | None = None
+    artifacts_ended: int = 0
+
+
+class Build(Document):
+    """One source of the template, and how its last run went."""
+
+    name: str
+    type: str = ""
+    status: BuildStatus = BuildStatus.PENDING
+    run: int = 0
+    inputs: str = ""
+    started: datetime | None = None
+    ended: datetime | None = None
+    provisioners: tuple[Step, ...] = ()
+    post_processors: tuple[Step, ...] = ()
+    instance: Instance | None = None
+    artifacts: tuple[Artifact, ...] = ()
+    error: str = ""
+    evidence: Evidence = Evidence()
+    metadata: dict[str, Any] = {}
+
+
+class Actor(Document):
+    """Who did something, on which machine, as which process."""
+
+    user: str
+    host: str
+    pid: int
+
+    def __str__(self) -> str:
+        return f"{self.user}@{self.host}"
+
+
+class Git(Document):
+    commit: str
+    branch: str = ""
+    dirty: bool = False
+
+
+class CiJob(Document):
+    """The job of a CI service that a run belongs to."""
+
+    service: str
+    job: str = ""
+    url: str = ""
+
+
+class Recovery(Document):
+    """Who finished a run from its log after its wrapper had died, and when."""
+
+    at: datetime
+    by: Actor
+    reason: str = ""
+
+
+class Run(Document):
+    """One invocation of Packer. ``exit_code`` is None where nobody lived to see it."""
+
+    number: int
+    tenure: int
+    started: datetime
+    by: Actor
+    status: RunStatus = RunStatus.RUNNING
+    ended: datetime | None = None
+    directory: str = ""
+    command: tuple[str, ...] = ()
+    packer_version: str = ""
+    git: Git | None = None
+    ci: CiJob | None = None
+    builds: tuple[str, ...] = ()
+    log: str = ""
+    log_offset: int = 0
+    cancelled: bool = False
+    closed: bool = False
+    exit_code: int | None = None
+    error: str = ""
+    waited: float = 0.0
+    recovered: Recovery | None = None
+
+
+class Template(Document):
+    """The template's identity: its path relative to the project's root, ``/`` between parts."""
+
+    path: str
+
+
+class Sealed(Document):
+    """The newest sealed segment of the history: its name (SHA-256) and how far it reaches."""
+
+    segment: str
+    serial: int
+    segments: int
+
+
+class State(Document):
+    """A snapshot. ``prev`` is the digest of the line that it takes the place of."""
+
+    version: int
+    serial: int
+    lineage: str
+    template: Template
+    builds: dict[str, msgspec.Raw]
+    workspace: str = "default"
+    tenure: int = 0
+    last_run: Run | None = None
+    sealed: Sealed | None = None
+    prev: str = ""
+
+
+class Change(Document):
+    """One atomic step of a state; ``builds`` maps a name to its new document, or to null.
+
+    ``log_offset`` is how many bytes of the run's raw log the documents rest on.
+    """
+
+    serial: int
+    id: str
+    at: datetime
+    tenure: int
+    by: Actor
+    operation: str
+    prev: str
+    why: str = ""
+    run: int | None = None
+    log_offset: int | None = None
+    builds: dict[str, msgspec.Raw] = {}
+    last_run: Run | None = None
+    template: Template | None = None
+
+
+class Draft(Struct, frozen=True, kw_only=True):
+    """What somebody wants to change; the store adds serial, id, time, tenure and chain."""
+
+    operation: str
+    why: str = ""
+    builds: dict[str, Build | None] = {}
+    last_run: Run | None = None
+
+
+def new_state(*, lineage: str, template: Template, workspace: str) -> State:
+    """The empty state that a first change is applied to: serial 0, never stored itself."""
+    return State(
+        version=FORMAT_VERSION,
+        serial=0,
+        lineage=lineage,
+        template=template,
+        workspace=workspace,
+        builds={},
+    )
+
+
+def apply_changes(state: State, changes: Iterable[tuple[Change, str]]) -> State:
+    """The state after `changes`, each given with the digest of its stored line.
+
+    Raises ValueError at the first that does not follow: a wrong serial or
+    predecessor, or a tenure older than one that has already written.
+    """
+    builds, run, template = dict(state.builds), state.last_run, state.template
+    serial, tenure, prev = state.serial, state.tenure, state.prev
+    for change, digest in changes:
+        if change.serial != serial + 1:
+            msg = f"serial {change.serial} does not follow {serial}"
+            raise ValueError(msg)
+        if change.tenure < tenure:
+            msg = f"tenure {change.tenure} is older than {tenure}"
+            raise ValueError(msg)
+        for name, document in change.builds.items():
+            if document == REMOVED:
+                builds.pop(name, None)
+            else:
+                builds[name] = document
+        run, template = change.last_run or run, change.template or template
+        serial, tenure, prev = change.serial, change.tenure, digest
+    return structs.replace(
+        state,
+        serial=serial,
+        tenure=tenure,
+        builds=builds,
+        last_run=run,
+        template=template,
+        prev=prev,
+    )

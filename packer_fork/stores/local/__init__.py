@@ -1,0 +1,1 @@
+"""The local store: a folder, one state file, kernel locks. Layout in ``layout.py``."""

@@ -1,0 +1,64 @@
+"""The names inside the folder of one template and workspace.
+
+    state.json           snapshot, then one line per change
+    acked                witness: serial and digest of the last acknowledged change
+    mutex                short lock around a commit and around opening or closing a tenure
+    lock                 record of the current tenure, replaced by rename under the mutex
+    tenures/N.wrapper    locked by the wrapper of tenure N for as long as it lives
+    tenures/N.packer     locked by Packer and all its children
+    history/             sealed segments, named by the SHA-256 of their bytes
+    logs/                masked logs, and the raw one while its run lives
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from pathlib import Path
+
+from msgspec import Struct
+
+
+class Layout(Struct, frozen=True):
+    folder: Path
+
+    @property
+    def state(self) -> Path:
+        return self.folder / "state.json"
+
+    @property
+    def acked(self) -> Path:
+        return self.folder / "acked"
+
+    @property
+    def mutex(self) -> Path:
+        return self.folder / "mutex"
+
+    @property
+    def lock(self) -> Path:
+        return self.folder / "lock"
+
+    @property
+    def tenures(self) -> Path:
+        return self.folder / "tenures"
+
+    @property
+    def history(self) -> Path:
+        return self.folder / "history"
+
+    @property
+    def logs(self) -> Path:
+        return self.folder / "logs"
+
+    def wrapper(self, tenure: int) -> Path:
+        return self.tenures / f"{tenure}.wrapper"
+
+    def packer(self, tenure: int) -> Path:
+        return self.tenures / f"{tenure}.packer"
+
+    def known_tenures(self) -> tuple[int, ...]:
+        """Numbers of the tenures that left files, ascending."""
+        with contextlib.suppress(FileNotFoundError, NotADirectoryError):
+            stems = {name.partition(".")[0] for name in os.listdir(self.tenures)}
+            return tuple(sorted(int(stem) for stem in stems if stem.isdecimal()))
+        return ()

@@ -1,0 +1,160 @@
+"""Looking at a lock without touching it: record, kernel locks, verdict, proof.
+
+Needs only ``fcntl``, and probes shared, so that looking never makes an
+acquisition fail. A free kernel lock on a local file system proves that no holder
+lives, whatever host, boot or PID namespace the record names.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import hashlib
+import os
+from pathlib import Path
+
+import msgspec
+from msgspec import Struct, structs
+
+from packer_fork import processes
+from packer_fork.locks import MARKER, LiveProcess, LockRecord, LockStatus, Verdict
+from packer_fork import durable
+from packer_fork.stores.local import filesystem
+from packer_fork.stores.local.layout import Layout
+
+_MAX_RECORD = 1 << 20
+_decoder = msgspec.json.Decoder(LockRecord)
+_encoder = msgspec.json.Encoder()
+
+
+class Record(Struct, frozen=True):
+    """The lock file as found: its record, or why it cannot be read. Neither: never locked."""
+
+    record: LockRecord | None = None
+    id: str = ""
+    error: str = ""
+
+
+def encode_record(record: LockRecord) -> bytes:
+    return _encoder.encode(record) + b"\n"
+
+
+def read_record(layout: Layout) -> Record:
+    data = durable.read(layout.lock, _MAX_RECORD)
+    if data is None:
+        return Record()
+    try:
+        record = _decoder.decode(data)
+    except (msgspec.MsgspecError, RecursionError, UnicodeDecodeError) as error:
+        surrogate = f"unreadable-{hashlib.sha256(data).hexdigest()[:12]}"
+        return Record(id=surrogate, error=f"{layout.lock} cannot be read as a lock record ({error})")
+    return Record(record=record, id=record.id)
+
+
+def is_busy(path: Path) -> bool | None:
+    """Whether somebody holds the kernel lock on `path`; None if there is no such file."""
+    try:
+        descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    except FileNotFoundError:
+        return None
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    finally:
+        os.close(descriptor)
+    return False
+
+
+def is_alive(layout: Layout, tenure: int) -> bool:
+    """Whether the wrapper or Packer of `tenure` holds its kernel lock."""
+    return bool(is_busy(layout.wrapper(tenure)) or is_busy(layout.packer(tenure)))
+
+
+def status(layout: Layout) -> LockStatus:
+    """The verdict on this folder's lock, with its proof, the live processes included."""
+    found = judge(layout)
+    if found.verdict not in (Verdict.HELD, Verdict.ORPHANED):
+        return found
+    return structs.replace(found, processes=_processes(layout, found.record))
+
+
+def judge(layout: Layout) -> LockStatus:
+    """The verdict alone, for whoever wants the lock.
+
+    Unless the lock is held, it counts only if the record is still the same after
+    looking: a tenure that ends meanwhile takes its files with it.
+    """
+    found = read_record(layout)
+    while True:
+        status = _judge(layout, found)
+        before, found = found, read_record(layout)
+        if status.verdict is Verdict.HELD or found == before:
+            return status
+
+
+def _judge(layout: Layout, found: Record) -> LockStatus:
+    if found.record is None:
+        return _without_record(layout, found)
+    record = found.record
+    if record.closed is not None:
+        proof = f"tenure {record.tenure} was closed at {record.closed.at:%Y-%m-%dT%H:%M:%SZ}"
+        return LockStatus(verdict=Verdict.FREE, record=record, id=record.id, proof=(proof,))
+    verdict, proof = _open_tenure(layout, record.tenure)
+    return LockStatus(verdict=verdict, id=record.id, record=record, proof=(proof,))
+
+
+def _without_record(layout: Layout, found: Record) -> LockStatus:
+    """Without a readable record the files of the tenures still tell who lives."""
+    known = layout.known_tenures()
+    for tenure in reversed(known):
+        if is_alive(layout, tenure):
+            verdict, proof = _open_tenure(layout, tenure)
+            surrogate = found.id or f"tenure-{tenure}"
+            return LockStatus(verdict=verdict, id=surrogate, proof=(proof,), error=found.error)
+    if found.error:
+        proof = "no kernel lock of any tenure is held" if known else "no tenure left a file"
+        return LockStatus(
+            verdict=Verdict.UNKNOWN, id=found.id, proof=(proof,), error=found.error
+        )
+    return LockStatus(verdict=Verdict.FREE, proof=("no tenure is open",))
+
+
+def _open_tenure(layout: Layout, tenure: int) -> tuple[Verdict, str]:
+    wrapper, packer = is_busy(layout.wrapper(tenure)), is_busy(layout.packer(tenure))
+    if wrapper:
+        return Verdict.HELD, f"packer-fork holds the kernel lock on {layout.wrapper(tenure)}"
+    if packer:
+        return Verdict.ORPHANED, (
+            f"packer-fork is gone, but its Packer holds the kernel lock on {layout.packer(tenure)}"
+        )
+    if wrapper is None or packer is None:
+        return Verdict.UNKNOWN, f"the files of tenure {tenure} are missing from {layout.tenures}"
+    kind = filesystem.type_of(layout.folder)
+    if filesystem.is_shared(kind):
+        return Verdict.UNKNOWN, (
+            f"{layout.folder} is on a {kind} file system, where a free kernel lock proves "
+            "nothing about other machines; a shared store (etcd, Consul) would tell"
+        )
+    return Verdict.ABANDONED, f"nobody holds the kernel locks of tenure {tenure}: no holder lives"
+
+
+def _processes(layout: Layout, record: LockRecord | None) -> tuple[LiveProcess, ...]:
+    """Live processes of the tenure: by environment marker, by session, by open lock file."""
+    if record is None:
+        return ()
+    found: dict[int, LiveProcess] = {}
+
+    def add(candidates: list[processes.Process], how: str) -> None:
+        for process in candidates:
+            found.setdefault(
+                process.pid, LiveProcess(pid=process.pid, command=process.command, how=how)
+            )
+
+    if processes.alive(record.holder.process):
+        wrapper = [p for p in processes.all_processes() if p.pid == record.holder.process.pid]
+        add(wrapper, "packer-fork itself")
+    if record.packer and processes.same_system(record.packer):
+        add(processes.in_session(record.packer.pid), "in the session of its Packer")
+    add(processes.marked(MARKER, record.id), "carries the lock's ID in its environment")
+    add(processes.holders_of(layout.packer(record.tenure)), "has the lock file open")
+    return tuple(found[pid] for pid in sorted(found))

@@ -1,0 +1,171 @@
+"""The local store: joins journal, probe and tenure into ``stores.base.Store``."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import os
+import uuid
+from collections.abc import Iterator
+from datetime import UTC, datetime
+from pathlib import Path
+
+from msgspec import structs
+
+from packer_fork.errors import StoreError
+from packer_fork.locks import Closing, Holder, LockStatus, Verdict
+from packer_fork.model import State, Template, new_state
+from packer_fork.stores.base import TAKE_OVER, Tenure
+from packer_fork import durable
+from packer_fork.stores.local import mutex, probe
+from packer_fork.stores.local.journal import Journal
+from packer_fork.stores.local.layout import Layout
+
+MIN_FREE = 256 << 10
+"""Bytes that must be free on the file system before a tenure is opened."""
+
+
+class LocalStore:
+    """State and lock in a folder; safe for any number of threads and processes."""
+
+    def __init__(
+        self,
+        folder: Path,
+        *,
+        root: Path,
+        template: str,
+        workspace: str,
+        complain: mutex.Complain,
+    ) -> None:
+        """`root` is the folder of all states that `folder` lies in; git is told to ignore it.
+
+        `complain` is told, in one sentence, when the mutex is held unusually long.
+        """
+        self._layout = Layout(folder)
+        self._root = root
+        self._template = Template(path=template)
+        self._workspace = workspace
+        self._complain = complain
+
+    @property
+    def location(self) -> str:
+        return str(self._layout.folder)
+
+    @property
+    def logs(self) -> Path:
+        return self._layout.logs
+
+    def read(self) -> State | None:
+        with self._readable():
+            file = self._journal().read()
+        return file.state if file else None
+
+    def status(self) -> LockStatus:
+        with self._readable():
+            return probe.status(self._layout)
+
+    def is_alive(self, tenure: int) -> bool:
+        return probe.is_alive(self._layout, tenure)
+
+    def try_acquire(
+        self,
+        holder: Holder,
+        *,
+        over: frozenset[Verdict] = TAKE_OVER,
+        lock_id: str = "",
+    ) -> Tenure | LockStatus:
+        if not _may_take(probe.judge(self._layout), over, lock_id):
+            return self.status()
+        with self._writable():
+            self._make_folders()
+            with mutex.held(self._layout.mutex, self._complain):
+                self._sweep()
+                found = probe.judge(self._layout)
+                if _may_take(found, over, lock_id):
+                    return self._take(holder, found)
+        return self.status()
+
+    def _take(self, holder: Holder, found: LockStatus) -> Tenure:
+        from packer_fork.stores.local import tenure  # imports portalocker: only who locks pays
+
+        replaced = None if found.verdict is Verdict.FREE else found
+        if replaced is not None:
+            self._close_found(found, holder)
+        journal = self._journal()
+        old = self._layout.known_tenures()
+        number = 1 + max((*old, found.record.tenure if found.record else 0, self._written()))
+        record, locks = tenure.open_tenure(self._layout, holder, number)
+        for earlier in old:
+            tenure.forget(self._layout, earlier)
+        return tenure.LocalTenure(
+            self._layout, journal, record, locks, replaced=replaced, complain=self._complain
+        )
+
+    def _close_found(self, found: LockStatus, holder: Holder) -> None:
+        """Close the tenure found, durably: what it may still try to commit is refused."""
+        if found.record is not None:
+            why = f"{found.verdict}, taken over to {holder.operation}"
+            closing = Closing(at=datetime.now(UTC), by=holder.by, why=why)
+            closed = structs.replace(found.record, closed=closing)
+            durable.replace(self._layout.lock, probe.encode_record(closed))
+
+    def _written(self) -> int:
+        """The newest tenure that the state itself knows of."""
+        file = self._journal().read()
+        return file.state.tenure if file else 0
+
+    def _journal(self) -> Journal:
+        return Journal(self._layout, self._empty)
+
+    def _empty(self) -> State:
+        return new_state(
+            lineage=str(uuid.uuid4()), template=self._template, workspace=self._workspace
+        )
+
+    def _make_folders(self) -> None:
+        _check_room(self._layout.folder)
+        for folder in (self._root, self._layout.folder, self._layout.tenures, self._layout.logs):
+            durable.make_folder(folder)
+        ignore = self._root / ".gitignore"
+        if not ignore.exists():
+            durable.replace(ignore, b"*\n", durable=False)
+
+    def _sweep(self) -> None:
+        """Remove what a killed writer left half-made; under the mutex nobody else writes."""
+        for left in self._layout.folder.glob(".*"):
+            left.unlink(missing_ok=True)
+
+    @contextlib.contextmanager
+    def _readable(self) -> Iterator[None]:
+        try:
+            yield
+        except OSError as error:
+            raise StoreError(
+                f"Cannot read the state in {self.location}: {error.strerror}.",
+                hint="Check that you may read this folder.",
+            ) from error
+
+    @contextlib.contextmanager
+    def _writable(self) -> Iterator[None]:
+        try:
+            yield
+        except OSError as error:
+            raise StoreError(
+                f"Cannot write in {self.location}: {error.strerror}.",
+                hint="Make room or make the folder writable, or choose another with --state DIR.",
+            ) from error
+
+
+def _check_room(folder: Path) -> None:
+    """Raise OSError where a run would hit a full disk at once, before anything is made."""
+    existing = next(f for f in (folder, *folder.parents) if f.exists())
+    room = os.statvfs(existing)
+    if room.f_bavail * room.f_frsize < MIN_FREE:
+        text = f"less than {MIN_FREE >> 10} KiB are free on its file system"
+        raise OSError(errno.ENOSPC, text, str(existing))
+
+
+def _may_take(found: LockStatus, over: frozenset[Verdict], lock_id: str) -> bool:
+    if lock_id and found.id != lock_id:
+        return False
+    return found.verdict is Verdict.FREE and not lock_id or found.verdict in over

@@ -1,0 +1,195 @@
+"""One holding of the local lock: two kernel locks and a record that says whose they are.
+
+The files of a tenure are locked before the record names them and removed after it
+is closed, so whoever reads an open record can always ask the kernel about it.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import threading
+import uuid
+from collections.abc import Iterator
+from datetime import UTC, datetime
+
+import portalocker
+from msgspec import structs
+
+from packer_fork.errors import LockLostError, StoreError
+from packer_fork.locks import Closing, Holder, LockRecord, LockStatus, ProcessId
+from packer_fork.model import Actor, Draft, State
+from packer_fork import durable
+from packer_fork.stores.local import mutex, probe
+from packer_fork.stores.local.journal import Journal
+from packer_fork.stores.local.layout import Layout
+
+
+class KernelLocks:
+    """The two locked files of a tenure, open for as long as this object is."""
+
+    def __init__(self, layout: Layout, tenure: int) -> None:
+        self._wrapper = _locked(layout.wrapper(tenure))
+        try:
+            self._packer = _locked(layout.packer(tenure))
+        except BaseException:
+            self._wrapper.release()
+            raise
+        self.packer_descriptor: int = self._packer.fh.fileno()
+
+    def release(self) -> None:
+        """Free both, the copies that Packer's processes inherited included."""
+        self._packer.release()
+        self._wrapper.release()
+
+
+def _locked(path: os.PathLike[str]) -> portalocker.Lock:
+    os.close(durable.create(path))
+    flags = portalocker.LockFlags.EXCLUSIVE | portalocker.LockFlags.NON_BLOCKING
+    # The file is new; only somebody who looks at it, shared and for microseconds, can be in the way.
+    lock = portalocker.Lock(path, mode="r+", timeout=5, check_interval=0.001, flags=flags)
+    lock.acquire()
+    return lock
+
+
+def open_tenure(
+    layout: Layout, holder: Holder, number: int
+) -> tuple[LockRecord, KernelLocks]:
+    """Lock the files of tenure `number` and write its record. Under the mutex only."""
+    locks = KernelLocks(layout, number)
+    record = LockRecord(
+        id=str(uuid.uuid4()), tenure=number, holder=holder, created=datetime.now(UTC)
+    )
+    try:
+        durable.replace(layout.lock, probe.encode_record(record), durable=False)
+    except BaseException:
+        locks.release()
+        forget(layout, number)
+        raise
+    return record, locks
+
+
+def forget(layout: Layout, number: int) -> None:
+    """Remove the files of a closed tenure, unless something still holds one of them."""
+    if not probe.is_alive(layout, number):
+        for path in (layout.wrapper(number), layout.packer(number)):
+            with contextlib.suppress(FileNotFoundError):
+                path.unlink()
+
+
+class LocalTenure:
+    """Implements ``stores.base.Tenure``."""
+
+    def __init__(
+        self,
+        layout: Layout,
+        journal: Journal,
+        record: LockRecord,
+        locks: KernelLocks,
+        *,
+        replaced: LockStatus | None,
+        complain: mutex.Complain,
+    ) -> None:
+        self.record = record
+        self.replaced = replaced
+        self._layout = layout
+        self._journal = journal
+        self._locks = locks
+        self._complain = complain
+        self._seen = os.open(layout.lock, os.O_RDONLY | os.O_CLOEXEC)
+        self._token_is_durable = False
+        self._in_process = threading.Lock()
+
+    @property
+    def packer_lock(self) -> int:
+        return self._locks.packer_descriptor
+
+    def commit(self, draft: Draft) -> State:
+        with self._exclusively():
+            self._check()
+            with _as_store_error(self._layout, "make a change durable"):
+                if not self._token_is_durable:
+                    os.fsync(self._seen)
+                    durable.sync_folder(self._layout.folder)
+                    self._token_is_durable = True
+                return self._journal.commit(
+                    draft, tenure=self.record.tenure, by=self.record.holder.by
+                )
+
+    def note(self, *, run: int, packer: ProcessId | None = None) -> None:
+        with self._exclusively():
+            self._check()
+            with _as_store_error(self._layout, "write the lock's record"):
+                self._write(structs.replace(self.record, run=run, packer=packer))
+
+    def compact(self) -> None:
+        with self._exclusively():
+            self._check()
+            with _as_store_error(self._layout, "compact the state"):
+                self._journal.compact(at_rest=True)
+
+    def close(self) -> None:
+        """Ends the tenure even where its record cannot be written: the kernel locks go."""
+        try:
+            with self._exclusively():
+                self._close_record()
+                self._locks.release()
+                forget(self._layout, self.record.tenure)
+        finally:
+            self._locks.release()
+            self._journal.close()
+            os.close(self._seen)
+
+    def _close_record(self) -> None:
+        with contextlib.suppress(LockLostError, OSError):
+            self._check()
+            closing = Closing(at=datetime.now(UTC), by=self.record.holder.by)
+            self._write(structs.replace(self.record, closed=closing))
+
+    @contextlib.contextmanager
+    def _exclusively(self) -> Iterator[None]:
+        with self._in_process, mutex.held(self._layout.mutex, self._complain):
+            yield
+
+    def _write(self, record: LockRecord) -> None:
+        durable.replace(
+            self._layout.lock, probe.encode_record(record), durable=self._token_is_durable
+        )
+        os.close(self._seen)
+        self._seen = os.open(self._layout.lock, os.O_RDONLY | os.O_CLOEXEC)
+        self.record = record
+
+    def _check(self) -> None:
+        """Raise LockLostError unless the lock file is the very one that we wrote.
+
+        It is replaced by rename only, and while we hold it open its inode is not reused.
+        """
+        with contextlib.suppress(FileNotFoundError):
+            now, ours = self._layout.lock.stat(), os.fstat(self._seen)
+            if (now.st_dev, now.st_ino) == (ours.st_dev, ours.st_ino):
+                return
+        raise LockLostError(_lost(probe.read_record(self._layout).record, self.record))
+
+
+def _lost(now: LockRecord | None, ours: LockRecord) -> str:
+    if now is None or now.tenure < ours.tenure:
+        return f"The lock {ours.id} is gone: its record was removed or damaged."
+    by: Actor = now.closed.by if now.closed and now.tenure == ours.tenure else now.holder.by
+    return f"The lock {ours.id} (tenure {ours.tenure}) was closed by {by}."
+
+
+@contextlib.contextmanager
+def _as_store_error(layout: Layout, what: str) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        raise cannot(layout, what, error) from error
+
+
+def cannot(layout: Layout, what: str, error: OSError) -> StoreError:
+    """`error` as a sentence that says which folder, what, and what to do."""
+    place = error.filename or layout.folder
+    return StoreError(
+        f"Cannot {what} in {layout.folder}: {error.strerror} ({place}).",
+        hint="Make room or make the folder writable, or choose another one with --state DIR.",
+    )
