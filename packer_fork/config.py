@@ -101,9 +101,7 @@ def _from_file(path: Path) -> dict[str, Setting]:
     for key in content:
         if key not in (*Settings.__struct_fields__, "project"):
             raise UsageError(f"{path}: unknown key {key!r}.", hint=_nearest(key))
-    return {
-        key: Setting(value, str(path)) for key, value in content.items() if key != "project"
-    }
+    return {key: Setting(value, str(path)) for key, value in content.items() if key != "project"}
 
 
 def _nearest(key: str) -> str:
@@ -138,7 +136,9 @@ def _check(name: str, setting: Setting) -> Any:
     try:
         return msgspec.convert(value, _type_of(name))
     except msgspec.ValidationError as error:
-        raise UsageError(f"{setting.origin}: {name}: {error}.", hint="Correct the value.") from error
+        raise UsageError(
+            f"{setting.origin}: {name}: {error}.", hint="Correct the value."
+        ) from error
 
 
 def _type_of(name: str) -> Any:

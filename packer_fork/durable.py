@@ -79,10 +79,8 @@ def replace(path: Path, data: bytes, *, durable: bool = True) -> None:
     On OSError the old file still stands and nothing is left behind. Without `durable`
     a power cut may bring the old file back.
     """
-    temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex}")
-    descriptor = os.open(
-        temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, FILE_MODE
-    )
+    temporary = path.parent / f".{path.name}.{uuid.uuid4().hex}"
+    descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, FILE_MODE)
     try:
         try:
             write_all(descriptor, data)

@@ -19,7 +19,7 @@ class Event(Struct, frozen=True, kw_only=True, tag_field="event", omit_defaults=
     """Base of all events."""
 
 
-class Notice(Event, tag="notice"):
+class Notice(Event, frozen=True, tag="notice"):
     """Something the user should know; ``level`` is ``info``, ``warning`` or ``error``."""
 
     level: str
@@ -27,33 +27,37 @@ class Notice(Event, tag="notice"):
     hint: str = ""
 
 
-class Waiting(Event, tag="waiting"):
-    """The lock is held by somebody else; told at the start and when anything changes."""
+class Waiting(Event, frozen=True, tag="waiting"):
+    """The lock is held by somebody else; told at the start and when anything changes.
+
+    ``place`` is how many wait before us.
+    """
 
     status: LockStatus
     seconds_left: float
+    place: int = 0
 
 
-class LockTaken(Event, tag="lock_taken"):
+class LockTaken(Event, frozen=True, tag="lock_taken"):
     tenure: int
     lock_id: str
     waited: float
 
 
-class Recovered(Event, tag="recovered"):
+class Recovered(Event, frozen=True, tag="recovered"):
     """A run whose wrapper had died was finished from its log."""
 
     run: Run
     builds: tuple[Build, ...]
 
 
-class RunStarted(Event, tag="run_started"):
+class RunStarted(Event, frozen=True, tag="run_started"):
     run: Run
     template: str
     workspace: str
 
 
-class Output(Event, tag="output"):
+class Output(Event, frozen=True, tag="output"):
     """A text of Packer; ``kind`` is ``say``, ``message``, ``error`` or ``stderr``."""
 
     at: datetime
@@ -62,19 +66,19 @@ class Output(Event, tag="output"):
     build: str = ""
 
 
-class MachineLine(Event, tag="machine_line"):
+class MachineLine(Event, frozen=True, tag="machine_line"):
     """One of Packer's own machine-readable lines, masked, otherwise as it came."""
 
     line: str
 
 
-class BuildChanged(Event, tag="build_changed"):
+class BuildChanged(Event, frozen=True, tag="build_changed"):
     """A build entered another phase, or another step of it began or ended."""
 
     build: Build
 
 
-class Cancelling(Event, tag="cancelling"):
+class Cancelling(Event, frozen=True, tag="cancelling"):
     """``signals`` is how many came so far; Packer's session is killed ``kill_in`` seconds on."""
 
     signal: str
@@ -82,7 +86,7 @@ class Cancelling(Event, tag="cancelling"):
     kill_in: float
 
 
-class RunEnded(Event, tag="run_ended"):
+class RunEnded(Event, frozen=True, tag="run_ended"):
     run: Run
     builds: tuple[Build, ...]
     log: str

@@ -64,7 +64,8 @@ class Closing(Struct, frozen=True, kw_only=True, omit_defaults=True):
 class LockRecord(Struct, frozen=True, kw_only=True, omit_defaults=True):
     """The current tenure, as it stands in the store.
 
-    ``packer`` is the session that Packer runs in, once it was started.
+    ``packer`` is the session that Packer runs in, once it was started; ``served`` is
+    the highest ticket of the queue that ever got the lock.
     """
 
     version: int = 1
@@ -74,6 +75,7 @@ class LockRecord(Struct, frozen=True, kw_only=True, omit_defaults=True):
     created: datetime
     run: int | None = None
     packer: ProcessId | None = None
+    served: int = 0
     closed: Closing | None = None
 
 
@@ -85,6 +87,20 @@ class LiveProcess(Struct, frozen=True, kw_only=True):
     how: str
 
 
+class Waiter(Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """Somebody in the queue; without a holder where the ticket cannot be read."""
+
+    holder: Holder | None = None
+    since: datetime | None = None
+
+
+class Wait(Struct, frozen=True, kw_only=True):
+    """How a tenure was come by: seconds waited, and how many were ahead on arrival."""
+
+    seconds: float = 0.0
+    ahead: int = 0
+
+
 class LockStatus(Struct, frozen=True, kw_only=True, omit_defaults=True):
     """A verdict with its proof. ``id`` names the lock to force-unlock, also an unreadable one."""
 
@@ -93,6 +109,7 @@ class LockStatus(Struct, frozen=True, kw_only=True, omit_defaults=True):
     record: LockRecord | None = None
     proof: tuple[str, ...] = ()
     processes: tuple[LiveProcess, ...] = ()
+    waiters: tuple[Waiter, ...] = ()
     error: str = ""
 
 

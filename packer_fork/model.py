@@ -76,13 +76,11 @@ class KnownBy(StrEnum):
     INFERRED = "inferred"
 
 
-class Document(
-    Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, omit_defaults=True
-):
+class Document(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, omit_defaults=True):
     """Base of all that is stored: unknown keys are damage or a newer format, never ignored."""
 
 
-class Step(Document):
+class Step(Document, frozen=True):
     """One provisioner or post-processor of a build."""
 
     type: str
@@ -94,7 +92,7 @@ class Step(Document):
     known_by: KnownBy = KnownBy.INFERRED
 
 
-class File(Document):
+class File(Document, frozen=True):
     """A file of an artifact: absolute path; size in bytes, digest and mtime once it was hashed."""
 
     path: str
@@ -103,14 +101,14 @@ class File(Document):
     mtime_ns: int | None = None
 
 
-class Artifact(Document):
+class Artifact(Document, frozen=True):
     builder_id: str = ""
     id: str = ""
     string: str = ""
     files: tuple[File, ...] = ()
 
 
-class Instance(Document):
+class Instance(Document, frozen=True):
     """The machine that a build ran on, as far as Packer's output told."""
 
     id: str = ""
@@ -122,7 +120,7 @@ class Instance(Document):
     metadata: dict[str, Any] = {}
 
 
-class Evidence(Document):
+class Evidence(Document, frozen=True):
     """What Packer's output proved so far of one build (see ``packer.outcome``)."""
 
     finished: bool = False
@@ -130,7 +128,17 @@ class Evidence(Document):
     artifacts_ended: int = 0
 
 
-class Build(Document):
+class Result(Document, frozen=True):
+    """A complete build of an earlier run, kept so that its artifacts are not forgotten."""
+
+    run: int
+    started: datetime | None = None
+    ended: datetime | None = None
+    inputs: str = ""
+    artifacts: tuple[Artifact, ...] = ()
+
+
+class Build(Document, frozen=True):
     """One source of the template, and how its last run went."""
 
     name: str
@@ -147,9 +155,10 @@ class Build(Document):
     error: str = ""
     evidence: Evidence = Evidence()
     metadata: dict[str, Any] = {}
+    results: tuple[Result, ...] = ()
 
 
-class Actor(Document):
+class Actor(Document, frozen=True):
     """Who did something, on which machine, as which process."""
 
     user: str
@@ -160,13 +169,13 @@ class Actor(Document):
         return f"{self.user}@{self.host}"
 
 
-class Git(Document):
+class Git(Document, frozen=True):
     commit: str
     branch: str = ""
     dirty: bool = False
 
 
-class CiJob(Document):
+class CiJob(Document, frozen=True):
     """The job of a CI service that a run belongs to."""
 
     service: str
@@ -174,7 +183,7 @@ class CiJob(Document):
     url: str = ""
 
 
-class Recovery(Document):
+class Recovery(Document, frozen=True):
     """Who finished a run from its log after its wrapper had died, and when."""
 
     at: datetime
@@ -182,8 +191,11 @@ class Recovery(Document):
     reason: str = ""
 
 
-class Run(Document):
-    """One invocation of Packer. ``exit_code`` is None where nobody lived to see it."""
+class Run(Document, frozen=True):
+    """One invocation of Packer. ``exit_code`` is None where nobody lived to see it.
+
+    ``waited`` is how long for the lock, in seconds, with ``ahead`` others before it.
+    """
 
     number: int
     tenure: int
@@ -204,16 +216,25 @@ class Run(Document):
     exit_code: int | None = None
     error: str = ""
     waited: float = 0.0
+    ahead: int = 0
     recovered: Recovery | None = None
 
 
-class Template(Document):
+class Late(Document, frozen=True):
+    """What a run came to whose tenure had been closed under it; it replaces nothing newer."""
+
+    lineage: str
+    run: Run
+    builds: dict[str, Build]
+
+
+class Template(Document, frozen=True):
     """The template's identity: its path relative to the project's root, ``/`` between parts."""
 
     path: str
 
 
-class Sealed(Document):
+class Sealed(Document, frozen=True):
     """The newest sealed segment of the history: its name (SHA-256) and how far it reaches."""
 
     segment: str
@@ -221,7 +242,7 @@ class Sealed(Document):
     segments: int
 
 
-class State(Document):
+class State(Document, frozen=True):
     """A snapshot. ``prev`` is the digest of the line that it takes the place of."""
 
     version: int
@@ -236,7 +257,7 @@ class State(Document):
     prev: str = ""
 
 
-class Change(Document):
+class Change(Document, frozen=True):
     """One atomic step of a state; ``builds`` maps a name to its new document, or to null.
 
     ``log_offset`` is how many bytes of the run's raw log the documents rest on.
@@ -255,6 +276,7 @@ class Change(Document):
     builds: dict[str, msgspec.Raw] = {}
     last_run: Run | None = None
     template: Template | None = None
+    late: Late | None = None
 
 
 class Draft(Struct, frozen=True, kw_only=True):
@@ -264,6 +286,7 @@ class Draft(Struct, frozen=True, kw_only=True):
     why: str = ""
     builds: dict[str, Build | None] = {}
     last_run: Run | None = None
+    late: Late | None = None
 
 
 def new_state(*, lineage: str, template: Template, workspace: str) -> State:

@@ -97,7 +97,7 @@ def zombies(parent: int, session: int) -> list[int]:
     return [
         pid
         for pid, stat in stats
-        if stat and stat.state in _DEAD and (stat.ppid, stat.session) == (parent, session)
+        if stat and stat.is_dead and (stat.ppid, stat.session) == (parent, session)
     ]
 
 
@@ -119,7 +119,7 @@ def alive(identity: ProcessId) -> bool:
     if not _HAS_PROC:
         return _pid_in_use(identity.pid)
     stat = _stat(identity.pid)
-    return stat is not None and stat.state not in _DEAD and stat.started == identity.started
+    return stat is not None and not stat.is_dead and stat.started == identity.started
 
 
 def _pid_in_use(pid: int) -> bool:
@@ -137,7 +137,13 @@ class _Stat(Struct, frozen=True):
     state: str
     ppid: int
     session: int
+    threads: int
     started: int
+
+    @property
+    def is_dead(self) -> bool:
+        """A zombie, once its last thread is gone: until then its files are still open."""
+        return self.state in _DEAD and self.threads <= 1
 
 
 def _pids() -> list[int]:
@@ -155,18 +161,19 @@ def _bytes(pid: int, name: str) -> bytes:
 
 
 def _stat(pid: int) -> _Stat | None:
-    """Fields 2, 3, 4, 6 and 22 of ``/proc/PID/stat`` (proc(5)); the name may hold anything."""
+    """Fields 2, 3, 4, 6, 20 and 22 of ``/proc/PID/stat`` (proc(5)); the name may hold anything."""
     before, closing, after = _bytes(pid, "stat").rpartition(b")")
     fields = after.split()
     if not closing:
         return None
     comm = os.fsdecode(before.partition(b"(")[2])
-    return _Stat(comm, fields[0].decode(), int(fields[1]), int(fields[3]), int(fields[19]))
+    ppid, session, threads, started = (int(fields[index]) for index in (1, 3, 17, 19))
+    return _Stat(comm, fields[0].decode(), ppid, session, threads, started)
 
 
 def _read(pid: int) -> Process | None:
     stat = _stat(pid)
-    if stat is None or stat.state in _DEAD:
+    if stat is None or stat.is_dead:
         return None
     return Process(pid, stat.ppid, stat.session, stat.started, _shown(arguments(pid), stat.comm))
 

@@ -52,6 +52,23 @@ class Tenure(Protocol):
         """Release the lock, whatever still holds a copy of Packer's descriptor."""
 
 
+class Ticket(Protocol):
+    """A place in the queue of the lock; it ends with `leave`, with a tenure, or with its owner."""
+
+    @property
+    def ahead(self) -> int:
+        """How many waited already on arrival."""
+
+    def place(self) -> int:
+        """How many live waiters are before this one now."""
+
+    def wait(self, timeout: float) -> None:
+        """Sleep until it may be our turn, at most `timeout` seconds."""
+
+    def leave(self) -> None:
+        """Give the place up; does nothing where it is given up already."""
+
+
 class Store(Protocol):
     """State and lock of one template in one workspace."""
 
@@ -78,12 +95,20 @@ class Store(Protocol):
         *,
         over: frozenset[Verdict] = TAKE_OVER,
         lock_id: str = "",
+        ticket: Ticket | None = None,
     ) -> Tenure | LockStatus:
         """Open a tenure if the lock is free or its verdict is in `over`; else say who has it.
 
-        With `lock_id`, only if the lock found is that one. The tenure found is closed
-        in the same step, so that nobody can come between.
+        What is said then leaves out the live processes and the queue: `status` tells them.
+
+        Nobody passes those who wait: without a `ticket` the queue must be empty, with
+        one it must be the first. An operator with a `lock_id` stands outside of the
+        queue, and gets only the lock of that ID. The tenure found is closed in the
+        same step, so that nobody can come between.
         """
+
+    def join_queue(self, holder: Holder) -> Ticket:
+        """A place behind all who wait already. Leave it, or get the lock with it."""
 
     def is_alive(self, tenure: int) -> bool:
         """Whether the wrapper or anything of Packer's of that tenure may still live."""

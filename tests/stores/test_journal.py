@@ -1,18 +1,26 @@
 """state.json under everything that may happen to it."""
 
-import os
 import threading
 from pathlib import Path
 
 import msgspec
 import pytest
-from tests.stores.hammer import BY, acknowledged, commit, committed, empty, hammer, ignore, open_journal
 
 from packer_fork import codec
 from packer_fork.errors import DamagedError, NewerFormatError, StateError, UsageError
 from packer_fork.model import MAX_METADATA_DEPTH, Build, Draft
 from packer_fork.stores.local import journal, mutex
 from packer_fork.stores.local.layout import Layout
+from tests.stores.hammer import (
+    BY,
+    acknowledged,
+    commit,
+    committed,
+    empty,
+    hammer,
+    ignore,
+    open_journal,
+)
 
 
 def write(folder: Path, *builds: Build) -> int:
@@ -159,7 +167,10 @@ def test_swapped_and_dropped_lines_are_found(tmp_path: Path) -> None:
         (b'{"version":1,"serial":1}', "state.json"),
         (b"\xff\xfe\x00", "state.json"),
         (b"[" * 100_000, "state.json"),
-        (b'{"version":1,"serial":1,"lineage":"x","template":{"path":"t"},"builds":{},"x":1}', "byte 0"),
+        (
+            b'{"version":1,"serial":1,"lineage":"x","template":{"path":"t"},"builds":{},"x":1}',
+            "byte 0",
+        ),
     ],
 )
 def test_what_is_no_state_is_named_and_left_alone(tmp_path: Path, data: bytes, says: str) -> None:
@@ -239,7 +250,7 @@ STRANGE = [
     "многоязычный 日本語 🎉 e\u0301 \u202e",
     "line\nbreak\ttab\r",
     "x" * 10_000,
-    "{\"digest\":\"0\"}",
+    '{"digest":"0"}',
 ]
 
 
@@ -283,11 +294,11 @@ def test_a_state_of_rest_is_one_document(tmp_path: Path) -> None:
 def test_descriptors_do_not_leak(tmp_path: Path) -> None:
     here = open_journal(tmp_path)
     commit(tmp_path, here, "warm")
-    before = len(os.listdir("/proc/self/fd"))
+    before = len(list(Path("/proc/self/fd").iterdir()))
     for number in range(200):
         commit(tmp_path, here, f"{number}")
         here.read()
-    assert len(os.listdir("/proc/self/fd")) <= before
+    assert len(list(Path("/proc/self/fd").iterdir())) <= before
 
 
 def test_an_empty_state_has_serial_zero() -> None:

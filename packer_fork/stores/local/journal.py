@@ -18,11 +18,10 @@ from datetime import UTC, datetime
 
 from msgspec import structs
 
-from packer_fork import codec
+from packer_fork import codec, durable
 from packer_fork.codec import Line, StateFile, Witness
 from packer_fork.errors import DamagedError, StateError
 from packer_fork.model import REMOVED, Actor, Change, Draft, Sealed, State, apply_changes
-from packer_fork import durable
 from packer_fork.stores.local.layout import Layout
 
 REST_SIZE = 1 << 20
@@ -204,6 +203,7 @@ def _change(draft: Draft, file: _OpenFile, tenure: int, by: Actor) -> Change:
             for name, build in draft.builds.items()
         },
         last_run=draft.last_run,
+        late=draft.late,
         prev=file.lines[-1].digest,
     )
 

@@ -1,13 +1,13 @@
 """The names inside the folder of one template and workspace.
 
-    state.json           snapshot, then one line per change
-    acked                witness: serial and digest of the last acknowledged change
-    mutex                short lock around a commit and around opening or closing a tenure
-    lock                 record of the current tenure, replaced by rename under the mutex
-    tenures/N.wrapper    locked by the wrapper of tenure N for as long as it lives
-    tenures/N.packer     locked by Packer and all its children
-    history/             sealed segments, named by the SHA-256 of their bytes
-    logs/                masked logs, and the raw one while its run lives
+state.json           snapshot, then one line per change
+acked                witness: serial and digest of the last acknowledged change
+mutex                short lock around a commit and around opening or closing a tenure
+lock                 record of the current tenure, replaced by rename under the mutex
+tenures/N.wrapper    locked by the wrapper of tenure N for as long as it lives
+tenures/N.packer     locked by Packer and all its children
+history/             sealed segments, named by the SHA-256 of their bytes
+logs/                masked logs, and the raw one while its run lives
 """
 
 from __future__ import annotations
@@ -16,39 +16,20 @@ import contextlib
 import os
 from pathlib import Path
 
-from msgspec import Struct
 
+class Layout:
+    """Paths, made once: this is asked several times in every commit."""
 
-class Layout(Struct, frozen=True):
-    folder: Path
-
-    @property
-    def state(self) -> Path:
-        return self.folder / "state.json"
-
-    @property
-    def acked(self) -> Path:
-        return self.folder / "acked"
-
-    @property
-    def mutex(self) -> Path:
-        return self.folder / "mutex"
-
-    @property
-    def lock(self) -> Path:
-        return self.folder / "lock"
-
-    @property
-    def tenures(self) -> Path:
-        return self.folder / "tenures"
-
-    @property
-    def history(self) -> Path:
-        return self.folder / "history"
-
-    @property
-    def logs(self) -> Path:
-        return self.folder / "logs"
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.state = folder / "state.json"
+        self.acked = folder / "acked"
+        self.mutex = folder / "mutex"
+        self.lock = folder / "lock"
+        self.tenures = folder / "tenures"
+        self.queue = folder / "queue"
+        self.history = folder / "history"
+        self.logs = folder / "logs"
 
     def wrapper(self, tenure: int) -> Path:
         return self.tenures / f"{tenure}.wrapper"
@@ -56,9 +37,12 @@ class Layout(Struct, frozen=True):
     def packer(self, tenure: int) -> Path:
         return self.tenures / f"{tenure}.packer"
 
+    def ticket(self, number: int) -> Path:
+        return self.queue / str(number)
+
     def known_tenures(self) -> tuple[int, ...]:
         """Numbers of the tenures that left files, ascending."""
         with contextlib.suppress(FileNotFoundError, NotADirectoryError):
-            stems = {name.partition(".")[0] for name in os.listdir(self.tenures)}
+            stems = {name.partition(".")[0] for name in os.listdir(self.tenures)}  # noqa: PTH208
             return tuple(sorted(int(stem) for stem in stems if stem.isdecimal()))
         return ()

@@ -15,9 +15,8 @@ from pathlib import Path
 import msgspec
 from msgspec import Struct, structs
 
-from packer_fork import processes
+from packer_fork import durable, processes
 from packer_fork.locks import MARKER, LiveProcess, LockRecord, LockStatus, Verdict
-from packer_fork import durable
 from packer_fork.stores.local import filesystem
 from packer_fork.stores.local.layout import Layout
 
@@ -46,7 +45,9 @@ def read_record(layout: Layout) -> Record:
         record = _decoder.decode(data)
     except (msgspec.MsgspecError, RecursionError, UnicodeDecodeError) as error:
         surrogate = f"unreadable-{hashlib.sha256(data).hexdigest()[:12]}"
-        return Record(id=surrogate, error=f"{layout.lock} cannot be read as a lock record ({error})")
+        return Record(
+            id=surrogate, error=f"{layout.lock} cannot be read as a lock record ({error})"
+        )
     return Record(record=record, id=record.id)
 
 
@@ -113,9 +114,7 @@ def _without_record(layout: Layout, found: Record) -> LockStatus:
             return LockStatus(verdict=verdict, id=surrogate, proof=(proof,), error=found.error)
     if found.error:
         proof = "no kernel lock of any tenure is held" if known else "no tenure left a file"
-        return LockStatus(
-            verdict=Verdict.UNKNOWN, id=found.id, proof=(proof,), error=found.error
-        )
+        return LockStatus(verdict=Verdict.UNKNOWN, id=found.id, proof=(proof,), error=found.error)
     return LockStatus(verdict=Verdict.FREE, proof=("no tenure is open",))
 
 

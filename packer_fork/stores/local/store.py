@@ -12,12 +12,13 @@ from pathlib import Path
 
 from msgspec import structs
 
-from packer_fork.errors import StoreError
-from packer_fork.locks import Closing, Holder, LockStatus, Verdict
-from packer_fork.model import State, Template, new_state
-from packer_fork.stores.base import TAKE_OVER, Tenure
 from packer_fork import durable
-from packer_fork.stores.local import mutex, probe
+from packer_fork.errors import StoreError
+from packer_fork.locks import Closing, Holder, LockStatus, Verdict, Waiter
+from packer_fork.model import State, Template, new_state
+from packer_fork.stores import base
+from packer_fork.stores.base import TAKE_OVER, Tenure
+from packer_fork.stores.local import mutex, probe, queue
 from packer_fork.stores.local.journal import Journal
 from packer_fork.stores.local.layout import Layout
 
@@ -62,7 +63,8 @@ class LocalStore:
 
     def status(self) -> LockStatus:
         with self._readable():
-            return probe.status(self._layout)
+            found = probe.status(self._layout)
+            return structs.replace(found, waiters=queue.waiters(self._layout))
 
     def is_alive(self, tenure: int) -> bool:
         return probe.is_alive(self._layout, tenure)
@@ -73,33 +75,65 @@ class LocalStore:
         *,
         over: frozenset[Verdict] = TAKE_OVER,
         lock_id: str = "",
+        ticket: base.Ticket | None = None,
     ) -> Tenure | LockStatus:
-        if not _may_take(probe.judge(self._layout), over, lock_id):
-            return self.status()
-        with self._writable():
-            self._make_folders()
-            with mutex.held(self._layout.mutex, self._complain):
-                self._sweep()
+        ours = ticket if isinstance(ticket, queue.Ticket) else None
+        found = probe.judge(self._layout)
+        if self._is_ours_to_take(found, over, lock_id, ours):
+            with self._under_mutex():
                 found = probe.judge(self._layout)
-                if _may_take(found, over, lock_id):
-                    return self._take(holder, found)
-        return self.status()
+                if self._is_ours_to_take(found, over, lock_id, ours):
+                    return self._take(holder, found, ours)
+        return found
 
-    def _take(self, holder: Holder, found: LockStatus) -> Tenure:
+    def join_queue(self, holder: Holder) -> base.Ticket:
+        with self._under_mutex():
+            queue.sweep(self._layout)
+            record = probe.read_record(self._layout).record
+            waiter = Waiter(holder=holder, since=datetime.now(UTC))
+            return queue.Ticket(self._layout, waiter, record.served if record else 0)
+
+    def _is_ours_to_take(
+        self,
+        found: LockStatus,
+        over: frozenset[Verdict],
+        lock_id: str,
+        ticket: queue.Ticket | None,
+    ) -> bool:
+        if lock_id:
+            return found.id == lock_id and found.verdict in over
+        if found.verdict is not Verdict.FREE and found.verdict not in over:
+            return False
+        return not (queue.live(self._layout) if ticket is None else ticket.before())
+
+    def _take(self, holder: Holder, found: LockStatus, ticket: queue.Ticket | None) -> Tenure:
         from packer_fork.stores.local import tenure  # imports portalocker: only who locks pays
 
         replaced = None if found.verdict is Verdict.FREE else found
         if replaced is not None:
             self._close_found(found, holder)
-        journal = self._journal()
-        old = self._layout.known_tenures()
-        number = 1 + max((*old, found.record.tenure if found.record else 0, self._written()))
-        record, locks = tenure.open_tenure(self._layout, holder, number)
+        last, old = found.record, self._layout.known_tenures()
+        record, locks = tenure.open_tenure(
+            self._layout,
+            holder,
+            number=1 + max(*old, last.tenure if last else 0, self._written(), 0),
+            served=max(last.served if last else 0, ticket.number if ticket else 0),
+        )
+        if ticket is not None:
+            ticket.leave()
         for earlier in old:
             tenure.forget(self._layout, earlier)
         return tenure.LocalTenure(
-            self._layout, journal, record, locks, replaced=replaced, complain=self._complain
+            self._layout, self._journal(), record, locks, replaced=replaced, complain=self._complain
         )
+
+    @contextlib.contextmanager
+    def _under_mutex(self) -> Iterator[None]:
+        with self._writable():
+            self._make_folders()
+            with mutex.held(self._layout.mutex, self._complain):
+                self._sweep()
+                yield
 
     def _close_found(self, found: LockStatus, holder: Holder) -> None:
         """Close the tenure found, durably: what it may still try to commit is refused."""
@@ -132,8 +166,9 @@ class LocalStore:
 
     def _sweep(self) -> None:
         """Remove what a killed writer left half-made; under the mutex nobody else writes."""
-        for left in self._layout.folder.glob(".*"):
-            left.unlink(missing_ok=True)
+        for name in os.listdir(self._layout.folder):  # noqa: PTH208 (on every acquisition)
+            if name.startswith("."):
+                (self._layout.folder / name).unlink(missing_ok=True)
 
     @contextlib.contextmanager
     def _readable(self) -> Iterator[None]:
@@ -163,9 +198,3 @@ def _check_room(folder: Path) -> None:
     if room.f_bavail * room.f_frsize < MIN_FREE:
         text = f"less than {MIN_FREE >> 10} KiB are free on its file system"
         raise OSError(errno.ENOSPC, text, str(existing))
-
-
-def _may_take(found: LockStatus, over: frozenset[Verdict], lock_id: str) -> bool:
-    if lock_id and found.id != lock_id:
-        return False
-    return found.verdict is Verdict.FREE and not lock_id or found.verdict in over

@@ -12,14 +12,16 @@ import threading
 import uuid
 from collections.abc import Iterator
 from datetime import UTC, datetime
+from pathlib import Path
+from typing import IO
 
 import portalocker
 from msgspec import structs
 
+from packer_fork import durable
 from packer_fork.errors import LockLostError, StoreError
 from packer_fork.locks import Closing, Holder, LockRecord, LockStatus, ProcessId
 from packer_fork.model import Actor, Draft, State
-from packer_fork import durable
 from packer_fork.stores.local import mutex, probe
 from packer_fork.stores.local.journal import Journal
 from packer_fork.stores.local.layout import Layout
@@ -29,13 +31,12 @@ class KernelLocks:
     """The two locked files of a tenure, open for as long as this object is."""
 
     def __init__(self, layout: Layout, tenure: int) -> None:
-        self._wrapper = _locked(layout.wrapper(tenure))
+        self._wrapper, _ = _locked(layout.wrapper(tenure))
         try:
-            self._packer = _locked(layout.packer(tenure))
+            self._packer, self.packer_descriptor = _locked(layout.packer(tenure))
         except BaseException:
             self._wrapper.release()
             raise
-        self.packer_descriptor: int = self._packer.fh.fileno()
 
     def release(self) -> None:
         """Free both, the copies that Packer's processes inherited included."""
@@ -43,22 +44,26 @@ class KernelLocks:
         self._wrapper.release()
 
 
-def _locked(path: os.PathLike[str]) -> portalocker.Lock:
+def _locked(path: Path) -> tuple[portalocker.Lock[IO[str]], int]:
+    """The lock, and its descriptor."""
     os.close(durable.create(path))
     flags = portalocker.LockFlags.EXCLUSIVE | portalocker.LockFlags.NON_BLOCKING
-    # The file is new; only somebody who looks at it, shared and for microseconds, can be in the way.
+    # The file is new: only who looks at it, shared and for microseconds, can be in the way.
     lock = portalocker.Lock(path, mode="r+", timeout=5, check_interval=0.001, flags=flags)
-    lock.acquire()
-    return lock
+    return lock, lock.acquire().fileno()
 
 
 def open_tenure(
-    layout: Layout, holder: Holder, number: int
+    layout: Layout, holder: Holder, *, number: int, served: int
 ) -> tuple[LockRecord, KernelLocks]:
     """Lock the files of tenure `number` and write its record. Under the mutex only."""
     locks = KernelLocks(layout, number)
     record = LockRecord(
-        id=str(uuid.uuid4()), tenure=number, holder=holder, created=datetime.now(UTC)
+        id=str(uuid.uuid4()),
+        tenure=number,
+        holder=holder,
+        created=datetime.now(UTC),
+        served=served,
     )
     try:
         durable.replace(layout.lock, probe.encode_record(record), durable=False)
@@ -129,9 +134,12 @@ class LocalTenure:
                 self._journal.compact(at_rest=True)
 
     def close(self) -> None:
-        """Ends the tenure even where its record cannot be written: the kernel locks go."""
+        """Ends the tenure even where its record cannot be written: the kernel locks go.
+
+        Then its files stay, so that the lock is found abandoned, which is the truth.
+        """
         try:
-            with self._exclusively():
+            with contextlib.suppress(OSError), self._exclusively():
                 self._close_record()
                 self._locks.release()
                 forget(self._layout, self.record.tenure)
@@ -141,7 +149,7 @@ class LocalTenure:
             os.close(self._seen)
 
     def _close_record(self) -> None:
-        with contextlib.suppress(LockLostError, OSError):
+        with contextlib.suppress(LockLostError):
             self._check()
             closing = Closing(at=datetime.now(UTC), by=self.record.holder.by)
             self._write(structs.replace(self.record, closed=closing))

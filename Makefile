@@ -1,0 +1,30 @@
+# Everything runs from .venv, which is made anew whenever pyproject.toml changes.
+
+PYTHON ?= python3
+BIN := .venv/bin
+STAMP := .venv/.complete
+
+.DEFAULT_GOAL := help
+.PHONY: help demo test check packer
+
+help: ## this list
+	@sed -n 's/^\([a-z]*\):.*## \(.*\)/make \1	\2/p' Makefile
+
+demo: packer $(STAMP) ## build an example with real Packer, then show its state and its lock
+	@.ci/demo
+
+test: packer $(STAMP) ## run all tests, with real Packer
+	$(BIN)/pytest -n auto --dist worksteal
+
+check: $(STAMP) ## lint, format, types and import rules
+	$(BIN)/ruff check
+	$(BIN)/ruff format --check
+	$(BIN)/mypy
+	$(BIN)/pytest -q tests/test_architecture.py
+
+packer:
+	@.ci/ensure-packer
+
+$(STAMP): pyproject.toml .ci/make-venv
+	@.ci/make-venv "$(PYTHON)" .venv
+	@touch $@

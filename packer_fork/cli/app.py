@@ -1,0 +1,50 @@
+"""The commands and their groups."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Annotated
+
+import typer
+
+from packer_fork import __version__
+from packer_fork.cli import build, lock, logs, state
+
+app = typer.Typer(
+    name="packer-fork",
+    help="Packer builds that run once, resume, queue, and are never lost.",
+    no_args_is_help=True,
+    add_completion=False,
+    rich_markup_mode=None,
+    pretty_exceptions_enable=False,
+)
+app.command("build", epilog=build.EPILOG)(build.build)
+app.command("logs")(logs.logs)
+app.command("force-unlock")(lock.force_unlock)
+app.add_typer(state.app, name="state")
+app.add_typer(lock.app, name="lock")
+
+
+def _version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(f"packer-fork {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def root(
+    *,
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Show the version.")
+    ] = False,
+) -> None:
+    """Packer builds that run once, resume, queue, and are never lost."""
+
+
+def run(argv: Sequence[str]) -> None:
+    """Run one command line; ends in SystemExit, or raises PackerForkError."""
+    arguments, flags = list(argv), None
+    if arguments[:1] == ["build"]:
+        flags, rest = build.take_packer_flags(arguments[1:])
+        arguments = ["build", *rest]
+    app(arguments, obj=flags)

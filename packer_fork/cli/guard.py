@@ -1,0 +1,64 @@
+"""The one place where an error becomes a sentence and an exit code."""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+import tempfile
+import traceback
+from collections.abc import Sequence
+from types import FrameType
+
+from packer_fork.errors import EXIT_INTERNAL, CancelledError, PackerForkError
+from packer_fork.terminal import clean
+
+
+def guarded(argv: Sequence[str]) -> int:
+    """Run the command line; whatever happens, no traceback and the right exit code.
+
+    Typer ends its commands, and its own errors, by SystemExit, which passes through.
+    """
+    from packer_fork.cli.app import run
+
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        if signal.getsignal(number) is not signal.SIG_IGN:
+            signal.signal(number, _cancel)
+    try:
+        run(argv)
+    except PackerForkError as error:
+        _say(error.message, error.hint)
+        return error.exit_code
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 128 + signal.SIGPIPE
+    except Exception:  # noqa: BLE001 (the last resort: told in one line, kept in a file)
+        return _our_own_fault()
+    return 0
+
+
+def _cancel(number: int, _: FrameType | None) -> None:
+    raise CancelledError(number)
+
+
+def _say(message: str, hint: str) -> None:
+    print(clean(f"packer-fork: {message}"), file=sys.stderr)
+    if hint:
+        print(clean(f"  {hint}"), file=sys.stderr)
+
+
+def _our_own_fault() -> int:
+    text = traceback.format_exc()
+    try:
+        descriptor, path = tempfile.mkstemp(prefix="packer-fork-", suffix=".traceback")
+        with os.fdopen(descriptor, "w") as file:
+            file.write(text)
+    except OSError:
+        path = ""
+        sys.stderr.write(text)
+    last = text.strip().splitlines()[-1]
+    _say(
+        f"This is a fault of packer-fork: {last}",
+        f"Please report it with {path}" if path else "Please report it with the text above.",
+    )
+    return EXIT_INTERNAL

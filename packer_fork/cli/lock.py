@@ -1,0 +1,113 @@
+"""``packer-fork lock status`` and ``packer-fork force-unlock``."""
+
+from __future__ import annotations
+
+import os
+import sys
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from packer_fork.cli import options
+
+if TYPE_CHECKING:
+    from packer_fork.locks import LockStatus
+    from packer_fork.manager.places import Place
+    from packer_fork.views.locks import Report
+
+app = typer.Typer(name="lock", help="Who holds the locks.", no_args_is_help=True)
+
+
+@app.callback()
+def lock() -> None:
+    """Who holds the locks."""
+
+
+@app.command("status")
+def status(
+    *,
+    template: options.Template = None,
+    workspace: options.Workspace = None,
+    state: options.State = None,
+    as_json: options.Json = False,
+) -> None:
+    """Tell who holds the lock, where, since when, alive or dead, with the proof.
+
+    Exit code 0 if it is free, 11 otherwise.
+    """
+    from packer_fork.errors import EXIT_DONE, EXIT_LOCKED
+    from packer_fork.locks import Verdict
+    from packer_fork.views import locks as view
+    from packer_fork.views.plain import PlainView
+
+    console = options.console()
+    places = options.places(template, workspace, state, PlainView(console))
+    found = [(place, place.store.status()) for place in places]
+    reports = [_report(place, status) for place, status in found]
+    if as_json:
+        console.say(view.as_json(reports, single=template is not None))
+    for report in [] if as_json else reports:
+        for line in view.lines(report):
+            console.say(line)
+    if not reports and not as_json:
+        console.tell("packer-fork: there is no state below this directory.")
+    free = all(status.verdict is Verdict.FREE for _, status in found)
+    raise typer.Exit(EXIT_DONE if free else EXIT_LOCKED)
+
+
+def force_unlock(
+    *,
+    lock_id: Annotated[str, typer.Argument(metavar="LOCK_ID", help="As lock status tells it.")],
+    workspace: options.Workspace = None,
+    state: options.State = None,
+    yes: Annotated[bool, typer.Option("--yes", help="Do not ask.")] = False,
+    kill: Annotated[
+        bool, typer.Option("--kill", help="End the run's own processes first, gracefully.")
+    ] = False,
+    allow_live: Annotated[
+        bool, typer.Option("--allow-live", help="Close the lock even under a holder that lives.")
+    ] = False,
+    if_abandoned: Annotated[
+        bool,
+        typer.Option("--if-abandoned", help="Only with proof; fine if it is free. No question."),
+    ] = False,
+) -> None:
+    """End a lock that was left behind, and finish from its log what was left undone."""
+    from packer_fork.manager import unlock
+    from packer_fork.views import locks as view
+    from packer_fork.views.plain import PlainView
+
+    console = options.console()
+    show = PlainView(console)
+    found = unlock.find(lock_id, options.places(None, workspace, state, show))
+    if found is None:
+        unlock.refuse_free(lock_id, if_abandoned=if_abandoned)
+        console.tell(f"packer-fork: lock {lock_id} is free already.")
+        return
+    for line in view.lines(_report(found.place, found.status)):
+        console.tell(line)
+    how = unlock.How(kill=kill, allow_live=allow_live, if_abandoned=if_abandoned)
+    unlock.check(found, how)
+    if not (yes or if_abandoned):
+        _confirm(lock_id)
+    now = unlock.force_unlock(found, how, show, environ=os.environ)
+    console.tell(f"packer-fork: lock {lock_id} is unlocked; the lock is {now.verdict} now.")
+
+
+def _report(place: Place, status: LockStatus) -> Report:
+    from packer_fork.views.locks import Report
+
+    folder = place.folder
+    return Report.of(folder.label, folder.workspace, place.store.location, status)
+
+
+def _confirm(lock_id: str) -> None:
+    from packer_fork.errors import UsageError
+
+    if not sys.stdin.isatty():
+        raise UsageError(
+            "Nobody is there to confirm, so nothing was unlocked.",
+            hint="In scripts, say so with --yes.",
+        )
+    if typer.prompt("Type the lock ID to unlock it") != lock_id:
+        raise UsageError("That is not its ID; nothing was unlocked.")

@@ -1,0 +1,58 @@
+"""Options that several commands share, and what commands do with them."""
+
+from __future__ import annotations
+
+import os
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+if TYPE_CHECKING:
+    from packer_fork.events import Notify
+    from packer_fork.manager.places import Place
+    from packer_fork.views.console import Console
+
+Template = Annotated[
+    str | None,
+    typer.Argument(
+        metavar="[TEMPLATE]", help="Template; without it, every state below this directory."
+    ),
+]
+Workspace = Annotated[str | None, typer.Option("--workspace", help="Which variant of the state.")]
+State = Annotated[str | None, typer.Option("--state", metavar="DIR", help="Folder of the states.")]
+Json = Annotated[bool, typer.Option("--json", help="Answer in JSON.")]
+
+
+def console(*, color: bool = True) -> Console:
+    from packer_fork.views.console import standard
+
+    return standard(os.environ, color=color)
+
+
+def places(
+    template: str | None, workspace: str | None, state: str | None, notify: Notify
+) -> list[Place]:
+    """The place of `template`, or all below the working directory."""
+    from packer_fork.manager import locate
+    from packer_fork.manager import places as manager
+
+    flags: dict[str, Any] = {"workspace": workspace, "state": state}
+    if template is not None:
+        return [manager.of_template(locate.template(template), flags, os.environ, notify)]
+    return list(manager.below(flags, os.environ, notify))
+
+
+def one_place(
+    template: str | None, workspace: str | None, state: str | None, notify: Notify
+) -> Place:
+    """The place of `template`, or the only one below. Raises UsageError if that is not one."""
+    from packer_fork.errors import UsageError
+
+    found = places(template, workspace, state, notify)
+    if len(found) == 1:
+        return found[0]
+    names = ", ".join(f"{place.folder.label} ({place.folder.workspace})" for place in found)
+    raise UsageError(
+        f"There are {len(found)} states below this directory{f': {names}' if names else ''}.",
+        hint="Name the template, and with --workspace the workspace.",
+    )

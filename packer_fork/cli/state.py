@@ -1,0 +1,109 @@
+"""``packer-fork state``: what is known of the builds."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from packer_fork.cli import options
+
+if TYPE_CHECKING:
+    from packer_fork.manager.show import Shown
+    from packer_fork.views.console import Console
+    from packer_fork.views.states import Entry
+
+app = typer.Typer(name="state", help="What is known of the builds.", no_args_is_help=True)
+
+
+@app.callback()
+def state() -> None:
+    """What is known of the builds."""
+
+
+@app.command("show")
+def show(
+    *,
+    template: options.Template = None,
+    build: Annotated[
+        str | None, typer.Option("--build", metavar="NAME", help="Everything about one build.")
+    ] = None,
+    workspace: options.Workspace = None,
+    state_folder: options.State = None,
+    as_json: options.Json = False,
+) -> None:
+    """Show the builds: status, when, how long, artifacts."""
+    from packer_fork.manager import show as manager
+    from packer_fork.views import states as view
+    from packer_fork.views.plain import PlainView
+
+    console = options.console()
+    notify = PlainView(console)
+    if build is not None:
+        place = options.one_place(template, workspace, state_folder, notify)
+        document = manager.build(place, build)
+        console.say(view.as_json(document) if as_json else "\n".join(view.build_lines(document)))
+        return
+    found = manager.states(options.places(template, workspace, state_folder, notify))
+    if as_json:
+        _print_json(console, found, single=template is not None)
+    else:
+        _print(console, found)
+    raise typer.Exit(max((shown.exit_code for shown in found), default=0))
+
+
+def _print(console: Console, found: Sequence[Shown]) -> None:
+    from packer_fork.manager import show as manager
+    from packer_fork.views import states as view
+
+    for shown in found:
+        if shown.error is None:
+            builds = manager.builds(shown.state) if shown.state else []
+            for line in view.lines(_entry(shown), builds):
+                console.say(line)
+        else:
+            console.tell(f"packer-fork: {shown.error.message}\n  {shown.error.hint}")
+    if not found:
+        console.tell("packer-fork: there is no state below this directory.")
+
+
+def _print_json(console: Console, found: Sequence[Shown], *, single: bool) -> None:
+    from packer_fork.views import states as view
+
+    if not single:
+        console.say(view.all_as_json([_entry(shown) for shown in found]))
+    elif found[0].error is not None:
+        raise found[0].error
+    else:
+        console.say(view.as_json(found[0].state))
+
+
+def _entry(shown: Shown) -> Entry:
+    from packer_fork.views.states import Entry
+
+    error = shown.error.message if shown.error else None
+    return Entry(
+        template=shown.label,
+        workspace=shown.workspace,
+        location=shown.location,
+        state=shown.state,
+        error=error,
+    )
+
+
+@app.command("recover")
+def recover(
+    *,
+    template: options.Template = None,
+    workspace: options.Workspace = None,
+    state_folder: options.State = None,
+) -> None:
+    """Finish, from its log, a run whose packer-fork was killed."""
+    from packer_fork.manager import recover as manager
+    from packer_fork.views.plain import PlainView
+
+    view = PlainView(options.console())
+    for place in options.places(template, workspace, state_folder, view):
+        manager.recover_place(place, view, environ=os.environ)

@@ -1,0 +1,163 @@
+"""Packer's life, from its start to the end of its last process, signals included.
+
+Packer writes into files and never into a pipe of ours, so nothing that happens to
+the wrapper can stop it. It is over when its outer process has ended in order, or
+when nothing of its session is left.
+"""
+
+from __future__ import annotations
+
+import signal
+import time
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+from msgspec import Struct
+
+from packer_fork.events import Cancelling, Notice, Notify
+from packer_fork.locks import MARKER, ProcessId
+from packer_fork.manager.record import Recorder
+from packer_fork.manager.runlog import LogFiles
+from packer_fork.packer import process
+from packer_fork.packer.outcome import Ended
+from packer_fork.packer.signals import SignalWatch
+from packer_fork.packer.tail import Tail
+
+_TICK = 0.05
+_SIGNALS_TO_KILL = 3
+_LEFTOVERS = 5.0
+"""Seconds that processes left behind by a Packer that died have to end by themselves."""
+
+
+class Start(Struct, frozen=True, kw_only=True):
+    """What Packer is started with. ``grace``: seconds that a cancelled Packer may clean up."""
+
+    command: tuple[str, ...]
+    directory: Path
+    environ: Mapping[str, str]
+    lock: int
+    lock_id: str
+    die_with_parent: bool
+    grace: float
+
+
+class End(Struct, frozen=True, kw_only=True):
+    """How it ended: its exit code, whether it died of something, and the signal we got, if any."""
+
+    exit_code: int | None
+    died: bool
+    signal: int = 0
+
+    @property
+    def how(self) -> Ended:
+        return "cancelled" if self.signal else "interrupted" if self.died else "normal"
+
+
+def follow(
+    start: Start,
+    files: LogFiles,
+    recorder: Recorder,
+    watch: SignalWatch,
+    notify: Notify,
+    started: Callable[[ProcessId], None],
+) -> End:
+    """Run Packer to its end. Raises PackerError if it cannot be started."""
+    packer = process.start(
+        start.command,
+        directory=start.directory,
+        environ=start.environ,
+        stdout=files.raw,
+        stderr=files.stderr,
+        inherit=start.lock,
+        marker=(MARKER, start.lock_id),
+        die_with_parent=start.die_with_parent,
+    )
+    started(packer.identity)
+    return _Following(start, packer, files, recorder, watch, notify).to_the_end()
+
+
+class _Following:
+    def __init__(
+        self,
+        start: Start,
+        packer: process.PackerProcess,
+        files: LogFiles,
+        recorder: Recorder,
+        watch: SignalWatch,
+        notify: Notify,
+    ) -> None:
+        self._packer = packer
+        self._recorder = recorder
+        self._watch = watch
+        self._notify = notify
+        self._grace = start.grace
+        self._deadline = float("inf")
+        self._heeded = 0
+        self._out = Tail(files.raw, 0)
+        self._err = Tail(files.stderr, 0)
+
+    def to_the_end(self) -> End:
+        with self._out, self._err:
+            while (code := self._packer.poll()) is None:
+                self._step()
+            self._read()
+            if died := self._died(code):
+                self._end_session(cleans_up=self._packer.outlived_by_inner())
+            elif self._heeded:
+                self._end_session(cleans_up=False)
+            self._read()
+        self._packer.reap()
+        first = self._watch.signals[0] if self._watch.signals else 0
+        return End(exit_code=code if code >= 0 else None, died=died, signal=first)
+
+    def _died(self, code: int) -> bool:
+        """Whether Packer's end was no end of its own: killed, or its inner process was.
+
+        The outer process exits 0 when the inner one is killed; then the closing line is missing.
+        """
+        return code < 0 or (code == 0 and not self._recorder.outcome.run.closed)
+
+    def _step(self) -> None:
+        self._watch.wait(_TICK)
+        self._read()
+        self._heed_signals()
+        if time.monotonic() > self._deadline:
+            self._kill("The time that Packer had to clean up is over")
+
+    def _read(self) -> None:
+        while data := self._out.read():
+            self._recorder.feed(data)
+        while data := self._err.read():
+            self._recorder.feed_stderr(data)
+
+    def _heed_signals(self) -> None:
+        for number in self._watch.signals[self._heeded :]:
+            self._heeded += 1
+            if self._heeded == 1:
+                self._deadline = time.monotonic() + self._grace
+                self._packer.terminate()
+            left = max(0.0, self._deadline - time.monotonic())
+            name = signal.Signals(number).name
+            self._notify(Cancelling(signal=name, signals=self._heeded, kill_in=left))
+            if self._heeded == _SIGNALS_TO_KILL:
+                self._kill("Told three times to end")
+
+    def _kill(self, why: str) -> None:
+        names = ", ".join(str(member.pid) for member in self._packer.members())
+        self._notify(Notice(level="warning", text=f"{why}: killing its processes ({names})."))
+        self._deadline = float("inf")
+        self._packer.kill()
+
+    def _end_session(self, *, cleans_up: bool) -> None:
+        """End what a dead Packer left behind; its inner process may still clean up."""
+        members = self._packer.members()
+        if not members:
+            return
+        names = ", ".join(f"{member.command} ({member.pid})" for member in members)
+        text = f"Packer's outer process has ended, but these live on and are ended: {names}."
+        self._notify(Notice(level="warning", text=text))
+        self._packer.terminate_members()
+        if self._deadline == float("inf") or not cleans_up:
+            self._deadline = time.monotonic() + (self._grace if cleans_up else _LEFTOVERS)
+        while self._packer.members():
+            self._step()

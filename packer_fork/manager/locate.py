@@ -1,0 +1,137 @@
+"""Where things are: the template's identity, its project, the folders of its states.
+
+A template is its real path relative to the project's root: the folder of
+packer-fork.toml, else the git root, else its own folder. Beside the template its
+state lives in ``.packer-fork/<file name>/<workspace>``; in a folder given by
+``--state`` in ``<identity>/<workspace>``. Names are percent-encoded on the way, so
+that none of them can become another path.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from hashlib import sha256
+from pathlib import Path
+from urllib.parse import quote, unquote
+
+from msgspec import Struct
+
+from packer_fork import config
+from packer_fork.errors import TemplateError, UsageError
+
+FOLDER = ".packer-fork"
+_OF_A_DIRECTORY = "@directory"
+_LONGEST = 200
+_DEEPEST = 12
+_NOT_SEARCHED = frozenset({".git", "node_modules", "__pycache__", ".venv", "packer_cache"})
+
+
+class Template(Struct, frozen=True):
+    """A template that exists. ``given`` is how the user wrote it, and what Packer is given."""
+
+    given: str
+    path: Path
+    project: Path
+
+    @property
+    def identity(self) -> str:
+        return self.path.relative_to(self.project).as_posix()
+
+
+class StateFolder(Struct, frozen=True):
+    """The folder of one template and workspace; ``root`` holds the states of many."""
+
+    root: Path
+    template: str
+    workspace: str
+
+    @property
+    def folder(self) -> Path:
+        return self.root / self.template / self.workspace
+
+    @property
+    def label(self) -> str:
+        """The template for messages and tables, relative to the working directory if below."""
+        name = "" if self.template == _OF_A_DIRECTORY else unquote(self.template)
+        path = self.root.parent / name if self.root.name == FOLDER else Path(name)
+        return os.path.relpath(path) if path.is_relative_to(Path.cwd()) else str(path)
+
+
+def template(given: str) -> Template:
+    """Raises TemplateError if there is no such file or directory, or it cannot be read."""
+    if given == "-":
+        raise TemplateError(
+            "A template from standard input has no place for its state.",
+            hint="Write it to a file and give its name, or run `packer build -` itself.",
+        )
+    path = Path(given).resolve()
+    if not path.exists():
+        raise TemplateError(f"There is no template {given}.", hint="Check the path.")
+    if not os.access(path, os.R_OK | (os.X_OK if path.is_dir() else 0)):
+        raise TemplateError(f"The template {given} cannot be read.", hint="Check its permissions.")
+    return Template(given, path, project_of(path))
+
+
+def project_of(path: Path) -> Path:
+    """The root that identities are relative to."""
+    own = path if path.is_dir() else path.parent
+    for mark in (config.FILE_NAME, ".git"):
+        for folder in (own, *own.parents):
+            if (folder / mark).exists():
+                return folder
+    return own
+
+
+def settings_folder(path: Path) -> Path | None:
+    """The folder of the packer-fork.toml that speaks for `path`, if any."""
+    own = path if path.is_dir() else path.parent
+    return next((f for f in (own, *own.parents) if (f / config.FILE_NAME).is_file()), None)
+
+
+def state_folder(found: Template, settings: config.Settings) -> StateFolder:
+    """Raises UsageError for a store that this version does not know."""
+    if "://" in settings.state:
+        raise UsageError(
+            f"--state {settings.state.partition('://')[0]}://: there is no such store.",
+            hint="Give a directory.",
+        )
+    if settings.state:
+        root, name = Path(settings.state).resolve(), _escape(found.identity)
+    elif found.path.is_dir():
+        root, name = found.path / FOLDER, _OF_A_DIRECTORY
+    else:
+        root, name = found.path.parent / FOLDER, _escape(found.path.name)
+    return StateFolder(root, name, settings.workspace)
+
+
+def _escape(name: str) -> str:
+    if name == ".":
+        return _OF_A_DIRECTORY
+    escaped = quote(os.fsencode(name), safe="")
+    if escaped.startswith("."):
+        escaped = f"%2E{escaped[1:]}"
+    if len(escaped) <= _LONGEST:
+        return escaped
+    return f"{escaped[:_LONGEST]}~{sha256(os.fsencode(name)).hexdigest()[:16]}"
+
+
+def below(start: Path, state: str) -> Iterator[StateFolder]:
+    """Every state below `start`, and every one in the folder `state` if that is set."""
+    roots = [Path(state).resolve()] if state and "://" not in state else []
+    for parent, folders, _ in os.walk(start):
+        if FOLDER in folders:
+            roots.append(Path(parent) / FOLDER)
+        depth = len(Path(parent).relative_to(start).parts)
+        folders[:] = sorted(set(folders) - _NOT_SEARCHED - {FOLDER}) if depth < _DEEPEST else []
+    for root in roots:
+        for name in _folders(root):
+            for workspace in _folders(root / name):
+                yield StateFolder(root, name, workspace)
+
+
+def _folders(path: Path) -> list[str]:
+    try:
+        return sorted(entry.name for entry in os.scandir(path) if entry.is_dir())
+    except OSError:
+        return []

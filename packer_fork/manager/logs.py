@@ -1,0 +1,45 @@
+"""The masked log of a run, as far as it is, or as it grows."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+
+from packer_fork.errors import UsageError
+from packer_fork.manager.places import Place
+from packer_fork.manager.runlog import LogFiles
+from packer_fork.model import RunStatus
+from packer_fork.packer.tail import Tail
+
+_PAUSE = 0.1
+
+
+def read(place: Place, run: int | None, *, follow: bool) -> Iterator[str]:
+    """The lines of the log of `run` (None: the last); with `follow` until the run has ended.
+
+    Raises UsageError if there is no such log.
+    """
+    state = place.store.read()
+    last = state.last_run.number if state and state.last_run else None
+    number = run or last
+    if number is None:
+        raise UsageError("There is no run yet.", hint="`packer-fork build` makes the first.")
+    path = LogFiles(place.store.logs, number).masked
+    if not path.exists():
+        raise UsageError(f"There is no log of run {number}.", hint=f"Looked for {path}.")
+    rest = b""
+    with Tail(path, 0) as tail:
+        while True:
+            ended = not (follow and _is_running(place, number))
+            while data := tail.read():
+                *whole, rest = (rest + data).split(b"\n")
+                yield from (line.decode("utf-8", "replace") for line in whole)
+            if ended:
+                return
+            time.sleep(_PAUSE)
+
+
+def _is_running(place: Place, number: int) -> bool:
+    state = place.store.read()
+    run = state.last_run if state else None
+    return bool(run and run.number == number and run.status is RunStatus.RUNNING)

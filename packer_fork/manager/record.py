@@ -1,0 +1,138 @@
+"""One run on record: Packer's output is folded into it, and each phase committed.
+
+The live run and the recovery of a dead one use this same class, so that both come
+to the same result; the fold itself is ``packer.outcome``.
+"""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+
+from msgspec import structs
+
+from packer_fork.errors import LockLostError, StoreError
+from packer_fork.events import BuildChanged, MachineLine, Notice, Notify, Output
+from packer_fork.manager.runlog import RunLog
+from packer_fork.model import Build, Draft
+from packer_fork.packer import lines, outcome
+from packer_fork.packer.mask import Mask
+from packer_fork.packer.outcome import Outcome
+from packer_fork.stores.base import Tenure
+
+
+class Recorder:
+    """Feeds on the raw log of one run. Failing commits are told once and made up for later."""
+
+    def __init__(
+        self, start: Outcome, tenure: Tenure, mask: Mask, log: RunLog, notify: Notify
+    ) -> None:
+        """`start` rests on ``run.log_offset`` bytes of the log, which are not folded again."""
+        self.outcome = start
+        self.unsaved: StoreError | LockLostError | None = None
+        self._committed: dict[str, Build] = {}
+        self._folded = start.run.log_offset
+        self._offset = 0
+        self._buffer = b""
+        self._stderr = b""
+        self._tenure = tenure
+        self._mask = mask
+        self._log = log
+        self._notify = notify
+
+    def feed(self, data: bytes) -> None:
+        """Take the next bytes of the raw log; commit if they moved a build on."""
+        whole, self._buffer = lines.split(self._buffer + data)
+        before = self.outcome
+        for raw in whole:
+            self._offset += len(raw)
+            self._take(raw, fold=self._offset > self._folded)
+        if self.outcome is not before:
+            self._tell(before)
+            self.commit("progress")
+
+    def feed_stderr(self, data: bytes) -> None:
+        """Take bytes of Packer's standard error: shown and logged, never interpreted."""
+        *whole, self._stderr = (self._stderr + data).split(b"\n")
+        for raw in whole:
+            self._take_stderr(raw)
+
+    def end(self, how: outcome.Ended, exit_code: int | None) -> Outcome:
+        """The verdict, not committed yet. A last line that was not finished proves nothing."""
+        if self._stderr:
+            self._take_stderr(self._stderr)
+        before = self.outcome
+        self.outcome = outcome.conclude(
+            before, at=datetime.now(UTC), exit_code=exit_code, ended=how
+        )
+        self._tell(before)
+        return self.outcome
+
+    def commit(self, operation: str, *, why: str = "") -> None:
+        """Commit what changed since the last time.
+
+        A store that is away, or a lock that is lost, does not stop the run: see `unsaved`.
+        """
+        run = structs.replace(self.outcome.run, log_offset=max(self._offset, self._folded))
+        changed = _changed(self._committed, self.outcome.builds)
+        draft = Draft(
+            operation=operation,
+            why=why,
+            builds={
+                **{name: self._mask.document(build) for name, build in changed.items()},
+                **_gone(self._committed, self.outcome.builds),
+            },
+            last_run=self._mask.document(run),
+        )
+        if isinstance(self.unsaved, LockLostError):
+            return
+        try:
+            self._tenure.commit(draft)
+        except (StoreError, LockLostError) as error:
+            if self.unsaved is None:
+                text = f"{error.message} The run goes on; its log keeps the results."
+                self._notify(Notice(level="warning", text=text, hint=error.hint))
+            self.unsaved = error
+        else:
+            self.unsaved = None
+            self.outcome = structs.replace(self.outcome, run=run)
+            self._committed = self.outcome.builds
+
+    def shown(self) -> Outcome:
+        """The outcome as it may be shown: the fold itself needs Packer's words unmasked."""
+        builds = {name: self._mask.document(build) for name, build in self.outcome.builds.items()}
+        return Outcome(self._mask.document(self.outcome.run), builds)
+
+    def raise_unsaved(self) -> None:
+        """Raise why the last commit failed, if it did."""
+        if self.unsaved is not None:
+            raise self.unsaved
+
+    def _take(self, raw: bytes, *, fold: bool) -> None:
+        self._notify(MachineLine(line=self._mask.line(raw).decode("utf-8", "replace").rstrip("\n")))
+        line = lines.parse(raw)
+        if line is None:
+            return
+        if line.type == "ui" and len(line.args) > 1:
+            text = self._mask.text(line.args[1])
+            self._log.write(text)
+            build = outcome.output_source(tuple(self.outcome.builds), line)
+            self._notify(Output(at=line.at, kind=line.args[0], text=text, build=build))
+        if fold:
+            self.outcome = outcome.apply(self.outcome, line)
+
+    def _take_stderr(self, raw: bytes) -> None:
+        text = self._mask.text(raw.decode("utf-8", "replace"))
+        self._log.write(text)
+        self._notify(Output(at=datetime.now(UTC), kind="stderr", text=text))
+
+    def _tell(self, before: Outcome) -> None:
+        for build in _changed(before.builds, self.outcome.builds).values():
+            self._notify(BuildChanged(build=self._mask.document(build)))
+
+
+def _gone(before: dict[str, Build], after: dict[str, Build]) -> dict[str, None]:
+    return dict.fromkeys(name for name in before if name not in after)
+
+
+def _changed(before: dict[str, Build], after: dict[str, Build]) -> dict[str, Build]:
+    return {name: build for name, build in after.items() if before.get(name) is not build}

@@ -1,0 +1,107 @@
+"""Finishing a run whose wrapper died, from the log that its Packer left."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable, Mapping
+from datetime import UTC, datetime
+from pathlib import Path
+
+from msgspec import structs
+
+from packer_fork import codec
+from packer_fork.errors import LockedError
+from packer_fork.events import Notice, Notify, Recovered
+from packer_fork.manager import acquire, artifacts
+from packer_fork.manager.places import Place
+from packer_fork.manager.record import Recorder
+from packer_fork.manager.runlog import LogFiles, RunLog
+from packer_fork.model import Recovery, Run, RunStatus, State
+from packer_fork.packer.mask import Mask
+from packer_fork.packer.outcome import Outcome
+from packer_fork.packer.tail import Tail
+from packer_fork.stores.base import Store, Tenure
+
+
+def unfinished(state: State | None) -> Run | None:
+    """The run that is still marked running, if there is one."""
+    run = state.last_run if state else None
+    return run if run and run.status is RunStatus.RUNNING else None
+
+
+def recover(
+    store: Store, tenure: Tenure, notify: Notify, *, reason: str, only_daemons: bool = False
+) -> Outcome | None:
+    """Under `tenure`, finish an unfinished run; None if there is none.
+
+    Raises LockedError while anything of that run still lives, unless `only_daemons`
+    that it left behind hold its lock.
+    """
+    state = store.read()
+    run = unfinished(state)
+    if state is None or run is None:
+        return None
+    if store.is_alive(run.tenure) and not only_daemons:
+        raise LockedError(
+            f"Run {run.number} cannot be recovered: processes of its Packer still live.",
+            hint="`packer-fork lock status` lists them; it is recovered once they have ended.",
+        )
+    before = Outcome(run, {name: codec.decode_build(state.builds[name]) for name in run.builds})
+    files = LogFiles(store.logs, run.number)
+    after = _finish(before, files, tenure, notify, reason)
+    files.forget_raw()
+    return after
+
+
+def recover_place(place: Place, notify: Notify, *, environ: Mapping[str, str]) -> None:
+    """Take the lock if nobody lives, recover what is unfinished. Raises LockedError."""
+    if unfinished(place.store.read()) is None:
+        text = f"{place.folder.label}: there is nothing to recover."
+        notify(Notice(level="info", text=text))
+        return
+    asking = acquire.holder(
+        "recover",
+        template=place.folder.label,
+        workspace=place.folder.workspace,
+        command=("packer-fork", "state", "recover"),
+        environ=environ,
+    )
+    tenure, _ = acquire.acquire(place.store, asking, notify, timeout=0)
+    try:
+        recover(place.store, tenure, notify, reason="state recover")
+        tenure.compact()
+    finally:
+        tenure.close()
+
+
+def _finish(
+    before: Outcome, files: LogFiles, tenure: Tenure, notify: Notify, reason: str
+) -> Outcome:
+    secrets = files.kept_secrets()
+    if secrets is None:
+        text = f"What to mask in the log of run {before.run.number} is lost: it was not read."
+        notify(Notice(level="warning", text=text))
+    log = RunLog(files.masked, notify)
+    recorder = Recorder(before, tenure, Mask(secrets or ()), log, lambda _: None)
+    try:
+        if secrets is not None:
+            _read(files.raw, recorder.feed)
+            _read(files.stderr, recorder.feed_stderr)
+        recorder.end("interrupted", None)
+    finally:
+        log.close()
+    recovery = Recovery(at=datetime.now(UTC), by=tenure.record.holder.by, reason=reason)
+    finished = artifacts.hashed(recorder.outcome)
+    run = structs.replace(finished.run, recovered=recovery)
+    recorder.outcome = structs.replace(finished, run=run)
+    recorder.commit("recover", why=reason)
+    recorder.raise_unsaved()
+    after = recorder.shown()
+    notify(Recovered(run=after.run, builds=tuple(after.builds.values())))
+    return after
+
+
+def _read(path: Path, feed: Callable[[bytes], None]) -> None:
+    with contextlib.suppress(FileNotFoundError), Tail(path, 0) as tail:
+        while data := tail.read():
+            feed(data)

@@ -1,0 +1,100 @@
+"""The files of one run in ``logs/``: what Packer writes, what is masked, and for how long.
+
+    N.log      what a person may read: masked, no control sequences; kept
+    N.raw      Packer's standard output as it came; only while the run lives
+    N.err      Packer's standard error as it came; only while the run lives
+    N.secrets  what must be masked, for a recovery; only as long as the raw files
+
+The raw files hold secrets in the clear, as Packer prints them; that is why all of
+them are 0600 and go with the final change.
+"""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import msgspec
+from msgspec import Struct
+
+from packer_fork import durable
+from packer_fork.events import Notice, Notify
+from packer_fork.terminal import clean
+
+_MAX_SECRETS = 16 << 20
+
+
+class LogFiles(Struct, frozen=True):
+    """The names of one run's files."""
+
+    folder: Path
+    run: int
+
+    @property
+    def masked(self) -> Path:
+        return self.folder / f"{self.run}.log"
+
+    @property
+    def raw(self) -> Path:
+        return self.folder / f"{self.run}.raw"
+
+    @property
+    def stderr(self) -> Path:
+        return self.folder / f"{self.run}.err"
+
+    @property
+    def secrets(self) -> Path:
+        return self.folder / f"{self.run}.secrets"
+
+    def keep_secrets(self, values: tuple[str, ...]) -> None:
+        durable.replace(self.secrets, msgspec.json.encode(values), durable=False)
+
+    def kept_secrets(self) -> tuple[str, ...] | None:
+        """What to mask; None where it is not known any more, so that nothing may be shown."""
+        try:
+            data = durable.read(self.secrets, _MAX_SECRETS)
+            return None if data is None else msgspec.json.decode(data, type=tuple[str, ...])
+        except (OSError, msgspec.MsgspecError):
+            return None
+
+    def forget_raw(self) -> None:
+        """Remove what holds secrets, the secrets themselves last."""
+        for path in (self.raw, self.stderr, self.secrets):
+            path.unlink(missing_ok=True)
+
+    def sweep(self) -> None:
+        """Remove raw files that earlier runs left when they were killed after their last change."""
+        for path in self.folder.iterdir():
+            if path.name.startswith(".") or path.suffix in {".raw", ".err", ".secrets"}:
+                path.unlink(missing_ok=True)
+
+
+class RunLog:
+    """Writes the masked log; a log that cannot be written is told once and does no harm."""
+
+    def __init__(self, path: Path, notify: Notify) -> None:
+        self._path = path
+        self._notify = notify
+        self._descriptor: int | None = None
+        try:
+            self._descriptor = durable.create(path, flags=os.O_APPEND | os.O_TRUNC)
+        except OSError as error:
+            self._give_up(error)
+
+    def write(self, text: str) -> None:
+        if self._descriptor is None:
+            return
+        try:
+            durable.write_all(self._descriptor, f"{clean(text)}\n".encode("utf-8", "replace"))
+        except OSError as error:
+            self.close()
+            self._give_up(error)
+
+    def close(self) -> None:
+        if self._descriptor is not None:
+            os.close(self._descriptor)
+            self._descriptor = None
+
+    def _give_up(self, error: OSError) -> None:
+        text = f"The log {self._path} cannot be written ({error.strerror}); the run goes on."
+        self._notify(Notice(level="warning", text=text))

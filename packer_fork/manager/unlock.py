@@ -1,0 +1,151 @@
+"""force-unlock: an operator's way out of whatever hangs or died.
+
+Without more, only a lock whose holder is proven dead is unlocked (or one that
+nobody can read). ``kill`` ends the run's own processes first; ``allow_live`` closes
+the tenure under a holder that lives, whose results are then late, not lost.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from datetime import UTC, datetime
+
+from msgspec import Struct, structs
+
+from packer_fork import codec
+from packer_fork.errors import LockedError, UsageError
+from packer_fork.events import Notice, Notify
+from packer_fork.locks import LockStatus, Verdict, who
+from packer_fork.manager import acquire, end, recover
+from packer_fork.manager.places import Place
+from packer_fork.model import BuildStatus, Draft, Run, RunStatus, State
+from packer_fork.stores.base import Tenure
+
+_DEAD = frozenset({Verdict.ABANDONED, Verdict.UNKNOWN})
+_ANY = frozenset(set(Verdict) - {Verdict.FREE})
+
+
+class Found(Struct, frozen=True):
+    """The lock that an ID names."""
+
+    place: Place
+    status: LockStatus
+
+
+class How(Struct, frozen=True, kw_only=True):
+    """How far the operator lets us go. ``if_abandoned``: only with proof that nobody lives."""
+
+    kill: bool = False
+    allow_live: bool = False
+    if_abandoned: bool = False
+
+
+def find(lock_id: str, places: Iterable[Place]) -> Found | None:
+    """The lock, or None if a tenure of that ID was closed. Raises UsageError if none is known."""
+    known = []
+    for place in places:
+        status = place.store.status()
+        if status.id == lock_id:
+            return None if status.verdict is Verdict.FREE else Found(place, status)
+        if status.verdict is not Verdict.FREE:
+            known.append(f"{status.id} ({place.folder.label})")
+    raise UsageError(
+        f"There is no lock {lock_id} here.",
+        hint=f"Locks found: {', '.join(known)}" if known else "All locks found are free.",
+    )
+
+
+def refuse_free(lock_id: str, *, if_abandoned: bool) -> None:
+    """Raises UsageError unless the caller is content with a lock that is free already."""
+    if not if_abandoned:
+        raise UsageError(
+            f"Lock {lock_id} is free already; nothing was done.",
+            hint="With --if-abandoned that is fine.",
+        )
+
+
+def check(found: Found, how: How) -> None:
+    """Raises LockedError if this lock is not to be unlocked in this way."""
+    verdict = found.status.verdict
+    if how.if_abandoned and verdict is not Verdict.ABANDONED:
+        raise LockedError(_refusal(found.status), hint="There is no proof that nobody lives.")
+    if verdict not in _DEAD and not (how.kill or how.allow_live):
+        raise LockedError(_refusal(found.status), hint=_alive(found.status))
+
+
+def force_unlock(
+    found: Found, how: How, notify: Notify, *, environ: Mapping[str, str]
+) -> LockStatus:
+    """Close the tenure, record who did it, recover its run; returns the lock as it is then.
+
+    Raises LockedError if its holder, or anything of its Packer, lives and may not be passed.
+    """
+    check(found, how)
+    status, place = found.status, found.place
+    only_daemons = how.kill and end.end(status, notify, grace=place.settings.grace)
+    if how.kill and (now := place.store.status()).verdict is Verdict.FREE:
+        return now  # the holder ended in order, once it was told to
+    over = _ANY if how.allow_live or only_daemons else _DEAD
+    tenure = _take(found, over, environ)
+    try:
+        why = f"unlocked {status.id}, {status.verdict}: {who(status)}"
+        _settle(place, tenure, why, notify, only_daemons=only_daemons)
+        tenure.compact()
+    finally:
+        tenure.close()
+    return place.store.status()
+
+
+def _take(found: Found, over: frozenset[Verdict], environ: Mapping[str, str]) -> Tenure:
+    place, lock_id = found.place, found.status.id
+    asking = acquire.holder(
+        "force-unlock",
+        template=place.folder.label,
+        workspace=place.folder.workspace,
+        command=("packer-fork", "force-unlock", lock_id),
+        environ=environ,
+    )
+    tenure = place.store.try_acquire(asking, over=over, lock_id=lock_id)
+    if isinstance(tenure, LockStatus):
+        raise LockedError(_refusal(tenure), hint=_alive(place.store.status()))
+    return tenure
+
+
+def _settle(place: Place, tenure: Tenure, why: str, notify: Notify, *, only_daemons: bool) -> None:
+    """Put on record who unlocked what, and what became of the run that held the lock."""
+    state = place.store.read()
+    run = recover.unfinished(state)
+    if state and run and place.store.is_alive(run.tenure) and not only_daemons:
+        tenure.commit(_interrupted(state, run, why))
+        text = f"Run {run.number} still lives: its results will be late, and not lost."
+        notify(Notice(level="warning", text=text))
+    else:
+        tenure.commit(Draft(operation="force-unlock", why=why))
+        recover.recover(place.store, tenure, notify, reason=why, only_daemons=only_daemons)
+
+
+def _interrupted(state: State, run: Run, why: str) -> Draft:
+    now = datetime.now(UTC)
+    builds = {name: codec.decode_build(state.builds[name]) for name in run.builds}
+    return Draft(
+        operation="force-unlock",
+        why=why,
+        last_run=structs.replace(run, status=RunStatus.INTERRUPTED, ended=now, error=why),
+        builds={
+            name: structs.replace(build, status=BuildStatus.INTERRUPTED, ended=now, error=why)
+            for name, build in builds.items()
+            if not build.status.is_final
+        },
+    )
+
+
+def _refusal(status: LockStatus) -> str:
+    if status.verdict is Verdict.FREE:
+        return "The lock is free: somebody was faster."
+    return f"Lock {status.id} is {status.verdict} by {who(status)}; it is not unlocked."
+
+
+def _alive(status: LockStatus) -> str:
+    alive = ", ".join(f"{process.command} ({process.pid})" for process in status.processes)
+    ways = "End them with --kill, or close the lock under them with --allow-live."
+    return f"Still alive: {alive}. {ways}" if alive else ways

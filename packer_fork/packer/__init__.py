@@ -1,0 +1,1 @@
+"""The Packer program: finding it, starting it, and what its output means."""

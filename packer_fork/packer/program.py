@@ -1,0 +1,137 @@
+"""The Packer program: where it is, how old it is, and asking it things."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import re
+import shutil
+import signal
+import subprocess
+from collections.abc import Mapping, Sequence
+
+from msgspec import Struct
+
+from packer_fork.errors import PackerError
+from packer_fork.packer.flags import PackerFlags
+
+OLDEST = (1, 6, 0)
+
+_VERSION_SECONDS = 10.0
+_ASK_SECONDS = 60.0
+_VERSION = re.compile(r"(?:Packer v)?((\d+)\.(\d+)\.(\d+)\S*)")
+_GET_IT = (
+    "Get it from https://developer.hashicorp.com/packer/install or your distribution, "
+    "or name it with PACKER_FORK_PACKER."
+)
+_MISSING_PLUGIN = re.compile(
+    r"Did you run packer init|following plugins are required, but not installed"
+    r"|no plugin installed for|likely part of a plugin that is not installed"
+)
+"""Packer 1.7 and later, in the words of its releases up to 1.16."""
+
+
+class Program(Struct, frozen=True):
+    """A Packer that can be used. ``version_text`` is as it says, ``1.12.0-dev`` for example."""
+
+    path: str
+    version: tuple[int, int, int]
+    version_text: str
+
+
+class Answer(Struct, frozen=True):
+    """What Packer said. It may hold secrets: never log or show it."""
+
+    code: int
+    output: str
+
+
+def find(configured: str | None) -> Program:
+    """The Packer at the path or name `configured`, or on PATH.
+
+    Raises PackerError if it is missing, too old, or another program of that name.
+    """
+    name = configured or "packer"
+    path = shutil.which(name)
+    if path is None:
+        raise PackerError(f"Packer was not found: there is no program {name}.", hint=_GET_IT)
+    path = os.path.abspath(path)  # noqa: PTH100 (resolving links would change its name)
+    program = _identify(path)
+    if program.version < OLDEST:
+        text = f"{path} is Packer {program.version_text}; 1.6.0 or later is needed."
+        raise PackerError(text, hint=_GET_IT)
+    return program
+
+
+def _identify(path: str) -> Program:
+    """Asked by ``--version``, which does not phone home as ``version`` does."""
+    try:
+        answer = ask([path, "--version"], os.environ, seconds=_VERSION_SECONDS)
+    except subprocess.TimeoutExpired:
+        raise PackerError(f"{path} does not tell its version in time.", hint=_GET_IT) from None
+    except OSError as error:
+        raise PackerError(f"{path} cannot be started ({error.strerror}).", hint=_GET_IT) from error
+    found = _VERSION.fullmatch(answer.output.partition("\n")[0].strip())
+    if found is None:
+        raise PackerError(
+            f"{path} is not HashiCorp's Packer, but another program of that name.", hint=_GET_IT
+        )
+    return Program(path, (int(found[2]), int(found[3]), int(found[4])), found[1])
+
+
+def build_command(program: Program, flags: PackerFlags, template: str) -> tuple[str, ...]:
+    return (program.path, "build", "-machine-readable", *flags.as_arguments(), template)
+
+
+def inspect(program: Program, flags: PackerFlags, template: str, environ: Mapping[str, str]) -> str:
+    """What ``packer inspect -machine-readable`` says of `template`; empty if it cannot.
+
+    Holds values of variables, sensitive ones as well: never log or show it.
+    """
+    command = [program.path, "inspect", "-machine-readable", *flags.variable_arguments(), template]
+    try:
+        answer = ask(command, environ)
+    except (OSError, subprocess.TimeoutExpired):
+        return ""
+    return answer.output if answer.code == 0 else ""
+
+
+def missing_plugin_hint(text: str, template: str) -> str:
+    """What to do if Packer's error `text` tells of a plugin that is not installed, else empty."""
+    return f"Run `packer-fork init {template}`." if _MISSING_PLUGIN.search(text) else ""
+
+
+def ask(
+    command: Sequence[str],
+    environ: Mapping[str, str],
+    *,
+    line: str | None = None,
+    seconds: float = _ASK_SECONDS,
+) -> Answer:
+    """Run Packer for its answer, giving it one `line` to read; its standard error is dropped.
+
+    Raises OSError or TimeoutExpired; then nothing of it is left.
+    """
+    process = subprocess.Popen(
+        list(command),
+        stdin=subprocess.DEVNULL if line is None else subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+        env=_quiet(environ),
+        start_new_session=True,
+    )
+    try:
+        output, _ = process.communicate(None if line is None else f"{line}\n".encode(), seconds)
+    except BaseException:
+        # The inner Packer holds the pipe: killing the outer one alone would not end the wait.
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)
+        process.communicate()
+        raise
+    return Answer(process.returncode, output.decode("utf-8", "replace"))
+
+
+def _quiet(environ: Mapping[str, str]) -> dict[str, str]:
+    """Without the user's log, which would be overwritten, and without asking for updates."""
+    kept = {name: value for name, value in environ.items() if not name.startswith("PACKER_LOG")}
+    return {**kept, "CHECKPOINT_DISABLE": "1"}

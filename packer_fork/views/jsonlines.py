@@ -1,0 +1,20 @@
+"""Events as JSON, one per line on stdout: for programs."""
+
+from __future__ import annotations
+
+import msgspec
+
+from packer_fork import events
+from packer_fork.views.console import Console
+
+
+class JsonLines:
+    """Prints every event but Packer's machine-readable lines, which the texts repeat."""
+
+    def __init__(self, console: Console) -> None:
+        self._console = console
+        self._encoder = msgspec.json.Encoder()
+
+    def __call__(self, event: events.Event) -> None:
+        if not isinstance(event, events.MachineLine):
+            self._console.say(self._encoder.encode(event).decode())

@@ -1,0 +1,132 @@
+"""A lock for people: who, where, since when, alive or dead with the proof, and what helps."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import UTC, datetime
+
+import msgspec
+from msgspec import Struct, structs
+
+from packer_fork.locks import LiveProcess, LockRecord, LockStatus, Verdict
+from packer_fork.model import CiJob
+from packer_fork.views import words
+
+_MEANING = {
+    Verdict.FREE: "nobody holds it",
+    Verdict.HELD: "its holder lives",
+    Verdict.ORPHANED: "packer-fork is gone, processes of its Packer live",
+    Verdict.ABANDONED: "nobody lives any more, that is proven",
+    Verdict.UNKNOWN: "it cannot be known here whether anybody lives",
+}
+
+
+class Report(Struct, frozen=True, kw_only=True):
+    """A lock as ``lock status --json`` prints it. Times are RFC 3339 in UTC, ages seconds."""
+
+    template: str
+    workspace: str
+    location: str
+    verdict: Verdict
+    id: str
+    operation: str | None = None
+    user: str | None = None
+    host: str | None = None
+    pid: int | None = None
+    command: tuple[str, ...] = ()
+    directory: str | None = None
+    ci: CiJob | None = None
+    created: datetime | None = None
+    age_seconds: float | None = None
+    run: int | None = None
+    tenure: int | None = None
+    proof: tuple[str, ...] = ()
+    processes: tuple[LiveProcess, ...] = ()
+    error: str = ""
+    remedy: str = ""
+
+    @classmethod
+    def of(cls, label: str, workspace: str, location: str, status: LockStatus) -> Report:
+        report = cls(
+            template=label,
+            workspace=workspace,
+            location=location,
+            verdict=status.verdict,
+            id=status.id,
+            proof=status.proof,
+            processes=status.processes,
+            error=status.error,
+            remedy=remedy(status),
+        )
+        return report if status.record is None else _with_holder(report, status.record)
+
+
+def _with_holder(report: Report, record: LockRecord) -> Report:
+    holder = record.holder
+    return structs.replace(
+        report,
+        operation=holder.operation,
+        user=holder.by.user,
+        host=holder.by.host,
+        pid=holder.process.pid,
+        command=holder.command,
+        directory=holder.directory,
+        ci=holder.ci,
+        created=record.created,
+        age_seconds=round((datetime.now(UTC) - record.created).total_seconds(), 3),
+        run=record.run,
+        tenure=record.tenure,
+    )
+
+
+def as_json(reports: Sequence[Report], *, single: bool) -> str:
+    """One object for one template; otherwise ``{"locks": [...]}``."""
+    document = reports[0] if single else {"locks": reports}
+    return msgspec.json.format(msgspec.json.encode(document), indent=2).decode()
+
+
+def lines(report: Report) -> list[str]:
+    """Everything about one lock."""
+    where = f" ({report.workspace})" * (report.workspace != "default")
+    said = [f"{report.template}{where}: {report.verdict} ({_MEANING[report.verdict]})"]
+    if report.verdict is not Verdict.FREE:
+        said += [_fact(key, value) for key, value in _facts(report) if value]
+    said += [_fact("proof", proof) for proof in report.proof]
+    said += [_fact("process", f"{p.pid}  {p.command}  ({p.how})") for p in report.processes]
+    said += [_fact("error", report.error)] if report.error else []
+    said += [_fact("to do", report.remedy)] if report.remedy else []
+    return said
+
+
+def _fact(key: str, value: str) -> str:
+    return f"  {key + ':':<10} {value}"
+
+
+def _facts(report: Report) -> list[tuple[str, str]]:
+    if report.created is None:
+        return [("lock ID", report.id)]
+    return [
+        ("lock ID", report.id),
+        ("operation", f"{report.operation}{f', run {report.run}' if report.run else ''}"),
+        ("who", f"{report.user}@{report.host}, pid {report.pid}"),
+        ("command", " ".join(report.command)),
+        ("in", report.directory or ""),
+        ("CI job", (report.ci.url or report.ci.job or report.ci.service) if report.ci else ""),
+        ("since", f"{words.moment(report.created)} ({words.age(report.created)})"),
+        ("tenure", str(report.tenure)),
+    ]
+
+
+def remedy(status: LockStatus) -> str:
+    """The one command that helps, or what to wait for."""
+    match status.verdict:
+        case Verdict.HELD:
+            return "wait for it, or stop that process; it releases the lock when it ends"
+        case Verdict.ORPHANED:
+            return "wait: Packer finishes, the next build takes its results over"
+        case Verdict.ABANDONED:
+            return f"packer-fork force-unlock {status.id}   (or just build: it is taken over)"
+        case Verdict.UNKNOWN:
+            return f"if you know that nobody uses it: packer-fork force-unlock {status.id}"
+        case Verdict.FREE:
+            return ""

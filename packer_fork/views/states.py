@@ -1,0 +1,151 @@
+"""A state for people: a table of builds, or everything about one."""
+
+from __future__ import annotations
+
+import unicodedata
+from collections.abc import Sequence
+
+import msgspec
+from msgspec import Struct
+
+from packer_fork.model import Artifact, Build, File, Run, State, Step
+from packer_fork.terminal import clean
+from packer_fork.views import words
+
+_LONGEST = 60
+
+
+def table(rows: Sequence[Sequence[str]]) -> list[str]:
+    """Rows in columns as wide as their widest cell on a terminal."""
+    cells = [[_cell(value) for value in row] for row in rows]
+    widths = [max(map(_width, column)) for column in zip(*cells, strict=True)]
+    return [
+        "  ".join(
+            cell + " " * (width - _width(cell)) for cell, width in zip(row, widths, strict=True)
+        ).rstrip()
+        for row in cells
+    ]
+
+
+def _cell(value: str) -> str:
+    line = " ".join(clean(value).split())
+    return line if len(line) <= _LONGEST else f"{line[: _LONGEST - 1]}…"
+
+
+def _width(text: str) -> int:
+    return sum(
+        0 if unicodedata.combining(char) else 1 + (unicodedata.east_asian_width(char) in "WF")
+        for char in text
+    )
+
+
+class Entry(Struct, frozen=True, kw_only=True):
+    """One state among many, as ``state show --json`` without a template prints it."""
+
+    template: str
+    workspace: str
+    location: str
+    state: State | None = None
+    error: str | None = None
+
+
+def as_json(document: Build | State | None) -> str:
+    """A document as it is stored, indented; ``null`` where there is none yet."""
+    return _json(document)
+
+
+def all_as_json(entries: Sequence[Entry]) -> str:
+    return _json({"states": entries})
+
+
+def _json(document: object) -> str:
+    return msgspec.json.format(msgspec.json.encode(document), indent=2).decode()
+
+
+def lines(entry: Entry, builds: Sequence[Build]) -> list[str]:
+    """The state of one template: its last run and a row for each build."""
+    head = f"{entry.template} (workspace {entry.workspace})"
+    if entry.state is None:
+        return [f"{head}: nothing was built yet"]
+    state = entry.state
+    said = [f"{head}, serial {state.serial}"]
+    if state.last_run:
+        said.append(run_line(state.last_run))
+    if not builds:
+        return [*said, "  no builds yet"]
+    header = ("BUILD", "STATUS", "WHEN", "TOOK", "ARTIFACTS")
+    return said + [f"  {row}" for row in table([header, *map(_row, builds)])]
+
+
+def run_line(run: Run) -> str:
+    code = f", exit code {run.exit_code}" if run.exit_code is not None else ""
+    how = f", recovered ({run.recovered.reason})" if run.recovered else ""
+    return (
+        f"  last run: {run.number}, {run.status}{code}{how}, "
+        f"by {run.by}, {words.age(run.ended or run.started)}"
+    )
+
+
+def _row(build: Build) -> tuple[str, ...]:
+    moment = build.ended or build.started
+    when = words.age(moment) if moment else "-"
+    return (build.name or '""', build.status, when, _took(build), _artifacts(build))
+
+
+def _took(build: Build) -> str:
+    if not (build.started and build.ended):
+        return "-"
+    return words.duration((build.ended - build.started).total_seconds())
+
+
+def _artifacts(build: Build) -> str:
+    if not build.artifacts:
+        return (build.error.splitlines() or ["-"])[0] if build.error else "-"
+    return ", ".join(dict.fromkeys(a.id or a.string for a in build.artifacts if a.id or a.string))
+
+
+def build_lines(build: Build) -> list[str]:
+    """Everything about one build."""
+    facts = [
+        ("build", build.name or '""'),
+        ("type", build.type),
+        ("status", build.status),
+        ("run", str(build.run or "-")),
+        ("started", words.moment(build.started) if build.started else "-"),
+        ("ended", words.moment(build.ended) if build.ended else "-"),
+        ("error", build.error),
+    ]
+    said = [f"{key + ':':<12} {value}" for key, value in facts if value]
+    said += _steps("provisioner", build.provisioners)
+    said += _steps("post-processor", build.post_processors)
+    said += _instance(build)
+    for number, artifact in enumerate(build.artifacts):
+        said += _artifact(number, artifact)
+    return said
+
+
+def _steps(kind: str, steps: Sequence[Step]) -> list[str]:
+    return [
+        f"{kind} {number}: {step.type}{f' {step.name!r}' if step.name else ''}: {step.status}"
+        f" ({step.known_by}){f': {step.error}' if step.error else ''}"
+        for number, step in enumerate(steps, 1)
+    ]
+
+
+def _instance(build: Build) -> list[str]:
+    if build.instance is None:
+        return []
+    found = build.instance
+    parts = (found.provider, found.region, found.id, *found.addresses)
+    return [f"instance: {' '.join(part for part in parts if part)}"]
+
+
+def _artifact(number: int, artifact: Artifact) -> list[str]:
+    head = f"artifact {number}: {artifact.builder_id} {artifact.id}: {artifact.string}"
+    return [head, *(f"  {_file(file)}" for file in artifact.files)]
+
+
+def _file(file: File) -> str:
+    if file.size is None:
+        return file.path
+    return f"{file.path}  {words.size(file.size)}  sha256:{file.sha256}"

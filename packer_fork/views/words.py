@@ -1,0 +1,39 @@
+"""Times, ages and sizes in the words of a person."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+
+_UNITS = ((86400, "d"), (3600, "h"), (60, "min"), (1, "s"))
+
+
+def duration(seconds: float) -> str:
+    """The two largest units: "2 h 5 min", "41 s", "0.4 s"."""
+    if seconds < 10:
+        return f"{max(seconds, 0):.1f} s"
+    left = int(seconds)
+    said: list[str] = []
+    for size, unit in _UNITS:
+        if left >= size and len(said) < 2:
+            said.append(f"{left // size} {unit}")
+            left %= size
+    return " ".join(said)
+
+
+def age(then: datetime, now: datetime | None = None) -> str:
+    return f"{duration(((now or datetime.now(UTC)) - then).total_seconds())} ago"
+
+
+def moment(then: datetime) -> str:
+    """In the reader's own time zone, which is named."""
+    return then.astimezone().strftime("%Y-%m-%d %H:%M:%S %Z")
+
+
+def size(number: int) -> str:
+    """In decimal units, as disks are sold: "1.2 GB"."""
+    amount = float(number)
+    for unit in ("B", "kB", "MB", "GB"):
+        if amount < 1000:
+            return f"{amount:.3g} {unit}" if unit != "B" else f"{number} B"
+        amount /= 1000
+    return f"{amount:.3g} TB"

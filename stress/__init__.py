@@ -1,0 +1,1 @@
+"""Stress suite, chaos runs and benchmarks."""

@@ -1,0 +1,209 @@
+"""What all tests share: real Packer, a project folder, the command line as a process.
+
+Every process started through `cli` carries a mark of its test in its environment, and
+so does all that it starts, in whatever session: teardown ends what still bears it.
+"""
+
+import contextlib
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+import textwrap
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import NamedTuple, TypeVar
+
+import pytest
+
+EXAMPLES = Path(__file__).parent / "examples"
+MARK = "PROCESS_OF_TEST"
+
+T = TypeVar("T")
+
+
+def eventually(predicate: Callable[[], T], timeout: float = 30) -> T:
+    """The first true result of `predicate`; fails after `timeout` seconds without one."""
+    deadline = time.monotonic() + timeout
+    while not (result := predicate()):
+        assert time.monotonic() < deadline, f"not within {timeout} s: {predicate}"
+        time.sleep(0.005)
+    return result
+
+
+class Result(NamedTuple):
+    """How a command ended, and all that it wrote."""
+
+    rc: int
+    out: str
+    err: str
+
+
+class Project(NamedTuple):
+    """A folder with templates, outside of any git checkout."""
+
+    root: Path
+
+    def write(self, name: str, text: str) -> Path:
+        path = self.root / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(textwrap.dedent(text), encoding="utf-8")
+        return path
+
+    def example(self, name: str) -> Path:
+        """A copy of tests/examples/NAME in the project's root, which is returned."""
+        return shutil.copytree(EXAMPLES / name, self.root, dirs_exist_ok=True)
+
+
+class Running(NamedTuple):
+    """A command under way, in a session of its own: its pid is its process group too."""
+
+    process: subprocess.Popen[bytes]
+    stdout: Path
+    stderr: Path
+
+    @property
+    def pid(self) -> int:
+        return self.process.pid
+
+    def out(self) -> str:
+        return self.stdout.read_text(encoding="utf-8", errors="replace")
+
+    def err(self) -> str:
+        return self.stderr.read_text(encoding="utf-8", errors="replace")
+
+    def signal(self, number: signal.Signals) -> None:
+        self.process.send_signal(number)
+
+    def wait(self, timeout: float = 60) -> Result:
+        try:
+            rc = self.process.wait(timeout)
+        except subprocess.TimeoutExpired:
+            pytest.fail(f"still runs after {timeout} s\n{self.out()}\n{self.err()}")
+        return Result(rc, self.out(), self.err())
+
+
+class Cli(NamedTuple):
+    """packer-fork as its users run it, in `cwd`, with nothing of the caller's environment."""
+
+    cwd: Path
+    files: Path
+    environment: Mapping[str, str]
+    started: list[subprocess.Popen[bytes]]
+
+    def __call__(
+        self,
+        *args: str | Path,
+        cwd: Path | None = None,
+        env: Mapping[str, str] | None = None,
+        stdin: str = "",
+        under: Sequence[str] = (),
+        timeout: float = 60,
+    ) -> Result:
+        return self.start(*args, cwd=cwd, env=env, stdin=stdin, under=under).wait(timeout)
+
+    def start(
+        self,
+        *args: str | Path,
+        cwd: Path | None = None,
+        env: Mapping[str, str] | None = None,
+        stdin: str = "",
+        under: Sequence[str] = (),
+    ) -> Running:
+        """Start it in the background; `under` is a command that it is run by (strace, unshare)."""
+        folder = Path(tempfile.mkdtemp(dir=self.files))
+        (folder / "in").write_text(stdin, encoding="utf-8")
+        out, err = folder / "out", folder / "err"
+        with (folder / "in").open("rb") as fed, out.open("wb") as told, err.open("wb") as warned:
+            process = subprocess.Popen(
+                [*under, sys.executable, "-m", "packer_fork", *map(str, args)],
+                cwd=cwd or self.cwd,
+                env={**self.environment, **(env or {})},
+                stdin=fed,
+                stdout=told,
+                stderr=warned,
+                start_new_session=True,
+            )
+        self.started.append(process)
+        return Running(process, out, err)
+
+    def end_all(self) -> None:
+        for process in self.started:
+            process.kill()
+            process.wait()
+        _kill_all(f"{MARK}={self.environment[MARK]}".encode())
+
+
+@pytest.fixture(scope="session")
+def packer() -> Path:
+    """The real Packer; without it a test is skipped, but fails on CI."""
+    found = shutil.which("packer")
+    if found:
+        return Path(found)
+    reason = "packer is not on PATH: run .ci/ensure-packer"
+    if os.environ.get("CI") == "true":
+        pytest.fail(reason)
+    pytest.skip(reason)
+
+
+@pytest.fixture
+def project(tmp_path: Path) -> Project:
+    root = tmp_path / "project"
+    root.mkdir()
+    return Project(root)
+
+
+@pytest.fixture
+def cli(tmp_path: Path, project: Project) -> Iterator[Cli]:
+    mark = f"{os.getpid()}:{tmp_path}"
+    # Short, as Packer puts sockets there, whose paths may have 107 characters.
+    with tempfile.TemporaryDirectory(prefix="pf-", ignore_cleanup_errors=True) as scratch:
+        cli = Cli(project.root, tmp_path, _environment(tmp_path, scratch, mark), [])
+        yield cli
+        cli.end_all()
+
+
+def _environment(tmp_path: Path, scratch: str, mark: str) -> dict[str, str]:
+    home = tmp_path / "home"
+    home.mkdir()
+    return {
+        "PATH": os.environ["PATH"],
+        "HOME": str(home),
+        "TMPDIR": scratch,
+        "LANG": "C.UTF-8",
+        "NO_COLOR": "1",
+        "CHECKPOINT_DISABLE": "1",
+        "PACKER_CACHE_DIR": str(home / "cache"),
+        MARK: mark,
+    }
+
+
+def _kill_all(entry: bytes) -> None:
+    """Kill until none is left: a process may start another one while it is being looked for."""
+
+    def none_left() -> bool:
+        pids = _marked(entry)
+        for pid in pids:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
+        return not pids
+
+    eventually(none_left)
+
+
+def _marked(entry: bytes) -> list[int]:
+    return [
+        int(folder.name)
+        for folder in Path("/proc").iterdir()
+        if folder.name.isdigit() and entry in _environ(folder).split(b"\0")
+    ]
+
+
+def _environ(folder: Path) -> bytes:
+    try:
+        return (folder / "environ").read_bytes()
+    except OSError:
+        return b""  # it has ended, or is another user's

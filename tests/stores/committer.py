@@ -1,0 +1,40 @@
+"""Commits five changes in the folder given; run by tests under strace.
+
+Tells each acknowledged serial on stdout by writev, a system call that nothing else
+here uses, so that faults injected into write do not hit the telling.
+"""
+
+import os
+import sys
+from pathlib import Path
+
+from packer_fork.model import Actor, Build, Draft, State, Template, new_state
+from packer_fork.stores.local import mutex
+from packer_fork.stores.local.journal import Journal
+from packer_fork.stores.local.layout import Layout
+
+COMMITS = 5
+
+
+def empty() -> State:
+    return new_state(lineage="test", template=Template(path="t"), workspace="default")
+
+
+def main(folder: Path) -> None:
+    layout = Layout(folder)
+    journal = Journal(layout, empty)
+    by = Actor(user="test", host="here", pid=1)
+    for number in range(COMMITS):
+        try:
+            with mutex.held(layout.mutex, print):
+                draft = Draft(operation="test", why=f"{number}", builds={"b": Build(name="b")})
+                serial = journal.commit(draft, tenure=1, by=by).serial
+                if number == COMMITS - 2:
+                    journal.compact()
+        except OSError:
+            continue
+        os.writev(1, [f"{serial} {number}\n".encode()])
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]))
