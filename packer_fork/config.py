@@ -34,6 +34,13 @@ class Settings(Struct, frozen=True, kw_only=True):
     killed. ``on_wrapper_death``: what becomes of Packer when packer-fork is killed; "auto"
     cancels it in CI and lets it finish elsewhere. ``abandoned``: take over an abandoned
     lock, or block until somebody unlocks it. ``packer``: the program to run.
+
+    ``max_age``: how long a build is up to date at the most. ``inputs``: globs of more files
+    that builds depend on; ``input_env``: environment variables; ``ignore``: globs of files
+    that they do not depend on; ``ignore_vars``: variables; ``assume_unchanged``: what cannot
+    be known and is trusted all the same. ``artifact_check``: by builder ID, a command that
+    exits 0 if the artifact, whose ID is added to it, still exists. ``retries``: how often
+    failed sources are built again, the first time after ``retry_pause``; ``fail_fast``: cancel the others when one fails.
     """
 
     state: str = ""
@@ -43,9 +50,20 @@ class Settings(Struct, frozen=True, kw_only=True):
     on_wrapper_death: Literal["auto", "cancel", "finish"] = "auto"
     abandoned: Literal["take", "block"] = "take"
     packer: str = "packer"
+    max_age: float = 30 * 86400.0
+    inputs: tuple[str, ...] = ()
+    input_env: tuple[str, ...] = ()
+    ignore: tuple[str, ...] = ()
+    ignore_vars: tuple[str, ...] = ()
+    assume_unchanged: tuple[str, ...] = ()
+    artifact_check: dict[str, tuple[str, ...]] = {}
+    retries: int = 0
+    retry_pause: float = 10.0
+    fail_fast: bool = False
 
 
-_DURATIONS = frozenset({"lock_timeout", "grace"})
+_DURATIONS = frozenset({"lock_timeout", "grace", "max_age", "retry_pause"})
+_LISTS = frozenset({"inputs", "input_env", "ignore", "ignore_vars", "assume_unchanged"})
 
 
 class Setting(Struct, frozen=True):
@@ -63,21 +81,25 @@ def load(
     `folder` is the one of packer-fork.toml, None if there is none; `flags` are those
     given (None means not given). Raises UsageError that names place, key and remedy.
     """
-    found = {
-        name: Setting(default, "default")
-        for name, default in zip(
-            Settings.__struct_fields__, Settings.__struct_defaults__, strict=True
-        )
-    }
+    defaults = Settings()
+    names = Settings.__struct_fields__
+    found = {name: Setting(getattr(defaults, name), "default") for name in names}
     found |= _from_file(folder / FILE_NAME) if folder else {}
     found |= _from_environment(environ)
-    found |= {
-        name: Setting(value, f"--{name.replace('_', '-')}")
-        for name, value in flags.items()
-        if value is not None
-    }
+    for name, value in flags.items():
+        if value is not None:
+            found[name] = _given(name, value, found[name])
     checked = {name: Setting(_check(name, s), s.origin) for name, s in found.items()}
     return Settings(**{name: s.value for name, s in checked.items()}), checked
+
+
+def _given(name: str, value: Any, before: Setting) -> Setting:
+    """A flag replaces what was set; those that may be repeated add to it."""
+    origin = f"--{name.replace('_', '-')}"
+    if name in _LISTS:
+        more = before.origin != "default" and value
+        return Setting([*before.value, *value], f"{before.origin}, {origin}" if more else origin)
+    return Setting(value, origin)
 
 
 def parse_duration(text: str) -> float:
@@ -99,14 +121,16 @@ def _from_file(path: Path) -> dict[str, Setting]:
     except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
         raise UsageError(f"{path} cannot be read: {error}.", hint="Correct the file.") from error
     for key in content:
-        if key not in (*Settings.__struct_fields__, "project"):
+        if key not in Settings.__struct_fields__:
             raise UsageError(f"{path}: unknown key {key!r}.", hint=_nearest(key))
-    return {key: Setting(value, str(path)) for key, value in content.items() if key != "project"}
+    if isinstance(content.get("state"), str) and "://" not in content["state"]:
+        content["state"] = str(path.parent / content["state"])
+    return {key: Setting(value, str(path)) for key, value in content.items()}
 
 
 def _nearest(key: str) -> str:
     near = difflib.get_close_matches(key, Settings.__struct_fields__, n=1)
-    return f"Did you mean {near[0]!r}?" if near else "packer-fork.toml documents every key."
+    return f"Did you mean {near[0]!r}?" if near else "The README lists every key."
 
 
 def _from_environment(environ: Mapping[str, str]) -> dict[str, Setting]:
@@ -114,7 +138,8 @@ def _from_environment(environ: Mapping[str, str]) -> dict[str, Setting]:
     for name in Settings.__struct_fields__:
         variable = f"PACKER_FORK_{name.upper()}"
         if environ.get(variable):
-            found[name] = Setting(environ[variable], variable)
+            text = environ[variable]
+            found[name] = Setting(text.split(",") if name in _LISTS else text, variable)
     return found
 
 
@@ -128,13 +153,15 @@ def _check(name: str, setting: Setting) -> Any:
                 f"{setting.origin}: {value!r} is not a duration.",
                 hint='Write it like "90s", "30m", "1h30m" or "30d".',
             ) from error
+    if name in _DURATIONS and isinstance(value, int | float) and value < 0:
+        raise UsageError(f"{setting.origin}: {name} is negative.", hint="Give a time from 0 on.")
     if name == "workspace" and not _WORKSPACE.fullmatch(str(value)):
         raise UsageError(
             f"{setting.origin}: {value!r} is not a workspace name.",
             hint="Use letters, digits, '.', '_' and '-', at most 64, the first a letter or digit.",
         )
     try:
-        return msgspec.convert(value, _type_of(name))
+        return msgspec.convert(value, _type_of(name), strict=not isinstance(value, str))
     except msgspec.ValidationError as error:
         raise UsageError(
             f"{setting.origin}: {name}: {error}.", hint="Correct the value."

@@ -8,11 +8,17 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from datetime import datetime
+from enum import StrEnum
 
 from msgspec import Struct
 
 from packer_fork.locks import LockStatus
-from packer_fork.model import Build, Run
+from packer_fork.model import Build, Result, Run
+
+
+class Action(StrEnum):
+    BUILD = "build"
+    UP_TO_DATE = "up_to_date"
 
 
 class Event(Struct, frozen=True, kw_only=True, tag_field="event", omit_defaults=True):
@@ -27,15 +33,26 @@ class Notice(Event, frozen=True, tag="notice"):
     hint: str = ""
 
 
+class Failed(Event, frozen=True, tag="failed"):
+    """Nothing was run, or it could not go on; the last event."""
+
+    text: str
+    exit_code: int
+    hint: str = ""
+
+
 class Waiting(Event, frozen=True, tag="waiting"):
     """The lock is held by somebody else; told at the start and when anything changes.
 
-    ``place`` is how many wait before us.
+    ``place`` is how many wait before us; ``phase`` what the holder is at, and ``eta``
+    how many seconds it will need, as far as past runs tell.
     """
 
     status: LockStatus
     seconds_left: float
     place: int = 0
+    phase: str = ""
+    eta: float | None = None
 
 
 class LockTaken(Event, frozen=True, tag="lock_taken"):
@@ -49,6 +66,25 @@ class Recovered(Event, frozen=True, tag="recovered"):
 
     run: Run
     builds: tuple[Build, ...]
+
+
+class BuildPlan(Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """What is to become of one build. ``result``: the complete run that it rests on."""
+
+    name: str
+    action: Action
+    reasons: tuple[str, ...]
+    result: Result | None = None
+    expires: datetime | None = None
+
+
+class Planned(Event, frozen=True, tag="planned"):
+    """What will be built, and why; no builds at all if only Packer knows."""
+
+    template: str
+    workspace: str
+    builds: tuple[BuildPlan, ...]
+    note: str = ""
 
 
 class RunStarted(Event, frozen=True, tag="run_started"):

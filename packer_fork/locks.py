@@ -51,6 +51,7 @@ class Holder(Struct, frozen=True, kw_only=True, omit_defaults=True):
     template: str = ""
     workspace: str = "default"
     ci: CiJob | None = None
+    only: tuple[str, ...] = ()
 
 
 class Closing(Struct, frozen=True, kw_only=True, omit_defaults=True):

@@ -22,7 +22,7 @@ MAX_METADATA_DEPTH = 200
 
 
 REMOVED = msgspec.Raw(b"null")
-"""What a change says of a build that it takes away."""
+"""What a change says of a document that it takes away."""
 
 
 class BuildStatus(StrEnum):
@@ -139,7 +139,11 @@ class Result(Document, frozen=True):
 
 
 class Build(Document, frozen=True):
-    """One source of the template, and how its last run went."""
+    """One source of the template, and how its last run went.
+
+    ``leftovers``: instances of earlier runs that may still be there; ``results``: the
+    complete runs before this one.
+    """
 
     name: str
     type: str = ""
@@ -151,6 +155,7 @@ class Build(Document, frozen=True):
     provisioners: tuple[Step, ...] = ()
     post_processors: tuple[Step, ...] = ()
     instance: Instance | None = None
+    leftovers: tuple[Instance, ...] = ()
     artifacts: tuple[Artifact, ...] = ()
     error: str = ""
     evidence: Evidence = Evidence()
@@ -194,7 +199,8 @@ class Recovery(Document, frozen=True):
 class Run(Document, frozen=True):
     """One invocation of Packer. ``exit_code`` is None where nobody lived to see it.
 
-    ``waited`` is how long for the lock, in seconds, with ``ahead`` others before it.
+    ``waited`` is how long for the lock, in seconds, with ``ahead`` others before it,
+    and ``held`` how long it was held.
     """
 
     number: int
@@ -205,10 +211,12 @@ class Run(Document, frozen=True):
     ended: datetime | None = None
     directory: str = ""
     command: tuple[str, ...] = ()
+    inputs: str = ""
     packer_version: str = ""
     git: Git | None = None
     ci: CiJob | None = None
     builds: tuple[str, ...] = ()
+    up_to_date: tuple[str, ...] = ()
     log: str = ""
     log_offset: int = 0
     cancelled: bool = False
@@ -217,6 +225,7 @@ class Run(Document, frozen=True):
     error: str = ""
     waited: float = 0.0
     ahead: int = 0
+    held: float = 0.0
     recovered: Recovery | None = None
 
 
@@ -243,7 +252,11 @@ class Sealed(Document, frozen=True):
 
 
 class State(Document, frozen=True):
-    """A snapshot. ``prev`` is the digest of the line that it takes the place of."""
+    """A snapshot. ``prev`` is the digest of the line that it takes the place of.
+
+    ``key`` is random and keys all digests of what may be secret; ``inputs`` has, by
+    their fingerprints, the inputs that builds rest on.
+    """
 
     version: int
     serial: int
@@ -251,7 +264,9 @@ class State(Document, frozen=True):
     template: Template
     builds: dict[str, msgspec.Raw]
     workspace: str = "default"
+    key: str = ""
     tenure: int = 0
+    inputs: dict[str, msgspec.Raw] = {}
     last_run: Run | None = None
     sealed: Sealed | None = None
     prev: str = ""
@@ -274,6 +289,7 @@ class Change(Document, frozen=True):
     run: int | None = None
     log_offset: int | None = None
     builds: dict[str, msgspec.Raw] = {}
+    inputs: dict[str, msgspec.Raw] = {}
     last_run: Run | None = None
     template: Template | None = None
     late: Late | None = None
@@ -285,18 +301,20 @@ class Draft(Struct, frozen=True, kw_only=True):
     operation: str
     why: str = ""
     builds: dict[str, Build | None] = {}
+    inputs: dict[str, msgspec.Raw | None] = {}
     last_run: Run | None = None
     late: Late | None = None
 
 
-def new_state(*, lineage: str, template: Template, workspace: str) -> State:
-    """The empty state that a first change is applied to: serial 0, never stored itself."""
+def new_state(*, lineage: str, key: str, template: Template, workspace: str) -> State:
+    """The empty state, serial 0, that a first change is applied to."""
     return State(
         version=FORMAT_VERSION,
         serial=0,
         lineage=lineage,
         template=template,
         workspace=workspace,
+        key=key,
         builds={},
     )
 
@@ -307,7 +325,8 @@ def apply_changes(state: State, changes: Iterable[tuple[Change, str]]) -> State:
     Raises ValueError at the first that does not follow: a wrong serial or
     predecessor, or a tenure older than one that has already written.
     """
-    builds, run, template = dict(state.builds), state.last_run, state.template
+    builds, inputs = dict(state.builds), dict(state.inputs)
+    run, template = state.last_run, state.template
     serial, tenure, prev = state.serial, state.tenure, state.prev
     for change, digest in changes:
         if change.serial != serial + 1:
@@ -316,11 +335,8 @@ def apply_changes(state: State, changes: Iterable[tuple[Change, str]]) -> State:
         if change.tenure < tenure:
             msg = f"tenure {change.tenure} is older than {tenure}"
             raise ValueError(msg)
-        for name, document in change.builds.items():
-            if document == REMOVED:
-                builds.pop(name, None)
-            else:
-                builds[name] = document
+        _update(builds, change.builds)
+        _update(inputs, change.inputs)
         run, template = change.last_run or run, change.template or template
         serial, tenure, prev = change.serial, change.tenure, digest
     return structs.replace(
@@ -328,7 +344,16 @@ def apply_changes(state: State, changes: Iterable[tuple[Change, str]]) -> State:
         serial=serial,
         tenure=tenure,
         builds=builds,
+        inputs=inputs,
         last_run=run,
         template=template,
         prev=prev,
     )
+
+
+def _update(documents: dict[str, msgspec.Raw], changes: dict[str, msgspec.Raw]) -> None:
+    for name, document in changes.items():
+        if document == REMOVED:
+            documents.pop(name, None)
+        else:
+            documents[name] = document

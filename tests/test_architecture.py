@@ -30,7 +30,7 @@ MAY_USE: Mapping[str, set[str]] = {
     "views": {"events", "terminal"} | LEAVES,
     "stores": {"host", "processes", "durable", "codec"} | LEAVES,
     "packer": {"host", "processes", "terminal"} | LEAVES,
-    "inputs": {"host"} | LEAVES,
+    "inputs": {"host", "durable"} | LEAVES,
     "metrics": {"events"} | LEAVES,
     "events": {"locks", "model"},
     "host": LEAVES,

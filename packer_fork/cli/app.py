@@ -8,21 +8,25 @@ from typing import Annotated
 import typer
 
 from packer_fork import __version__
-from packer_fork.cli import build, lock, logs, state
+from packer_fork.cli import build, config, handover, lock, logs, state, version
 
 app = typer.Typer(
     name="packer-fork",
     help="Packer builds that run once, resume, queue, and are never lost.",
+    epilog=handover.EPILOG,
     no_args_is_help=True,
     add_completion=False,
     rich_markup_mode=None,
     pretty_exceptions_enable=False,
 )
 app.command("build", epilog=build.EPILOG)(build.build)
+app.command("plan")(build.plan)
 app.command("logs")(logs.logs)
 app.command("force-unlock")(lock.force_unlock)
+app.command("version")(version.version)
 app.add_typer(state.app, name="state")
 app.add_typer(lock.app, name="lock")
+app.add_typer(config.app, name="config")
 
 
 def _version(wanted: bool) -> None:
@@ -43,8 +47,13 @@ def root(
 
 def run(argv: Sequence[str]) -> None:
     """Run one command line; ends in SystemExit, or raises PackerForkError."""
-    arguments, flags = list(argv), None
-    if arguments[:1] == ["build"]:
+    arguments, flags = handover.arrange(argv, _names()), None
+    if arguments[:1] in (["build"], ["plan"]):
         flags, rest = build.take_packer_flags(arguments[1:])
-        arguments = ["build", *rest]
+        arguments = [arguments[0], *rest]
     app(arguments, obj=flags)
+
+
+def _names() -> set[str]:
+    registered = (*app.registered_commands, *app.registered_groups)
+    return {str(each.name) for each in registered}

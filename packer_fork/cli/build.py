@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -10,6 +11,7 @@ import typer
 from packer_fork.cli import options
 
 if TYPE_CHECKING:
+    from packer_fork.events import Notify
     from packer_fork.packer.flags import PackerFlags
 
 EPILOG = """\b
@@ -23,11 +25,46 @@ after TEMPLATE: -var -var-file -only -except -on-error -parallel-builds -force -
   packer-fork build -var region=eu-west-1 -only 'web.*' --workspace staging images/
 """
 
-_OWN_VALUE_OPTIONS = frozenset({"--workspace", "--state", "--lock-timeout"})
+_OWN_VALUE_OPTIONS = frozenset(
+    {
+        "--workspace",
+        "--state",
+        "--lock-timeout",
+        "--retries",
+        "--input",
+        "--input-env",
+        "--ignore-var",
+        "--assume-unchanged",
+        "--max-age",
+    }
+)
+
+Template = Annotated[str, typer.Argument(metavar="TEMPLATE", help="What to build.")]
+Input = Annotated[
+    list[str] | None, typer.Option("--input", metavar="GLOB", help="More files that count.")
+]
+InputEnv = Annotated[
+    list[str] | None,
+    typer.Option("--input-env", metavar="NAME", help="Environment variables that count."),
+]
+IgnoreVar = Annotated[
+    list[str] | None,
+    typer.Option("--ignore-var", metavar="NAME", help="Variables that do not count."),
+]
+Assume = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--assume-unchanged", metavar="NAME", help="What cannot be known, and is trusted: data.X."
+    ),
+]
+MaxAge = Annotated[
+    str | None,
+    typer.Option("--max-age", metavar="TIME", help="How long a build is up to date: 30d."),
+]
 
 
 def take_packer_flags(argv: list[str]) -> tuple[PackerFlags, list[str]]:
-    """Packer's flags for `build`, and what is left for Typer. Raises UsageError."""
+    """Packer's flags for `build` and `plan`, and what is left for Typer. Raises UsageError."""
     from packer_fork.packer import flags
 
     return flags.take(argv, _OWN_VALUE_OPTIONS)
@@ -36,30 +73,102 @@ def take_packer_flags(argv: list[str]) -> tuple[PackerFlags, list[str]]:
 def build(
     context: typer.Context,
     *,
-    template: Annotated[str, typer.Argument(metavar="TEMPLATE", help="What to build.")],
+    template: Template,
     workspace: options.Workspace = None,
     state: options.State = None,
     lock_timeout: Annotated[
         str | None,
         typer.Option("--lock-timeout", metavar="TIME", help="Wait so long for the lock: 30m."),
     ] = None,
+    rebuild: Annotated[
+        bool, typer.Option("--rebuild", help="Build also what is up to date.")
+    ] = False,
+    retries: Annotated[
+        int | None, typer.Option("--retries", metavar="N", help="Build failed sources again.")
+    ] = None,
+    fail_fast: Annotated[
+        bool | None, typer.Option("--fail-fast", help="When one fails, cancel the others.")
+    ] = None,
+    max_age: MaxAge = None,
+    inputs: Input = None,
+    input_env: InputEnv = None,
+    ignore_var: IgnoreVar = None,
+    assume_unchanged: Assume = None,
     as_json: Annotated[
         bool, typer.Option("--json", help="Print events as JSON, one per line.")
     ] = False,
 ) -> None:
-    """Run `packer build` under the lock, and keep what came of it."""
+    """Run `packer build`, under the lock, for what is not up to date; keep what came of it."""
     from packer_fork.manager.build import BuildRequest
     from packer_fork.manager.build import build as run_build
-    from packer_fork.views.jsonlines import JsonLines
-    from packer_fork.views.plain import PlainView
+    from packer_fork.views.ci import reported
 
     flags: PackerFlags = context.obj
     request = BuildRequest(
         template=template,
         flags=flags,
-        settings={"workspace": workspace, "state": state, "lock_timeout": lock_timeout},
+        settings={
+            "workspace": workspace,
+            "state": state,
+            "lock_timeout": lock_timeout,
+            "retries": retries,
+            "fail_fast": fail_fast,
+            "max_age": max_age,
+            "inputs": inputs,
+            "input_env": input_env,
+            "ignore_vars": ignore_var,
+            "assume_unchanged": assume_unchanged,
+        },
         environ=dict(os.environ),
+        rebuild=rebuild,
     )
-    console = options.console(color=flags.color)
-    plain = PlainView(console, machine_readable=flags.machine_readable)
-    raise typer.Exit(run_build(request, JsonLines(console) if as_json else plain))
+    with reported(_view(flags, as_json=as_json), os.environ, sys.stderr) as view:
+        code = run_build(request, view)
+    raise typer.Exit(code)
+
+
+def plan(
+    context: typer.Context,
+    *,
+    template: Template,
+    workspace: options.Workspace = None,
+    state: options.State = None,
+    max_age: MaxAge = None,
+    inputs: Input = None,
+    input_env: InputEnv = None,
+    ignore_var: IgnoreVar = None,
+    assume_unchanged: Assume = None,
+    detailed_exitcode: Annotated[
+        bool, typer.Option("--detailed-exitcode", help="Exit 20 if there is something to build.")
+    ] = False,
+    as_json: options.Json = False,
+) -> None:
+    """Tell what `build` would do, and why. Takes no lock, changes nothing."""
+    from packer_fork.errors import EXIT_DONE, EXIT_TO_BUILD
+    from packer_fork.manager import planning
+
+    flags: PackerFlags = context.obj
+    settings = {
+        "workspace": workspace,
+        "state": state,
+        "max_age": max_age,
+        "inputs": inputs,
+        "input_env": input_env,
+        "ignore_vars": ignore_var,
+        "assume_unchanged": assume_unchanged,
+    }
+    view = _view(flags, as_json=as_json, answer=True)
+    to_build = planning.show(template, flags, settings, dict(os.environ), view)
+    raise typer.Exit(EXIT_TO_BUILD if detailed_exitcode and to_build else EXIT_DONE)
+
+
+def _view(flags: PackerFlags, *, as_json: bool, answer: bool = False) -> Notify:
+    """`answer`: the plan itself was asked for, so that it goes to stdout."""
+    from packer_fork.views import ci
+    from packer_fork.views.jsonlines import JsonLines
+    from packer_fork.views.plain import PlainView
+
+    console = ci.console(os.environ, color=flags.color)
+    if as_json:
+        return JsonLines(console)
+    return PlainView(console, machine_readable=flags.machine_readable, plan_is_answer=answer)

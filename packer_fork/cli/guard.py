@@ -28,6 +28,8 @@ def guarded(argv: Sequence[str]) -> int:
         run(argv)
     except PackerForkError as error:
         _say(error.message, error.hint)
+        if "--json" in argv and argv[0] == "build":
+            _say_as_event(error)
         return error.exit_code
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
@@ -45,6 +47,15 @@ def _say(message: str, hint: str) -> None:
     print(clean(f"packer-fork: {message}"), file=sys.stderr)
     if hint:
         print(clean(f"  {hint}"), file=sys.stderr)
+
+
+def _say_as_event(error: PackerForkError) -> None:
+    """Who reads events learns of it there, too."""
+    from packer_fork.events import Failed
+    from packer_fork.views import jsonlines
+
+    failed = Failed(text=error.message, hint=error.hint, exit_code=error.exit_code)
+    print(jsonlines.encode(failed))
 
 
 def _our_own_fault() -> int:

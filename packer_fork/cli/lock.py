@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+import time
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -13,6 +14,7 @@ from packer_fork.cli import options
 if TYPE_CHECKING:
     from packer_fork.locks import LockStatus
     from packer_fork.manager.places import Place
+    from packer_fork.views.console import Console
     from packer_fork.views.locks import Report
 
 app = typer.Typer(name="lock", help="Who holds the locks.", no_args_is_help=True)
@@ -30,6 +32,9 @@ def status(
     workspace: options.Workspace = None,
     state: options.State = None,
     as_json: options.Json = False,
+    watch: Annotated[
+        bool, typer.Option("--watch", help="Go on, and tell whenever something changes.")
+    ] = False,
 ) -> None:
     """Tell who holds the lock, where, since when, alive or dead, with the proof.
 
@@ -37,22 +42,35 @@ def status(
     """
     from packer_fork.errors import EXIT_DONE, EXIT_LOCKED
     from packer_fork.locks import Verdict
-    from packer_fork.views import locks as view
     from packer_fork.views.plain import PlainView
 
     console = options.console()
-    places = options.places(template, workspace, state, PlainView(console))
-    found = [(place, place.store.status()) for place in places]
+    told: object = None
+    while True:
+        places = options.places(template, workspace, state, PlainView(console))
+        found = [(place, place.store.status()) for place in places]
+        if told != (told := [status for _, status in found]):
+            _print(console, found, as_json=as_json, single=template is not None)
+        if not watch:
+            free = all(status.verdict is Verdict.FREE for _, status in found)
+            raise typer.Exit(EXIT_DONE if free else EXIT_LOCKED)
+        time.sleep(1)
+
+
+def _print(
+    console: Console, found: list[tuple[Place, LockStatus]], *, as_json: bool, single: bool
+) -> None:
+    from packer_fork.views import locks as view
+
     reports = [_report(place, status) for place, status in found]
     if as_json:
-        console.say(view.as_json(reports, single=template is not None))
-    for report in [] if as_json else reports:
+        console.say(view.as_json(reports, single=single))
+        return
+    for report in reports:
         for line in view.lines(report):
             console.say(line)
-    if not reports and not as_json:
+    if not reports:
         console.tell("packer-fork: there is no state below this directory.")
-    free = all(status.verdict is Verdict.FREE for _, status in found)
-    raise typer.Exit(EXIT_DONE if free else EXIT_LOCKED)
 
 
 def force_unlock(
@@ -79,7 +97,8 @@ def force_unlock(
 
     console = options.console()
     show = PlainView(console)
-    found = unlock.find(lock_id, options.places(None, workspace, state, show))
+    places = options.places(None, workspace, state, show)
+    found = unlock.find(lock_id, places, if_abandoned=if_abandoned)
     if found is None:
         unlock.refuse_free(lock_id, if_abandoned=if_abandoned)
         console.tell(f"packer-fork: lock {lock_id} is free already.")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -81,6 +82,8 @@ def _print_json(console: Console, found: Sequence[Shown], *, single: bool) -> No
 
 
 def _entry(shown: Shown) -> Entry:
+    from msgspec import structs
+
     from packer_fork.views.states import Entry
 
     error = shown.error.message if shown.error else None
@@ -88,7 +91,7 @@ def _entry(shown: Shown) -> Entry:
         template=shown.label,
         workspace=shown.workspace,
         location=shown.location,
-        state=shown.state,
+        state=structs.replace(shown.state, key="") if shown.state else None,
         error=error,
     )
 
@@ -107,3 +110,43 @@ def recover(
     view = PlainView(options.console())
     for place in options.places(template, workspace, state_folder, view):
         manager.recover_place(place, view, environ=os.environ)
+
+
+@app.command("replay")
+def replay(
+    *,
+    file: Annotated[
+        Path, typer.Argument(metavar="FILE", help="The late results, as a build kept them.")
+    ],
+    template: Annotated[
+        str | None, typer.Option("--template", metavar="TEMPLATE", help="Whose results they are.")
+    ] = None,
+    workspace: options.Workspace = None,
+    state_folder: options.State = None,
+) -> None:
+    """Bring results into the history that came after their lock had been closed."""
+    from packer_fork.manager import late
+    from packer_fork.views.plain import PlainView
+
+    view = PlainView(options.console())
+    place = options.one_place(template, workspace, state_folder, view)
+    late.replay(place, file, view, environ=os.environ)
+
+
+@app.command("rm")
+def rm(
+    *,
+    template: options.Template = None,
+    instance: Annotated[
+        str, typer.Option("--instance", metavar="ID", help="An instance that is gone by now.")
+    ],
+    workspace: options.Workspace = None,
+    state_folder: options.State = None,
+) -> None:
+    """Strike an instance off the record that a failed run may have left behind."""
+    from packer_fork.manager import leftovers
+    from packer_fork.views.plain import PlainView
+
+    view = PlainView(options.console())
+    place = options.one_place(template, workspace, state_folder, view)
+    leftovers.strike(place, instance, view, environ=os.environ)

@@ -11,10 +11,14 @@ from packer_fork import host
 from packer_fork.errors import LockedError
 from packer_fork.events import LockTaken, Notice, Notify, Waiting
 from packer_fork.locks import Holder, LockStatus, Verdict, Wait, who
+from packer_fork.manager import forecast
 from packer_fork.stores.base import TAKE_OVER, Store, Tenure
 
 _LOOK = 1.0
 """Seconds after which a waiter looks around, even if nothing woke it."""
+
+_REMIND = 60.0
+"""Seconds after which a waiter says again for whom, even if nothing changed."""
 
 
 def holder(
@@ -24,8 +28,12 @@ def holder(
     workspace: str,
     command: tuple[str, ...],
     environ: Mapping[str, str],
+    only: tuple[str, ...] = (),
 ) -> Holder:
-    """This process, asking for the lock. `command` must not hold values of variables."""
+    """This process, asking for the lock. `command` must not hold values of variables.
+
+    `only`: the builds that it was limited to, for telling others what it is about.
+    """
     return Holder(
         operation=operation,
         by=host.this_actor(),
@@ -35,6 +43,7 @@ def holder(
         template=template,
         workspace=workspace,
         ci=host.ci_job(environ),
+        only=only,
     )
 
 
@@ -52,7 +61,7 @@ def acquire(
     if isinstance(found, LockStatus) and timeout > 0:
         found, wait = _queue(store, asking, notify, timeout, over)
     if isinstance(found, LockStatus):
-        raise LockedError(_locked(found), hint=_way_out(found))
+        raise LockedError(_locked(found), hint=_way_out(found, asking))
     if found.replaced is not None:
         notify(Notice(level="warning", text=_taken_over(found.replaced)))
     notify(LockTaken(tenure=found.record.tenure, lock_id=found.record.id, waited=wait.seconds))
@@ -64,16 +73,14 @@ def _queue(
 ) -> tuple[Tenure | LockStatus, Wait]:
     """Wait in the queue; the lock's status if time runs out."""
     start = time.monotonic()
-    told: tuple[str, str, int] | None = None
     ticket = store.join_queue(asking)
+    reminder = _Reminder(store, notify)
     try:
         while isinstance(found := store.try_acquire(asking, over=over, ticket=ticket), LockStatus):
             left = timeout - (time.monotonic() - start)
             if left <= 0:
                 break
-            place = ticket.place()
-            if told != (told := (found.verdict, found.id, place)):
-                notify(Waiting(status=found, seconds_left=left, place=place))
+            reminder.tell(found, ticket.place(), left)
             ticket.wait(min(_LOOK, left))
     finally:
         ticket.leave()
@@ -81,25 +88,66 @@ def _queue(
     return found, Wait(seconds=seconds, ahead=ticket.ahead)
 
 
+class _Reminder:
+    """Says for whom we wait: at once, when holder or place change, and once a minute."""
+
+    def __init__(self, store: Store, notify: Notify) -> None:
+        self._store = store
+        self._notify = notify
+        self._told: tuple[str, str, int] | None = None
+        self._at = 0.0
+
+    def tell(self, found: LockStatus, place: int, left: float) -> None:
+        now = (found.verdict, found.id, place)
+        if now == self._told and time.monotonic() - self._at < _REMIND:
+            return
+        self._told, self._at = now, time.monotonic()
+        progress = forecast.of_holder(self._store, found)
+        self._notify(
+            Waiting(
+                status=found,
+                seconds_left=left,
+                place=place,
+                phase=progress.phase,
+                eta=progress.seconds,
+            )
+        )
+
+
 def _locked(status: LockStatus) -> str:
+    if status.verdict is Verdict.FREE:
+        return "The lock is free, but others wait for it and come first."
     said = {
         Verdict.HELD: "is held by",
-        Verdict.ORPHANED: "is orphaned: packer-fork is gone, its Packer still runs; taken by",
+        Verdict.ORPHANED: "is orphaned (packer-fork is gone, its Packer lives); it was taken by",
         Verdict.ABANDONED: "was abandoned by",
         Verdict.UNKNOWN: "may be held, which cannot be known here, by",
-        Verdict.FREE: "was just released by",
     }
     reason = f" ({status.error or status.proof[0]})" if status.verdict is Verdict.UNKNOWN else ""
     return f"The lock {said[status.verdict]} {who(status)}{reason}."
 
 
-def _way_out(status: LockStatus) -> str:
-    if status.verdict in (Verdict.HELD, Verdict.ORPHANED):
-        return (
-            "Wait for it with --lock-timeout 30m, use another --workspace, "
-            "or look closer with `packer-fork lock status`."
-        )
-    return f"If you know that nobody uses it: packer-fork force-unlock {status.id}"
+def _way_out(status: LockStatus, asking: Holder) -> str:
+    if status.verdict is Verdict.ABANDONED:
+        return f"Nobody of it lives, that is proven: packer-fork force-unlock {status.id}"
+    if status.verdict is Verdict.UNKNOWN:
+        return f"If you know that nobody uses it: packer-fork force-unlock {status.id}"
+    return (
+        f"{_comparison(status, asking)}Wait for it with --lock-timeout 30m, "
+        "or look closer with `packer-fork lock status`."
+    )
+
+
+def _comparison(status: LockStatus, asking: Holder) -> str:
+    """Two that build different things of one template need two workspaces, not a queue."""
+    theirs = status.record.holder.only if status.record else asking.only
+    if theirs == asking.only:
+        return ""
+    its, yours = (", ".join(only) or "everything" for only in (theirs, asking.only))
+    return (
+        f"It builds {its}, you {yours}: if both may run side by side, "
+        "give yours a --workspace of its own. "
+    )
 
 
 def _taken_over(status: LockStatus) -> str:

@@ -1,9 +1,11 @@
-"""Artifacts on disk: what a complete build's files are, down to their bytes."""
+"""Artifacts: what a complete build's files are, down to their bytes, and whether they still are."""
 
 from __future__ import annotations
 
 import hashlib
 import os
+import subprocess
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 from msgspec import structs
@@ -43,3 +45,59 @@ def describe(path: str) -> File:
     except OSError:
         return File(path=path)
     return File(path=path, size=status.st_size, sha256=digest, mtime_ns=status.st_mtime_ns)
+
+
+_CHECK_SECONDS = 60.0
+
+Checks = Mapping[str, Sequence[str]]
+"""By builder ID, a command that exits 0 if the artifact whose ID is added to it exists."""
+
+
+def problems(recorded: Iterable[Artifact], checks: Checks) -> Iterator[str]:
+    """What keeps these artifacts from being what they were, a reason each."""
+    for artifact in recorded:
+        for file in artifact.files:
+            if text := _changed(file):
+                yield text
+        command = checks.get(artifact.builder_id)
+        if command and artifact.id and not _exists(command, artifact.id):
+            yield f"artifact {artifact.id} is not confirmed by {command[0]}"
+
+
+def trusted(recorded: Iterable[Artifact], checks: Checks) -> Iterator[str]:
+    """IDs that nothing here can look up, so that they are taken to exist."""
+    for artifact in recorded:
+        if artifact.id and not artifact.files and artifact.builder_id not in checks:
+            yield f"artifact {artifact.id} is trusted to exist"
+
+
+def _changed(file: File) -> str:
+    name = os.path.relpath(file.path) if Path(file.path).is_relative_to(Path.cwd()) else file.path
+    try:
+        status = Path(file.path).stat()
+    except OSError:
+        return f"artifact {name} is missing"
+    if file.size is None:
+        return f"artifact {name} was never hashed"
+    if (status.st_size, status.st_mtime_ns) == (file.size, file.mtime_ns):
+        return ""
+    return (
+        ""
+        if describe(file.path).sha256 == file.sha256
+        else f"artifact {name} differs from its recorded SHA-256"
+    )
+
+
+def _exists(command: Sequence[str], artifact_id: str) -> bool:
+    try:
+        done = subprocess.run(
+            [*command, artifact_id],
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+            timeout=_CHECK_SECONDS,
+            check=False,
+        )
+    except (OSError, subprocess.SubprocessError):
+        return False
+    return done.returncode == 0

@@ -1,39 +1,31 @@
-"""One build: under the lock, on record, to its proven end."""
+"""One build: under the lock, what is not up to date, again if it failed and is to be retried."""
 
 from __future__ import annotations
 
 import contextlib
+import random
+import time
 from collections.abc import Mapping
 from datetime import UTC, datetime
-from pathlib import Path
 from typing import Any
 
-from msgspec import Struct
+from msgspec import Struct, structs
 
 from packer_fork import host
-from packer_fork.errors import (
-    EXIT_DONE,
-    EXIT_LOCK_LOST,
-    EXIT_OUTBOX,
-    EXIT_PACKER_FAILED,
-    EXIT_TEMPLATE,
-    LockLostError,
-    StoreError,
-)
-from packer_fork.events import Notice, Notify, RunEnded, RunStarted
-from packer_fork.locks import ProcessId, Wait
-from packer_fork.manager import acquire, artifacts, locate, places, recover
-from packer_fork.manager.follow import End, Start, follow
+from packer_fork.errors import EXIT_DONE, StoreError
+from packer_fork.events import Action, MachineLine, Notice, Notify, Planned
+from packer_fork.locks import Wait
+from packer_fork.manager import acquire, leftovers, locate, places, planning, recover
+from packer_fork.manager.plan import Plan
 from packer_fork.manager.prepare import Prepared, prepare
-from packer_fork.manager.record import Recorder
-from packer_fork.manager.runlog import LogFiles, RunLog
-from packer_fork.model import Run, RunStatus
-from packer_fork.packer import outcome, program
+from packer_fork.manager.run import Ended, Job, run
+from packer_fork.model import Draft, State
+from packer_fork.packer import lines, outline, selection
 from packer_fork.packer.flags import PackerFlags
-from packer_fork.packer.mask import Mask
-from packer_fork.packer.outcome import Outcome
-from packer_fork.packer.signals import SignalWatch
 from packer_fork.stores.base import TAKE_OVER, Tenure
+
+_LONGEST_PAUSE = 300.0
+"""Seconds between two attempts at the most."""
 
 
 class BuildRequest(Struct, frozen=True, kw_only=True):
@@ -43,6 +35,7 @@ class BuildRequest(Struct, frozen=True, kw_only=True):
     flags: PackerFlags
     settings: Mapping[str, Any]
     environ: Mapping[str, str]
+    rebuild: bool = False
 
 
 def build(request: BuildRequest, notify: Notify) -> int:
@@ -56,22 +49,29 @@ def build(request: BuildRequest, notify: Notify) -> int:
         recover.recover(place.store, tenure, notify, reason="found by the next build")
         if wait.seconds:
             prepared = prepare(template, request.flags, place.settings, request.environ)
-        return _Building(request, place, prepared, tenure, notify, wait).go()
+        state = place.store.read() or tenure.commit(Draft(operation="create"))
+        leftovers.warn(state, notify)
+        plan = planning.make(
+            template, request.flags, prepared, place, request.environ, state, remember=True
+        )
+        return _Building(request, place, prepared, tenure, wait, plan, notify).go(state)
     finally:
         with contextlib.suppress(StoreError):
             tenure.close()
 
 
 def _lock(request: BuildRequest, place: places.Place, notify: Notify) -> tuple[Tenure, Wait]:
-    who = acquire.holder(
+    asking = acquire.holder(
         "build",
         template=place.folder.label,
         workspace=place.folder.workspace,
         command=_command_on_record(request),
         environ=request.environ,
+        only=request.flags.only,
     )
     over = TAKE_OVER if place.settings.abandoned == "take" else frozenset()
-    return acquire.acquire(place.store, who, notify, timeout=place.settings.lock_timeout, over=over)
+    timeout = place.settings.lock_timeout
+    return acquire.acquire(place.store, asking, notify, timeout=timeout, over=over)
 
 
 def _command_on_record(request: BuildRequest) -> tuple[str, ...]:
@@ -79,20 +79,29 @@ def _command_on_record(request: BuildRequest) -> tuple[str, ...]:
 
 
 def _warn(request: BuildRequest, place: places.Place, prepared: Prepared, notify: Notify) -> None:
-    for name in prepared.sensitive.unknown:
-        text = f"The value of the sensitive {name!r} could not be learnt: it is not masked."
-        notify(Notice(level="warning", text=text))
-    for name in prepared.sensitive.too_short:
-        text = f"The sensitive value of {name!r} is shorter than 4 characters: it is not masked."
-        notify(Notice(level="warning", text=text))
-    if request.environ.get("CI") and not place.folder.folder.exists():
+    sensitive = prepared.sensitive
+    texts = [
+        *(f"The value of the sensitive {name!r} could not be learnt" for name in sensitive.unknown),
+        *(
+            f"The sensitive value of {name!r} is shorter than 4 characters"
+            for name in sensitive.too_short
+        ),
+    ]
+    for text in texts:
+        notify(Notice(level="warning", text=f"{text}: it is not masked."))
+    for name in outline.shared_names(prepared.outlines):
+        text = f"Two builds are called {name!r}: Packer's output does not tell them apart."
+        hint = "Give each build block a name; until then their results are kept as one."
+        notify(Notice(level="warning", text=text, hint=hint))
+    fresh = not (place.settings.state or place.folder.folder.exists())
+    if fresh and host.ci_job(request.environ):
         text = f"This state ends with the CI job: {place.folder.folder} is new."
         hint = "Cache the folder .packer-fork between jobs, or name a lasting one with --state."
         notify(Notice(level="warning", text=text, hint=hint))
 
 
 class _Building:
-    """The steps of one run, in the order of their methods."""
+    """What to build, as often as it is worth it."""
 
     def __init__(
         self,
@@ -100,109 +109,105 @@ class _Building:
         place: places.Place,
         prepared: Prepared,
         tenure: Tenure,
-        notify: Notify,
         wait: Wait,
+        plan: Plan,
+        notify: Notify,
     ) -> None:
         self._request = request
         self._place = place
         self._prepared = prepared
         self._tenure = tenure
+        self._wait = wait
+        self._plan = plan
         self._notify = notify
-        state = place.store.read()
-        number = 1 + (state.last_run.number if state and state.last_run else 0)
-        self._files = LogFiles(place.store.logs, number)
-        self._mask = Mask(prepared.sensitive.values)
-        self._run = self._describe(number, wait)
 
-    def go(self) -> int:
-        self._files.sweep()
-        self._files.keep_secrets(self._prepared.sensitive.values)
-        log = RunLog(self._files.masked, self._notify)
-        start = outcome.begin(self._run, self._prepared.outlines)
-        recorder = Recorder(start, self._tenure, self._mask, log, self._notify)
-        try:
-            with SignalWatch() as watch:
-                recorder.commit("start")
-                recorder.raise_unsaved()
-                return self._packer(recorder, watch)
-        finally:
-            log.close()
-
-    def _packer(self, recorder: Recorder, watch: SignalWatch) -> int:
+    def go(self, state: State) -> int:
+        plan = _everything(self._plan) if self._request.rebuild else self._plan
+        names, reason = self._names(plan)
         self._notify(
-            RunStarted(
-                run=recorder.shown().run,
+            Planned(
                 template=self._place.folder.label,
                 workspace=self._place.folder.workspace,
+                builds=plan.builds,
+                note=reason,
             )
         )
-        end = follow(self._start(), self._files, recorder, watch, self._notify, self._started)
-        return self._finish(recorder, end)
+        self._repeat_artifacts(plan)
+        if names == () and plan.builds:
+            return EXIT_DONE
+        ended = self._run(state, names)
+        for attempt in range(1, self._place.settings.retries + 1):
+            if ended.exit_code == EXIT_DONE or ended.cancelled or not ended.failed:
+                break
+            self._pause(attempt, ended.failed)
+            ended = self._run(self._place.store.read() or state, ended.failed)
+        return ended.exit_code
 
-    def _start(self) -> Start:
-        settings = self._place.settings
-        policy = settings.on_wrapper_death
-        in_ci = bool(self._request.environ.get("CI"))
-        return Start(
-            command=program.build_command(
-                self._prepared.program, self._request.flags, self._request.template
-            ),
-            directory=Path.cwd(),
-            environ=self._request.environ,
-            lock=self._tenure.packer_lock,
-            lock_id=self._tenure.record.id,
-            die_with_parent=policy == "cancel" or (policy == "auto" and in_ci),
-            grace=settings.grace,
-        )
+    def _names(self, plan: Plan) -> tuple[tuple[str, ...] | None, str]:
+        """The builds to run, None for whatever Packer finds; and why it is more than need be."""
+        todo = plan.names(Action.BUILD)
+        known = [build.name for build in plan.builds]
+        if not known or len(todo) == len(known):
+            return (tuple(known) or None), ""
+        if todo and self._only(todo) is None:
+            return tuple(known), "all are built: Packer cannot be told to build just these"
+        return todo, ""
 
-    def _started(self, packer: ProcessId) -> None:
-        with contextlib.suppress(StoreError):
-            self._tenure.note(run=self._run.number, packer=packer)
+    def _only(self, names: tuple[str, ...]) -> PackerFlags | None:
+        """The user's flags with an ``-only`` for exactly `names`; None if there is none."""
+        hcl = outline.is_hcl(locate.template(self._request.template).path)
+        patterns = selection.naming(names, hcl=hcl)
+        known = [each.name for each in self._prepared.outlines]
+        flags = self._request.flags
+        chosen = selection.select(known, patterns, flags.except_, hcl=hcl) if patterns else ()
+        if chosen != names or outline.shared_names(self._prepared.outlines):
+            return None
+        return flags.with_only(patterns)
 
-    def _finish(self, recorder: Recorder, end: End) -> int:
-        recorder.end(end.how, end.exit_code)
-        recorder.outcome = artifacts.hashed(recorder.outcome)
-        recorder.commit("finish")
-        after = recorder.shown()
-        if recorder.unsaved is None:
-            self._files.forget_raw()
-            with contextlib.suppress(StoreError):
-                self._tenure.compact()
-        code = _exit_code(after, end, recorder.unsaved)
-        self._notify(
-            RunEnded(
-                run=after.run,
-                builds=tuple(after.builds.values()),
-                log=str(self._files.masked),
-                exit_code=code,
-            )
-        )
-        return code
-
-    def _describe(self, number: int, wait: Wait) -> Run:
-        return Run(
-            number=number,
-            tenure=self._tenure.record.tenure,
-            started=datetime.now(UTC),
-            by=self._tenure.record.holder.by,
-            directory=str(Path.cwd()),
+    def _run(self, state: State, names: tuple[str, ...] | None) -> Ended:
+        known = tuple(build.name for build in self._plan.builds)
+        some = names is not None and names != known
+        flags = self._only(names) if some and names else None
+        job = Job(
+            template=self._request.template,
+            flags=flags or self._request.flags,
             command=_command_on_record(self._request),
-            packer_version=self._prepared.program.version_text,
-            git=host.git_of(Path.cwd()),
-            ci=self._tenure.record.holder.ci,
-            log=self._files.masked.name,
-            waited=wait.seconds,
-            ahead=wait.ahead,
+            environ=self._request.environ,
+            place=self._place,
+            prepared=self._prepared,
+            tenure=self._tenure,
+            wait=self._wait,
+            plan=self._plan,
+            names=names if flags else None,
+            up_to_date=tuple(name for name in known if names and name not in names),
         )
+        return run(job, state, self._notify)
+
+    def _pause(self, attempt: int, failed: tuple[str, ...]) -> None:
+        """Exponential back-off with jitter: whatever failed may be a neighbour's load."""
+        longest = min(_LONGEST_PAUSE, self._place.settings.retry_pause * 2 ** (attempt - 1))
+        seconds = random.uniform(longest / 2, longest)  # noqa: S311 (spreads load, no secret)
+        retries = self._place.settings.retries
+        text = f"Attempt {attempt} of {retries} to build again: {', '.join(failed)}"
+        self._notify(Notice(level="info", text=f"{text}; in {seconds:.0f} s."))
+        time.sleep(seconds)
+
+    def _repeat_artifacts(self, plan: Plan) -> None:
+        """Who reads machine-readable lines finds those of what is up to date as well."""
+        now = datetime.now(UTC)
+        for build in plan.builds:
+            if build.result is not None and build.action is Action.UP_TO_DATE:
+                for line in lines.of_artifacts(build.name, build.result.artifacts, now):
+                    text = lines.encode(line).decode("utf-8", "replace").rstrip("\n")
+                    self._notify(MachineLine(line=text))
 
 
-def _exit_code(after: Outcome, end: End, unsaved: StoreError | LockLostError | None) -> int:
-    if unsaved is not None:
-        return EXIT_OUTBOX if isinstance(unsaved, StoreError) else EXIT_LOCK_LOST
-    if after.run.status is RunStatus.COMPLETE:
-        return EXIT_DONE
-    if end.signal:
-        return 128 + end.signal
-    if program.missing_plugin_hint(after.run.error, ""):
-        return EXIT_TEMPLATE
-    return EXIT_PACKER_FAILED
+def _everything(plan: Plan) -> Plan:
+    """As if nothing were up to date."""
+    builds = (
+        structs.replace(build, action=Action.BUILD, reasons=("--rebuild", *build.reasons))
+        if build.action is Action.UP_TO_DATE
+        else build
+        for build in plan.builds
+    )
+    return structs.replace(plan, builds=tuple(builds))

@@ -14,7 +14,7 @@ from packer_fork.processes import Process
 
 _LOOK = 0.05
 _LAST_WORDS = 5.0
-"""Seconds that a wrapper without a Packer has to end after SIGTERM."""
+"""Seconds that scripts have which outlived their Packer, and the dead to vanish."""
 
 
 def end(status: LockStatus, notify: Notify, *, grace: float) -> bool:
@@ -29,17 +29,24 @@ def end(status: LockStatus, notify: Notify, *, grace: float) -> bool:
         text = "Its processes are not of this system, or not known: none was signalled."
         notify(Notice(level="warning", text=text))
         return False
-    members = _members(record)
-    _terminate(record, members)
-    for member in members:
-        notify(Notice(level="info", text=f"{member.command} ({member.pid}): told to end"))
-    left = _await(record, grace if record.packer else _LAST_WORDS)
+    told = _terminate(record, _members(record))
+    for member in told:
+        notify(Notice(level="info", text=f"{_name(record, member)}: told to end"))
+    if told:
+        text = f"Waiting up to {grace:.0f} s for them to clean up; then they are killed."
+        notify(Notice(level="info", text=text))
+    left = _await(record, grace)
     while left:
         for member in left:
             _signal(member, signal.SIGKILL)
-            notify(Notice(level="warning", text=f"{member.command} ({member.pid}): killed"))
+            notify(Notice(level="warning", text=f"{_name(record, member)}: killed"))
         left = _await(record, _LAST_WORDS)
     return _list_daemons(status, record, notify)
+
+
+def _name(record: LockRecord, process: Process) -> str:
+    ours = process.pid == record.holder.process.pid
+    return f"{'packer-fork' if ours else process.command} ({process.pid})"
 
 
 def _members(record: LockRecord) -> list[Process]:
@@ -54,18 +61,18 @@ def _members(record: LockRecord) -> list[Process]:
     return [process for process in everything if process.pid in roots] + below
 
 
-def _terminate(record: LockRecord, members: list[Process]) -> None:
+def _terminate(record: LockRecord, members: list[Process]) -> list[Process]:
     """SIGTERM to the wrapper, which hands it on; without one to Packer, outer or inner.
 
-    A stopped process does not hear it before it is continued.
+    A stopped process does not hear it before it is continued. Returns who was told.
     """
-    by_pid = {member.pid: member for member in members}
-    wrapper = by_pid.get(record.holder.process.pid)
-    packer = by_pid.get(record.packer.pid) if record.packer else None
-    for member in [wrapper] if wrapper else [packer] if packer else members:
-        if member is not None:
-            _signal(member, signal.SIGTERM)
-            _signal(member, signal.SIGCONT)
+    wrapper = [member for member in members if member.pid == record.holder.process.pid]
+    packer = [member for member in members if record.packer and member.pid == record.packer.pid]
+    told = wrapper or packer or members
+    for member in told:
+        _signal(member, signal.SIGTERM)
+        _signal(member, signal.SIGCONT)
+    return told
 
 
 def _signal(process: Process, number: signal.Signals) -> None:
@@ -74,11 +81,24 @@ def _signal(process: Process, number: signal.Signals) -> None:
 
 
 def _await(record: LockRecord, seconds: float) -> list[Process]:
-    """What of it still lives once all are gone or time is up."""
+    """What of it still lives once all are gone or time is up.
+
+    Only packer-fork and Packer clean up; scripts that outlive both get but a moment.
+    """
     deadline = time.monotonic() + seconds
+    cleaning = True
     while (left := _members(record)) and time.monotonic() < deadline:
+        if cleaning and not any(_cleans_up(record, member) for member in left):
+            cleaning = False
+            deadline = min(deadline, time.monotonic() + _LAST_WORDS)
+            for member in left:
+                _signal(member, signal.SIGTERM)
         time.sleep(_LOOK)
     return left
+
+
+def _cleans_up(record: LockRecord, process: Process) -> bool:
+    return process.pid == record.holder.process.pid or process.command == "packer build"
 
 
 def _list_daemons(status: LockStatus, record: LockRecord, notify: Notify) -> bool:

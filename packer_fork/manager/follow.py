@@ -18,12 +18,16 @@ from packer_fork.events import Cancelling, Notice, Notify
 from packer_fork.locks import MARKER, ProcessId
 from packer_fork.manager.record import Recorder
 from packer_fork.manager.runlog import LogFiles
+from packer_fork.model import BuildStatus
 from packer_fork.packer import process
 from packer_fork.packer.outcome import Ended
 from packer_fork.packer.signals import SignalWatch
 from packer_fork.packer.tail import Tail
 
 _TICK = 0.05
+_LOOK = 1.0
+"""Seconds between looks at the lock, which an operator may have closed."""
+
 _SIGNALS_TO_KILL = 3
 _LEFTOVERS = 5.0
 """Seconds that processes left behind by a Packer that died have to end by themselves."""
@@ -39,6 +43,7 @@ class Start(Struct, frozen=True, kw_only=True):
     lock_id: str
     die_with_parent: bool
     grace: float
+    fail_fast: bool = False
 
 
 class End(Struct, frozen=True, kw_only=True):
@@ -47,6 +52,7 @@ class End(Struct, frozen=True, kw_only=True):
     exit_code: int | None
     died: bool
     signal: int = 0
+    failed_fast: bool = False
 
     @property
     def how(self) -> Ended:
@@ -91,8 +97,11 @@ class _Following:
         self._watch = watch
         self._notify = notify
         self._grace = start.grace
+        self._fail_fast = start.fail_fast
+        self._failed_fast = False
         self._deadline = float("inf")
         self._heeded = 0
+        self._look_at = 0.0
         self._out = Tail(files.raw, 0)
         self._err = Tail(files.stderr, 0)
 
@@ -103,12 +112,17 @@ class _Following:
             self._read()
             if died := self._died(code):
                 self._end_session(cleans_up=self._packer.outlived_by_inner())
-            elif self._heeded:
+            elif self._heeded or self._failed_fast:
                 self._end_session(cleans_up=False)
             self._read()
         self._packer.reap()
         first = self._watch.signals[0] if self._watch.signals else 0
-        return End(exit_code=code if code >= 0 else None, died=died, signal=first)
+        return End(
+            exit_code=code if code >= 0 else None,
+            died=died,
+            signal=first,
+            failed_fast=self._failed_fast,
+        )
 
     def _died(self, code: int) -> bool:
         """Whether Packer's end was no end of its own: killed, or its inner process was.
@@ -121,6 +135,11 @@ class _Following:
         self._watch.wait(_TICK)
         self._read()
         self._heed_signals()
+        if self._fail_fast and not (self._failed_fast or self._heeded):
+            self._cancel_after_failure()
+        if time.monotonic() > self._look_at:
+            self._look_at = time.monotonic() + _LOOK
+            self._recorder.look_at_lock()
         if time.monotonic() > self._deadline:
             self._kill("The time that Packer had to clean up is over")
 
@@ -141,6 +160,16 @@ class _Following:
             self._notify(Cancelling(signal=name, signals=self._heeded, kill_in=left))
             if self._heeded == _SIGNALS_TO_KILL:
                 self._kill("Told three times to end")
+
+    def _cancel_after_failure(self) -> None:
+        builds = self._recorder.outcome.builds.values()
+        failed = [build.name for build in builds if build.status is BuildStatus.FAILED]
+        if failed:
+            text = f"{', '.join(failed)} failed: the other builds are cancelled (--fail-fast)."
+            self._notify(Notice(level="warning", text=text))
+            self._failed_fast = True
+            self._deadline = time.monotonic() + self._grace
+            self._packer.terminate()
 
     def _kill(self, why: str) -> None:
         names = ", ".join(str(member.pid) for member in self._packer.members())

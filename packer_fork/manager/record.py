@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from datetime import UTC, datetime
 
-from msgspec import structs
+from msgspec import Raw, structs
 
 from packer_fork.errors import LockLostError, StoreError
 from packer_fork.events import BuildChanged, MachineLine, Notice, Notify, Output
@@ -67,7 +67,9 @@ class Recorder:
         self._tell(before)
         return self.outcome
 
-    def commit(self, operation: str, *, why: str = "") -> None:
+    def commit(
+        self, operation: str, *, why: str = "", inputs: dict[str, Raw | None] | None = None
+    ) -> None:
         """Commit what changed since the last time.
 
         A store that is away, or a lock that is lost, does not stop the run: see `unsaved`.
@@ -81,6 +83,7 @@ class Recorder:
                 **{name: self._mask.document(build) for name, build in changed.items()},
                 **_gone(self._committed, self.outcome.builds),
             },
+            inputs=inputs or {},
             last_run=self._mask.document(run),
         )
         if isinstance(self.unsaved, LockLostError):
@@ -89,7 +92,7 @@ class Recorder:
             self._tenure.commit(draft)
         except (StoreError, LockLostError) as error:
             if self.unsaved is None:
-                text = f"{error.message} The run goes on; its log keeps the results."
+                text = f"{error.message} Packer goes on; its results are kept."
                 self._notify(Notice(level="warning", text=text, hint=error.hint))
             self.unsaved = error
         else:
@@ -101,6 +104,11 @@ class Recorder:
         """The outcome as it may be shown: the fold itself needs Packer's words unmasked."""
         builds = {name: self._mask.document(build) for name, build in self.outcome.builds.items()}
         return Outcome(self._mask.document(self.outcome.run), builds)
+
+    def look_at_lock(self) -> None:
+        """Find out, and tell, that the lock was closed under us, even if there is no news."""
+        if self.unsaved is None and not self._tenure.is_open():
+            self.commit("progress")
 
     def raise_unsaved(self) -> None:
         """Raise why the last commit failed, if it did."""

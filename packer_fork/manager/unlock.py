@@ -40,8 +40,11 @@ class How(Struct, frozen=True, kw_only=True):
     if_abandoned: bool = False
 
 
-def find(lock_id: str, places: Iterable[Place]) -> Found | None:
-    """The lock, or None if a tenure of that ID was closed. Raises UsageError if none is known."""
+def find(lock_id: str, places: Iterable[Place], *, if_abandoned: bool) -> Found | None:
+    """The lock, or None if it is held no more. Raises UsageError if none of that ID is known.
+
+    With `if_abandoned` an unknown lock is one that is held no more: scripts run twice.
+    """
     known = []
     for place in places:
         status = place.store.status()
@@ -49,6 +52,8 @@ def find(lock_id: str, places: Iterable[Place]) -> Found | None:
             return None if status.verdict is Verdict.FREE else Found(place, status)
         if status.verdict is not Verdict.FREE:
             known.append(f"{status.id} ({place.folder.label})")
+    if if_abandoned:
+        return None
     raise UsageError(
         f"There is no lock {lock_id} here.",
         hint=f"Locks found: {', '.join(known)}" if known else "All locks found are free.",
@@ -83,7 +88,7 @@ def force_unlock(
     check(found, how)
     status, place = found.status, found.place
     only_daemons = how.kill and end.end(status, notify, grace=place.settings.grace)
-    if how.kill and (now := place.store.status()).verdict is Verdict.FREE:
+    if how.kill and _is_gone(now := place.store.status(), status):
         return now  # the holder ended in order, once it was told to
     over = _ANY if how.allow_live or only_daemons else _DEAD
     tenure = _take(found, over, environ)
@@ -94,6 +99,11 @@ def force_unlock(
     finally:
         tenure.close()
     return place.store.status()
+
+
+def _is_gone(now: LockStatus, before: LockStatus) -> bool:
+    """Whether that lock was let go; somebody who waited may have the next one already."""
+    return now.verdict is Verdict.FREE or now.id != before.id
 
 
 def _take(found: Found, over: frozenset[Verdict], environ: Mapping[str, str]) -> Tenure:

@@ -64,6 +64,11 @@ class PackerFlags(Struct, frozen=True):
     def variable_arguments(self) -> tuple[str, ...]:
         return _flatten(self.variables)
 
+    def with_only(self, patterns: Sequence[str]) -> PackerFlags:
+        """These flags, building only what `patterns` choose instead of what they chose."""
+        kept = tuple(flag for flag in self.given if flag.name != "only")
+        return PackerFlags((*kept, Flag("only", ",".join(patterns))), self.extra)
+
     @property
     def only(self) -> tuple[str, ...]:
         return self._list("only")

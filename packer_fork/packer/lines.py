@@ -1,24 +1,35 @@
-r"""Packer's ``-machine-readable`` lines: ``unix_seconds,target,type,arg,arg...``.
+r"""Packer's machine-readable lines: ``unix_seconds,target,type,arg,arg...``. No I/O.
 
-In arguments ``,`` is written ``%!(PACKER_COMMA)``, LF ``\n`` and CR ``\r``; a
-backslash itself is not escaped, so that decoding may find a line break where there
-was none. The target is not escaped at all.
+In arguments Packer writes a comma as ``%!(PACKER_COMMA)``, a line feed as ``\n`` and a
+carriage return as ``\r``; a backslash of its own and the target stay as they are. So a
+text that holds a backslash and an ``n`` cannot be told from two lines.
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime
 
 from msgspec import Struct
 
-MAX_LINE = 1 << 20
-"""Bytes of a line that are looked at; the rest of a longer one is dropped."""
+from packer_fork.model import Artifact
 
-_DECODED = (("%!(PACKER_COMMA)", ","), ("\\n", "\n"), ("\\r", "\r"))
+MAX_LINE = 1 << 20
+"""Bytes of one line that are read; what is longer is cut."""
+
+CUT = " [cut]"
+"""What ends the last argument of a line that was cut."""
+
+_SECONDS = 12
+"""Digits that a time may have, at most: more is no line of Packer's."""
+
+_DIGITS = b"0123456789"
+_PIECE = MAX_LINE + 2 * _SECONDS
+_WRITTEN = str.maketrans({",": "%!(PACKER_COMMA)", "\n": "\\n", "\r": "\\r"})
 
 
 class Line(Struct, frozen=True):
-    """One line, decoded; what is not UTF-8 in it is replaced."""
+    """One line; ``target`` is the build it is about, empty for ``ui`` and for Packer itself."""
 
     at: datetime
     target: str
@@ -27,30 +38,83 @@ class Line(Struct, frozen=True):
 
 
 def parse(raw: bytes) -> Line | None:
-    """The line, or None for what is none of Packer's (a Go panic, a plugin's noise)."""
-    seconds, *rest = raw[:MAX_LINE].decode("utf-8", "replace").rstrip("\r\n").split(",")
-    if len(rest) < 2 or not (seconds.isascii() and seconds.isdigit() and len(seconds) < 13):
+    """What `raw` says; None if it is no such line: warnings, panics, what else gets in there.
+
+    Bytes that are not UTF-8 become replacement characters.
+    """
+    text = raw.removesuffix(b"\n")
+    is_cut = len(text) > MAX_LINE
+    seconds, *fields = text[:MAX_LINE].decode("utf-8", "replace").split(",")
+    if len(fields) < 2 or (at := _time(seconds)) is None:
         return None
-    at = datetime.fromtimestamp(min(int(seconds), 253402300799), UTC)
-    target, kind, *args = rest
-    return Line(at, target, kind, tuple(_decode(arg) for arg in args))
+    target, kind, *args = fields
+    decoded = [as_decoded(arg) for arg in args]
+    if is_cut and decoded:
+        decoded[-1] += CUT
+    return Line(at, target, kind, tuple(decoded))
 
 
-def _decode(arg: str) -> str:
-    for written, meant in _DECODED:
-        arg = arg.replace(written, meant)
-    return arg
+def encode(line: Line) -> bytes:
+    """`line` in Packer's own form, with its line feed."""
+    args = (arg.translate(_WRITTEN) for arg in line.args)
+    fields = (str(int(line.at.timestamp())), line.target, line.type, *args)
+    return f"{','.join(fields)}\n".encode("utf-8", "replace")
+
+
+def as_decoded(written: str) -> str:
+    """What becomes of a text that Packer has printed as an argument."""
+    plain = written.replace("%!(PACKER_COMMA)", ",")
+    return plain.replace("\\n", "\n").replace("\\r", "\r")
 
 
 def split(buffer: bytes) -> tuple[list[bytes], bytes]:
-    """Whole lines, their LF included, and what is left.
+    """The whole lines of `buffer`, each with its line feed, and the rest that waits for more.
 
-    A line that is not finished after MAX_LINE bytes is given out in pieces: the first
-    is looked at, the others are no lines of Packer's.
+    What is longer than any line should be comes in pieces, of which all but the first
+    are no lines to `parse`. They are cut at the same places however the bytes arrive.
     """
-    *whole, rest = buffer.split(b"\n")
-    lines = [line + b"\n" for line in whole]
-    while len(rest) > MAX_LINE:
-        lines.append(rest[:MAX_LINE])
-        rest = rest[MAX_LINE:]
-    return lines, rest
+    whole: list[bytes] = []
+    start = 0
+    while True:
+        stop = buffer.find(b"\n", start, start + _PIECE) + 1
+        if not stop and len(buffer) - start >= _PIECE:
+            stop = _end_of_piece(buffer, start)
+        if not stop:
+            return whole, buffer[start:]
+        whole.append(buffer[start:stop])
+        start = stop
+
+
+def _end_of_piece(buffer: bytes, start: int) -> int:
+    """A place from where nothing can be taken for the time that begins a line.
+
+    Else a script could forge a line of Packer's in the middle of its own.
+    """
+    last = start + _PIECE - 1
+    first = last - _SECONDS
+    return next((at for at in range(last, first, -1) if buffer[at] not in _DIGITS), first)
+
+
+def _time(seconds: str) -> datetime | None:
+    if not (seconds.isascii() and seconds.isdecimal() and len(seconds) <= _SECONDS):
+        return None
+    try:
+        return datetime.fromtimestamp(int(seconds), UTC)
+    except (ValueError, OverflowError, OSError):
+        return None
+
+
+def of_artifacts(build: str, artifacts: Sequence[Artifact], at: datetime) -> Iterator[Line]:
+    """The lines by which Packer would announce `artifacts` of `build`."""
+    yield Line(at, build, "artifact-count", (str(len(artifacts)),))
+    for number, artifact in enumerate(artifacts):
+        facts = [
+            ("builder-id", artifact.builder_id),
+            ("id", artifact.id),
+            ("string", artifact.string),
+            ("files-count", str(len(artifact.files))),
+            *(("file", str(n), file.path) for n, file in enumerate(artifact.files)),
+            ("end",),
+        ]
+        for fact in facts:
+            yield Line(at, build, "artifact", (str(number), *fact))

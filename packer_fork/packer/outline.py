@@ -1,192 +1,177 @@
-"""What a template will build, in order, from what ``packer inspect`` prints. No I/O.
+"""What Packer will do, known before it is started: builds, and the steps of each in order.
 
-HCL templates are printed as a tree inside ``ui,say`` lines, which has no other
-machine-readable form; JSON templates as ``template-builder`` lines, whose
-provisioners and post-processors are taken from the template itself.
+Names and order come from ``packer inspect -machine-readable``. For HCL2 that is the tree
+it prints, ``dynamic`` blocks expanded, alike from 1.6 to 1.16. Legacy JSON has its
+builders in lines of their own; what runs in which build only the template itself tells.
 """
 
 from __future__ import annotations
 
-import re
-from collections.abc import Callable, Iterable, Iterator
+from collections import Counter
+from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
 from typing import Any
 
+import msgspec
 from msgspec import Struct
 
 from packer_fork.packer import lines
+from packer_fork.packer.renames import Renamed, renamed
+from packer_fork.packer.selection import select
+from packer_fork.packer.tree import Block, blocks
 
-_SECTION = re.compile(r"    (sources|provisioners|post-processors):")
-_BUILD = re.compile(r"  > (.*):")
-_UNNAMED = re.compile(r"<unnamed build \d+>")
-_NOTHING = re.compile(r"<no .*>")
-
-
-class StepOutline(Struct, frozen=True):
-    """A provisioner or post-processor, before it has run."""
-
-    type: str
-    name: str = ""
+Steps = tuple[tuple[str, str], ...]
+"""Type and name of each step, the name empty where it has none."""
 
 
 class BuildOutline(Struct, frozen=True):
-    """A source, by the name that Packer gives it in its output."""
+    """One build, by the name that Packer prints, and what it runs, in order."""
 
     name: str
     type: str = ""
-    provisioners: tuple[StepOutline, ...] = ()
-    post_processors: tuple[StepOutline, ...] = ()
+    provisioners: Steps = ()
+    post_processors: Steps = ()
 
 
-def of_hcl(inspected: str) -> tuple[BuildOutline, ...]:
-    """The builds of an HCL template; empty where the tree is not understood."""
-    found: list[BuildOutline] = []
-    for name, sections in _build_blocks(_said(inspected)):
-        prefix = "" if _UNNAMED.fullmatch(name) else f"{name}."
-        provisioners = tuple(map(_step, sections["provisioners"]))
-        post_processors = tuple(map(_step, sections["post-processors"]))
-        found += [
-            BuildOutline(
-                f"{prefix}{source}", source.partition(".")[0], provisioners, post_processors
-            )
-            for source in sections["sources"]
-        ]
-    return tuple(found)
+def outline(inspected: str, path: Path) -> tuple[BuildOutline, ...]:
+    """The builds of the template at `path`, of which Packer says `inspected`.
 
-
-def _said(inspected: str) -> Iterator[str]:
-    for raw in inspected.splitlines():
-        line = lines.parse(raw.encode())
-        if line and line.type == "ui" and len(line.args) > 1:
-            yield from line.args[1].split("\n")
-
-
-def _build_blocks(said: Iterable[str]) -> Iterator[tuple[str, dict[str, list[str]]]]:
-    """Name and content of each build block; indentation tells what belongs where."""
-    name, sections, current = "", _empty(), ""
-    started = False
-    for line in said:
-        if found := _BUILD.fullmatch(line):
-            if started:
-                yield name, sections
-            name, sections, current, started = found[1], _empty(), "", True
-        elif found := _SECTION.fullmatch(line):
-            current = found[1]
-        elif current and line.startswith("      ") and not _is_heading(line):
-            sections[current].append(line.strip())
-    if started:
-        yield name, sections
-
-
-def _empty() -> dict[str, list[str]]:
-    return {"sources": [], "provisioners": [], "post-processors": []}
-
-
-def _is_heading(line: str) -> bool:
-    """A sequence's number, ``<no provisioner>``, or nothing."""
-    text = line.strip()
-    return not text or text.rstrip(":").isdigit() or bool(_NOTHING.fullmatch(text))
-
-
-def _step(text: str) -> StepOutline:
-    kind, _, name = text.partition(".")
-    return StepOutline(kind, name)
-
-
-def of_json(inspected: str, template: object) -> tuple[BuildOutline, ...]:
-    """The builds of a JSON template, which is given decoded."""
-    parsed = (lines.parse(raw.encode()) for raw in inspected.splitlines())
-    document = template if isinstance(template, dict) else {}
-    return tuple(
-        BuildOutline(
-            line.args[0],
-            line.args[1],
-            _json_steps(document.get("provisioners"), line.args[0]),
-            _json_steps(document.get("post-processors"), line.args[0]),
-        )
-        for line in parsed
-        if line and line.type == "template-builder" and len(line.args) > 1
-    )
-
-
-def _json_steps(value: object, build: str) -> tuple[StepOutline, ...]:
-    return tuple(
-        StepOutline(str(step.get("type", "")), str(step.get("name", "")))
-        for step in _flattened(value)
-        if _concerns(step, build)
-    )
-
-
-def _flattened(value: object) -> Iterator[dict[str, Any]]:
-    """Steps may be a type's name, an object, or lists of these."""
-    if isinstance(value, str):
-        yield {"type": value}
-    elif isinstance(value, dict):
-        yield value
-    elif isinstance(value, list):
-        for item in value:
-            yield from _flattened(item)
-
-
-def _concerns(step: dict[str, Any], build: str) -> bool:
-    only, except_ = step.get("only"), step.get("except")
-    if isinstance(only, list) and only:
-        return build in only
-    return not (isinstance(except_, list) and build in except_)
-
-
-def select(
-    names: Iterable[str], only: Iterable[str], except_: Iterable[str], *, hcl: bool
-) -> tuple[str, ...]:
-    """Those of `names` that Packer builds with these ``-only`` and ``-except``.
-
-    HCL: globs over the whole name, in which ``*`` matches dots too. JSON: exact names.
+    Builds whose name only Packer can work out are left out, as is everything where
+    inspect failed: the fold learns such names from the output. Never raises.
     """
-    wanted = [_matcher(pattern, hcl=hcl) for pattern in only]
-    unwanted = [_matcher(pattern, hcl=hcl) for pattern in except_]
-    return tuple(
-        name
-        for name in names
-        if (not wanted or any(matches(name) for matches in wanted))
-        and not any(matches(name) for matches in unwanted)
-    )
+    said = [
+        line
+        for raw in inspected.split("\n")
+        if (line := lines.parse(raw.encode("utf-8", "replace")))
+    ]
+    for line in said:
+        if line.type == "ui" and line.args[1:] and line.args[1].startswith("> builds:"):
+            return tuple(_of_hcl(blocks(line.args[1]), _renamed(path)))
+    named = [line.args[:2] for line in said if line.type == "template-builder"]
+    builders = [(pair[0], pair[1]) for pair in named if len(pair) == 2]
+    return tuple(_of_legacy(builders, _legacy(path))) if builders else ()
 
 
-def _matcher(pattern: str, *, hcl: bool) -> Callable[[str], bool]:
-    if not hcl:
-        return lambda name: name == pattern
-    try:
-        compiled = re.compile(_regex(pattern), re.DOTALL)
-    except re.error:
-        return lambda _name: False
-    return lambda name: compiled.fullmatch(name) is not None
+def chosen(
+    outlines: Sequence[BuildOutline], only: Sequence[str], except_: Sequence[str], *, hcl: bool
+) -> tuple[BuildOutline, ...]:
+    """Those that Packer builds with these values of ``-only`` and ``-except``."""
+    names = set(select([each.name for each in outlines], only, except_, hcl=hcl))
+    return tuple(each for each in outlines if each.name in names)
 
 
-_GLOB = re.compile(r"\\.|\*+|\?|\[[^\]]*\]|[{},]|.", re.DOTALL)
+def shared_names(outlines: Iterable[BuildOutline]) -> tuple[str, ...]:
+    """Names that more than one build goes by: their results cannot be told apart."""
+    counted = Counter(each.name for each in outlines)
+    return tuple(name for name, count in counted.items() if count > 1)
 
 
-def _regex(pattern: str) -> str:
-    """A glob of Go's gobwas/glob without separators, as a regular expression."""
-    depth, parts = 0, []
-    for part in _GLOB.findall(pattern):
-        if part == "{":
-            depth += 1
-            parts.append("(?:")
-        elif part == "}" and depth:
-            depth -= 1
-            parts.append(")")
-        elif part == "," and depth:
-            parts.append("|")
+def is_hcl(path: Path) -> bool:
+    """Whether Packer reads `path` as HCL2; everything else is legacy JSON to it."""
+    return path.is_dir() or path.name.endswith((".pkr.hcl", ".pkr.json"))
+
+
+def _of_hcl(blocks: Iterable[Block], renames: Iterable[Renamed]) -> Iterator[BuildOutline]:
+    left = list(renames)
+    for block in blocks:
+        for source in _named(block, left):
+            yield BuildOutline(
+                f"{block.name}.{source}" if block.name else source,
+                source.partition(".")[0],
+                tuple(_step(each) for each in block.provisioners),
+                tuple(_step(each) for each in block.post_processors),
+            )
+
+
+def _named(block: Block, left: list[Renamed]) -> Iterator[str]:
+    """The block's sources by the names that the builds have; uses up what is `left`."""
+    for source in block.sources:
+        kind = source.partition(".")[0]
+        new = next(
+            (
+                each
+                for each in left
+                if (each.build, each.ref) == (block.name, source)
+                and f"{kind}.{each.name}" not in block.sources
+            ),
+            None,
+        )
+        if new is None:
+            yield source
         else:
-            parts.append(_atom(part))
-    return "".join(parts) + ")" * depth  # an open brace is closed by the end, as in Packer
+            left.remove(new)
+            if new.name is not None:
+                yield f"{kind}.{new.name}"
 
 
-def _atom(part: str) -> str:
-    if part.startswith("*"):
-        return ".*"
-    if part == "?":
-        return "."
-    if len(part) > 2 and part[0] == "[":
-        inside = part[1:-1].replace("\\", r"\\")
-        return f"[{'^' if inside[0] in '!^' else ''}{inside.lstrip('!^')}]"
-    return re.escape(part[1:] if len(part) > 1 and part[0] == "\\" else part)
+def _step(printed: str) -> tuple[str, str]:
+    kind, _, name = printed.partition(".")
+    return kind, name
+
+
+def _renamed(path: Path) -> list[Renamed]:
+    files = sorted(path.glob("*.pkr.hcl")) if path.is_dir() else [path]
+    return [each for file in files if file.suffix == ".hcl" for each in renamed(_read(file))]
+
+
+def _legacy(path: Path) -> dict[str, Any]:
+    try:
+        return msgspec.json.decode(_read(path), type=dict[str, Any])
+    except msgspec.DecodeError:
+        return {}
+
+
+def _read(path: Path) -> bytes:
+    """The bytes of a regular file, none if there is no such: reading a pipe would empty it."""
+    try:
+        return path.read_bytes() if path.is_file() else b""
+    except OSError:
+        return b""
+
+
+def _of_legacy(
+    builders: Iterable[tuple[str, str]], template: dict[str, Any]
+) -> Iterator[BuildOutline]:
+    """The names as the template has them: inspect's lines lose backslashes."""
+    written = {
+        lines.as_decoded(name): name
+        for each in _dicts(template.get("builders"))
+        if isinstance(name := each.get("name"), str)
+    }
+    provisioners = list(_dicts(template.get("provisioners")))
+    post_processors = list(_flattened(template.get("post-processors")))
+    for printed, kind in builders:
+        name = written.get(printed, printed)
+        if "{{" not in name:
+            yield BuildOutline(
+                name,
+                kind,
+                tuple(_legacy_steps(provisioners, name)),
+                tuple(_legacy_steps(post_processors, name)),
+            )
+
+
+def _legacy_steps(steps: Iterable[dict[str, Any]], build: str) -> Iterator[tuple[str, str]]:
+    for each in steps:
+        only, except_ = _texts(each.get("only")), _texts(each.get("except"))
+        if (not only or build in only) and build not in except_:
+            yield str(each.get("type", "")), str(each.get("name", ""))
+
+
+def _flattened(entries: object) -> Iterator[dict[str, Any]]:
+    """Post-processors are names, objects, or lists of these."""
+    for entry in entries if isinstance(entries, list) else ():
+        if isinstance(entry, str):
+            yield {"type": entry}
+        elif isinstance(entry, list):
+            yield from _flattened(entry)
+        else:
+            yield from _dicts([entry])
+
+
+def _dicts(entries: object) -> Iterator[dict[str, Any]]:
+    return (each for each in (entries if isinstance(entries, list) else ()) if type(each) is dict)
+
+
+def _texts(value: object) -> list[object]:
+    return value if isinstance(value, list) else [value] if value else []

@@ -39,6 +39,9 @@ class Tenure(Protocol):
         change holds whole documents), DamagedError if the state is damaged.
         """
 
+    def is_open(self) -> bool:
+        """Whether nobody closed the tenure yet."""
+
     def note(self, *, run: int, packer: ProcessId | None = None) -> None:
         """Tell in the lock's record which run this tenure is for, and where Packer runs.
 
@@ -47,6 +50,9 @@ class Tenure(Protocol):
 
     def compact(self) -> None:
         """Bring the stored form of the state into its form of rest. Never loses anything."""
+
+    def hand_over(self) -> None:
+        """Leave the lock to the Packer that still runs; it is orphaned until that ends."""
 
     def close(self) -> None:
         """Release the lock, whatever still holds a copy of Packer's descriptor."""
@@ -109,6 +115,9 @@ class Store(Protocol):
 
     def join_queue(self, holder: Holder) -> Ticket:
         """A place behind all who wait already. Leave it, or get the lock with it."""
+
+    def left_alive(self) -> tuple[int, ...]:
+        """Earlier tenures that were closed while they lived, and of which something still lives."""
 
     def is_alive(self, tenure: int) -> bool:
         """Whether the wrapper or anything of Packer's of that tenure may still live."""

@@ -52,5 +52,6 @@ def standard(environ: Mapping[str, str], *, color: bool = True) -> Console:
     for stream in (sys.stdout, sys.stderr):
         if hasattr(stream, "reconfigure"):
             stream.reconfigure(errors="backslashreplace")
-    wanted = color and not environ.get("NO_COLOR") and not environ.get("CI")
+    in_ci = environ.get("CI", "").lower() not in ("", "0", "false")
+    wanted = color and not environ.get("NO_COLOR") and not in_ci
     return Console(sys.stdout, sys.stderr, color=wanted)

@@ -13,8 +13,12 @@ class JsonLines:
 
     def __init__(self, console: Console) -> None:
         self._console = console
-        self._encoder = msgspec.json.Encoder()
 
     def __call__(self, event: events.Event) -> None:
         if not isinstance(event, events.MachineLine):
-            self._console.say(self._encoder.encode(event).decode())
+            self._console.say(encode(event))
+
+
+def encode(event: events.Event) -> str:
+    """On one line; control characters are escaped by JSON itself."""
+    return msgspec.json.encode(event).decode()

@@ -8,7 +8,7 @@ from datetime import UTC, datetime
 import msgspec
 from msgspec import Struct, structs
 
-from packer_fork.locks import LiveProcess, LockRecord, LockStatus, Verdict
+from packer_fork.locks import LiveProcess, LockRecord, LockStatus, Verdict, Waiter
 from packer_fork.model import CiJob
 from packer_fork.views import words
 
@@ -42,6 +42,7 @@ class Report(Struct, frozen=True, kw_only=True):
     tenure: int | None = None
     proof: tuple[str, ...] = ()
     processes: tuple[LiveProcess, ...] = ()
+    waiters: tuple[Waiter, ...] = ()
     error: str = ""
     remedy: str = ""
 
@@ -55,6 +56,7 @@ class Report(Struct, frozen=True, kw_only=True):
             id=status.id,
             proof=status.proof,
             processes=status.processes,
+            waiters=status.waiters,
             error=status.error,
             remedy=remedy(status),
         )
@@ -93,9 +95,17 @@ def lines(report: Report) -> list[str]:
         said += [_fact(key, value) for key, value in _facts(report) if value]
     said += [_fact("proof", proof) for proof in report.proof]
     said += [_fact("process", f"{p.pid}  {p.command}  ({p.how})") for p in report.processes]
+    said += [_fact("waiting", _waiter(n, w)) for n, w in enumerate(report.waiters, 1)]
     said += [_fact("error", report.error)] if report.error else []
     said += [_fact("to do", report.remedy)] if report.remedy else []
     return said
+
+
+def _waiter(number: int, waiter: Waiter) -> str:
+    if waiter.holder is None:
+        return f"{number}. somebody whose ticket cannot be read"
+    since = f" since {words.age(waiter.since)}" if waiter.since else ""
+    return f"{number}. {waiter.holder.by} (pid {waiter.holder.process.pid}){since}"
 
 
 def _fact(key: str, value: str) -> str:
@@ -121,9 +131,16 @@ def remedy(status: LockStatus) -> str:
     """The one command that helps, or what to wait for."""
     match status.verdict:
         case Verdict.HELD:
-            return "wait for it, or stop that process; it releases the lock when it ends"
+            return f"wait for it; if it hangs: packer-fork force-unlock {status.id} --kill"
+        case Verdict.ORPHANED if not any(p.command == "packer build" for p in status.processes):
+            return (
+                f"only leftovers of its Packer hold it: packer-fork force-unlock {status.id} --kill"
+            )
         case Verdict.ORPHANED:
-            return "wait: Packer finishes, the next build takes its results over"
+            return (
+                "wait, Packer finishes and the next build takes its results over; "
+                f"if it hangs: packer-fork force-unlock {status.id} --kill"
+            )
         case Verdict.ABANDONED:
             return f"packer-fork force-unlock {status.id}   (or just build: it is taken over)"
         case Verdict.UNKNOWN:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from datetime import UTC, datetime
+
 from packer_fork import events
 from packer_fork.locks import who
 from packer_fork.model import Build, BuildStatus
@@ -14,8 +16,15 @@ _PREFIX = "packer-fork: "
 class PlainView:
     """Shows each event as it comes; with `machine_readable`, Packer's own lines for its texts."""
 
-    def __init__(self, console: Console, *, machine_readable: bool = False) -> None:
+    def __init__(
+        self,
+        console: Console,
+        *,
+        machine_readable: bool = False,
+        plan_is_answer: bool = False,
+    ) -> None:
         self._console = console
+        self._plan_is_answer = plan_is_answer
         self._machine_readable = machine_readable
 
     def __call__(self, event: events.Event) -> None:
@@ -31,6 +40,12 @@ class PlainView:
                 self._tell(waiting(event))
             case events.Recovered():
                 self._tell(recovered(event))
+            case events.Planned():
+                for line in planned(event):
+                    if self._plan_is_answer:
+                        self._console.say(line)
+                    else:
+                        self._tell(line)
             case events.RunStarted():
                 names = ", ".join(event.run.builds) or "what Packer finds"
                 workspace = f" in workspace {event.workspace}" * (event.workspace != "default")
@@ -65,11 +80,44 @@ class PlainView:
         self._console.tell(f"{_PREFIX}{text}", style)
 
 
+def planned(event: events.Planned) -> list[str]:
+    """What will be built, and why; nothing if only Packer knows."""
+    if not event.builds:
+        return []
+    todo = sum(build.action is events.Action.BUILD for build in event.builds)
+    done = len(event.builds) - todo
+    head = (
+        f"{event.template}: {todo} to build, {done} up to date"
+        if todo
+        else (f"{event.template}: everything is up to date, nothing to build")
+    )
+    said = [head, *(f"  {_plan_line(build)}" for build in event.builds)]
+    return [*said, f"  {event.note}"] if event.note else said
+
+
+def _plan_line(build: events.BuildPlan) -> str:
+    if build.result is None or build.action is events.Action.BUILD:
+        return f"{build.name}: build ({'; '.join(build.reasons)})"
+    parts = [*build.reasons]
+    if build.result.ended:
+        parts.append(words.age(build.result.ended))
+    if build.expires:
+        left = (build.expires - datetime.now(UTC)).total_seconds()
+        parts.append(f"expires in {words.duration(left)}")
+    made = ", ".join(a.id or a.string for a in build.result.artifacts)
+    return f"{build.name}: up to date ({', '.join(parts)}){f': {made}' if made else ''}"
+
+
 def waiting(event: events.Waiting) -> str:
     left = words.duration(event.seconds_left)
-    queue = f", {event.place} before us" if event.place else ", next in the queue"
-    status = event.status
-    return f"waiting up to {left} for the lock, {status.verdict} by {who(status)}{queue}"
+    queue = f"{event.place} before us" if event.place else "next in the queue"
+    said = [
+        f"waiting up to {left} for the lock, {event.status.verdict} by {who(event.status)}",
+        queue,
+    ]
+    said += [event.phase] if event.phase else []
+    said += [f"about {words.duration(event.eta)} to go"] if event.eta is not None else []
+    return "; ".join(said)
 
 
 def recovered(event: events.Recovered) -> str:

@@ -6,9 +6,9 @@ import unicodedata
 from collections.abc import Sequence
 
 import msgspec
-from msgspec import Struct
+from msgspec import Struct, structs
 
-from packer_fork.model import Artifact, Build, File, Run, State, Step
+from packer_fork.model import Artifact, Build, File, Instance, Run, State, Step
 from packer_fork.terminal import clean
 from packer_fork.views import words
 
@@ -50,7 +50,12 @@ class Entry(Struct, frozen=True, kw_only=True):
 
 
 def as_json(document: Build | State | None) -> str:
-    """A document as it is stored, indented; ``null`` where there is none yet."""
+    """A document as it is stored, indented; ``null`` where there is none yet.
+
+    The key that digests are made with stays in the store.
+    """
+    if isinstance(document, State):
+        document = structs.replace(document, key="")
     return _json(document)
 
 
@@ -64,7 +69,8 @@ def _json(document: object) -> str:
 
 def lines(entry: Entry, builds: Sequence[Build]) -> list[str]:
     """The state of one template: its last run and a row for each build."""
-    head = f"{entry.template} (workspace {entry.workspace})"
+    workspace = f" (workspace {entry.workspace})" * (entry.workspace != "default")
+    head = f"{entry.template}{workspace}"
     if entry.state is None:
         return [f"{head}: nothing was built yet"]
     state = entry.state
@@ -119,7 +125,8 @@ def build_lines(build: Build) -> list[str]:
     said += _steps("provisioner", build.provisioners)
     said += _steps("post-processor", build.post_processors)
     said += _instance(build)
-    for number, artifact in enumerate(build.artifacts):
+    said += [f"perhaps left behind: {_where(instance)}" for instance in build.leftovers]
+    for number, artifact in enumerate(build.artifacts, 1):
         said += _artifact(number, artifact)
     return said
 
@@ -136,12 +143,17 @@ def _instance(build: Build) -> list[str]:
     if build.instance is None:
         return []
     found = build.instance
-    parts = (found.provider, found.region, found.id, *found.addresses)
-    return [f"instance: {' '.join(part for part in parts if part)}"]
+    return [f"instance: {_where(found)}"]
+
+
+def _where(instance: Instance) -> str:
+    parts = (instance.provider, instance.region, instance.id, *instance.addresses)
+    return " ".join(part for part in parts if part)
 
 
 def _artifact(number: int, artifact: Artifact) -> list[str]:
-    head = f"artifact {number}: {artifact.builder_id} {artifact.id}: {artifact.string}"
+    named = " ".join(part for part in (artifact.builder_id, artifact.id) if part)
+    head = f"artifact {number}: {named}: {artifact.string}"
     return [head, *(f"  {_file(file)}" for file in artifact.files)]
 
 

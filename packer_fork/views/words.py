@@ -9,9 +9,11 @@ _UNITS = ((86400, "d"), (3600, "h"), (60, "min"), (1, "s"))
 
 def duration(seconds: float) -> str:
     """The two largest units: "2 h 5 min", "41 s", "0.4 s"."""
+    if seconds <= 0:
+        return "under 1 s"
     if seconds < 10:
-        return f"{max(seconds, 0):.1f} s"
-    left = int(seconds)
+        return f"{seconds:.1f} s"
+    left = round(seconds)
     said: list[str] = []
     for size, unit in _UNITS:
         if left >= size and len(said) < 2:

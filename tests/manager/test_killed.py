@@ -36,7 +36,7 @@ def test_killed_at_every_commit_point(cli: Cli, project: Project, call: str) -> 
     for number in range(1, 100):
         fault = f"inject={call}:signal=SIGKILL:when={number}"
         result = cli(
-            *("build", "t.pkr.hcl"),
+            *("build", "--rebuild", "t.pkr.hcl"),
             under=["strace", "-qq", "-o", os.devnull, "-e", f"trace={call}", "-e", fault],
         )
         eventually(lambda: settled(folder))
@@ -45,7 +45,7 @@ def test_killed_at_every_commit_point(cli: Cli, project: Project, call: str) -> 
             assert number > 1
             break
         assert result.rc == -signal.SIGKILL
-        again = cli("build", "t.pkr.hcl")
+        again = cli("build", "--rebuild", "t.pkr.hcl")
         assert again.rc == 0, again
         after = states.state(cli)
         assert after["serial"] > (before["serial"] if before else 0)
@@ -76,7 +76,7 @@ def build_and_note(root: Path, notes: Path, environment: dict[str, str]) -> None
     for stream in (1, 2):
         os.dup2(nowhere, stream)
     sys.stdout = sys.stderr = open(os.devnull, "w")  # noqa: SIM115, PTH123
-    guarded(["build", "t.pkr.hcl"])
+    guarded(["build", "--rebuild", "t.pkr.hcl"])
 
 
 @pytest.mark.timeout(400)

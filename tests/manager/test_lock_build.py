@@ -64,7 +64,7 @@ def test_a_build_waits_for_the_lock_and_says_for_whom(
     cli: Cli, project: Project, gated: Path
 ) -> None:
     first = begun(cli, project, "t.pkr.hcl")
-    second = cli.start("build", "--lock-timeout", "1m", "t.pkr.hcl")
+    second = cli.start("build", "--rebuild", "--lock-timeout", "1m", "t.pkr.hcl")
     eventually(lambda: f"pid {first.pid}" in second.err())
     go_on(gated)
     assert first.wait().rc == 0
@@ -94,12 +94,12 @@ def test_packer_outlives_a_killed_wrapper_and_its_results_are_taken_over(
     orphaned = states.lock(cli)
     assert (orphaned["verdict"], orphaned["id"]) == ("orphaned", run_id)
     assert any(p["command"] == "packer build" for p in orphaned["processes"])
-    refused = cli("build", "t.pkr.hcl")
+    refused = cli("build", "--rebuild", "t.pkr.hcl")
     assert refused.rc == 11
     assert "orphaned" in refused.err
     go_on(gated)
     eventually(lambda: states.verdict(cli) == "abandoned")
-    again = cli("build", "t.pkr.hcl")
+    again = cli("build", "--rebuild", "t.pkr.hcl")
     assert again.rc == 0
     assert "recovered run 1 from its log: null.n complete" in again.err
     assert states.state(cli)["last_run"]["number"] == 2
@@ -236,7 +236,7 @@ def test_a_corrupt_record_never_crashes_and_can_be_unlocked(
     report = states.lock(cli)
     assert report["verdict"] == "unknown"
     assert report["id"].startswith("unreadable-")
-    refused = cli("build", "t.pkr.hcl")
+    refused = cli("build", "--rebuild", "t.pkr.hcl")
     assert refused.rc == 11
     assert f"force-unlock {report['id']}" in refused.err
     assert cli("force-unlock", report["id"], "--yes").rc == 0

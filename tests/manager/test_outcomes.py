@@ -211,7 +211,7 @@ def test_only_that_matches_nothing_is_no_success(cli: Cli, project: Project) -> 
 def test_only_leaves_the_other_builds_as_they_were(cli: Cli, project: Project) -> None:
     project.write("t.pkr.hcl", NULL_AND_FILE)
     assert cli("build", "t.pkr.hcl").rc == 0
-    assert cli("build", "-only", "null.n", "t.pkr.hcl").rc == 0
+    assert cli("build", "--rebuild", "-only", "null.n", "t.pkr.hcl").rc == 0
     builds = states.state(cli)["builds"]
     assert (builds["file.f"]["run"], builds["null.n"]["run"]) == (1, 2)
 

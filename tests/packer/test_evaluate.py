@@ -13,7 +13,7 @@ from tests.conftest import Project
 pytestmark = pytest.mark.usefixtures("packer")
 
 
-@pytest.fixture
+@pytest.fixture(autouse=True)
 def root(project: Project, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.chdir(project.root)
     return project.root
@@ -23,7 +23,7 @@ def evaluator(template: str, *flags: str) -> Evaluator:
     return Evaluator(program.find(None), template, take(flags)[0], dict(os.environ))
 
 
-def test_values_keep_their_types(root: Path, project: Project) -> None:
+def test_values_keep_their_types(project: Project) -> None:
     project.write("t.pkr.hcl", 'variable "v" { default = "é\\n\\"" }')
     expressions = {
         "text": "var.v",
@@ -43,7 +43,7 @@ def test_values_keep_their_types(root: Path, project: Project) -> None:
     }
 
 
-def test_one_without_a_value_costs_no_other(root: Path, project: Project) -> None:
+def test_one_without_a_value_costs_no_other(project: Project) -> None:
     project.write("t.pkr.hcl", 'variable "unset" { type = string }\nvariable "v" { default = "x" }')
     expressions = {str(n): f'"{n}"' for n in range(20)} | {"v": "var.v"}
     bad = {"unset": "var.unset", "none": "local.none", "call": "no_such(1)", "syntax": "1 +"}
@@ -53,7 +53,7 @@ def test_one_without_a_value_costs_no_other(root: Path, project: Project) -> Non
     }
 
 
-def test_more_than_a_line_holds(root: Path, project: Project) -> None:
+def test_more_than_a_line_holds(project: Project) -> None:
     project.write("t.pkr.hcl", 'variable "v" { default = "x" }')
     many = {str(n): f'"{"y" * 1000}{n}${{var.v}}"' for n in range(200)}
     values = evaluator("t.pkr.hcl")(many | {"large": f'"{"z" * 70_000}"'})
@@ -61,13 +61,13 @@ def test_more_than_a_line_holds(root: Path, project: Project) -> None:
 
 
 @pytest.mark.parametrize("secret", ["a", "=", "ab", "0", "one of some length"])
-def test_secrets_are_read(root: Path, project: Project, secret: str) -> None:
+def test_secrets_are_read(project: Project, secret: str) -> None:
     project.write("t.pkr.hcl", 'variable "v" {\n  type = string\n  sensitive = true\n}')
     values = evaluator("t.pkr.hcl", f"-var=v={secret}")({"v": "var.v", "w": '"aaaaaaaaa000"'})
     assert values == {"v": secret, "w": "aaaaaaaaa000"}
 
 
-def test_template_that_cannot_be_loaded(root: Path, project: Project) -> None:
+def test_template_that_cannot_be_loaded(project: Project) -> None:
     project.write("t.pkr.hcl", 'variable "v" {')
     assert evaluator("t.pkr.hcl")({"v": "var.v"}) is None
     assert evaluator("missing.pkr.hcl")({"v": "1"}) is None

@@ -1,6 +1,9 @@
-"""The fold of Packer's lines, on real output and in any two pieces."""
+"""The fold of Packer's lines: on recorded and live output, cut anywhere, and forged."""
 
+import os
+import signal
 import subprocess
+from collections.abc import Iterable
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -9,21 +12,26 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from packer_fork.model import Actor, Build, BuildStatus, Run, RunStatus, StepStatus
-from packer_fork.packer import lines, outcome, outline
+from packer_fork.model import Actor, Build, BuildStatus, KnownBy, Run, RunStatus, Step
+from packer_fork.packer import lines, outcome, outline, verdict
 from packer_fork.packer.outcome import Ended, Outcome
+from packer_fork.packer.outline import BuildOutline
+from tests.conftest import eventually
 
 AT = datetime(2026, 1, 1, tzinfo=UTC)
+LOGS = Path(__file__).parent / "logs"
+ENDS: tuple[tuple[int | None, Ended], ...] = (
+    (1, "cancelled"),
+    (None, "interrupted"),
+    (0, "normal"),
+)
+
+SHELL, MANIFEST = ("shell-local", ""), ("manifest", "")
 
 
 def run() -> Run:
-    return Run(
-        number=1,
-        tenure=1,
-        started=AT,
-        by=Actor(user="u", host="h", pid=1),
-        directory="/project",
-    )
+    by = Actor(user="u", host="h", pid=1)
+    return Run(number=3, tenure=1, started=AT, by=by, directory="/project")
 
 
 def fold(start: Outcome, log: str) -> Outcome:
@@ -39,9 +47,17 @@ def finish(folded: Outcome, exit_code: int | None = 0, ended: Ended = "normal") 
 
 
 def start(*names: str) -> Outcome:
-    steps = (outline.StepOutline("shell-local"), outline.StepOutline("shell-local", "second"))
-    post = (outline.StepOutline("manifest"), outline.StepOutline("checksum", "sums"))
-    return outcome.begin(run(), [outline.BuildOutline(n, "null", steps, post) for n in names])
+    provisioners = (SHELL, ("shell-local", "second"))
+    posts = (MANIFEST, ("checksum", "sums"))
+    return outcome.begin(run(), [BuildOutline(n, "null", provisioners, posts) for n in names])
+
+
+def statuses(folded: Outcome) -> dict[str, str]:
+    return {name: str(build.status) for name, build in folded.builds.items()}
+
+
+def of(steps: Iterable[Step]) -> list[str]:
+    return [str(step.status) for step in steps]
 
 
 GOOD = """\
@@ -68,251 +84,553 @@ GOOD = """\
 1795466854,x.null.a,artifact,1,end
 """
 LINES = GOOD.splitlines(keepends=True)
-
-
-def test_a_whole_log_is_a_complete_build() -> None:
-    done = finish(fold(start("x.null.a"), GOOD))
-    build = done.builds["x.null.a"]
-    assert build.status is BuildStatus.COMPLETE
-    assert done.run.status is RunStatus.COMPLETE
-    assert [file.path for a in build.artifacts for file in a.files] == ["/project/out.txt"]
-    assert {step.status for step in (*build.provisioners, *build.post_processors)} == {
-        StepStatus.COMPLETE
-    }
-
-
-@pytest.mark.parametrize("length", range(len(LINES)))
-def test_a_log_that_is_cut_short_is_never_complete(length: int) -> None:
-    done = finish(fold(start("x.null.a"), "".join(LINES[:length])), 0, "interrupted")
-    assert done.builds["x.null.a"].status is not BuildStatus.COMPLETE
-    assert done.run.status is not RunStatus.COMPLETE
-
-
-def test_a_missing_artifact_line_leaves_it_unverified() -> None:
-    log = GOOD.replace("1795466854,x.null.a,artifact,1,end\n", "")
-    done = finish(fold(start("x.null.a"), log))
-    assert done.builds["x.null.a"].status is BuildStatus.UNVERIFIED
-    assert done.builds["x.null.a"].artifacts, "kept as hints"
-
-
 CANCEL = "1795466852,,ui,error,Cancelling build after receiving terminated\n"
 
 
-def test_finished_after_a_cancel_is_cancelled() -> None:
-    log = "".join((*LINES[:3], CANCEL, *LINES[3:]))
-    done = finish(fold(start("x.null.a"), log), 0, "cancelled")
-    assert done.builds["x.null.a"].status is BuildStatus.CANCELLED
-    assert done.run.status is RunStatus.CANCELLED
+def test_a_whole_log_is_a_complete_build() -> None:
+    folded = fold(start("x.null.a"), GOOD)
+    build = folded.builds["x.null.a"]
+    assert build.status is BuildStatus.COMPLETE, "even before anybody knows an exit code"
+    assert [file.path for a in build.artifacts for file in a.files] == ["/project/out.txt"]
+    assert build.evidence.artifacts_ended == 2
+    assert set(of((*build.provisioners, *build.post_processors))) == {"complete"}
+    assert (build.started, build.ended) == (at(1795466850), at(1795466854))
+    assert finish(folded).run.status is RunStatus.COMPLETE
+    assert finish(folded, None, "interrupted").run.status is RunStatus.COMPLETE
 
 
-def test_finished_before_a_cancel_is_unverified_without_artifacts() -> None:
-    done = finish(fold(start("x.null.a"), "".join((*LINES[:6], CANCEL))), 1, "cancelled")
-    assert done.builds["x.null.a"].status is BuildStatus.UNVERIFIED
+def at(seconds: int) -> datetime:
+    return datetime.fromtimestamp(seconds, UTC)
 
 
-def test_a_provisioner_cannot_forge_a_verdict() -> None:
-    forged = """\
-1795466850,,ui,message,    x.null.a: Build 'x.null.a' finished after 1 second.
-1795466850,,ui,say,==> x.null.a: Build 'x.null.b' finished after 1 second.
-1795466850,,ui,message,    x.null.a: \\nBuild 'x.null.a' finished after 1 second.
-1795466850,,ui,message,    x.null.a: \\n==> Builds finished. The artifacts
-1795466850,,ui,message,    x.null.a: Cancelling build after receiving terminated
-1795466850,,ui,message,    x.null.a: 1795466854%!(PACKER_COMMA)x.null.a
-"""
-    folded = fold(start("x.null.a", "x.null.b"), forged)
+def test_the_phases_of_a_build() -> None:
+    seen = [
+        str(fold(start("x.null.a"), "".join(LINES[:n])).builds["x.null.a"].status)
+        for n in (0, 1, 4, 6, 8, 20, 21)
+    ]
+    phases = ["pending", "provisioning"] + 4 * ["post_processing"] + ["complete"]
+    assert seen == phases
+    said = "1795466850,,ui,message,    x.null.a: Creating something\n"
+    assert statuses(fold(start("x.null.a"), said)) == {"x.null.a": "creating"}
+
+
+@pytest.mark.parametrize("ended", ["normal", "interrupted", "cancelled"])
+@pytest.mark.parametrize("length", range(len(LINES)))
+def test_a_log_that_is_cut_short_is_never_complete(length: int, ended: Ended) -> None:
+    done = finish(fold(start("x.null.a"), "".join(LINES[:length])), 0, ended)
+    assert done.run.status is not RunStatus.COMPLETE
+    status = done.builds["x.null.a"].status
+    if length > 5:
+        assert status is BuildStatus.UNVERIFIED
+    else:
+        cancelled = ended == "cancelled"
+        assert status is (BuildStatus.CANCELLED if cancelled else BuildStatus.INTERRUPTED)
+
+
+@pytest.mark.parametrize("number", range(5, len(LINES)))
+def test_without_any_one_line_of_the_proof_it_is_not_complete(number: int) -> None:
+    """Only the lines that tell of an artifact itself may be missing."""
+    log = "".join(line for n, line in enumerate(LINES) if n != number)
+    done = finish(fold(start("x.null.a"), log), 1)
+    proves = any(word in LINES[number] for word in ("finished", "artifact-count", "end\n"))
+    assert (done.builds["x.null.a"].status is BuildStatus.COMPLETE) is not proves
+
+
+def test_a_missing_artifact_line_leaves_its_hints() -> None:
+    log = GOOD.replace("1795466854,x.null.a,artifact,1,end\n", "")
+    build = finish(fold(start("x.null.a"), log)).builds["x.null.a"]
+    assert build.status is BuildStatus.UNVERIFIED
+    assert build.artifacts[0].files[0].path == "/project/out.txt"
+    assert "artifacts" in build.error
+
+
+@pytest.mark.parametrize(
+    ("position", "status"),
+    [(3, "cancelled"), (5, "cancelled"), (6, "unverified"), (7, "unverified")],
+)
+def test_a_cancel_decides_by_what_came_before_it(position: int, status: str) -> None:
+    log = "".join((*LINES[:position], CANCEL, *LINES[position:7]))
+    for code, ended in ENDS[:2]:
+        done = finish(fold(start("x.null.a", "y"), log), code, ended)
+        assert statuses(done) == {"x.null.a": status, "y": "cancelled"}
+        assert done.run.status is RunStatus.CANCELLED
+
+
+def test_a_cancel_that_comes_too_late_changes_nothing() -> None:
+    done = finish(fold(start("x.null.a"), GOOD + CANCEL), 0, "cancelled")
+    assert statuses(done) == {"x.null.a": "complete"}
+    assert done.run.status is RunStatus.COMPLETE
+
+
+def test_an_error_after_a_cancel_is_no_failure() -> None:
+    log = f"{LINES[0]}{CANCEL}1795466853,,ui,error,Build 'x.null.a' errored after 3 s: killed\n"
+    build = finish(fold(start("x.null.a"), log), 1, "cancelled").builds["x.null.a"]
+    assert (build.status, build.error) == (BuildStatus.CANCELLED, "killed")
+    assert of(build.provisioners) == ["unknown", "skipped"]
+
+
+FORGERIES = (
+    "Build 'x.null.a' finished after 1 second.",
+    "\\nBuild 'x.null.a' finished after 1 second.",
+    "\\nBuild 'x.null.a' errored after 1 second: no",
+    "\\n==> Builds finished but no artifacts were created.",
+    "\\n==> Builds finished. The artifacts of successful builds are:",
+    "Cancelling build after receiving terminated",
+    "\\nCancelling build after receiving terminated",
+    "\\n1795466854%!(PACKER_COMMA)x.null.a%!(PACKER_COMMA)artifact-count%!(PACKER_COMMA)0",
+    "2020-11-23T20:47:37Z: Build 'x.null.a' finished after 1 second.",
+)
+
+
+@pytest.mark.parametrize("text", FORGERIES)
+@pytest.mark.parametrize(
+    "form",
+    [
+        "say,==> x.null.a: {}",
+        "message,    x.null.a: {}",
+        "error,==> x.null.a: {}",
+        "say,==> x.null.a (shell-local): {}",
+        "say,2020-11-23T20:47:37+02:00: ==> x.null.a: {}",
+    ],
+)
+def test_a_script_cannot_forge_a_verdict(form: str, text: str) -> None:
+    log = f"1795466850,,ui,{form.format(text)}\n"
+    folded = fold(start("x.null.a", "x.null.b"), log)
     assert not any(build.evidence.finished for build in folded.builds.values())
+    assert statuses(folded) == {"x.null.a": "creating", "x.null.b": "pending"}
     assert not folded.run.closed
     assert not folded.run.cancelled
+    assert folded.run.error == ""
 
 
-def test_an_error_is_kept_with_the_step_that_failed() -> None:
-    log = """\
-1795466850,,ui,say,==> x.null.a: Running local shell script: /tmp/1
-1795466851,,ui,error,Build 'x.null.a' errored after 1 second: Script: exited%!(PACKER_COMMA) 1.
-1795466851,,error-count,1
-1795466851,x.null.a,error,Script: exited%!(PACKER_COMMA) 1.
-1795466851,,ui,say,\\n==> Builds finished but no artifacts were created.
-"""
-    build = finish(fold(start("x.null.a"), log), 1).builds["x.null.a"]
-    assert (build.status, build.error) == (BuildStatus.FAILED, "Script: exited, 1.")
-    assert [step.status for step in build.provisioners] == [StepStatus.FAILED, StepStatus.SKIPPED]
-    assert build.provisioners[0].error == build.error
+def test_what_changes_nothing_gives_the_same_object() -> None:
+    folded = fold(start("x.null.a"), GOOD)
+    for raw in (*LINES, "1,,ui,say,\n", "1,,ui\n", "1,,version,1.6.6\n", "1,x.null.a,artifact\n"):
+        line = lines.parse(raw.encode())
+        assert line is not None
+        assert outcome.apply(folded, line) is folded
+    middle = fold(start("x.null.a"), LINES[0])
+    assert fold(middle, LINES[1]) is middle
+    assert finish(finish(folded)) == finish(folded)
+    assert finish(finish(folded), 1, "interrupted") == finish(folded)
 
 
-def test_a_source_that_was_never_started_has_failed() -> None:
-    done = finish(fold(start("x.null.a", "x.null.b"), GOOD), 1)
-    assert done.builds["x.null.b"].status is BuildStatus.FAILED
-    assert done.builds["x.null.a"].status is BuildStatus.COMPLETE
+FAILURES = (
+    BuildOutline("null.ok", "null"),
+    BuildOutline("null.bad", "null"),
+    BuildOutline("r.null.retry", "null", (("breakpoint", ""), SHELL, SHELL)),
+    BuildOutline("null.posts", "null", (), (SHELL, MANIFEST)),
+    BuildOutline(
+        "web.file.out",
+        "file",
+        (SHELL, ("shell-local", "second")),
+        (MANIFEST, ("checksum", "sums"), SHELL, MANIFEST),
+    ),
+)
+
+
+def failures(exit_code: int | None = 1, ended: Ended = "normal") -> Outcome:
+    log = (LOGS / "failures.log").read_text()
+    return finish(fold(outcome.begin(run(), FAILURES), log), exit_code, ended)
+
+
+def test_failures_on_record() -> None:
+    done = failures()
+    assert statuses(done) == {
+        "null.ok": "complete",
+        "null.bad": "failed",
+        "r.null.retry": "failed",
+        "null.posts": "failed",
+        "web.file.out": "complete",
+    }
+    assert (done.run.status, done.run.exit_code) == (RunStatus.FAILED, 1)
+    assert done.run.error.startswith("Error: 4 error(s) occurred:")
+    bad = done.builds["null.bad"].error.splitlines()
+    assert bad[0] == "Packer never started this source."
+    assert "* An ssh_username must be specified" in bad
+    assert statuses(failures(None, "interrupted")) == statuses(done)
+
+
+def test_steps_on_record() -> None:
+    builds = failures().builds
+    retry = builds["r.null.retry"]
+    assert of(retry.provisioners) == ["complete", "failed", "skipped"]
+    assert retry.provisioners[1].error == retry.error
+    assert retry.provisioners[1].known_by is KnownBy.OBSERVED
+    assert "non-zero exit status: 1" in retry.error
+    assert of(builds["null.posts"].post_processors) == ["unknown", "unknown"]
+    web = builds["web.file.out"]
+    assert of(web.provisioners) == ["complete", "complete"]
+    assert web.provisioners[1].known_by is KnownBy.INFERRED
+    assert of(web.post_processors) == ["complete", "complete", "skipped", "complete"]
+    assert [artifact.builder_id for artifact in web.artifacts] == [
+        "packer.file",
+        "packer.post-processor.checksum",
+    ]
+    assert web.evidence.artifact_count == web.evidence.artifacts_ended == 4
+
+
+NAMES = ("null", "ünï: \"q\" 'x' finished after (shell-local), 1.2", r"a\nb", "null: a")
+
+
+@pytest.mark.parametrize("known", [NAMES, NAMES[:1], ()])
+def test_names_may_be_anything_known_before_or_not(known: tuple[str, ...]) -> None:
+    outlines = [BuildOutline(name, "null", (SHELL,), (MANIFEST,)) for name in known]
+    log = (LOGS / "names.log").read_text()
+    done = finish(fold(outcome.begin(run(), outlines), log), 0)
+    if known == NAMES:
+        assert statuses(done) == dict.fromkeys(NAMES, "complete")
+        assert {of(b.provisioners)[0] for b in done.builds.values()} == {"complete"}
+        assert done.run.status is RunStatus.COMPLETE
+    else:
+        # What cannot be told without knowing it: two names that hold what Packer writes itself.
+        assert {"null", "null: a"} <= {*done.builds}
+        assert done.builds["null: a"].status is BuildStatus.COMPLETE
+    assert done.run.builds == tuple(done.builds)
+
+
+def test_a_name_with_a_comma_of_which_the_beginning_is_a_name_too() -> None:
+    log = GOOD.replace("x.null.a:", "p%!(PACKER_COMMA)q:").replace(
+        "'x.null.a'", "'p%!(PACKER_COMMA)q'"
+    )
+    done = finish(fold(start("p", "p,q"), log.replace("x.null.a", "p,q")), 1)
+    assert statuses(done) == {"p": "failed", "p,q": "complete"}
+
+
+def test_a_cancel_on_record_with_times_before_the_texts() -> None:
+    outlines = [
+        BuildOutline("null.fast", "null"),
+        BuildOutline("null.slow", "null", (SHELL, SHELL), (MANIFEST,)),
+    ]
+    log = (LOGS / "cancelled.log").read_text()
+    done = finish(fold(outcome.begin(run(), outlines), log), 1, "cancelled")
+    assert statuses(done) == {"null.fast": "unverified", "null.slow": "cancelled"}
+    slow = done.builds["null.slow"]
+    assert of((*slow.provisioners, *slow.post_processors)) == ["unknown", "skipped", "skipped"]
+    assert (done.run.status, done.run.cancelled) == (RunStatus.CANCELLED, True)
+
+
+def test_sources_of_output() -> None:
+    names = ["a", "a: b", "a (x)", "b"]
+    expected = {
+        "==> a: text": "a",
+        "==> a: b: text": "a: b",
+        "    a: b": "a",
+        "    a:": "a",
+        "==> a (shell-local): text": "a",
+        "==> a (x): text": "a (x)",
+        "==> a (x) (manifest): text": "a (x)",
+        "2020-11-23T20:47:37Z: ==> b: text": "b",
+        "--> b: Stored file: x": "b",
+        "Build 'a: b' finished after 1 second.": "a: b",
+        "Build 'c' finished after 1 second.": "",
+        "==> c: text": "",
+        "==> ab: text": "",
+        "\n==> Wait completed after 1 second": "",
+        "": "",
+    }
+    for text, name in expected.items():
+        for kind in ("say", "message", "error"):
+            line = lines.Line(AT, "", "ui", (kind, text))
+            assert outcome.output_source(names, line) == name, text
+    assert outcome.output_source(names, lines.Line(AT, "a", "error", ("==> a: x",))) == ""
+
+
+def test_an_unknown_build_is_learned_from_its_first_word() -> None:
+    folded = fold(outcome.begin(run(), ()), LINES[0])
+    assert statuses(folded) == {"x.null.a": "provisioning"}
+    assert folded.run.builds == ("x.null.a",)
+    assert folded.builds["x.null.a"].run == 3
+    assert finish(fold(folded, "".join(LINES[1:]))).run.status is RunStatus.COMPLETE
+
+
+def test_an_outlined_build_that_never_was_is_dropped_if_packer_did_all() -> None:
+    done = finish(fold(start("x.null.a", "other"), GOOD), 0)
+    assert done.run.builds == ("x.null.a",) == tuple(done.builds)
+    assert done.run.status is RunStatus.COMPLETE
+    for code in (1, None):
+        failed = finish(fold(start("x.null.a", "other"), GOOD), code)
+        assert statuses(failed) == {"x.null.a": "complete", "other": "failed"}
+        assert failed.run.status is RunStatus.FAILED
+
+
+EMPTY = "1795466854,,ui,say,\\n==> Builds finished but no artifacts were created.\n"
+
+
+NO_BUILDS = "1795466854,,ui,error,Error: No builds to run\\n\\nA build command cannot run\n"
+
+
+@pytest.mark.parametrize(
+    ("names", "log", "exit_code"), [((), EMPTY, 0), (("x.null.a",), EMPTY, 0), ((), NO_BUILDS, 1)]
+)
+def test_only_that_matched_nothing_is_said(
+    names: tuple[str, ...], log: str, exit_code: int
+) -> None:
+    done = finish(fold(start(*names), log), exit_code)
+    assert done.builds == {}
+    assert (done.run.status, done.run.error) == (RunStatus.FAILED, verdict.NOTHING_BUILT)
+
+
+def test_a_build_without_artifacts_is_complete_if_packer_says_so() -> None:
+    done = finish(fold(start("x.null.a"), "".join(LINES[:7]) + EMPTY))
+    assert statuses(done) == {"x.null.a": "complete"}
+
+
+def test_an_exit_code_that_does_not_fit() -> None:
+    done = finish(fold(start("x.null.a"), GOOD), 2)
+    assert statuses(done) == {"x.null.a": "complete"}
     assert done.run.status is RunStatus.FAILED
+    assert "exit code 2" in done.run.error
 
 
-def test_a_retry_is_the_same_provisioner() -> None:
-    log = """\
-1795466850,,ui,say,==> x.null.a: Running local shell script: /tmp/1
-1795466850,,ui,say,==> x.null.a: failed%!(PACKER_COMMA) retrying with 1 trie(s) left
-1795466850,,ui,say,==> x.null.a: Running local shell script: /tmp/1
-"""
-    build = fold(start("x.null.a"), log).builds["x.null.a"]
-    assert [step.status for step in build.provisioners] == [StepStatus.RUNNING, StepStatus.PENDING]
+def test_a_template_that_packer_refuses() -> None:
+    log = "1795466850,,ui,error,Error: Unknown block\\n\\n  on t.pkr.hcl line 3:\\n\n"
+    done = finish(fold(start("x.null.a"), log), 1)
+    assert done.run.error == "Error: Unknown block\n\n  on t.pkr.hcl line 3:"
+    assert done.builds["x.null.a"].error.endswith(done.run.error)
+    assert statuses(done) == {"x.null.a": "failed"}
+    assert of(done.builds["x.null.a"].provisioners) == ["skipped", "skipped"]
 
 
-@pytest.mark.parametrize("name", ["ünï.null.a", "a 'quoted' one", "with: colon", "日本", "x (y)"])
-def test_names_may_be_anything(name: str) -> None:
-    done = finish(fold(start(name, name[:1]), GOOD.replace("x.null.a", name)), 1)
-    assert done.builds[name].status is BuildStatus.COMPLETE
+def test_two_builds_of_one_name_of_which_one_fails() -> None:
+    errored = "1795466852,,ui,error,Build 'x.null.a' errored after 1 second: no\n"
+    log = "".join((*LINES[:6], errored, *LINES[6:]))
+    assert statuses(finish(fold(start("x.null.a"), log), 1)) == {"x.null.a": "failed"}
 
 
-def test_timestamps_before_texts_are_no_obstacle() -> None:
-    log = GOOD.replace("say,", "say,2026-11-23T20:47:37Z: ").replace("Z: \\n", "Z: \\n")
-    log = log.replace("2026-11-23T20:47:37Z: \\n", "\\n")
-    assert finish(fold(start("x.null.a"), log)).run.status is RunStatus.COMPLETE
+def test_an_error_that_comes_after_the_end_is_a_failure() -> None:
+    """As when the registry that Packer reports to refuses what was built."""
+    error = "1795466854,x.null.a,error,publishing failed\n"
+    build = finish(fold(start("x.null.a"), "".join((*LINES[:7], error, *LINES[7:]))), 1)
+    assert statuses(build) == {"x.null.a": "failed"}
+    assert build.builds["x.null.a"].error == "publishing failed"
 
 
-def test_an_instance_is_learned_from_the_output() -> None:
-    log = """\
-1795466850,,ui,message,    x.null.a: Instance ID: i-0123
-1795466850,,ui,message,    x.null.a: Public IP: 198.51.100.7
-"""
-    found = fold(start("x.null.a"), log).builds["x.null.a"].instance
-    assert found is not None
-    assert (found.id, found.addresses) == ("i-0123", ("198.51.100.7",))
+def provisioners(types: list[str], texts: list[str]) -> list[str]:
+    steps = tuple((kind, "") for kind in types)
+    begun = outcome.begin(run(), [BuildOutline("n", "amazon-ebs", steps)])
+    log = "".join(f"1795466850,,ui,say,==> n: {text}\n" for text in texts)
+    return of(fold(begun, log).builds["n"].provisioners)
 
 
-def _stored(folded: Outcome) -> Outcome:
+def test_provisioners_that_say_nothing_are_passed_over() -> None:
+    types = ["sleep", "shell", "file", "shell", "ansible"]
+    texts = ["Provisioning with shell script: a", "Provisioning with Ansible..."]
+    assert provisioners(types, texts[:1]) == ["unknown", "running", *3 * ["pending"]]
+    assert provisioners(types, texts) == [
+        *("unknown", "complete", "skipped", "skipped", "running"),
+    ]
+
+
+def test_a_provisioner_that_repeats_itself_is_not_taken_for_one_further_on() -> None:
+    texts = 3 * ["Uploading a => /b"]
+    assert provisioners(["file", "ansible", "file"], texts) == ["running", "pending", "pending"]
+    texts.append("Provisioning with Ansible...")
+    assert provisioners(["file", "ansible", "file"], texts) == ["complete", "running", "pending"]
+
+
+@pytest.mark.parametrize(
+    "text", ["Provisioning with shell script: x", "Uploading a => b", "Provisioning with Ansible"]
+)
+def test_what_no_step_is_known_for_moves_none(text: str) -> None:
+    assert provisioners(["ansible", "sleep"], [text]) == ["pending", "pending"]
+
+
+@pytest.mark.parametrize(
+    ("form", "step"),
+    [
+        ("manifest", ("manifest", "")),
+        (" (type manifest)", ("manifest", "")),
+        ("own (type manifest)", ("manifest", "own")),
+        ("manifest", ("manifest", "own")),
+        ("x (type y) (type manifest)", ("manifest", "x (type y)")),
+    ],
+)
+def test_the_forms_in_which_post_processors_are_announced(form: str, step: tuple[str, str]) -> None:
+    begun = outcome.begin(run(), [BuildOutline("n", "null", (SHELL,), (step,))])
+    log = f"1795466850,,ui,say,==> n: Running post-processor: {form}\n"
+    build = fold(begun, log).builds["n"]
+    assert build.status is BuildStatus.POST_PROCESSING
+    assert of(build.post_processors) == ["running"]
+    errored = "1795466850,,ui,error,Build 'n' errored after 1 s: Post-processor failed: x\n"
+    (post,) = fold(begun, log + errored).builds["n"].post_processors
+    assert (str(post.status), post.error) == ("failed", "Post-processor failed: x")
+
+
+def test_a_post_processor_that_nobody_knows_is_not_believed() -> None:
+    log = "1795466850,,ui,say,==> x.null.a: Running post-processor: evil\n"
+    assert statuses(fold(start("x.null.a"), log)) == {"x.null.a": "creating"}
+
+
+@pytest.mark.parametrize(
+    ("text", "found"),
+    [
+        ("    {}: Instance ID: i-0123", "i-0123"),
+        ("    {}: Container ID: 0a1b", "0a1b"),
+        ("    {}: Public IP: 198.51.100.7", "198.51.100.7"),
+        ("==> {}: IP address: 2001:db8::1", "2001:db8::1"),
+        ("    {}: IP: 198.51.100.7", "198.51.100.7"),
+        ("==> {}:  -> IP Address        : '198.51.100.7'", "198.51.100.7"),
+        ("==> {}: Using ssh communicator to connect: host.example", "host.example"),
+    ],
+)
+def test_an_instance_is_learned_until_scripts_run(text: str, found: str) -> None:
+    line = f"1795466850,,ui,say,{text.format('x.null.a')}\n"
+    instance = fold(start("x.null.a"), line).builds["x.null.a"].instance
+    assert instance is not None
+    assert found in (instance.id, *instance.addresses)
+    assert instance.provider == "null"
+    assert fold(start("x.null.a"), LINES[0] + line).builds["x.null.a"].instance is None
+
+
+def stored(folded: Outcome) -> Outcome:
     """As it comes back from the store."""
-    data = msgspec.json.encode(folded)
-    document = msgspec.json.decode(data)
-    builds = {name: msgspec.convert(build, Build) for name, build in document["builds"].items()}
-    return Outcome(msgspec.convert(document["run"], Run), builds)
+    run_again = msgspec.json.decode(msgspec.json.encode(folded.run), type=Run)
+    builds = {
+        name: msgspec.json.decode(msgspec.json.encode(build), type=Build)
+        for name, build in folded.builds.items()
+    }
+    return Outcome(run_again, {name: builds[name] for name in run_again.builds})
 
 
+RECORDED = [
+    line
+    for log in sorted(LOGS.iterdir())
+    for line in log.read_text(encoding="utf-8").splitlines(keepends=True)
+]
 noise = st.sampled_from(
     [
         CANCEL,
+        EMPTY,
         "panic: runtime error\n",
-        "1795466850,,ui,say,==> x.null.b: Provisioning step had errors\n",
+        "1795466850,,ui,say,==> x.null.b: Provisioning step had errors: x\n",
+        "1,,ui,say,==> x.null.a: Provisioner failed with x, retrying with 1 trie(s) left\n",
+        "1795466850,,ui,error,Build 'x.null.b' errored after 1 s: x\n",
+        "1795466850,,ui,message,    x.null.b: Instance ID: i-1\n",
         "1795466850,x.null.b,artifact,7,id,x\n",
+        "1795466850,x.null.b,artifact,7,nil\n",
         "1795466850,x.null.b,artifact-count,many\n",
         "1795466850,other,error,who\n",
         *LINES,
+        *LINES,
+        *RECORDED,
     ]
 )
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=300, deadline=None)
 @given(log=st.lists(noise, max_size=40), cut=st.integers(0, 40))
 def test_a_fold_can_be_taken_up_anywhere(log: list[str], cut: int) -> None:
-    whole = fold(start("x.null.a", "x.null.b"), "".join(log))
-    half = _stored(fold(start("x.null.a", "x.null.b"), "".join(log[:cut])))
-    again = fold(half, "".join(log[cut:]))
+    begun = start("x.null.a", "x.null.b")
+    whole = fold(begun, "".join(log))
+    again = fold(stored(fold(begun, "".join(log[:cut]))), "".join(log[cut:]))
     assert again == whole
-    assert finish(again, None, "interrupted") == finish(whole, None, "interrupted")
+    assert again.run.builds == tuple(again.builds)
+    for code, ended in ENDS:
+        done = finish(whole, code, ended)
+        assert finish(again, code, ended) == done
+        assert all(build.status.is_final for build in done.builds.values())
+        assert done.run.builds == tuple(done.builds)
+
+
+@pytest.mark.parametrize("log", sorted(LOGS.iterdir()), ids=lambda path: path.stem)
+def test_recorded_logs_can_be_taken_up_after_every_line(log: Path) -> None:
+    begun = outcome.begin(run(), FAILURES)
+    rows = log.read_text(encoding="utf-8").splitlines(keepends=True)
+    whole = fold(begun, "".join(rows))
+    for cut in range(len(rows)):
+        half = stored(fold(begun, "".join(rows[:cut])))
+        assert fold(half, "".join(rows[cut:])) == whole
+
+
+@settings(max_examples=100, deadline=None)
+@given(log=st.lists(noise, max_size=40), more=st.lists(noise, max_size=10))
+def test_a_final_status_never_goes_back(log: list[str], more: list[str]) -> None:
+    before = fold(start("x.null.a", "x.null.b"), "".join(log))
+    after = fold(before, "".join(more))
+    final = {name: build for name, build in before.builds.items() if build.status.is_final}
+    assert {name: after.builds[name] for name in final} == final
 
 
 @settings(max_examples=300, deadline=None)
 @given(st.binary(max_size=300))
 def test_no_line_is_too_strange(data: bytes) -> None:
-    line = lines.parse(data)
-    if line:
-        folded = outcome.apply(start("x"), line)
-        msgspec.json.encode(folded)
+    for raw in (data, b"1795466850," + data, b"1795466850,,ui,say," + data):
+        if line := lines.parse(raw):
+            folded = finish(outcome.apply(start("x"), line), None, "interrupted")
+            assert stored(folded) == folded
 
 
-@given(st.lists(st.binary(max_size=50)))
-def test_splitting_loses_nothing(pieces: list[bytes]) -> None:
-    rest, found = b"", []
-    for piece in pieces:
-        whole, rest = lines.split(rest + piece)
-        found += whole
-    assert b"".join(found) + rest == b"".join(pieces)
-    assert all(line.endswith(b"\n") for line in found)
-
-
-def test_a_line_without_end_is_given_out_in_pieces() -> None:
-    whole, rest = lines.split(b"x" * (3 * lines.MAX_LINE + 5))
-    assert [len(line) for line in whole] == [lines.MAX_LINE] * 3
-    assert len(rest) == 5
-
-
-TREE = """
-    source "null" "a" { communicator = "none" }
-    source "null" "b" { communicator = "none" }
+LIVE = """
+    source "null" "slow" { communicator = "none" }
+    source "file" "fast" {
+      content = "hello"
+      target  = "out.txt"
+    }
+    build { sources = ["file.fast"] }
     build {
       name    = "x"
-      sources = ["null.a", "null.b"]
-      provisioner "shell-local" { inline = ["true"] }
+      sources = ["null.slow"]
       provisioner "shell-local" {
-        name   = "second"
-        inline = ["true"]
+        inline = ["touch begun; while [ ! -e go ]; do sleep 0.02; done; echo done"]
       }
+      provisioner "shell-local" { inline = ["true"] }
       post-processor "manifest" {}
-      post-processors {
-        post-processor "checksum" {
-          name           = "sums"
-          checksum_types = ["md5"]
-        }
-        post-processor "manifest" {}
-      }
     }
-    build { sources = ["null.b"] }
 """
 
 
-def test_the_outline_of_an_hcl_template(packer: Path, tmp_path: Path) -> None:
-    (tmp_path / "t.pkr.hcl").write_text(TREE)
-    found = outline.of_hcl(_inspect(packer, tmp_path / "t.pkr.hcl"))
-    assert [each.name for each in found] == ["x.null.a", "x.null.b", "null.b"]
-    assert {each.type for each in found} == {"null"}
-    steps = [(step.type, step.name) for step in found[0].provisioners]
-    assert steps == [("shell-local", ""), ("shell-local", "second")]
-    posts = [(step.type, step.name) for step in found[0].post_processors]
-    assert posts == [("manifest", ""), ("checksum", "sums"), ("manifest", "")]
-    assert found[2].provisioners == found[2].post_processors == ()
+def begun_live(packer: Path, folder: Path, *flags: str) -> tuple[subprocess.Popen[bytes], Outcome]:
+    """Real Packer, gated, and the beginning of its outcome."""
+    template = folder / "t.pkr.hcl"
+    template.write_text(LIVE)
+    command = [str(packer), "inspect", "-machine-readable", template.name]
+    said = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=True).stdout
+    with (folder / "log").open("wb") as log:
+        process = subprocess.Popen(
+            [str(packer), "build", "-machine-readable", *flags, template.name],
+            cwd=folder,
+            stdout=log,
+            start_new_session=True,
+        )
+    eventually((folder / "begun").exists)
+    return process, outcome.begin(run(), outline.outline(said, template))
 
 
-def test_the_outline_of_a_json_template(packer: Path, tmp_path: Path) -> None:
-    document = {
-        "builders": [
-            {"type": "null", "communicator": "none"},
-            {"type": "file", "name": "f", "content": "x", "target": "t"},
-        ],
-        "provisioners": [
-            {"type": "shell-local", "inline": ["true"]},
-            {"type": "shell-local", "only": ["f"], "inline": ["true"]},
-        ],
-        "post-processors": ["manifest", [{"type": "checksum", "except": ["null"]}, "manifest"]],
-    }
-    (tmp_path / "t.json").write_bytes(msgspec.json.encode(document))
-    found = {b.name: b for b in outline.of_json(_inspect(packer, tmp_path / "t.json"), document)}
-    assert {name: build.type for name, build in found.items()} == {"f": "file", "null": "null"}
-    assert [len(found[name].provisioners) for name in ("f", "null")] == [2, 1]
-    assert [step.type for step in found["null"].post_processors] == ["manifest", "manifest"]
+def ended_live(process: subprocess.Popen[bytes], begun: Outcome, folder: Path) -> Outcome:
+    code = process.wait(30)
+    (folder / "go").touch()
+    folded = fold(begun, (folder / "log").read_text())
+    ended: Ended = "cancelled" if folded.run.cancelled else "normal"
+    return finish(folded, code, ended)
 
 
-def _inspect(packer: Path, template: Path) -> str:
-    command = [str(packer), "inspect", "-machine-readable", str(template)]
-    return subprocess.run(command, capture_output=True, text=True, check=True).stdout
+@pytest.mark.parametrize("flags", [(), ("-timestamp-ui",), ("-parallel-builds=1",)])
+def test_a_live_run(packer: Path, tmp_path: Path, flags: tuple[str, ...]) -> None:
+    process, begun = begun_live(packer, tmp_path, *flags)
+    (tmp_path / "go").touch()
+    done = ended_live(process, begun, tmp_path)
+    assert statuses(done) == {"file.fast": "complete", "x.null.slow": "complete"}
+    assert done.run.status is RunStatus.COMPLETE
+    slow = done.builds["x.null.slow"]
+    assert of((*slow.provisioners, *slow.post_processors)) == 3 * ["complete"]
 
 
-@pytest.mark.parametrize(
-    ("flag", "pattern"),
-    [
-        *(("only", p) for p in ("null.a", "x.*", "*a", "*.null.?", "x.null.[ab]", "x.null.{a,q}")),
-        *(("only", p) for p in ("*", "null.*", "x.null.[!a]", "x.null.a*", "nothing")),
-        *(("except", p) for p in ("x.null.a", "x.*", "*b", "null.b")),
-    ],
-)
-def test_selection_is_packers_own(packer: Path, tmp_path: Path, flag: str, pattern: str) -> None:
-    (tmp_path / "t.pkr.hcl").write_text(TREE)
-    names = [each.name for each in outline.of_hcl(_inspect(packer, tmp_path / "t.pkr.hcl"))]
-    chosen = {"only": (), "except": (), flag: tuple(pattern.split(","))}
-    ours = outline.select(names, chosen["only"], chosen["except"], hcl=True)
-    done = subprocess.run(
-        [str(packer), "build", "-machine-readable", f"-{flag}={pattern}", "t.pkr.hcl"],
-        cwd=tmp_path,
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    folded = fold(outcome.begin(run(), ()), done.stdout)
-    assert set(folded.builds) == set(ours)
+def test_a_live_cancel(packer: Path, tmp_path: Path) -> None:
+    process, begun = begun_live(packer, tmp_path)
+    eventually(lambda: b"Build 'file.fast' finished" in (tmp_path / "log").read_bytes())
+    process.send_signal(signal.SIGTERM)
+    done = ended_live(process, begun, tmp_path)
+    assert statuses(done) == {"file.fast": "unverified", "x.null.slow": "cancelled"}
+    assert done.run.status is RunStatus.CANCELLED
+
+
+def test_a_live_kill(packer: Path, tmp_path: Path) -> None:
+    process, begun = begun_live(packer, tmp_path)
+    eventually(lambda: b"Build 'file.fast' finished" in (tmp_path / "log").read_bytes())
+    os.killpg(process.pid, signal.SIGKILL)
+    process.wait(30)
+    (tmp_path / "go").touch()
+    done = finish(fold(begun, (tmp_path / "log").read_text()), None, "interrupted")
+    assert statuses(done) == {"file.fast": "unverified", "x.null.slow": "interrupted"}
+    assert done.run.status is RunStatus.INTERRUPTED

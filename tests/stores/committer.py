@@ -17,7 +17,7 @@ COMMITS = 5
 
 
 def empty() -> State:
-    return new_state(lineage="test", template=Template(path="t"), workspace="default")
+    return new_state(lineage="test", key="", template=Template(path="t"), workspace="default")
 
 
 def main(folder: Path) -> None:

@@ -12,7 +12,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from packer_fork import codec
-from packer_fork.model import Actor, Build, Draft, State, Template, new_state
+from packer_fork.model import Actor, Build, Change, Draft, State, Template, new_state
 from packer_fork.stores.local import journal, mutex
 from packer_fork.stores.local.journal import Journal
 from packer_fork.stores.local.layout import Layout
@@ -25,7 +25,9 @@ def ignore(_: str) -> None:
 
 
 def empty() -> State:
-    return new_state(lineage="test", template=Template(path="t.pkr.hcl"), workspace="default")
+    return new_state(
+        lineage="test", key="", template=Template(path="t.pkr.hcl"), workspace="default"
+    )
 
 
 def open_journal(folder: Path) -> Journal:
@@ -124,13 +126,16 @@ def acknowledged(notes: Path) -> dict[int, str]:
 
 def committed(folder: Path) -> dict[int, str]:
     """Serial -> mark of all changes in the state file and its whole sealed history."""
+    return {change.serial: change.why for change in changes(folder)}
+
+
+def changes(folder: Path) -> list[Change]:
+    """Every change that ever was, the newest segment first."""
     file = open_journal(folder).read()
     assert file is not None
-    found: dict[int, str] = {}
+    found: list[Change] = []
     while True:
-        for line in file.lines[1:]:
-            change = codec.read_change(line)
-            found[change.serial] = change.why
+        found += [codec.read_change(line) for line in file.lines[1:]]
         sealed = codec.read_snapshot(file.lines[0]).sealed
         if sealed is None:
             return found

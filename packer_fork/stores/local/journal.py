@@ -202,6 +202,7 @@ def _change(draft: Draft, file: _OpenFile, tenure: int, by: Actor) -> Change:
             name: REMOVED if build is None else codec.encode_build(build)
             for name, build in draft.builds.items()
         },
+        inputs={name: REMOVED if raw is None else raw for name, raw in draft.inputs.items()},
         last_run=draft.last_run,
         late=draft.late,
         prev=file.lines[-1].digest,

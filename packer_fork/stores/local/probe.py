@@ -150,8 +150,8 @@ def _processes(layout: Layout, record: LockRecord | None) -> tuple[LiveProcess, 
             )
 
     if processes.alive(record.holder.process):
-        wrapper = [p for p in processes.all_processes() if p.pid == record.holder.process.pid]
-        add(wrapper, "packer-fork itself")
+        pid = record.holder.process.pid
+        found[pid] = LiveProcess(pid=pid, command="packer-fork", how="holds the lock")
     if record.packer and processes.same_system(record.packer):
         add(processes.in_session(record.packer.pid), "in the session of its Packer")
     add(processes.marked(MARKER, record.id), "carries the lock's ID in its environment")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import errno
 import os
+import secrets
 import uuid
 from collections.abc import Iterator
 from datetime import UTC, datetime
@@ -65,6 +66,12 @@ class LocalStore:
         with self._readable():
             found = probe.status(self._layout)
             return structs.replace(found, waiters=queue.waiters(self._layout))
+
+    def left_alive(self) -> tuple[int, ...]:
+        record = probe.read_record(self._layout).record
+        newest = record.tenure if record else 0
+        known = self._layout.known_tenures()
+        return tuple(n for n in known if n < newest and probe.is_alive(self._layout, n))
 
     def is_alive(self, tenure: int) -> bool:
         return probe.is_alive(self._layout, tenure)
@@ -153,7 +160,10 @@ class LocalStore:
 
     def _empty(self) -> State:
         return new_state(
-            lineage=str(uuid.uuid4()), template=self._template, workspace=self._workspace
+            lineage=str(uuid.uuid4()),
+            key=secrets.token_hex(32),
+            template=self._template,
+            workspace=self._workspace,
         )
 
     def _make_folders(self) -> None:

@@ -38,6 +38,12 @@ class KernelLocks:
             self._wrapper.release()
             raise
 
+    def hand_over(self) -> None:
+        """Let go without unlocking: what Packer's processes inherited stays locked."""
+        for lock in (self._packer, self._wrapper):
+            if lock.fh is not None:
+                lock.fh.close()
+
     def release(self) -> None:
         """Free both, the copies that Packer's processes inherited included."""
         self._packer.release()
@@ -103,6 +109,8 @@ class LocalTenure:
         self._complain = complain
         self._seen = os.open(layout.lock, os.O_RDONLY | os.O_CLOEXEC)
         self._token_is_durable = False
+        self._refused = False
+        self._handed_over = False
         self._in_process = threading.Lock()
 
     @property
@@ -110,34 +118,56 @@ class LocalTenure:
         return self._locks.packer_descriptor
 
     def commit(self, draft: Draft) -> State:
-        with self._exclusively():
+        with _as_store_error(self._layout, "make a change durable"), self._exclusively():
+            self._check_or_record(draft)
+            if not self._token_is_durable:
+                os.fsync(self._seen)
+                durable.sync_folder(self._layout.folder)
+                self._token_is_durable = True
+            return self._journal.commit(draft, tenure=self.record.tenure, by=self.record.holder.by)
+
+    def is_open(self) -> bool:
+        try:
             self._check()
-            with _as_store_error(self._layout, "make a change durable"):
-                if not self._token_is_durable:
-                    os.fsync(self._seen)
-                    durable.sync_folder(self._layout.folder)
-                    self._token_is_durable = True
-                return self._journal.commit(
-                    draft, tenure=self.record.tenure, by=self.record.holder.by
-                )
+        except LockLostError:
+            return False
+        return True
+
+    def _check_or_record(self, draft: Draft) -> None:
+        """The first refusal is itself a change of the state, in the name of the tenure that is."""
+        try:
+            self._check()
+        except LockLostError as error:
+            now = probe.read_record(self._layout).record
+            if not self._refused and now is not None:
+                self._refused = True
+                why = f"{draft.operation} of tenure {self.record.tenure}: {error.message}"
+                with contextlib.suppress(OSError):
+                    refusal = Draft(operation="refused", why=why)
+                    self._journal.commit(refusal, tenure=now.tenure, by=self.record.holder.by)
+            raise
 
     def note(self, *, run: int, packer: ProcessId | None = None) -> None:
-        with self._exclusively():
+        with _as_store_error(self._layout, "write the lock's record"), self._exclusively():
             self._check()
-            with _as_store_error(self._layout, "write the lock's record"):
-                self._write(structs.replace(self.record, run=run, packer=packer))
+            self._write(structs.replace(self.record, run=run, packer=packer))
 
     def compact(self) -> None:
-        with self._exclusively():
+        with _as_store_error(self._layout, "compact the state"), self._exclusively():
             self._check()
-            with _as_store_error(self._layout, "compact the state"):
-                self._journal.compact(at_rest=True)
+            self._journal.compact(at_rest=True)
+
+    def hand_over(self) -> None:
+        self._locks.hand_over()
+        self._handed_over = True
 
     def close(self) -> None:
         """Ends the tenure even where its record cannot be written: the kernel locks go.
 
         Then its files stay, so that the lock is found abandoned, which is the truth.
         """
+        if self._handed_over:
+            return
         try:
             with contextlib.suppress(OSError), self._exclusively():
                 self._close_record()

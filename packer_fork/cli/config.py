@@ -1,0 +1,45 @@
+"""``packer-fork config``: what is set, and where."""
+
+from __future__ import annotations
+
+import os
+from typing import Annotated
+
+import typer
+
+from packer_fork.cli import options
+
+app = typer.Typer(name="config", help="What is set, and where.", no_args_is_help=True)
+
+
+@app.callback()
+def config() -> None:
+    """What is set, and where."""
+
+
+@app.command("show")
+def show(
+    *,
+    template: Annotated[
+        str | None,
+        typer.Argument(
+            metavar="[TEMPLATE]", help="Template; without it, for the working directory."
+        ),
+    ] = None,
+    workspace: options.Workspace = None,
+    state: options.State = None,
+    as_json: options.Json = False,
+) -> None:
+    """Show each setting with its value, and where it comes from."""
+    from packer_fork.manager import settings as manager
+    from packer_fork.views import settings as view
+
+    flags = {"workspace": workspace, "state": state}
+    found = manager.of(template, flags, os.environ)
+    shown = {name: view.Shown(each.value, each.origin) for name, each in found.origins.items()}
+    console = options.console()
+    if as_json:
+        console.say(view.as_json(str(found.file) if found.file else None, shown))
+        return
+    for line in view.lines(shown):
+        console.say(line)

@@ -1,0 +1,62 @@
+"""Command lines that are Packer's own: told from ours, and handed over to it."""
+
+from __future__ import annotations
+
+import difflib
+import os
+from collections.abc import Collection, Sequence
+
+from packer_fork.errors import UsageError
+
+OF_PACKER = frozenset(
+    {
+        "console",
+        "fix",
+        "fmt",
+        "hcl2_upgrade",
+        "init",
+        "inspect",
+        "plugins",
+        "sbom",
+        "validate",
+        "verify-attestation",
+    }
+)
+"""Of all releases from 1.6 to 1.16; one that the installed Packer lacks, it says itself."""
+
+EPILOG = f"""\b
+Packer's own commands are handed over to Packer as they are:
+{" ".join(sorted(OF_PACKER))}
+"""
+
+_MACHINE_READABLE = "-machine-readable"
+_BARE = frozenset({"-v", "-version"})
+
+
+def arrange(argv: Sequence[str], ours: Collection[str]) -> list[str]:
+    """The command line for our own parser; does not return if it is one for Packer.
+
+    `ours` are the names of our commands. Packer takes ``-machine-readable`` in front of a
+    command as well. Raises UsageError for a command that neither knows.
+    """
+    machine_readable = list(argv[:1]) == [_MACHINE_READABLE]
+    name, rest = _split(argv[1:] if machine_readable else argv)
+    if name in OF_PACKER or name in _BARE or (name == "version" and _MACHINE_READABLE in argv):
+        from packer_fork.manager.handover import hand_over
+
+        hand_over(argv, os.environ)
+    if name and not name.startswith("-") and name not in ours:
+        raise _unknown(name, ours)
+    return [name, _MACHINE_READABLE, *rest] if machine_readable and name else list(argv)
+
+
+def _split(argv: Sequence[str]) -> tuple[str, Sequence[str]]:
+    return (argv[0], argv[1:]) if argv else ("", ())
+
+
+def _unknown(name: str, ours: Collection[str]) -> UsageError:
+    near = difflib.get_close_matches(name, {*ours, *OF_PACKER}, n=1)
+    return UsageError(
+        f"There is no command {name!r}, neither of packer-fork nor of Packer.",
+        hint=f"Did you mean {near[0]!r}?" if near else "`packer-fork --help` lists all.",
+    )

@@ -1,0 +1,18 @@
+"""``packer-fork version``: ours and Packer's."""
+
+from __future__ import annotations
+
+import os
+
+from packer_fork import __version__
+from packer_fork.cli import options
+
+
+def version() -> None:
+    """Show the versions of packer-fork and of Packer, and where that Packer is."""
+    from packer_fork.manager.handover import packer_for
+
+    console = options.console()
+    console.say(f"packer-fork {__version__}")
+    packer = packer_for((), os.environ)
+    console.say(f"Packer v{packer.version_text} ({packer.path})")

@@ -1,0 +1,79 @@
+"""Digests of files, remembered from one command to the next.
+
+A digest is used again only if size, mtime, ctime and inode are what they were, and
+was remembered only if both times lay two seconds back when the file was hashed: a
+write within the granularity of a clock is never overlooked. What cannot be decoded
+is forgotten.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import os
+import stat
+import time
+from pathlib import Path
+
+import msgspec
+
+from packer_fork import durable
+
+_SETTLED_NS = 2_000_000_000
+_MAX_BYTES = 256 << 20
+
+Known = tuple[int, int, int, int, str]
+
+
+class DigestCache:
+    """SHA-256 by absolute path, kept in the file `path`, or for this process if None."""
+
+    def __init__(self, path: Path | None) -> None:
+        self._path = path
+        self._known = _load(path) if path else {}
+        self._used: dict[str, Known] = {}
+
+    def digest(self, path: str) -> str:
+        """SHA-256 of a regular file, read as a stream if need be. Raises OSError."""
+        if path in self._used:
+            return self._used[path][4]
+        known = self._known.get(path)
+        if known and known[:4] == _signature(os.stat(path)):  # noqa: PTH116 (a hot loop)
+            self._used[path] = known
+            return known[4]
+        return self._read(path)
+
+    def _read(self, path: str) -> str:
+        with open(path, "rb", opener=_opener) as file:
+            before = os.fstat(file.fileno())
+            if not stat.S_ISREG(before.st_mode):
+                raise OSError(f"{path} is no regular file any more")
+            began = time.time_ns()
+            digest = hashlib.file_digest(file, "sha256").hexdigest()
+            after = os.fstat(file.fileno())
+        settled = max(before.st_mtime_ns, before.st_ctime_ns) < began - _SETTLED_NS
+        if settled and _signature(before) == _signature(after):
+            self._used[path] = (*_signature(after), digest)
+        return digest
+
+    def save(self) -> None:
+        """Keep what was used; a cache that cannot be written is done without."""
+        if self._path and self._used != self._known:
+            with contextlib.suppress(OSError, UnicodeEncodeError):
+                durable.replace(self._path, msgspec.json.encode(self._used), durable=False)
+
+
+def _opener(path: str, flags: int) -> int:
+    return os.open(path, flags | os.O_NONBLOCK)
+
+
+def _signature(status: os.stat_result) -> tuple[int, int, int, int]:
+    return status.st_size, status.st_mtime_ns, status.st_ctime_ns, status.st_ino
+
+
+def _load(path: Path) -> dict[str, Known]:
+    try:
+        data = durable.read(path, _MAX_BYTES)
+        return msgspec.json.decode(data, type=dict[str, Known]) if data else {}
+    except (OSError, msgspec.DecodeError, UnicodeDecodeError):
+        return {}

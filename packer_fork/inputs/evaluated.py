@@ -1,0 +1,114 @@
+"""Values by Packer's own evaluator: what is asked, and what of the answers is kept."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import msgspec
+
+from packer_fork.inputs.hcl import OPENING
+from packer_fork.inputs.mentions import Expression, Local, Parsed
+from packer_fork.inputs.request import InputsRequest
+from packer_fork.inputs.tree import keyed
+from packer_fork.inputs.unknowns import REMOTE_FUNCTIONS
+
+UNSTABLE = frozenset(("timestamp", "uuidv4", "legacy_isotime", "legacy_strftime", "bcrypt"))
+"""Functions with another value at each call: the text of their calls counts, in the template."""
+
+_PROJECT = "\0project"
+
+
+def expressions(parsed: Parsed) -> dict[str, str]:
+    """All that has to be evaluated, each named by its own source."""
+    wanted = [*parsed.variables.values(), *(f"local.{name}" for name in stable_locals(parsed))]
+    wanted += [
+        part.source
+        for mention in parsed.mentions
+        for part in (*mention.parts, *mention.fallback)
+        if isinstance(part, Expression)
+    ]
+    return {source: source for source in wanted}
+
+
+def stable_locals(parsed: Parsed, ignored: frozenset[str] = frozenset()) -> list[str]:
+    """Locals that only rest on variables; files that they read count by themselves."""
+    by_name = {local.name: local for local in parsed.locals}
+    tainted = {name for name, local in by_name.items() if _is_tainted(local, ignored)}
+    while more := {
+        name
+        for name, local in by_name.items()
+        if name not in tainted and any(f"local.{other}" in local.references for other in tainted)
+    }:
+        tainted |= more
+    return sorted(by_name.keys() - tainted)
+
+
+def _is_tainted(local: Local, ignored: frozenset[str]) -> bool:
+    reads = local.calls & (UNSTABLE | OPENING | {"fileset", *REMOTE_FUNCTIONS})
+    names = {f"var.{name}" for name in ignored}
+    return bool(reads or local.references & names) or any(
+        reference.startswith("data.") for reference in local.references
+    )
+
+
+def entries(
+    request: InputsRequest, parsed: Parsed, values: Mapping[str, object]
+) -> Iterator[tuple[str, str]]:
+    """Entries of variables and locals; values only as keyed digests."""
+    digest = _Digest(request)
+    for name, source in parsed.variables.items():
+        if name not in request.ignore_vars and source in values:
+            value = _assigned(name, request) if name in parsed.unstable else values[source]
+            yield f"variable {name}", digest(f"variable {name}", value)
+    for name in stable_locals(parsed, request.ignore_vars):
+        if f"local.{name}" in values:
+            yield f"local {name}", digest(f"local {name}", values[f"local.{name}"])
+
+
+def missing(
+    request: InputsRequest, parsed: Parsed, values: Mapping[str, object] | None
+) -> Iterator[str]:
+    """Variables whose values Packer did not tell."""
+    if values is None or _is_broken(parsed, values):
+        yield "variables"
+        return
+    for name, source in parsed.variables.items():
+        if source not in values and name not in request.ignore_vars:
+            yield f"variable {name}"
+
+
+def _is_broken(parsed: Parsed, values: Mapping[str, object]) -> bool:
+    """Whether a server was away: in a JSON template all defaults are then empty, without a word."""
+    emptied = (source for source in parsed.variables.values() if source.startswith("user "))
+    asks = not parsed.calls.isdisjoint(REMOTE_FUNCTIONS)
+    return asks and any(values.get(source) == "" for source in emptied)
+
+
+def _assigned(name: str, request: InputsRequest) -> object:
+    """What -var gives a variable whose default is another one each time."""
+    given = [text.partition("=") for text in request.assignments]
+    return next((value for key, _, value in reversed(given) if key == name), None)
+
+
+class _Digest:
+    """Digests of values in which the project's place stands for itself."""
+
+    def __init__(self, request: InputsRequest) -> None:
+        self._key = request.key
+        places = "|".join(re.escape(place) for place in request.places)
+        self._place = re.compile(rf"(?:{places})(?![^/\s\"':;,=)\]}}])") if places else None
+
+    def __call__(self, name: str, value: object) -> str:
+        encoded = msgspec.json.encode(self._normal(value), order="deterministic").decode()
+        return keyed(self._key, f"{name}\0{encoded}")
+
+    def _normal(self, value: Any) -> Any:
+        if isinstance(value, str):
+            return self._place.sub(_PROJECT, value) if self._place else value
+        if isinstance(value, dict):
+            return {self._normal(key): self._normal(item) for key, item in value.items()}
+        if isinstance(value, list):
+            return [self._normal(item) for item in value]
+        return value

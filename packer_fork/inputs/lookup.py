@@ -1,0 +1,132 @@
+"""Which files and folders a template refers to."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+
+from packer_fork.inputs import attributes, globs, texts
+from packer_fork.inputs.mentions import ANYTHING, Mention, Parsed
+from packer_fork.inputs.request import InputsRequest
+from packer_fork.inputs.tree import Tree
+
+_VIRTUAL = ("/", "/proc", "/sys", "/dev", "/run")
+_PREFIXES = ("file://", "file:", "@")
+_HERE = frozenset((".", "..", "./", "../"))
+
+
+class Lookup:
+    """Adds to a tree whatever exists of what is mentioned."""
+
+    def __init__(self, request: InputsRequest, tree: Tree) -> None:
+        self._tree = tree
+        self._root = os.path.realpath(request.root)
+        self._folders = [str(folder) for folder in request.folders]
+        self._request = request
+        self._home = request.environ.get("HOME", "")
+
+    def add_all(self, parsed: Parsed, values: Mapping[str, object]) -> None:
+        for mention in parsed.mentions:
+            if attributes.is_output(mention) or attributes.is_elsewhere(mention):
+                continue
+            for text in texts.texts(mention, values):
+                self._add_text(text.strip(), mention)
+
+    def add_beside(self, name: str) -> None:
+        """A file that a program reads from the working directory without being told to."""
+        path = f"{self._folders[0]}/{name}"
+        if os.path.isfile(path):  # noqa: PTH113
+            self._tree.add(path)
+
+    def add_glob(self, glob: str) -> None:
+        """Files that the user names, relative to the project; a folder with all in it."""
+        if os.path.lexists(f"{self._root}/{glob}"):
+            self._tree.add(os.path.normpath(f"{self._root}/{glob}"))
+            return
+        pattern = globs.pattern(glob)
+        start = f"{self._root}/{globs.fixed_folder(glob, '*?')}".rstrip("/")
+        for path in self._tree.below(start):
+            if pattern.fullmatch(os.path.relpath(path, self._root)):
+                self._tree.add(path)
+
+    def _add_text(self, text: str, mention: Mention) -> None:
+        if texts.is_path(text):
+            self._add_path(text, mention)
+        for word in texts.words(text):
+            self._add_word(word, mention)
+
+    def _add_path(self, text: str, mention: Mention) -> None:
+        local = attributes.is_local(mention)
+        for prefix in _PREFIXES:
+            text = text.removeprefix(prefix)
+        text = self._request.here(text)
+        if "://" in text or not text or (text in _HERE and not local):
+            return
+        if ANYTHING in text:
+            self._add_open(text, mention)
+            return
+        for path in self._existing(text):
+            outside = self._is_outside(path, text)
+            if not outside or (local and path not in _VIRTUAL):
+                self._add(path, mention, outside=outside)
+
+    def _add(self, path: str, mention: Mention, *, outside: bool) -> None:
+        self._tree.add(path, outside=outside)
+        if attributes.is_surrounded(mention):
+            self._tree.add(str(Path(path).parent), outside=outside)
+
+    def _add_word(self, word: str, mention: Mention) -> None:
+        """A word of a longer text: a file of the project, as folders are named by chance."""
+        word = self._request.here(word)
+        if ANYTHING in word:
+            self._add_open(word, mention)
+            return
+        for path in self._existing(word):
+            if os.path.isfile(path) and not self._is_outside(path, word):  # noqa: PTH113
+                self._tree.add(path)
+
+    def _add_open(self, text: str, mention: Mention) -> None:
+        """Whatever `text` may turn out to name once its unknown parts are known."""
+        if not (text.strip(f"{ANYTHING}./") or attributes.is_local(mention)):
+            return
+        fixed = globs.fixed_folder(text, ANYTHING)
+        pattern = globs.unknown_parts(os.path.normpath(text))
+        for folder in self._existing(fixed or "."):
+            if self._is_outside(folder, fixed):
+                continue
+            for path in self._tree.below(folder):
+                beginning = os.path.normpath(fixed) + "/" if fixed else ""
+                if pattern.fullmatch(beginning + os.path.relpath(path, folder)):
+                    self._tree.add(path)
+
+    def _existing(self, text: str) -> Iterator[str]:
+        if text.startswith("~/") and self._home:
+            text = f"{self._home}{text[1:]}"
+        if "\0" in text:
+            return
+        for path in dict.fromkeys(os.path.join(f, text) for f in self._folders):  # noqa: PTH118
+            if _exists(path):
+                yield _plain(path)
+
+    def _is_outside(self, path: str, text: str) -> bool:
+        """Whether an absolute path (or the home folder) leads out of the project."""
+        absolute = text.startswith(("/", "~"))
+        return absolute and path != self._root and not path.startswith(f"{self._root}/")
+
+
+def _exists(path: str) -> bool:
+    try:
+        return os.path.lexists(path)
+    except (OSError, ValueError):
+        return False
+
+
+def _plain(path: str) -> str:
+    """Without ``.`` and ``..``; symlinks matter only where a ``..`` follows them."""
+    if ".." not in path.split("/"):
+        return os.path.normpath(path)
+    folder, name = os.path.split(path.rstrip("/"))
+    if name == "..":
+        return os.path.realpath(path)
+    return os.path.normpath(f"{os.path.realpath(folder)}/{name}")

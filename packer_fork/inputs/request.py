@@ -1,0 +1,80 @@
+"""What the caller has to say before the inputs of a build can be collected."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+from msgspec import Struct
+
+Evaluate = Callable[[Mapping[str, str]], Mapping[str, object] | None]
+"""Names to expressions in the template's own language, HCL or (without the braces) that of
+JSON templates. The answer has the JSON values of those that Packer could evaluate, and is
+None where it could evaluate nothing at all."""
+
+MAX_FILES = 200_000
+
+
+class InputsRequest(Struct, frozen=True, kw_only=True):
+    """One template as it would be built now. Paths are absolute.
+
+    ``template``: as given, a file or a folder. ``root``: the project, which names are
+    relative to. ``directory``: where Packer is started. ``key``: what digests are keyed
+    by. ``var_files`` and ``assignments``: the values of -var-file and -var, in order.
+    ``flags``: those given that bear on the result, such as ``ignore-prerelease-plugins``.
+    ``plugins``: version by name, or ``sha256:...`` of an unversioned one; those that the
+    template does not speak of are left out. ``outputs``: files and folders that earlier
+    runs made. ``input_globs`` (more files) and ``ignore`` are globs relative to ``root``,
+    ``**`` for any depth. ``assume_unchanged``: names (or globs) of what cannot be known
+    and is trusted all the same. ``cache``: where digests of files are remembered.
+    """
+
+    template: Path
+    root: Path
+    directory: Path
+    key: bytes
+    evaluate: Evaluate
+    environ: Mapping[str, str]
+    packer_version: str
+    plugins: Mapping[str, str] = {}
+    var_files: tuple[str, ...] = ()
+    assignments: tuple[str, ...] = ()
+    flags: tuple[str, ...] = ()
+    outputs: tuple[Path, ...] = ()
+    input_globs: tuple[str, ...] = ()
+    input_env: tuple[str, ...] = ()
+    ignore: tuple[str, ...] = ()
+    ignore_vars: frozenset[str] = frozenset()
+    assume_unchanged: frozenset[str] = frozenset()
+    cache: Path | None = None
+    max_files: int = MAX_FILES
+
+    @property
+    def folders(self) -> tuple[Path, ...]:
+        """Where a relative path in the template may lead from, real paths, Packer's own first."""
+        given = self.template if self.template.is_dir() else self.template.parent
+        real = self.template.resolve()
+        own = real if real.is_dir() else real.parent
+        return tuple(dict.fromkeys((self.directory.resolve(), given.resolve(), own)))
+
+    @property
+    def places(self) -> tuple[str, ...]:
+        """The project's root as it may be spelt: real, as given, and as the shell calls it."""
+        real = os.path.realpath(self.root)
+        found = {str(self.root), real}
+        below = os.path.relpath(os.path.realpath(self.directory), real)
+        shell = self.environ.get("PWD", "")
+        if below == ".":
+            found.add(shell)
+        elif shell.endswith(f"/{below}"):
+            found.add(shell.removesuffix(f"/{below}"))
+        known = (place for place in found if len(place) > 1)
+        return tuple(sorted(known, key=len, reverse=True))
+
+    def here(self, text: str) -> str:
+        """`text` with the project's root, if it begins with that, in its real spelling."""
+        for place in self.places:
+            if text == place or text.startswith(f"{place}/"):
+                return os.path.realpath(self.root) + text[len(place) :]
+        return text

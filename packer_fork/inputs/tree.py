@@ -1,0 +1,137 @@
+"""The files below what a template refers to, by names that are the same in every checkout."""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+import os
+import stat
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from urllib.parse import quote
+
+from packer_fork.inputs.cache import DigestCache
+from packer_fork.inputs.record import EXECUTABLE
+
+
+class TooManyFilesError(Exception):
+    """More files than `InputsRequest.max_files`."""
+
+
+class Tree:
+    """Gathers entries of files; what cannot be read goes to ``unreadable``."""
+
+    def __init__(
+        self,
+        root: Path,
+        key: bytes,
+        cache: DigestCache,
+        excluded: Callable[[str], bool],
+        max_files: int,
+    ) -> None:
+        self._root = str(root)
+        self._key = key
+        self._cache = cache
+        self._excluded = excluded
+        self._left = max_files
+        self._seen: set[str] = set()
+        self._outside: set[str] = set()
+        self._listed: dict[str, list[str]] = {}
+        self.entries: dict[str, str] = {}
+        self.unreadable: list[str] = []
+
+    def add_loaded(self, kind: str, path: Path) -> None:
+        """A file that Packer loads itself: only its content counts. Raises OSError."""
+        real = os.path.realpath(path)
+        self._seen.add(real)
+        digest = self._cache.digest(real)
+        self.entries[f"{kind} {self.name(real)}"] = keyed(self._key, digest)
+
+    def add(self, path: str, *, outside: bool = False) -> None:
+        """A file, or a folder with all that is in it. Raises TooManyFilesError.
+
+        `outside` is one that does not move with the project: its name is its path.
+        """
+        if path in self._seen or self._excluded(path):
+            return
+        self._seen.add(path)
+        if outside:
+            self._outside.add(path)
+        if os.path.isdir(path):  # noqa: PTH112 (a hot loop, as all below)
+            self.entries[f"directory {self.name(path)}"] = "present"
+            self._add_folder(path, frozenset((os.path.realpath(path),)))
+        else:
+            self._spend()
+            self._add_file(path)
+
+    def _add_folder(self, folder: str, above: frozenset[str]) -> None:
+        for path in self._children(folder):
+            if os.path.isdir(path):  # noqa: PTH112
+                real = os.path.realpath(path)
+                if real not in above:
+                    self._add_folder(path, above | {real})
+            elif path not in self._seen:
+                self._seen.add(path)
+                self._add_file(path)
+
+    def _children(self, folder: str) -> Iterator[str]:
+        try:
+            names = sorted(os.listdir(folder))  # noqa: PTH208
+        except OSError:
+            self.unreadable.append(f"directory {self.name(folder)}")
+            return
+        for name in names:
+            path = f"{folder.rstrip('/')}/{name}"
+            if not self._excluded(path):
+                self._spend()
+                yield path
+
+    def _add_file(self, path: str) -> None:
+        key = f"file {self.name(path)}"
+        try:
+            self.entries[key] = self._state(path)
+        except FileNotFoundError:
+            self.entries[key] = "dangling"
+        except OSError:
+            self.unreadable.append(key)
+
+    def _state(self, path: str) -> str:
+        mode = os.stat(path).st_mode  # noqa: PTH116
+        if not stat.S_ISREG(mode):
+            return "special"
+        executable = EXECUTABLE if mode & stat.S_IXUSR else ""
+        return keyed(self._key, self._cache.digest(path)) + executable
+
+    def _spend(self) -> None:
+        self._left -= 1
+        if self._left < 0:
+            raise TooManyFilesError
+
+    def below(self, folder: str) -> list[str]:
+        """Every file below `folder` that is not excluded; symlinked folders are not entered."""
+        if folder not in self._listed:
+            present = os.path.isdir(folder)  # noqa: PTH112
+            self._listed[folder] = list(self._walk(folder)) if present else []
+        return self._listed[folder]
+
+    def _walk(self, folder: str) -> Iterator[str]:
+        for path in self._children(folder):
+            if os.path.isdir(path) and not os.path.islink(path):  # noqa: PTH112, PTH114
+                yield from self._walk(path)
+            else:
+                yield path
+
+    def name(self, path: str) -> str:
+        """Relative to the project, also where that leads out of it; UTF-8 in any case."""
+        outside = any(path == top or path.startswith(f"{top}/") for top in self._outside)
+        name = path if outside else os.path.relpath(path, self._root)
+        try:
+            name.encode()
+        except UnicodeEncodeError:
+            return quote(os.fsencode(name), safe="/")
+        return name
+
+
+def keyed(key: bytes, content: str) -> str:
+    """A digest that tells nothing to whom the key is not known."""
+    return hmac.new(key, content.encode("utf-8", "surrogateescape"), hashlib.sha256).hexdigest()

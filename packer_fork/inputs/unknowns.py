@@ -1,0 +1,67 @@
+"""What a fingerprint cannot know, each by the name that a user may declare trust in."""
+
+from __future__ import annotations
+
+import fnmatch
+from collections.abc import Iterable, Iterator, Mapping
+from urllib.parse import urlsplit
+
+from packer_fork.inputs import attributes, texts
+from packer_fork.inputs.mentions import ANYTHING, Parsed
+
+REMOTE_FUNCTIONS = (
+    "vault",
+    "consul_key",
+    "aws_secretsmanager",
+    "aws_secretsmanager_raw",
+    "aws_ssm_parameterstore",
+)
+"""Functions that ask a server for a value."""
+
+
+def of_template(parsed: Parsed, values: Mapping[str, object]) -> Iterator[str]:
+    """Data sources, values kept by servers, downloads that nothing pins."""
+    yield from (name for name in parsed.references if name.startswith("data."))
+    yield from (name for name in REMOTE_FUNCTIONS if name in parsed.calls)
+    pinned = set(_pinned(parsed, values))
+    for mention in parsed.mentions:
+        if attributes.is_fetched(mention) and mention.block not in pinned:
+            for text in texts.texts(mention, values):
+                if _is_remote(text) and "checksum=" not in text:
+                    yield f"{mention.attribute} {_without_secrets(text)}"
+
+
+def _pinned(parsed: Parsed, values: Mapping[str, object]) -> Iterator[str]:
+    """The blocks with a checksum that is a value, or stands in a file here."""
+    for mention in parsed.mentions:
+        if mention.attribute.endswith("checksum"):
+            for text in texts.texts(mention, values):
+                known = text not in ("", "none") and ANYTHING not in text
+                if known and not _is_remote(text.removeprefix("file:")):
+                    yield mention.block
+
+
+def _is_remote(text: str) -> bool:
+    scheme, separator, _ = text.rpartition("::")[2].partition("://")
+    return bool(separator) and scheme.isalnum() and scheme != "file"
+
+
+def _without_secrets(url: str) -> str:
+    """A URL without user, password and query, for people."""
+    try:
+        parts = urlsplit(url.replace(ANYTHING, "*"))
+    except ValueError:
+        return "URL"
+    return f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}{parts.path}"
+
+
+def without_assumed(unknown: Iterable[str], assumed: frozenset[str]) -> tuple[str, ...]:
+    """Those that the user does not trust; ``data.NAME`` stands for a data source of any type."""
+    return tuple(sorted({name for name in unknown if not _is_assumed(name, assumed)}))
+
+
+def _is_assumed(name: str, assumed: frozenset[str]) -> bool:
+    names = {name}
+    if name.startswith("data."):
+        names.add(f"data.{name.rpartition('.')[2]}")
+    return any(fnmatch.fnmatchcase(each, pattern) for each in names for pattern in assumed)

@@ -1,0 +1,59 @@
+"""How long a run will still take, from how long its builds took before."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from datetime import UTC, datetime
+from statistics import median
+
+from msgspec import Struct
+
+from packer_fork import codec
+from packer_fork.errors import PackerForkError
+from packer_fork.locks import LockStatus
+from packer_fork.model import Build, Run, RunStatus
+from packer_fork.stores.base import Store
+
+
+class Progress(Struct, frozen=True):
+    """What a run is at; ``seconds`` to go, None where no earlier run tells."""
+
+    phase: str = ""
+    seconds: float | None = None
+
+
+def of_holder(store: Store, status: LockStatus) -> Progress:
+    """The progress of the run that holds the lock; nothing where that cannot be read."""
+    try:
+        state = store.read()
+    except PackerForkError:
+        return Progress()
+    run = state.last_run if state else None
+    tenure = status.record.tenure if status.record else None
+    if state is None or run is None or run.status is not RunStatus.RUNNING or run.tenure != tenure:
+        return Progress()
+    builds = [codec.decode_build(state.builds[name]) for name in run.builds]
+    return Progress(_phase(builds), remaining(run, builds, datetime.now(UTC)))
+
+
+def _phase(builds: Iterable[Build]) -> str:
+    return ", ".join(
+        f"{build.name} {build.status}" for build in builds if not build.status.is_final
+    )
+
+
+def remaining(run: Run, builds: Iterable[Build], now: datetime) -> float | None:
+    """Seconds until the slowest build ends, if each takes the median of its earlier runs."""
+    gone = (now - run.started).total_seconds()
+    known = [_usual(build) for build in builds if not build.status.is_final]
+    times = [seconds - gone for seconds in known if seconds is not None]
+    return max(0.0, *times) if times and len(times) == len(known) else None
+
+
+def _usual(build: Build) -> float | None:
+    times = [
+        (result.ended - result.started).total_seconds()
+        for result in build.results
+        if result.started and result.ended
+    ]
+    return median(times) if times else None

@@ -1,0 +1,45 @@
+"""Packer itself, in our place: its own commands run as if packer-fork were not there."""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import NoReturn
+
+from packer_fork import config
+from packer_fork.errors import PackerError
+from packer_fork.manager import locate
+from packer_fork.packer import program
+from packer_fork.packer.program import Program
+
+
+def packer_for(arguments: Sequence[str], environ: Mapping[str, str]) -> Program:
+    """The Packer that `build` would use for what `arguments` are about.
+
+    Its commands name the template last; without one, the working directory's settings hold.
+    Raises UsageError for a bad setting, PackerError if there is no usable Packer.
+    """
+    last = Path(arguments[-1]) if arguments else Path()
+    path = last if os.path.lexists(last) else Path()
+    settings, _ = config.load(locate.settings_folder(path.resolve()), environ, {})
+    return program.find(settings.packer)
+
+
+def hand_over(arguments: Sequence[str], environ: Mapping[str, str]) -> NoReturn:
+    """Become Packer with `arguments`; raises as `packer_for`."""
+    found = packer_for(arguments, environ)
+    for stream in (sys.stdout, sys.stderr):
+        stream.flush()
+    # Python ignores these for itself, and what is ignored stays so in another program.
+    for number in (signal.SIGPIPE, signal.SIGXFSZ):
+        signal.signal(number, signal.SIG_DFL)
+    try:
+        os.execve(found.path, [found.path, *arguments], dict(environ))  # noqa: S606 (no shell)
+    except OSError as error:
+        raise PackerError(
+            f"{found.path} cannot be started ({error.strerror}).",
+            hint="Check that it is Packer, for this machine's processor, and executable.",
+        ) from error

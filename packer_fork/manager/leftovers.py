@@ -1,0 +1,72 @@
+"""Instances that a run may have left behind: on record until somebody strikes them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+
+from msgspec import structs
+
+from packer_fork import codec
+from packer_fork.errors import UsageError
+from packer_fork.events import Notice, Notify
+from packer_fork.manager import acquire
+from packer_fork.manager.places import Place
+from packer_fork.model import Build, Draft, Instance, State
+
+
+def of_build(build: Build) -> tuple[Instance, ...]:
+    """Those of earlier runs, and that of the last one unless it ended well."""
+    last = build.instance
+    dubious = build.status.is_final and build.status != "complete" and last is not None and last.id
+    known = build.leftovers
+    return (*known, last) if dubious and last not in known and last is not None else known
+
+
+def of_state(state: State) -> Iterator[tuple[str, Instance]]:
+    for name, raw in state.builds.items():
+        for instance in of_build(codec.decode_build(raw)):
+            yield name, instance
+
+
+def warn(state: State, notify: Notify) -> None:
+    for name, instance in of_state(state):
+        text = f"An earlier run of {name} may have left {describe(instance)} behind."
+        hint = f"Once it is gone: packer-fork state rm --instance {instance.id}"
+        notify(Notice(level="warning", text=text, hint=hint))
+
+
+def describe(instance: Instance) -> str:
+    return " ".join((instance.provider, instance.region, instance.id, *instance.addresses)).strip()
+
+
+def strike(place: Place, instance_id: str, notify: Notify, *, environ: Mapping[str, str]) -> None:
+    """Take an instance off the record. Raises UsageError if it is not on it, or LockedError."""
+    asking = acquire.holder(
+        "rm",
+        template=place.folder.label,
+        workspace=place.folder.workspace,
+        command=("packer-fork", "state", "rm", "--instance", instance_id),
+        environ=environ,
+    )
+    timeout = place.settings.lock_timeout
+    tenure, _ = acquire.acquire(place.store, asking, notify, timeout=timeout)
+    try:
+        state = place.store.read()
+        changed: dict[str, Build | None] = dict(_without(state, instance_id)) if state else {}
+        if not changed:
+            raise UsageError(f"No instance {instance_id} is on record here.")
+        why = f"instance {instance_id} is gone"
+        tenure.commit(Draft(operation="rm", why=why, builds=changed))
+        tenure.compact()
+    finally:
+        tenure.close()
+
+
+def _without(state: State, instance_id: str) -> Iterator[tuple[str, Build]]:
+    for name, raw in state.builds.items():
+        build = codec.decode_build(raw)
+        kept = tuple(each for each in of_build(build) if each.id != instance_id)
+        if kept != of_build(build):
+            last = build.instance
+            gone = last is not None and last.id == instance_id
+            yield name, structs.replace(build, leftovers=kept, instance=None if gone else last)

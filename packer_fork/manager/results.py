@@ -1,0 +1,45 @@
+"""What earlier runs built is kept with each build, so that a new run does not forget it."""
+
+from __future__ import annotations
+
+import msgspec
+from msgspec import structs
+
+from packer_fork import codec
+from packer_fork.manager import leftovers
+from packer_fork.model import Build, BuildStatus, Result, State
+from packer_fork.packer.outcome import Outcome
+
+KEPT = 20
+"""Complete results that are kept of each build, besides its last run's."""
+
+
+def carried_over(outcome: Outcome, state: State | None, inputs: str) -> Outcome:
+    """`outcome` at its beginning, each build with `inputs` and what the runs before completed."""
+    before = state.builds if state else {}
+    builds = {
+        name: _continued(structs.replace(build, inputs=inputs), before.get(name))
+        for name, build in outcome.builds.items()
+    }
+    return Outcome(outcome.run, builds)
+
+
+def _continued(build: Build, raw: msgspec.Raw | None) -> Build:
+    if raw is None:
+        return build
+    before = codec.decode_build(raw)
+    return structs.replace(build, results=complete(before), leftovers=leftovers.of_build(before))
+
+
+def complete(build: Build) -> tuple[Result, ...]:
+    """Every complete run of `build` that is known, the newest last."""
+    if build.status is not BuildStatus.COMPLETE:
+        return build.results
+    last = Result(
+        run=build.run,
+        started=build.started,
+        ended=build.ended,
+        inputs=build.inputs,
+        artifacts=build.artifacts,
+    )
+    return (*build.results, last)[-KEPT:]

@@ -1,0 +1,219 @@
+"""One run of Packer: on record before it starts, folded while it lives, judged at its end."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from pathlib import Path
+
+from msgspec import Struct, structs
+
+from packer_fork import host
+from packer_fork.errors import (
+    EXIT_DONE,
+    EXIT_LOCK_LOST,
+    EXIT_OUTBOX,
+    EXIT_PACKER_FAILED,
+    EXIT_TEMPLATE,
+    LockLostError,
+    PackerError,
+    StoreError,
+)
+from packer_fork.events import Notice, Notify, RunEnded, RunStarted
+from packer_fork.locks import ProcessId, Wait
+from packer_fork.manager import artifacts, late, results
+from packer_fork.manager.follow import End, Start, follow
+from packer_fork.manager.places import Place
+from packer_fork.manager.plan import Plan, kept_inputs
+from packer_fork.manager.prepare import Prepared
+from packer_fork.manager.record import Recorder
+from packer_fork.manager.runlog import LogFiles, RunLog
+from packer_fork.model import BuildStatus, Run, RunStatus, State
+from packer_fork.packer import outcome, program
+from packer_fork.packer.flags import PackerFlags
+from packer_fork.packer.mask import Mask
+from packer_fork.packer.outcome import Outcome
+from packer_fork.packer.signals import SignalWatch
+from packer_fork.stores.base import Tenure
+
+
+class Job(Struct, frozen=True, kw_only=True):
+    """What one run is made of. ``names``: the builds it is for, None if only Packer knows."""
+
+    template: str
+    flags: PackerFlags
+    command: tuple[str, ...]
+    environ: Mapping[str, str]
+    place: Place
+    prepared: Prepared
+    tenure: Tenure
+    wait: Wait
+    plan: Plan
+    names: tuple[str, ...] | None
+    up_to_date: tuple[str, ...] = ()
+
+
+class Ended(Struct, frozen=True):
+    """What a run came to: its exit code for the caller, and the builds that failed."""
+
+    exit_code: int
+    failed: tuple[str, ...]
+    cancelled: bool
+
+
+def run(job: Job, state: State, notify: Notify) -> Ended:
+    """Raises StoreError or PackerError where Packer was not started."""
+    return _Running(job, state, notify).go()
+
+
+class _Running:
+    """The steps of one run, in the order of their methods."""
+
+    def __init__(self, job: Job, state: State, notify: Notify) -> None:
+        self._job = job
+        self._state = state
+        self._notify = notify
+        number = 1 + (state.last_run.number if state.last_run else 0)
+        self._files = LogFiles(job.place.store.logs, number)
+        self._run = self._describe(number)
+
+    def go(self) -> Ended:
+        self._sweep()
+        secrets = self._job.prepared.sensitive.values
+        self._files.keep_secrets(secrets)
+        log = RunLog(self._files.masked, self._notify)
+        recorder = Recorder(self._begin(), self._job.tenure, Mask(secrets), log, self._notify)
+        try:
+            with SignalWatch() as watch:
+                recorder.commit("start", inputs=kept_inputs(self._state, self._job.plan))
+                recorder.raise_unsaved()
+                return self._packer(recorder, watch)
+        finally:
+            log.close()
+
+    def _sweep(self) -> None:
+        """Clear away raw files of the dead; those of a run that was closed alive are its own."""
+        alive = self._job.place.store.left_alive()
+        if not alive:
+            self._files.sweep()
+            return
+        numbers = ", ".join(map(str, alive))
+        text = f"Something of tenure {numbers}, which was unlocked while it lived, still runs."
+        hint = "What it does is not kept apart from this build; `ps` and the cloud console tell."
+        self._notify(Notice(level="warning", text=text, hint=hint))
+
+    def _begin(self) -> Outcome:
+        job = self._job
+        outlines = [o for o in job.prepared.outlines if job.names is None or o.name in job.names]
+        start = outcome.begin(self._run, outlines)
+        return results.carried_over(start, self._state, job.plan.fingerprint)
+
+    def _packer(self, recorder: Recorder, watch: SignalWatch) -> Ended:
+        folder = self._job.place.folder
+        run = recorder.shown().run
+        started = RunStarted(run=run, template=folder.label, workspace=folder.workspace)
+        self._notify(started)
+        try:
+            end = follow(self._start(), self._files, recorder, watch, self._notify, self._started)
+        except (PackerError, StoreError):
+            raise  # it was not started
+        except BaseException:
+            self._job.tenure.hand_over()  # Packer lives on, and so must its lock
+            raise
+        return self._finish(recorder, end)
+
+    def _start(self) -> Start:
+        job, settings = self._job, self._job.place.settings
+        policy = settings.on_wrapper_death
+        in_ci = host.ci_job(job.environ) is not None
+        return Start(
+            command=program.build_command(job.prepared.program, job.flags, job.template),
+            directory=Path.cwd(),
+            environ=job.environ,
+            lock=job.tenure.packer_lock,
+            lock_id=job.tenure.record.id,
+            die_with_parent=policy == "cancel" or (policy == "auto" and in_ci),
+            grace=settings.grace,
+            fail_fast=settings.fail_fast,
+        )
+
+    def _started(self, packer: ProcessId) -> None:
+        with contextlib.suppress(StoreError, LockLostError):
+            self._job.tenure.note(run=self._run.number, packer=packer)
+
+    def _finish(self, recorder: Recorder, end: End) -> Ended:
+        recorder.end(end.how, end.exit_code)
+        recorder.outcome = self._completed(recorder.outcome, end)
+        recorder.commit("finish")
+        after = recorder.shown()
+        self._put_away(recorder, after)
+        self._tell_of_plugins(after)
+        code = _exit_code(after, end, recorder.unsaved)
+        self._notify(
+            RunEnded(
+                run=after.run,
+                builds=tuple(after.builds.values()),
+                log=str(self._files.masked),
+                exit_code=code,
+            )
+        )
+        return Ended(code, _failed(after), cancelled=bool(end.signal))
+
+    def _tell_of_plugins(self, after: Outcome) -> None:
+        hint = program.missing_plugin_hint(after.run.error, self._job.template)
+        if hint:
+            self._notify(Notice(level="error", text="A plugin is not installed.", hint=hint))
+
+    def _put_away(self, recorder: Recorder, after: Outcome) -> None:
+        if recorder.unsaved is None:
+            self._files.forget_raw()
+            with contextlib.suppress(StoreError):
+                self._job.tenure.compact()
+        elif isinstance(recorder.unsaved, LockLostError):
+            late.keep(self._job.place.store, after, self._notify)
+            self._files.forget_raw()
+
+    def _completed(self, after: Outcome, end: End) -> Outcome:
+        """With digests of the artifacts, and how long the lock was held until this last change."""
+        held = (datetime.now(UTC) - self._job.tenure.record.created).total_seconds()
+        status = RunStatus.FAILED if end.failed_fast else after.run.status
+        run = structs.replace(after.run, held=round(held, 3), status=status)
+        return artifacts.hashed(Outcome(run, after.builds))
+
+    def _describe(self, number: int) -> Run:
+        job = self._job
+        return Run(
+            number=number,
+            tenure=job.tenure.record.tenure,
+            started=datetime.now(UTC),
+            by=job.tenure.record.holder.by,
+            directory=str(Path.cwd()),
+            command=job.command,
+            inputs=job.plan.fingerprint,
+            packer_version=job.prepared.program.version_text,
+            git=host.git_of(Path.cwd()),
+            ci=job.tenure.record.holder.ci,
+            up_to_date=job.up_to_date,
+            log=self._files.masked.name,
+            waited=job.wait.seconds,
+            ahead=job.wait.ahead,
+        )
+
+
+def _failed(after: Outcome) -> tuple[str, ...]:
+    """Builds that it may help to try again."""
+    again = (BuildStatus.FAILED, BuildStatus.INTERRUPTED, BuildStatus.UNVERIFIED)
+    return tuple(name for name, build in after.builds.items() if build.status in again)
+
+
+def _exit_code(after: Outcome, end: End, unsaved: StoreError | LockLostError | None) -> int:
+    if unsaved is not None:
+        return EXIT_OUTBOX if isinstance(unsaved, StoreError) else EXIT_LOCK_LOST
+    if after.run.status is RunStatus.COMPLETE:
+        return EXIT_DONE
+    if end.signal:
+        return 128 + end.signal
+    if program.missing_plugin_hint(after.run.error, ""):
+        return EXIT_TEMPLATE
+    return EXIT_PACKER_FAILED

@@ -1,0 +1,80 @@
+"""The plugins that a Packer would load, and what tells one version from another.
+
+Since 1.8 Packer lists those that it installed, ``..._v1.2.3_x5.0_linux_amd64``, each
+beside its SHA-256. Others, and all of earlier releases, are programs without a
+version named ``packer-builder-NAME`` or the like: their content is what counts.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import re
+import subprocess
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+
+from packer_fork.packer.program import Program, ask
+
+_LISTS_PLUGINS = (1, 8, 0)
+_INSTALLED = re.compile(r"(.+/)?packer-plugin-([^/]+?)_v(\d[^_/]*)_x[\d.]+_[^/]+")
+_UNVERSIONED = re.compile(
+    r"packer-(?:builder|provisioner|post-processor|datasource|plugin)-[A-Za-z0-9._-]+"
+)
+
+
+def in_use(program: Program, environ: Mapping[str, str]) -> dict[str, str]:
+    """Version by plugin, several joined by a comma; ``sha256:...`` of one without a version."""
+    found: dict[str, set[str]] = {}
+    if program.version >= _LISTS_PLUGINS:
+        for path in _listed(program, environ):
+            name, version = _named(path)
+            found.setdefault(name, set()).add(version)
+    for folder in _folders(program, environ):
+        for path in _programs_in(folder):
+            found.setdefault(path.name, set()).add(_digest(path))
+    return {name: ", ".join(sorted(versions)) for name, versions in sorted(found.items())}
+
+
+def _listed(program: Program, environ: Mapping[str, str]) -> Iterator[Path]:
+    try:
+        answer = ask((program.path, "plugins", "installed"), environ)
+    except (OSError, subprocess.TimeoutExpired):
+        return
+    if answer.code == 0:
+        yield from (Path(line.strip()) for line in answer.output.splitlines() if "/" in line)
+
+
+def _named(path: Path) -> tuple[str, str]:
+    """Source address as far as the path has it, and version: ``github.com/hashicorp/docker``."""
+    match = _INSTALLED.fullmatch(path.as_posix())
+    if not match:
+        return path.name, _digest(path)
+    return "/".join((*path.parent.parts[-3:-1], match[2])), match[3]
+
+
+def _folders(program: Program, environ: Mapping[str, str]) -> list[Path]:
+    """Where Packer looks for unversioned ones: beside itself, in its folders, right here."""
+    home = Path(environ.get("HOME", "/"))
+    configured = environ.get("PACKER_PLUGIN_PATH", "")
+    named = [Path(part) for part in configured.split(os.pathsep) if part]
+    config = Path(environ.get("PACKER_CONFIG_DIR") or home)
+    own = [Path(program.path).resolve().parent, config / ".packer.d/plugins"]
+    own += [home / ".config/packer/plugins", Path.cwd()]
+    return list(dict.fromkeys([*own, *named]))
+
+
+def _programs_in(folder: Path) -> list[Path]:
+    try:
+        files = [path for path in folder.iterdir() if _UNVERSIONED.fullmatch(path.name)]
+    except OSError:
+        return []
+    return sorted(path for path in files if path.is_file() and not _INSTALLED.fullmatch(path.name))
+
+
+def _digest(path: Path) -> str:
+    try:
+        with path.open("rb") as file:
+            return f"sha256:{hashlib.file_digest(file, 'sha256').hexdigest()}"
+    except OSError:
+        return "sha256:unreadable"

@@ -1,0 +1,114 @@
+"""What proves that one build is complete: its last line, and each of its artifacts. No I/O."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from pathlib import PurePosixPath
+
+from msgspec import structs
+
+from packer_fork.model import Artifact, Build, BuildStatus, File, Run
+from packer_fork.packer import steps
+
+_LONGEST_ERROR = 20_000
+
+
+def finished(build: Build, run: Run, at: datetime) -> Build:
+    """Packer says that it is finished; of a build that was cancelled it says so too."""
+    begun = started(build, at)
+    if run.cancelled:
+        after = steps.cut_short(begun, at)
+        return structs.replace(after, status=BuildStatus.CANCELLED, ended=at)
+    evidence = structs.replace(begun.evidence, finished=True)
+    after = structs.replace(steps.run_through(begun, at), evidence=evidence, ended=at)
+    return judged(after, run)
+
+
+def errored(build: Build, run: Run, at: datetime, error: str) -> Build:
+    begun = started(build, at)
+    error = bounded(error)
+    if run.cancelled:
+        after, status = steps.cut_short(begun, at), BuildStatus.CANCELLED
+    else:
+        after, status = steps.failed(begun, at, error), BuildStatus.FAILED
+    return structs.replace(after, status=status, ended=at, error=error)
+
+
+def started(build: Build, at: datetime) -> Build:
+    """`build` after the first word of it."""
+    if build.status is not BuildStatus.PENDING:
+        return build
+    return structs.replace(build, status=BuildStatus.CREATING, started=at)
+
+
+def counted(build: Build, run: Run, count: str) -> Build:
+    """The number of artifacts that Packer is going to tell."""
+    if not count.isdecimal():
+        return build
+    evidence = structs.replace(build.evidence, artifact_count=int(count))
+    return judged(structs.replace(build, evidence=evidence), run)
+
+
+def artifact(build: Build, run: Run, args: tuple[str, ...]) -> Build:
+    """One of the lines that tell an artifact: its number, what is told, and that.
+
+    The first is ``builder-id``, the last ``end``; ``nil`` stands for none at all.
+    """
+    match args:
+        case (_, "builder-id", text, *_):
+            made = (*build.artifacts, Artifact(builder_id=text))
+            return structs.replace(build, artifacts=made)
+        case (_, "id", text, *_):
+            return _told(build, id=text)
+        case (_, "string", text, *_):
+            return _told(build, string=text)
+        case (_, "file", _, path, *_) if path and build.artifacts:
+            file = File(path=str(PurePosixPath(run.directory) / path))
+            return _told(build, files=(*build.artifacts[-1].files, file))
+        case (_, "end", *_):
+            return _ended(build, run)
+    return build
+
+
+def judged(build: Build, run: Run) -> Build:
+    """`build`, complete if all that proves it is there."""
+    evidence = build.evidence
+    is_proven = (
+        run.closed
+        and evidence.finished
+        and evidence.artifact_count == evidence.artifacts_ended
+        and not build.status.is_final
+    )
+    return structs.replace(build, status=BuildStatus.COMPLETE) if is_proven else build
+
+
+def without_artifacts(build: Build, run: Run) -> Build:
+    """`build` after Packer has said, in its closing line, that there are none in this run."""
+    if not build.evidence.finished:
+        return build
+    evidence = structs.replace(build.evidence, artifact_count=0)
+    return judged(structs.replace(build, evidence=evidence), run)
+
+
+def bounded(text: str) -> str:
+    """`text` as an error that is kept: without blank ends, and not endless."""
+    stripped = text.strip()
+    if len(stripped) <= _LONGEST_ERROR:
+        return stripped
+    return f"{stripped[:_LONGEST_ERROR]} [cut]"
+
+
+def _told(build: Build, **fields: object) -> Build:
+    if not build.artifacts:
+        return build
+    *others, last = build.artifacts
+    return structs.replace(build, artifacts=(*others, structs.replace(last, **fields)))
+
+
+def _ended(build: Build, run: Run) -> Build:
+    """Post-processors repeat the artifacts that they are given: each is kept once."""
+    *others, last = build.artifacts or (None,)
+    kept = build.artifacts[:-1] if last in others else build.artifacts
+    evidence = build.evidence
+    evidence = structs.replace(evidence, artifacts_ended=evidence.artifacts_ended + 1)
+    return judged(structs.replace(build, artifacts=kept, evidence=evidence), run)

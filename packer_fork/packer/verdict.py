@@ -1,0 +1,104 @@
+"""What became of builds and run, once Packer has ended. No I/O."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from datetime import datetime
+from typing import Literal
+
+from msgspec import Struct, structs
+
+from packer_fork.model import Build, BuildStatus, Evidence, Run, RunStatus
+from packer_fork.packer import steps
+from packer_fork.packer.proof import bounded
+
+Ended = Literal["normal", "cancelled", "interrupted"]
+"""By itself, after we cancelled it, or by something that killed it, or us."""
+
+NOTHING_BUILT = "Nothing was built: -only matched no build, or -except left none."
+
+_NOTHING_TO_RUN = "Error: No builds to run"
+"""Packer's own words for it, from 1.8.4 on; before, it just succeeds."""
+
+
+class End(Struct, frozen=True):
+    """When and how Packer ended; the exit code is None if nobody saw it."""
+
+    at: datetime
+    exit_code: int | None
+    how: Ended
+
+    def is_cancel(self, run: Run) -> bool:
+        """A cancel that came after the closing line has changed nothing."""
+        return run.cancelled or (self.how == "cancelled" and not run.closed)
+
+    def is_interruption(self, run: Run) -> bool:
+        """Packer was cut off: one that ends by itself closes its output, or tells why it fails."""
+        return not run.closed and (self.how == "interrupted" or not self.exit_code)
+
+
+def never_was(build: Build, run: Run, end: End) -> bool:
+    """Whether the output, told to its end, has nothing of this build: it has another name.
+
+    Every build that begins gets its last line before the closing one; one that cannot
+    even begin makes Packer fail.
+    """
+    if not run.closed or build.status.is_final or build.evidence != Evidence():
+        return False
+    return build.started is not None or end.exit_code == 0
+
+
+def build_concluded(build: Build, run: Run, end: End) -> Build:
+    """`build` with its final status; one that is final already stays as it is."""
+    if build.status.is_final:
+        return build
+    if build.evidence.finished:
+        status = BuildStatus.UNVERIFIED
+        error = "Packer said that it had finished, but did not tell all of its artifacts."
+    else:
+        status, error = _unfinished(build, run, end)
+    return structs.replace(
+        steps.cut_short(build, end.at),
+        status=status,
+        ended=build.ended or end.at,
+        error=bounded(error),
+    )
+
+
+def _unfinished(build: Build, run: Run, end: End) -> tuple[BuildStatus, str]:
+    """Status and error of a build whose end Packer did not tell."""
+    if end.is_cancel(run):
+        return BuildStatus.CANCELLED, ""
+    if end.is_interruption(run):
+        return BuildStatus.INTERRUPTED, "Packer was cut off before this source was done."
+    if build.started is not None:
+        return BuildStatus.FAILED, "Packer ended before this source was done."
+    return BuildStatus.FAILED, f"Packer never started this source.\n{run.error}"
+
+
+def run_concluded(run: Run, builds: Collection[Build], end: End) -> Run:
+    """`run` with its final status; `builds` are its own, concluded."""
+    is_whole = bool(builds) and all(b.status is BuildStatus.COMPLETE for b in builds)
+    error = run.error
+    if is_whole and not end.exit_code:
+        status, error = RunStatus.COMPLETE, ""
+    elif end.is_cancel(run):
+        status = RunStatus.CANCELLED
+    elif end.is_interruption(run):
+        status = RunStatus.INTERRUPTED
+        error = error or "Packer was cut off before it had told how its builds went."
+    else:
+        status = RunStatus.FAILED
+        error = _failure(run, builds, end, is_whole=is_whole)
+    return structs.replace(
+        run, status=status, ended=end.at, exit_code=end.exit_code, error=bounded(error)
+    )
+
+
+def _failure(run: Run, builds: Collection[Build], end: End, *, is_whole: bool) -> str:
+    """What there is to say of the run as a whole; empty if its builds say it all."""
+    if not builds and (not run.error or run.error.startswith(_NOTHING_TO_RUN)):
+        return NOTHING_BUILT
+    if is_whole and not run.error:
+        return f"Every build is complete, yet Packer ended with exit code {end.exit_code}."
+    return run.error

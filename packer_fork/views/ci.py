@@ -1,0 +1,73 @@
+"""What a CI service is told of a build, besides the lines that everybody sees.
+
+Which one it is, the job's environment tells: ``GITHUB_ACTIONS``, ``GITLAB_CI``; a dotenv
+file is written wherever ``PACKER_FORK_DOTENV`` names one.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import sys
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Protocol, TextIO
+
+from packer_fork.errors import PackerForkError
+from packer_fork.events import Event, Notify
+from packer_fork.views.console import Console, standard
+from packer_fork.views.github import GitHub, GitHubConsole
+from packer_fork.views.gitlab import Dotenv, Sections
+from packer_fork.views.results import Results
+from packer_fork.views.several import several
+
+
+class Reporter(Protocol):
+    """A view that has something to do at the end as well."""
+
+    def __call__(self, event: Event) -> None: ...
+
+    def close(self, results: Results) -> None: ...
+
+
+def console(environ: Mapping[str, str], *, color: bool = True) -> Console:
+    """The console for this job, or for a terminal."""
+    usual = standard(environ, color=color)
+    if environ.get("GITHUB_ACTIONS") == "true":
+        return GitHubConsole(sys.stdout, sys.stderr, color=False)
+    return usual
+
+
+@contextlib.contextmanager
+def reported(view: Notify, environ: Mapping[str, str], stream: TextIO) -> Iterator[Notify]:
+    """`view` and whatever the CI service of `environ` wants to know, told at the end at last.
+
+    `stream` takes what is meant for the service's log. A report that cannot be written is
+    complained of there, and does no other harm.
+    """
+    results = Results()
+    reporters = list(_reporters(environ, stream))
+    try:
+        yield several(results, *reporters, view) if reporters else view
+    except PackerForkError as error:
+        results.error = error.message
+        raise
+    finally:
+        for reporter in reporters:
+            _close(reporter, results, stream)
+
+
+def _reporters(environ: Mapping[str, str], stream: TextIO) -> Iterator[Reporter]:
+    if environ.get("GITHUB_ACTIONS") == "true":
+        yield GitHub(environ, stream)
+    if environ.get("GITLAB_CI") == "true":
+        yield Sections(stream)
+    if environ.get("PACKER_FORK_DOTENV"):
+        yield Dotenv(Path(environ["PACKER_FORK_DOTENV"]))
+
+
+def _close(reporter: Reporter, results: Results, stream: TextIO) -> None:
+    try:
+        reporter.close(results)
+    except OSError as error:
+        with contextlib.suppress(OSError):
+            stream.write(f"packer-fork: warning: the CI report cannot be written: {error}\n")

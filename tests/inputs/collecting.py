@@ -1,0 +1,38 @@
+"""Collecting the inputs of a template as a command would, with real Packer."""
+
+import os
+from pathlib import Path
+from typing import Any
+
+from packer_fork.inputs.collect import collect
+from packer_fork.inputs.record import Inputs
+from packer_fork.inputs.request import InputsRequest
+from packer_fork.packer import program
+from packer_fork.packer.evaluate import Evaluator
+from packer_fork.packer.flags import take
+
+KEY = b"a key of the state"
+
+
+def inputs_of(root: Path, template: str, *flags: str, **changed: Any) -> Inputs:
+    """The inputs of `template` in `root`, which is also where Packer would be started."""
+    packer_flags, _ = take(flags)
+    environ = changed.pop("environ", dict(os.environ))
+    evaluate = Evaluator(program.find(None), str(root / template), packer_flags, environ)
+    request = {
+        "template": root / template,
+        "root": root,
+        "directory": root,
+        "key": KEY,
+        "evaluate": evaluate,
+        "environ": environ,
+        "packer_version": "1.6.6",
+        "var_files": tuple(f.value for f in packer_flags.variables if f.name == "var-file"),
+        "assignments": tuple(f.value for f in packer_flags.variables if f.name == "var"),
+    }
+    return collect(InputsRequest(**(request | changed)))
+
+
+def files(inputs: Inputs) -> set[str]:
+    """Names of the files that were found to be referred to."""
+    return {key.removeprefix("file ") for key in inputs.entries if key.startswith("file ")}

@@ -1,0 +1,257 @@
+"""Which files a template refers to, in whatever way it does."""
+
+import os
+from pathlib import Path
+
+import pytest
+
+from tests.conftest import Project
+from tests.inputs.collecting import files, inputs_of
+
+pytestmark = pytest.mark.usefixtures("packer")
+
+BUILD = """
+source "null" "n" {{ communicator = "none" }}
+{top}
+build {{
+  sources = ["source.null.n"]
+  {body}
+}}
+"""
+
+
+@pytest.fixture
+def root(project: Project, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.chdir(project.root)
+    for name in ("a.sh", "b.sh", "sub/c.sh", "sub/d e.sh", "sub/more/f.txt", "unrelated.txt"):
+        project.write(name, name)
+    return project.root
+
+
+def referred(
+    root: Path, body: str, top: str = "", *flags: str, name: str = "t.pkr.hcl"
+) -> set[str]:
+    (root / name).write_text(BUILD.format(top=top, body=body), encoding="utf-8", newline="")
+    found = inputs_of(root, name, *flags)
+    assert found.unknown == ()
+    return files(found)
+
+
+def shell(attribute: str) -> str:
+    return f'provisioner "shell-local" {{\n {attribute}\n }}'
+
+
+@pytest.mark.parametrize(
+    ("body", "expected"),
+    [
+        ('script = "a.sh"', {"a.sh"}),
+        ('script = "./a.sh"', {"a.sh"}),
+        ('scripts = ["a.sh", "${path.root}/b.sh"]', {"a.sh", "b.sh"}),
+        ('script = "${path.cwd}/sub/d e.sh"', {"sub/d e.sh"}),
+        ('script = "${var.folder}/c.sh"', {"sub/c.sh"}),
+        ("script = local.script", {"sub/c.sh"}),
+        ("scripts = concat([local.script], [\n # a comment\n var.one\n])", {"sub/c.sh", "b.sh"}),
+        ('script = var.one == "b.sh" ? "a.sh" : "b.sh"', {"a.sh", "b.sh"}),
+        ('scripts = [for n in ["a", "b"] : "${n}.sh"]', {"a.sh", "b.sh"}),
+        (
+            'scripts = [for f in fileset(var.folder, "*.sh") : "${var.folder}/${f}"]',
+            {"sub/c.sh", "sub/d e.sh"},
+        ),
+        ('scripts = fileset(path.root, "*.sh")', {"a.sh", "b.sh"}),
+        ('inline = [file("a.sh")]', {"a.sh"}),
+        ('inline = [file("${path.root}/sub/${var.none}c.sh")]', {"sub/c.sh"}),
+        ('inline = [templatefile("sub/more/f.txt", {\n x = 1\n y = "2"\n})]', {"sub/more/f.txt"}),
+        ('environment_vars = ["X=${filebase64("b.sh")}"]', {"b.sh"}),
+        ('inline = ["bash a.sh --conf=sub/more/f.txt"]', {"a.sh", "sub/more/f.txt"}),
+        ('inline = ["echo > a.sh", "tee -a b.sh", "echo"]', set()),
+        ("inline = [<<-EOT\n   bash ${var.folder}/c.sh\n   EOT\n ]", {"sub/c.sh"}),
+        ('inline = ["%{ if true }a.sh%{ endif }"]', {"a.sh"}),
+        ('inline = ["echo $${a.sh}", "a\\u002esh"]', {"a.sh"}),
+        ('script = "${build.name}.sh"', {"a.sh", "b.sh", "sub/c.sh", "sub/d e.sh"}),
+        ('script = "sub/${build.name}.txt"', {"sub/more/f.txt"}),
+        ('inline = ["echo ${build.name}"]', set()),
+        ('only_on = ["sub"]', {"sub/c.sh", "sub/d e.sh", "sub/more/f.txt"}),
+    ],
+)
+@pytest.mark.parametrize("newline", ["\n", "\r\n"])
+def test_file_is_found(root: Path, body: str, expected: set[str], newline: str) -> None:
+    top = """
+      variable "folder" { default = "sub" }
+      variable "one" { default = "b.sh" }
+      variable "none" { default = "" }
+      locals { script = "${var.folder}/c.sh" }
+    """
+    assert (
+        referred(root, shell(body).replace("\n", newline), top.replace("\n", newline)) == expected
+    )
+
+
+def test_dynamic_blocks_are_followed(root: Path) -> None:
+    body = """
+      dynamic "provisioner" {
+        labels   = ["shell-local"]
+        for_each = { a = { script = "a.sh" }, "c" = { script = "sub/c.sh" } }
+        iterator = each
+        content {
+          script = each.value.script
+          inline = [file("${each.key}.sh")]
+        }
+      }
+    """
+    top = 'locals { unused = [for f in fileset("sub", "c*") : file("sub/${f}")] }'
+    assert referred(root, body, top) == {"a.sh", "sub/c.sh"}
+
+
+def test_locals_that_read_files_count_though_unused(root: Path) -> None:
+    top = 'locals {\n x = { for f in fileset("sub", "**/*.txt") : f => file("sub/${f}") }\n}'
+    assert referred(root, "", top) == {"sub/more/f.txt"}
+
+
+def test_byte_order_mark_does_no_harm(root: Path) -> None:
+    (root / "t.pkr.hcl").write_bytes(b'\xef\xbb\xbfvariable "v" {\r\n default = "x"\r\n}\r\n')
+    assert "variable v" in inputs_of(root, "t.pkr.hcl").entries
+
+
+def test_file_functions_look_beside_the_template_and_scripts_where_packer_is(
+    root: Path, project: Project
+) -> None:
+    project.write("images/x.tpl", "")
+    project.write(
+        "images/t.pkr.hcl",
+        BUILD.format(
+            top="",
+            body=shell('script = "a.sh"\ninline = [file("x.tpl"), file("${path.root}/x.tpl")]'),
+        ),
+    )
+    assert files(inputs_of(root, "images/t.pkr.hcl")) == {"a.sh", "images/x.tpl"}
+
+
+def test_playbook_means_all_around_it(root: Path, project: Project) -> None:
+    project.write("play/site.yml", "")
+    project.write("play/roles/web/tasks/main.yml", "")
+    project.write("ansible.cfg", "")
+    body = 'provisioner "ansible" {\n playbook_file = "play/site.yml"\n}'
+    assert referred(root, body) == {"play/site.yml", "play/roles/web/tasks/main.yml", "ansible.cfg"}
+
+
+def test_paths_on_the_machine_that_is_built_mean_nothing_here(root: Path) -> None:
+    body = f"""
+      provisioner "file" {{
+        source      = "a.sh"
+        destination = "{root}/sub"
+      }}
+      provisioner "shell" {{
+        remote_folder = "sub"
+        inline = ["cat /etc/hostname"]
+      }}
+    """
+    assert referred(root, body) == {"a.sh"}
+
+
+def test_symlinks_count_by_what_they_lead_to(root: Path) -> None:
+    (root / "sub/loop").symlink_to(root / "sub")
+    (root / "sub/link").symlink_to(root / "a.sh")
+    (root / "sub/nowhere").symlink_to("/does/not/exist")
+    os.mkfifo(root / "sub/pipe")
+    body = shell('scripts = "sub"')
+    assert {"sub/link", "sub/nowhere", "sub/pipe"} < referred(root, body)
+    before = inputs_of(root, "t.pkr.hcl")
+    (root / "a.sh").write_text("other", encoding="utf-8")
+    after = inputs_of(root, "t.pkr.hcl")
+    changed = {key for key in before.entries if before.entries[key] != after.entries[key]}
+    assert changed == {"file sub/link"}
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        'post-processor "manifest" {\n output = "sub/c.sh"\n }',
+        'post-processor "checksum" {\n output = "sub/{{.BuildName}}.sh"\n }',
+        'post-processor "compress" {\n output = "sub"\n }',
+        'provisioner "file" {\n direction = "download"\n source = "/x"\n destination = "sub"\n }',
+    ],
+)
+def test_outputs_are_no_inputs(root: Path, body: str) -> None:
+    scripts = shell('scripts = ["a.sh", "sub/c.sh"]')
+    assert "sub/c.sh" not in referred(root, f"{body}\n{scripts}")
+
+
+def test_output_that_holds_the_project_leaves_nothing_out(root: Path) -> None:
+    script = shell('script = "a.sh"')
+    body = f'{script}\npost-processor "compress" {{\n output = "."\n }}'
+    assert referred(root, body) == {"a.sh"}
+
+
+def test_what_is_never_an_input(root: Path, project: Project) -> None:
+    for name in (".packer-fork/x", "packer_cache/x", ".git/x", "made/x", "skipped/x.tmp", "in/x"):
+        project.write(f"all/{name}", "")
+    (root / "t.pkr.hcl").write_text(
+        BUILD.format(top="", body=shell('scripts = "all"')), encoding="utf-8"
+    )
+    found = inputs_of(
+        root, "t.pkr.hcl", outputs=(root / "all/made",), ignore=("all/skipped/*.tmp",)
+    )
+    assert files(found) == {"all/in/x"}
+
+
+def test_more_inputs_by_glob(root: Path) -> None:
+    (root / "t.pkr.hcl").write_text(BUILD.format(top="", body=""), encoding="utf-8")
+    found = files(
+        inputs_of(root, "t.pkr.hcl", input_globs=("sub/**", "*.txt", "no/such/*", "sub/more"))
+    )
+    assert found == {"sub/c.sh", "sub/d e.sh", "sub/more/f.txt", "unrelated.txt"}
+
+
+def test_folder_loads_its_templates_and_variables(root: Path, project: Project) -> None:
+    project.write("d/a.pkr.hcl", 'variable "v" {}\n')
+    project.write("d/b.pkr.json", '{"variable": {"w": {"default": "1"}}}')
+    project.write("d/x.auto.pkrvars.hcl", 'v = "1"\n')
+    project.write("d/deeper/c.pkr.hcl", "")
+    project.write("d/notes.txt", "")
+    keys = inputs_of(root, "d").entries.keys()
+    assert {key for key in keys if key.startswith(("template", "var"))} == {
+        *("template d/a.pkr.hcl", "template d/b.pkr.json", "var-file d/x.auto.pkrvars.hcl"),
+        *("variable v", "variable w"),
+    }
+
+
+def test_hcl_in_json(root: Path, project: Project) -> None:
+    project.write(
+        "t.pkr.json",
+        r"""
+      {
+        "//": "a comment",
+        "variable": {"folder": {"default": "sub"}},
+        "source": {"null": {"n": {"communicator": "none"}}},
+        "build": [{
+          "sources": ["source.null.n"],
+          "provisioner": [
+            {"shell-local": {"script": "${var.folder}/c.sh"}},
+            {"shell-local": {"inline": ["echo \"quoted\"", "${file(\"a.sh\")}"]}}
+          ]
+        }]
+      }
+    """,
+    )
+    found = inputs_of(root, "t.pkr.json")
+    assert (files(found), found.unknown) == ({"a.sh", "sub/c.sh"}, ())
+
+
+def test_older_json_template(root: Path, project: Project) -> None:
+    project.write(
+        "t.json",
+        """
+      {
+        "variables": {"folder": "sub", "when": "{{timestamp}}", "home": "{{env `HOME`}}"},
+        "builders": [{"type": "file", "target": "unrelated.txt", "source": "b.sh"}],
+        "provisioners": [
+          {"type": "shell-local", "script": "{{user `folder`}}/c.sh"},
+          {"type": "shell-local", "scripts": ["{{template_dir}}/a.sh"],
+           "execute_command": "{{.Vars}} {{.Script}}"}
+        ],
+        "post-processors": [[{"type": "manifest", "output": "sub/d e.sh"}], "checksum"]
+      }
+    """,
+    )
+    found = inputs_of(root, "t.json")
+    assert (files(found), found.unknown) == ({"a.sh", "b.sh", "sub/c.sh"}, ())

@@ -1,0 +1,235 @@
+"""The ways out for an operator: kill, allow-live, if-abandoned; and late results."""
+
+import json
+import os
+import signal
+from pathlib import Path
+
+import pytest
+
+from tests import states
+from tests.conftest import Cli, Project, Running, eventually
+from tests.templates import GATED, NULL_AND_FILE, begun, go_on
+
+pytestmark = pytest.mark.usefixtures("packer", "gated")
+
+
+@pytest.fixture
+def gated(project: Project) -> Path:
+    project.write("t.pkr.hcl", GATED)
+    return project.root
+
+
+def lock_id(cli: Cli) -> str:
+    return str(states.lock(cli)["id"])
+
+
+def killed(running: Running) -> None:
+    running.signal(signal.SIGKILL)
+    running.process.wait()
+
+
+def lives(pid: int) -> bool:
+    try:
+        stat = Path(f"/proc/{pid}/stat").read_text()
+    except FileNotFoundError:
+        return False
+    return stat.rpartition(")")[2].split()[0] != "Z"  # dead, only nobody has asked yet
+
+
+def operations(root: Path) -> list[str]:
+    """Every operation that is on record, the sealed history included."""
+    from tests.stores.hammer import changes
+
+    return [change.operation for change in changes(states.folder(root))]
+
+
+def test_kill_cancels_a_live_build_in_order(cli: Cli, project: Project) -> None:
+    running = begun(cli, project, "t.pkr.hcl")
+    done = cli("force-unlock", lock_id(cli), "--kill", "--yes")
+    assert done.rc == 0, done
+    assert f"({running.pid}): told to end" in done.err
+    assert running.wait().rc == 143
+    assert states.verdict(cli) == "free"
+    assert states.statuses(cli) == {"null.n": "cancelled"}
+
+
+def test_kill_ends_what_a_dead_wrapper_left(cli: Cli, project: Project) -> None:
+    killed(begun(cli, project, "t.pkr.hcl"))
+    left = states.lock(cli)
+    done = cli("force-unlock", left["id"], "--kill", "--yes", env={"PACKER_FORK_GRACE": "3s"})
+    assert done.rc == 0, done
+    assert "recovered run 1" in done.err
+    assert states.verdict(cli) == "free"
+    assert not [p for p in left["processes"] if lives(p["pid"])]
+    assert states.statuses(cli) == {"null.n": "cancelled"}
+
+
+def test_kill_ends_a_stopped_wrapper(cli: Cli, project: Project) -> None:
+    running = begun(cli, project, "t.pkr.hcl")
+    running.signal(signal.SIGSTOP)
+    done = cli("force-unlock", lock_id(cli), "--kill", "--yes")
+    assert done.rc == 0, done
+    assert running.wait().rc == 143
+    assert states.verdict(cli) == "free"
+
+
+DAEMON = """
+    source "null" "n" { communicator = "none" }
+    build {
+      sources = ["null.n"]
+      provisioner "shell-local" {
+        inline = [
+          "setsid sh -c 'echo $$ > daemon; exec sleep 300' >/dev/null 2>&1 &",
+          "touch begun; while [ ! -e go ]; do sleep 0.02; done",
+        ]
+      }
+    }
+"""
+
+
+def test_a_daemon_that_holds_the_lock_is_listed_and_left_alone(cli: Cli, project: Project) -> None:
+    project.write("t.pkr.hcl", DAEMON)
+    killed(begun(cli, project, "t.pkr.hcl"))
+    go_on(project.root)
+    daemon = int((project.root / "daemon").read_text())
+    eventually(lambda: [p["pid"] for p in states.lock(cli)["processes"]] == [daemon])
+    assert states.verdict(cli) == "orphaned"
+    done = cli("force-unlock", lock_id(cli), "--kill", "--yes")
+    assert done.rc == 0, done
+    assert f"({daemon}) outlived the run and is left alone" in done.err
+    assert Path(f"/proc/{daemon}").exists()
+    assert states.verdict(cli) == "free"
+    assert states.statuses(cli) == {"null.n": "complete"}
+    again = cli("build", "--rebuild", "t.pkr.hcl")
+    assert again.rc == 0
+    assert "still runs" in again.err
+    os.kill(daemon, signal.SIGKILL)
+
+
+def test_allow_live_fences_the_holder_and_keeps_its_results(cli: Cli, project: Project) -> None:
+    running = begun(cli, project, "t.pkr.hcl")
+    done = cli("force-unlock", lock_id(cli), "--allow-live", "--yes")
+    assert done.rc == 0, done
+    assert "will be late" in done.err
+    assert states.verdict(cli) == "free"
+    eventually(lambda: "was closed by" in running.err())
+    project.write("t.pkr.hcl", NULL_AND_FILE)
+    new = cli("build", "-only=file.f", "t.pkr.hcl")
+    assert new.rc == 0
+    assert "still runs" in new.err
+    go_on(project.root)
+    result = running.wait()
+    assert result.rc == 12
+    assert "packer-fork state replay" in result.err
+    assert states.statuses(cli) == {"null.n": "interrupted", "file.f": "complete"}
+    (kept,) = (states.folder(project.root) / "logs").glob("*.late.json")
+    assert cli("state", "replay", str(kept)).rc == 0
+    assert states.statuses(cli) == {"null.n": "complete", "file.f": "complete"}
+    document = states.state(cli)
+    assert document["last_run"]["number"] == 2
+    assert {"force-unlock", "refused", "replay"} <= set(operations(project.root))
+    assert cli("state", "replay", str(kept)).rc == 2
+
+
+def test_late_results_replace_nothing_newer(cli: Cli, project: Project) -> None:
+    running = begun(cli, project, "t.pkr.hcl")
+    assert cli("force-unlock", lock_id(cli), "--allow-live", "--yes").rc == 0
+    go_on(project.root)
+    assert running.wait().rc == 12
+    assert cli("build", "t.pkr.hcl").rc == 0
+    (kept,) = (states.folder(project.root) / "logs").glob("*.late.json")
+    replayed = cli("state", "replay", str(kept))
+    assert replayed.rc == 0
+    assert "all were built again since" in replayed.err
+    assert states.state(cli)["builds"]["null.n"]["run"] == 2
+
+
+def test_late_results_of_another_state_are_refused(cli: Cli, project: Project) -> None:
+    running = begun(cli, project, "t.pkr.hcl")
+    assert cli("force-unlock", lock_id(cli), "--allow-live", "--yes").rc == 0
+    go_on(project.root)
+    assert running.wait().rc == 12
+    (kept,) = (states.folder(project.root) / "logs").glob("*.late.json")
+    document = json.loads(kept.read_text())
+    kept.write_text(json.dumps({**document, "lineage": "other"}))
+    refused = cli("state", "replay", str(kept))
+    assert refused.rc == 10
+    assert "belongs to another state" in refused.err
+
+
+def test_if_abandoned_acts_only_with_proof(cli: Cli, project: Project) -> None:
+    running = begun(cli, project, "t.pkr.hcl")
+    this = lock_id(cli)
+    refused = cli("force-unlock", this, "--if-abandoned")
+    assert refused.rc == 11
+    killed(running)
+    assert cli("force-unlock", this, "--if-abandoned").rc == 11
+    go_on(project.root)
+    eventually(lambda: states.verdict(cli) == "abandoned")
+    done = cli("force-unlock", this, "--if-abandoned")
+    assert done.rc == 0
+    assert "the lock is free now" in done.err
+    assert cli("force-unlock", lock_id(cli), "--if-abandoned").rc == 0
+    assert cli("force-unlock", lock_id(cli), "--yes").rc == 2
+
+
+@pytest.mark.parametrize("way", ["--kill", "--allow-live"])
+def test_waiters_of_an_unlocked_tenure_go_on_at_once(cli: Cli, project: Project, way: str) -> None:
+    running = begun(cli, project, "t.pkr.hcl")
+    waiting = cli.start("build", "--rebuild", "--lock-timeout", "1m", "t.pkr.hcl")
+    eventually(lambda: "next in the queue" in waiting.err())
+    assert [w["holder"]["by"]["pid"] for w in states.lock(cli)["waiters"]] == [waiting.pid]
+    assert cli("force-unlock", lock_id(cli), way, "--yes").rc == 0
+    eventually(lambda: "packer-fork: run 2 of" in waiting.err())
+    go_on(project.root)
+    assert waiting.wait().rc == 0
+    assert running.wait().rc == (143 if way == "--kill" else 12)
+
+
+def test_ctrl_c_while_waiting_leaves_the_queue(cli: Cli, project: Project) -> None:
+    running = begun(cli, project, "t.pkr.hcl")
+    waiting = cli.start("build", "--rebuild", "--lock-timeout", "1m", "t.pkr.hcl")
+    eventually(lambda: states.lock(cli).get("waiters"))
+    waiting.signal(signal.SIGINT)
+    assert waiting.wait().rc == 130
+    assert not states.lock(cli).get("waiters")
+    go_on(project.root)
+    assert running.wait().rc == 0
+
+
+def test_the_refusal_compares_what_both_build(cli: Cli, project: Project) -> None:
+    running = begun(cli, project, "-only=null.n", "t.pkr.hcl")
+    refused = cli("build", "-only=other.*", "t.pkr.hcl")
+    assert refused.rc == 11
+    assert "It builds null.n, you other.*" in refused.err
+    assert "--workspace of its own" in refused.err
+    go_on(project.root)
+    assert running.wait().rc == 0
+
+
+def test_a_waiter_is_told_the_phase_and_how_long(cli: Cli, project: Project) -> None:
+    go_on(project.root)
+    assert cli("build", "t.pkr.hcl").rc == 0
+    for name in ("go", "begun"):
+        (project.root / name).unlink()
+    running = begun(cli, project, "--rebuild", "t.pkr.hcl")
+    waiting = cli.start("build", "--rebuild", "--lock-timeout", "1m", "t.pkr.hcl")
+    eventually(lambda: "null.n provisioning" in waiting.err())
+    assert "to go" in waiting.err()
+    go_on(project.root)
+    assert (running.wait().rc, waiting.wait().rc) == (0, 0)
+    run = states.state(cli)["last_run"]
+    assert run["waited"] > 0
+    assert run["held"] > 0
+
+
+def test_lock_status_can_be_watched(cli: Cli, project: Project) -> None:
+    running = begun(cli, project, "t.pkr.hcl")
+    watching = cli.start("lock", "status", "--watch")
+    eventually(lambda: "t.pkr.hcl: held" in watching.out())
+    go_on(project.root)
+    assert running.wait().rc == 0
+    eventually(lambda: "t.pkr.hcl: free" in watching.out())
+    watching.signal(signal.SIGINT)
+    assert watching.wait().rc == 130
