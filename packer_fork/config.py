@@ -40,7 +40,8 @@ class Settings(Struct, frozen=True, kw_only=True):
     that they do not depend on; ``ignore_vars``: variables; ``assume_unchanged``: what cannot
     be known and is trusted all the same. ``artifact_check``: by builder ID, a command that
     exits 0 if the artifact, whose ID is added to it, still exists. ``retries``: how often
-    failed sources are built again, the first time after ``retry_pause``; ``fail_fast``: cancel the others when one fails.
+    failed sources are built again, the first time after ``retry_pause``; ``fail_fast``:
+    cancel the others when one fails; ``isolate``: a Packer of its own for each source.
     """
 
     state: str = ""
@@ -60,6 +61,7 @@ class Settings(Struct, frozen=True, kw_only=True):
     retries: int = 0
     retry_pause: float = 10.0
     fail_fast: bool = False
+    isolate: bool = False
 
 
 _DURATIONS = frozenset({"lock_timeout", "grace", "max_age", "retry_pause"})

@@ -254,7 +254,8 @@ class Sealed(Document, frozen=True):
 class State(Document, frozen=True):
     """A snapshot. ``prev`` is the digest of the line that it takes the place of.
 
-    ``key`` is random and keys all digests of what may be secret; ``inputs`` has, by
+    ``last_run`` has the highest number; ``running`` has, by number, those that nobody saw
+    the end of yet. ``key`` is random and keys all digests of what may be secret; ``inputs`` has, by
     their fingerprints, the inputs that builds rest on.
     """
 
@@ -267,6 +268,7 @@ class State(Document, frozen=True):
     key: str = ""
     tenure: int = 0
     inputs: dict[str, msgspec.Raw] = {}
+    running: dict[str, Run] = {}
     last_run: Run | None = None
     sealed: Sealed | None = None
     prev: str = ""
@@ -326,7 +328,7 @@ def apply_changes(state: State, changes: Iterable[tuple[Change, str]]) -> State:
     predecessor, or a tenure older than one that has already written.
     """
     builds, inputs = dict(state.builds), dict(state.inputs)
-    run, template = state.last_run, state.template
+    running, run, template = dict(state.running), state.last_run, state.template
     serial, tenure, prev = state.serial, state.tenure, state.prev
     for change, digest in changes:
         if change.serial != serial + 1:
@@ -337,7 +339,9 @@ def apply_changes(state: State, changes: Iterable[tuple[Change, str]]) -> State:
             raise ValueError(msg)
         _update(builds, change.builds)
         _update(inputs, change.inputs)
-        run, template = change.last_run or run, change.template or template
+        run = _newer(run, change.last_run)
+        _keep_running(running, change.last_run)
+        template = change.template or template
         serial, tenure, prev = change.serial, change.tenure, digest
     return structs.replace(
         state,
@@ -345,6 +349,7 @@ def apply_changes(state: State, changes: Iterable[tuple[Change, str]]) -> State:
         tenure=tenure,
         builds=builds,
         inputs=inputs,
+        running=running,
         last_run=run,
         template=template,
         prev=prev,
@@ -357,3 +362,16 @@ def _update(documents: dict[str, msgspec.Raw], changes: dict[str, msgspec.Raw]) 
             documents.pop(name, None)
         else:
             documents[name] = document
+
+
+def _newer(known: Run | None, run: Run | None) -> Run | None:
+    if run is None or (known is not None and known.number > run.number):
+        return known
+    return run
+
+
+def _keep_running(running: dict[str, Run], run: Run | None) -> None:
+    if run is not None:
+        running.pop(str(run.number), None)
+        if run.status is RunStatus.RUNNING:
+            running[str(run.number)] = run

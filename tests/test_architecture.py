@@ -24,6 +24,7 @@ MAY_USE: Mapping[str, set[str]] = {
     "__main__": {"cli"},
     # packer.flags are the words of Packer's own command line
     "cli": {"manager", "views", "events", "config", "terminal", "packer.flags"} | LEAVES,
+    "api": {"manager", "events", "packer.flags"} | LEAVES,
     "manager": {"inputs", "packer", "stores", "codec", "events", "config", "metrics"}
     | {"host", "processes", "durable", "terminal"}
     | LEAVES,
@@ -42,7 +43,7 @@ MAY_USE: Mapping[str, set[str]] = {
     "locks": {"model"},
     "model": {"errors"},
     "errors": set(),
-    "__init__": set(),
+    "__init__": {"api"},
 }
 
 REMOTE_STORES = ("stores.etcd", "stores.consul", "stores.http")

@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from packer_fork import __version__
-from packer_fork.cli import build, config, handover, lock, logs, state, version
+from packer_fork.cli import artifacts, build, config, handover, lock, logs, state, version
 
 app = typer.Typer(
     name="packer-fork",
@@ -21,6 +21,7 @@ app = typer.Typer(
 )
 app.command("build", epilog=build.EPILOG)(build.build)
 app.command("plan")(build.plan)
+app.command("artifacts")(artifacts.artifacts)
 app.command("logs")(logs.logs)
 app.command("force-unlock")(lock.force_unlock)
 app.command("version")(version.version)
@@ -55,5 +56,5 @@ def run(argv: Sequence[str]) -> None:
 
 
 def _names() -> set[str]:
-    registered = (*app.registered_commands, *app.registered_groups)
-    return {str(each.name) for each in registered}
+    commands = {str(each.name) for each in app.registered_commands}
+    return commands | {str(each.name) for each in app.registered_groups}

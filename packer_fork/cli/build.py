@@ -89,6 +89,9 @@ def build(
     fail_fast: Annotated[
         bool | None, typer.Option("--fail-fast", help="When one fails, cancel the others.")
     ] = None,
+    isolate: Annotated[
+        bool | None, typer.Option("--isolate", help="A Packer of its own for each source.")
+    ] = None,
     max_age: MaxAge = None,
     inputs: Input = None,
     input_env: InputEnv = None,
@@ -113,6 +116,7 @@ def build(
             "lock_timeout": lock_timeout,
             "retries": retries,
             "fail_fast": fail_fast,
+            "isolate": isolate,
             "max_age": max_age,
             "inputs": inputs,
             "input_env": input_env,

@@ -5,23 +5,25 @@ from __future__ import annotations
 import contextlib
 import random
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any
 
 from msgspec import Struct, structs
 
 from packer_fork import host
-from packer_fork.errors import EXIT_DONE, StoreError
+from packer_fork.errors import EXIT_DONE, CancelledError, StoreError
 from packer_fork.events import Action, MachineLine, Notice, Notify, Planned
 from packer_fork.locks import Wait
 from packer_fork.manager import acquire, leftovers, locate, places, planning, recover
+from packer_fork.manager.follow import side_by_side
 from packer_fork.manager.plan import Plan
 from packer_fork.manager.prepare import Prepared, prepare
-from packer_fork.manager.run import Ended, Job, run
-from packer_fork.model import Draft, State
+from packer_fork.manager.run import Ended, Job, run, sweep
+from packer_fork.model import Draft
 from packer_fork.packer import lines, outline, selection
 from packer_fork.packer.flags import PackerFlags
+from packer_fork.packer.signals import SignalWatch
 from packer_fork.stores.base import TAKE_OVER, Tenure
 
 _LONGEST_PAUSE = 300.0
@@ -54,7 +56,7 @@ def build(request: BuildRequest, notify: Notify) -> int:
         plan = planning.make(
             template, request.flags, prepared, place, request.environ, state, remember=True
         )
-        return _Building(request, place, prepared, tenure, wait, plan, notify).go(state)
+        return _Building(request, place, prepared, tenure, wait, plan, notify).go()
     finally:
         with contextlib.suppress(StoreError):
             tenure.close()
@@ -121,7 +123,7 @@ class _Building:
         self._plan = plan
         self._notify = notify
 
-    def go(self, state: State) -> int:
+    def go(self) -> int:
         plan = _everything(self._plan) if self._request.rebuild else self._plan
         names, reason = self._names(plan)
         self._notify(
@@ -135,12 +137,13 @@ class _Building:
         self._repeat_artifacts(plan)
         if names == () and plan.builds:
             return EXIT_DONE
-        ended = self._run(state, names)
+        sweep(self._place, self._notify)
+        ended = self._run(names)
         for attempt in range(1, self._place.settings.retries + 1):
             if ended.exit_code == EXIT_DONE or ended.cancelled or not ended.failed:
                 break
             self._pause(attempt, ended.failed)
-            ended = self._run(self._place.store.read() or state, ended.failed)
+            ended = self._run(ended.failed)
         return ended.exit_code
 
     def _names(self, plan: Plan) -> tuple[tuple[str, ...] | None, str]:
@@ -164,11 +167,22 @@ class _Building:
             return None
         return flags.with_only(patterns)
 
-    def _run(self, state: State, names: tuple[str, ...] | None) -> Ended:
+    def _run(self, names: tuple[str, ...] | None) -> Ended:
+        """One Packer for all of `names`, or with ``isolate`` one for each."""
+        alone = self._place.settings.isolate and names
+        jobs = [(name,) for name in names] if alone and names else [names]
+        failures: set[str] = set()
+        with SignalWatch() as watch:
+            runs = [run(self._job(each, failures), watch, self._notify) for each in jobs]
+            most = self._request.flags.parallel_builds or len(runs)
+            ended = list(side_by_side(runs, watch, most))
+            return _together(ended, watch)
+
+    def _job(self, names: tuple[str, ...] | None, failures: set[str]) -> Job:
         known = tuple(build.name for build in self._plan.builds)
         some = names is not None and names != known
         flags = self._only(names) if some and names else None
-        job = Job(
+        return Job(
             template=self._request.template,
             flags=flags or self._request.flags,
             command=_command_on_record(self._request),
@@ -180,8 +194,8 @@ class _Building:
             plan=self._plan,
             names=names if flags else None,
             up_to_date=tuple(name for name in known if names and name not in names),
+            failures=failures,
         )
-        return run(job, state, self._notify)
 
     def _pause(self, attempt: int, failed: tuple[str, ...]) -> None:
         """Exponential back-off with jitter: whatever failed may be a neighbour's load."""
@@ -200,6 +214,15 @@ class _Building:
                 for line in lines.of_artifacts(build.name, build.result.artifacts, now):
                     text = lines.encode(line).decode("utf-8", "replace").rstrip("\n")
                     self._notify(MachineLine(line=text))
+
+
+def _together(ended: Sequence[Ended], watch: SignalWatch) -> Ended:
+    """The worst of several; none at all if a signal came before the first."""
+    if watch.signals and not ended:
+        raise CancelledError(watch.signals[0])
+    code = next((each.exit_code for each in ended if each.exit_code != EXIT_DONE), EXIT_DONE)
+    failed = tuple(name for each in ended for name in each.failed)
+    return Ended(code, failed, cancelled=bool(watch.signals))
 
 
 def _everything(plan: Plan) -> Plan:

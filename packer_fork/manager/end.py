@@ -13,6 +13,7 @@ from packer_fork.locks import MARKER, LockRecord, LockStatus
 from packer_fork.processes import Process
 
 _LOOK = 0.05
+_PACKER = "packer build"
 _LAST_WORDS = 5.0
 """Seconds that scripts have which outlived their Packer, and the dead to vanish."""
 
@@ -50,13 +51,14 @@ def _name(record: LockRecord, process: Process) -> str:
 
 
 def _members(record: LockRecord) -> list[Process]:
-    """The run's own tree: wrapper, Packer's session, and what descends from these."""
+    """The run's own tree: wrapper, the sessions of its Packers, and what descends from these."""
     everything = processes.all_processes()
     roots = {record.holder.process.pid} if processes.alive(record.holder.process) else set()
+    marked = processes.marked(MARKER, record.id)
+    sessions = {process.session for process in marked if process.command == _PACKER}
     if record.packer:
-        marked = {process.pid for process in processes.marked(MARKER, record.id)}
-        session = record.packer.pid
-        roots |= {p.pid for p in everything if p.session == session and p.pid in marked}
+        sessions.add(record.packer.pid)
+    roots |= {process.pid for process in marked if process.session in sessions}
     below = processes.below(roots, everything)
     return [process for process in everything if process.pid in roots] + below
 
@@ -67,8 +69,9 @@ def _terminate(record: LockRecord, members: list[Process]) -> list[Process]:
     A stopped process does not hear it before it is continued. Returns who was told.
     """
     wrapper = [member for member in members if member.pid == record.holder.process.pid]
-    packer = [member for member in members if record.packer and member.pid == record.packer.pid]
-    told = wrapper or packer or members
+    packers = [member for member in members if member.command == _PACKER]
+    outer = [member for member in packers if member.pid == member.session]
+    told = wrapper or outer or packers or members
     for member in told:
         _signal(member, signal.SIGTERM)
         _signal(member, signal.SIGCONT)
@@ -98,7 +101,7 @@ def _await(record: LockRecord, seconds: float) -> list[Process]:
 
 
 def _cleans_up(record: LockRecord, process: Process) -> bool:
-    return process.pid == record.holder.process.pid or process.command == "packer build"
+    return process.pid == record.holder.process.pid or process.command == _PACKER
 
 
 def _list_daemons(status: LockStatus, record: LockRecord, notify: Notify) -> bool:

@@ -9,8 +9,10 @@ from __future__ import annotations
 
 import signal
 import time
-from collections.abc import Callable, Mapping
+from collections import deque
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
 from pathlib import Path
+from typing import TypeVar
 
 from msgspec import Struct
 
@@ -34,7 +36,11 @@ _LEFTOVERS = 5.0
 
 
 class Start(Struct, frozen=True, kw_only=True):
-    """What Packer is started with. ``grace``: seconds that a cancelled Packer may clean up."""
+    """What Packer is started with.
+
+    ``grace``: seconds that a cancelled Packer may clean up. ``failures``: builds that
+    failed, shared by all Packers that run side by side, for ``fail_fast``.
+    """
 
     command: tuple[str, ...]
     directory: Path
@@ -43,7 +49,8 @@ class Start(Struct, frozen=True, kw_only=True):
     lock_id: str
     die_with_parent: bool
     grace: float
-    fail_fast: bool = False
+    fail_fast: bool
+    failures: set[str]
 
 
 class End(Struct, frozen=True, kw_only=True):
@@ -59,6 +66,12 @@ class End(Struct, frozen=True, kw_only=True):
         return "cancelled" if self.signal else "interrupted" if self.died else "normal"
 
 
+Life = Generator[None, None, End]
+"""A Packer under way: to be continued every moment, until it returns how it ended."""
+
+T = TypeVar("T")
+
+
 def follow(
     start: Start,
     files: LogFiles,
@@ -66,7 +79,7 @@ def follow(
     watch: SignalWatch,
     notify: Notify,
     started: Callable[[ProcessId], None],
-) -> End:
+) -> Life:
     """Run Packer to its end. Raises PackerError if it cannot be started."""
     packer = process.start(
         start.command,
@@ -79,7 +92,27 @@ def follow(
         die_with_parent=start.die_with_parent,
     )
     started(packer.identity)
-    return _Following(start, packer, files, recorder, watch, notify).to_the_end()
+    return (yield from _Following(start, packer, files, recorder, watch, notify).to_the_end())
+
+
+def side_by_side(
+    waiting: Iterable[Generator[None, None, T]], watch: SignalWatch, most: int
+) -> Iterator[T]:
+    """Run at most `most` at a time; what each came to, as they end. A signal starts no more."""
+    queue, under_way = deque(waiting), list[Generator[None, None, T]]()
+    while queue or under_way:
+        while queue and len(under_way) < most and not watch.signals:
+            under_way.append(queue.popleft())
+        for life in tuple(under_way):
+            try:
+                next(life)
+            except StopIteration as end:
+                under_way.remove(life)
+                yield end.value
+        if not under_way and watch.signals:
+            return
+        if under_way:
+            watch.wait(_TICK)
 
 
 class _Following:
@@ -98,6 +131,7 @@ class _Following:
         self._notify = notify
         self._grace = start.grace
         self._fail_fast = start.fail_fast
+        self._failures = start.failures
         self._failed_fast = False
         self._deadline = float("inf")
         self._heeded = 0
@@ -105,15 +139,16 @@ class _Following:
         self._out = Tail(files.raw, 0)
         self._err = Tail(files.stderr, 0)
 
-    def to_the_end(self) -> End:
+    def to_the_end(self) -> Life:
         with self._out, self._err:
             while (code := self._packer.poll()) is None:
-                self._step()
+                yield
+                self._look()
             self._read()
             if died := self._died(code):
-                self._end_session(cleans_up=self._packer.outlived_by_inner())
+                yield from self._end_session(cleans_up=self._packer.outlived_by_inner())
             elif self._heeded or self._failed_fast:
-                self._end_session(cleans_up=False)
+                yield from self._end_session(cleans_up=False)
             self._read()
         self._packer.reap()
         first = self._watch.signals[0] if self._watch.signals else 0
@@ -131,8 +166,7 @@ class _Following:
         """
         return code < 0 or (code == 0 and not self._recorder.outcome.run.closed)
 
-    def _step(self) -> None:
-        self._watch.wait(_TICK)
+    def _look(self) -> None:
         self._read()
         self._heed_signals()
         if self._fail_fast and not (self._failed_fast or self._heeded):
@@ -163,9 +197,9 @@ class _Following:
 
     def _cancel_after_failure(self) -> None:
         builds = self._recorder.outcome.builds.values()
-        failed = [build.name for build in builds if build.status is BuildStatus.FAILED]
-        if failed:
-            text = f"{', '.join(failed)} failed: the other builds are cancelled (--fail-fast)."
+        self._failures |= {b.name for b in builds if b.status is BuildStatus.FAILED}
+        if self._failures:
+            text = f"{', '.join(self._failures)} failed: other builds are cancelled (--fail-fast)."
             self._notify(Notice(level="warning", text=text))
             self._failed_fast = True
             self._deadline = time.monotonic() + self._grace
@@ -177,7 +211,7 @@ class _Following:
         self._deadline = float("inf")
         self._packer.kill()
 
-    def _end_session(self, *, cleans_up: bool) -> None:
+    def _end_session(self, *, cleans_up: bool) -> Generator[None, None, None]:
         """End what a dead Packer left behind; its inner process may still clean up."""
         members = self._packer.members()
         if not members:
@@ -189,4 +223,5 @@ class _Following:
         if self._deadline == float("inf") or not cleans_up:
             self._deadline = time.monotonic() + (self._grace if cleans_up else _LEFTOVERS)
         while self._packer.members():
-            self._step()
+            yield
+            self._look()

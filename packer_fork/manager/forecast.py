@@ -11,7 +11,7 @@ from msgspec import Struct
 from packer_fork import codec
 from packer_fork.errors import PackerForkError
 from packer_fork.locks import LockStatus
-from packer_fork.model import Build, Run, RunStatus
+from packer_fork.model import Build, Run
 from packer_fork.stores.base import Store
 
 
@@ -28,12 +28,15 @@ def of_holder(store: Store, status: LockStatus) -> Progress:
         state = store.read()
     except PackerForkError:
         return Progress()
-    run = state.last_run if state else None
     tenure = status.record.tenure if status.record else None
-    if state is None or run is None or run.status is not RunStatus.RUNNING or run.tenure != tenure:
+    if state is None:
         return Progress()
-    builds = [codec.decode_build(state.builds[name]) for name in run.builds]
-    return Progress(_phase(builds), remaining(run, builds, datetime.now(UTC)))
+    runs = [run for run in state.running.values() if run.tenure == tenure]
+    builds = {run: [codec.decode_build(state.builds[n]) for n in run.builds] for run in runs}
+    times = [remaining(run, builds[run], datetime.now(UTC)) for run in runs]
+    known = [seconds for seconds in times if seconds is not None]
+    phase = ", ".join(_phase(builds[run]) for run in runs)
+    return Progress(phase, max(known) if known and len(known) == len(times) else None)
 
 
 def _phase(builds: Iterable[Build]) -> str:

@@ -16,46 +16,48 @@ from packer_fork.manager import acquire, artifacts
 from packer_fork.manager.places import Place
 from packer_fork.manager.record import Recorder
 from packer_fork.manager.runlog import LogFiles, RunLog
-from packer_fork.model import Recovery, Run, RunStatus, State
+from packer_fork.model import Recovery, Run, State
 from packer_fork.packer.mask import Mask
 from packer_fork.packer.outcome import Outcome
 from packer_fork.packer.tail import Tail
 from packer_fork.stores.base import Store, Tenure
 
 
-def unfinished(state: State | None) -> Run | None:
-    """The run that is still marked running, if there is one."""
-    run = state.last_run if state else None
-    return run if run and run.status is RunStatus.RUNNING else None
+def unfinished(state: State | None) -> tuple[Run, ...]:
+    """The runs that are still marked running, the oldest first."""
+    return tuple(sorted(state.running.values(), key=lambda run: run.number)) if state else ()
 
 
 def recover(
     store: Store, tenure: Tenure, notify: Notify, *, reason: str, only_daemons: bool = False
-) -> Outcome | None:
-    """Under `tenure`, finish an unfinished run; None if there is none.
+) -> None:
+    """Under `tenure`, finish every unfinished run from its log.
 
-    Raises LockedError while anything of that run still lives, unless `only_daemons`
+    Raises LockedError while anything of such a run still lives, unless `only_daemons`
     that it left behind hold its lock.
     """
     state = store.read()
-    run = unfinished(state)
-    if state is None or run is None:
-        return None
-    if store.is_alive(run.tenure) and not only_daemons:
-        raise LockedError(
-            f"Run {run.number} cannot be recovered: processes of its Packer still live.",
-            hint="`packer-fork lock status` lists them; it is recovered once they have ended.",
-        )
-    before = Outcome(run, {name: codec.decode_build(state.builds[name]) for name in run.builds})
+    for run in unfinished(state):
+        if store.is_alive(run.tenure) and not only_daemons:
+            raise LockedError(
+                f"Run {run.number} cannot be recovered: processes of its Packer still live.",
+                hint="`packer-fork lock status` lists them; it is recovered once they have ended.",
+            )
+        _recover_run(store, tenure, run, notify, reason)
+
+
+def _recover_run(store: Store, tenure: Tenure, run: Run, notify: Notify, reason: str) -> None:
+    state = store.read()
+    known = state.builds if state else {}
+    builds = {name: codec.decode_build(known[name]) for name in run.builds if name in known}
     files = LogFiles(store.logs, run.number)
-    after = _finish(before, files, tenure, notify, reason)
+    _finish(Outcome(run, builds), files, tenure, notify, reason)
     files.forget_raw()
-    return after
 
 
 def recover_place(place: Place, notify: Notify, *, environ: Mapping[str, str]) -> None:
     """Take the lock if nobody lives, recover what is unfinished. Raises LockedError."""
-    if unfinished(place.store.read()) is None:
+    if not unfinished(place.store.read()):
         text = f"{place.folder.label}: there is nothing to recover."
         notify(Notice(level="info", text=text))
         return
@@ -74,9 +76,7 @@ def recover_place(place: Place, notify: Notify, *, environ: Mapping[str, str]) -
         tenure.close()
 
 
-def _finish(
-    before: Outcome, files: LogFiles, tenure: Tenure, notify: Notify, reason: str
-) -> Outcome:
+def _finish(before: Outcome, files: LogFiles, tenure: Tenure, notify: Notify, reason: str) -> None:
     secrets = files.kept_secrets()
     if secrets is None:
         text = f"What to mask in the log of run {before.run.number} is lost: it was not read."
@@ -98,7 +98,6 @@ def _finish(
     recorder.raise_unsaved()
     after = recorder.shown()
     notify(Recovered(run=after.run, builds=tuple(after.builds.values())))
-    return after
 
 
 def _read(path: Path, feed: Callable[[bytes], None]) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Mapping
+from collections.abc import Generator, Mapping
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -22,14 +22,14 @@ from packer_fork.errors import (
 )
 from packer_fork.events import Notice, Notify, RunEnded, RunStarted
 from packer_fork.locks import ProcessId, Wait
-from packer_fork.manager import artifacts, late, results
+from packer_fork.manager import artifacts, late, results, runlog
 from packer_fork.manager.follow import End, Start, follow
 from packer_fork.manager.places import Place
 from packer_fork.manager.plan import Plan, kept_inputs
 from packer_fork.manager.prepare import Prepared
 from packer_fork.manager.record import Recorder
 from packer_fork.manager.runlog import LogFiles, RunLog
-from packer_fork.model import BuildStatus, Run, RunStatus, State
+from packer_fork.model import BuildStatus, Run, RunStatus
 from packer_fork.packer import outcome, program
 from packer_fork.packer.flags import PackerFlags
 from packer_fork.packer.mask import Mask
@@ -52,6 +52,7 @@ class Job(Struct, frozen=True, kw_only=True):
     plan: Plan
     names: tuple[str, ...] | None
     up_to_date: tuple[str, ...] = ()
+    failures: set[str]
 
 
 class Ended(Struct, frozen=True):
@@ -62,46 +63,49 @@ class Ended(Struct, frozen=True):
     cancelled: bool
 
 
-def run(job: Job, state: State, notify: Notify) -> Ended:
-    """Raises StoreError or PackerError where Packer was not started."""
-    return _Running(job, state, notify).go()
+def run(job: Job, watch: SignalWatch, notify: Notify) -> Generator[None, None, Ended]:
+    """A run under way. Raises StoreError or PackerError where Packer was not started."""
+    return (yield from _Running(job, watch, notify).go())
+
+
+def sweep(place: Place, notify: Notify) -> None:
+    """Clear away raw files of the dead; those of a run that was closed alive are its own."""
+    alive = place.store.left_alive()
+    if not alive:
+        runlog.sweep(place.store.logs)
+        return
+    numbers = ", ".join(map(str, alive))
+    text = f"Something of tenure {numbers}, which was unlocked while it lived, still runs."
+    hint = "What it does is not kept apart from this build; `ps` and the cloud console tell."
+    notify(Notice(level="warning", text=text, hint=hint))
 
 
 class _Running:
     """The steps of one run, in the order of their methods."""
 
-    def __init__(self, job: Job, state: State, notify: Notify) -> None:
+    def __init__(self, job: Job, watch: SignalWatch, notify: Notify) -> None:
         self._job = job
-        self._state = state
+        self._watch = watch
         self._notify = notify
+        state = job.place.store.read()
+        if state is None:
+            raise StoreError(f"The state in {job.place.store.location} has vanished.")
+        self._state = state
         number = 1 + (state.last_run.number if state.last_run else 0)
         self._files = LogFiles(job.place.store.logs, number)
         self._run = self._describe(number)
 
-    def go(self) -> Ended:
-        self._sweep()
+    def go(self) -> Generator[None, None, Ended]:
         secrets = self._job.prepared.sensitive.values
         self._files.keep_secrets(secrets)
         log = RunLog(self._files.masked, self._notify)
         recorder = Recorder(self._begin(), self._job.tenure, Mask(secrets), log, self._notify)
         try:
-            with SignalWatch() as watch:
-                recorder.commit("start", inputs=kept_inputs(self._state, self._job.plan))
-                recorder.raise_unsaved()
-                return self._packer(recorder, watch)
+            recorder.commit("start", inputs=kept_inputs(self._state, self._job.plan))
+            recorder.raise_unsaved()
+            return (yield from self._packer(recorder))
         finally:
             log.close()
-
-    def _sweep(self) -> None:
-        """Clear away raw files of the dead; those of a run that was closed alive are its own."""
-        alive = self._job.place.store.left_alive()
-        if not alive:
-            self._files.sweep()
-            return
-        numbers = ", ".join(map(str, alive))
-        text = f"Something of tenure {numbers}, which was unlocked while it lived, still runs."
-        hint = "What it does is not kept apart from this build; `ps` and the cloud console tell."
-        self._notify(Notice(level="warning", text=text, hint=hint))
 
     def _begin(self) -> Outcome:
         job = self._job
@@ -109,13 +113,15 @@ class _Running:
         start = outcome.begin(self._run, outlines)
         return results.carried_over(start, self._state, job.plan.fingerprint)
 
-    def _packer(self, recorder: Recorder, watch: SignalWatch) -> Ended:
+    def _packer(self, recorder: Recorder) -> Generator[None, None, Ended]:
         folder = self._job.place.folder
         run = recorder.shown().run
         started = RunStarted(run=run, template=folder.label, workspace=folder.workspace)
         self._notify(started)
         try:
-            end = follow(self._start(), self._files, recorder, watch, self._notify, self._started)
+            end = yield from follow(
+                self._start(), self._files, recorder, self._watch, self._notify, self._started
+            )
         except (PackerError, StoreError):
             raise  # it was not started
         except BaseException:
@@ -136,6 +142,7 @@ class _Running:
             die_with_parent=policy == "cancel" or (policy == "auto" and in_ci),
             grace=settings.grace,
             fail_fast=settings.fail_fast,
+            failures=job.failures,
         )
 
     def _started(self, packer: ProcessId) -> None:

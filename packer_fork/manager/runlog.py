@@ -62,11 +62,12 @@ class LogFiles(Struct, frozen=True):
         for path in (self.raw, self.stderr, self.secrets):
             path.unlink(missing_ok=True)
 
-    def sweep(self) -> None:
-        """Remove raw files that earlier runs left when they were killed after their last change."""
-        for path in self.folder.iterdir():
-            if path.name.startswith(".") or path.suffix in {".raw", ".err", ".secrets"}:
-                path.unlink(missing_ok=True)
+
+def sweep(folder: Path) -> None:
+    """Remove raw files that runs left which were killed after their last change."""
+    for path in folder.iterdir():
+        if path.name.startswith(".") or path.suffix in {".raw", ".err", ".secrets"}:
+            path.unlink(missing_ok=True)
 
 
 class RunLog:

@@ -124,11 +124,12 @@ def _take(found: Found, over: frozenset[Verdict], environ: Mapping[str, str]) ->
 def _settle(place: Place, tenure: Tenure, why: str, notify: Notify, *, only_daemons: bool) -> None:
     """Put on record who unlocked what, and what became of the run that held the lock."""
     state = place.store.read()
-    run = recover.unfinished(state)
-    if state and run and place.store.is_alive(run.tenure) and not only_daemons:
-        tenure.commit(_interrupted(state, run, why))
-        text = f"Run {run.number} still lives: its results will be late, and not lost."
-        notify(Notice(level="warning", text=text))
+    alive = [run for run in recover.unfinished(state) if place.store.is_alive(run.tenure)]
+    if state and alive and not only_daemons:
+        for run in alive:
+            tenure.commit(_interrupted(state, run, why))
+            text = f"Run {run.number} still lives: its results will be late, and not lost."
+            notify(Notice(level="warning", text=text))
     else:
         tenure.commit(Draft(operation="force-unlock", why=why))
         recover.recover(place.store, tenure, notify, reason=why, only_daemons=only_daemons)

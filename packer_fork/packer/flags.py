@@ -78,6 +78,11 @@ class PackerFlags(Struct, frozen=True):
         return self._list("except")
 
     @property
+    def parallel_builds(self) -> int:
+        """How many builds at once, 0 for any number."""
+        return max(0, int(next(reversed(self._values("parallel-builds")), "0"), 0))
+
+    @property
     def force(self) -> bool:
         return self._boolean("force", unset=False)
 

@@ -64,7 +64,7 @@ class GitHub:
 
     def close(self, results: Results) -> None:
         """Raises OSError if a file cannot be written."""
-        for line in annotations(results):
+        for line in complaints(results):
             self._stream.write(f"{line}\n")
         self._stream.flush()
         if self._summary:
@@ -78,8 +78,8 @@ def _append(path: str, text: str) -> None:
         file.write(text)
 
 
-def annotations(results: Results) -> Iterator[str]:
-    """An error for each failed build; for the run as a whole where no build tells of one."""
+def complaints(results: Results) -> Iterator[str]:
+    """An annotation for each failed build; for the run as a whole where no build tells of one."""
     failed = [row for row in results.rows if row.is_failed]
     for row in failed:
         yield _error(f"{row.name}: {row.status}", row.error or f"{row.name} is {row.status}.")

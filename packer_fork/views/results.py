@@ -78,15 +78,19 @@ def _planned(build: events.BuildPlan) -> Row:
 
 
 def _ran(build: Build) -> Row:
-    known = build.started and build.ended
-    seconds = (build.ended - build.started).total_seconds() if known else None
     return Row(
         name=build.name,
         status=build.status,
-        seconds=seconds,
+        seconds=_seconds(build),
         artifacts=build.artifacts,
         error=build.error,
     )
+
+
+def _seconds(build: Build) -> float | None:
+    if build.started is None or build.ended is None:
+        return None
+    return (build.ended - build.started).total_seconds()
 
 
 def unique(name: str, taken: set[str]) -> str:

@@ -49,7 +49,7 @@ class Entry(Struct, frozen=True, kw_only=True):
     error: str | None = None
 
 
-def as_json(document: Build | State | None) -> str:
+def as_json(document: object) -> str:
     """A document as it is stored, indented; ``null`` where there is none yet.
 
     The key that digests are made with stays in the store.
@@ -127,7 +127,7 @@ def build_lines(build: Build) -> list[str]:
     said += _instance(build)
     said += [f"perhaps left behind: {_where(instance)}" for instance in build.leftovers]
     for number, artifact in enumerate(build.artifacts, 1):
-        said += _artifact(number, artifact)
+        said += artifact_lines(number, artifact)
     return said
 
 
@@ -151,7 +151,7 @@ def _where(instance: Instance) -> str:
     return " ".join(part for part in parts if part)
 
 
-def _artifact(number: int, artifact: Artifact) -> list[str]:
+def artifact_lines(number: int, artifact: Artifact) -> list[str]:
     named = " ".join(part for part in (artifact.builder_id, artifact.id) if part)
     head = f"artifact {number}: {named}: {artifact.string}"
     return [head, *(f"  {_file(file)}" for file in artifact.files)]

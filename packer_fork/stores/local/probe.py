@@ -93,6 +93,11 @@ def judge(layout: Layout) -> LockStatus:
             return status
 
 
+def judge_once(layout: Layout) -> LockStatus:
+    """The same under the mutex, where nobody else writes records."""
+    return _judge(layout, read_record(layout))
+
+
 def _judge(layout: Layout, found: Record) -> LockStatus:
     if found.record is None:
         return _without_record(layout, found)

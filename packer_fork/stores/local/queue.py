@@ -17,6 +17,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import msgspec
+from msgspec import Struct
 
 from packer_fork import durable
 from packer_fork.locks import Waiter
@@ -32,14 +33,22 @@ _MAX_TICKET = 1 << 20
 def numbers(layout: Layout) -> list[int]:
     """All tickets, dead ones included, in the order of arrival."""
     with contextlib.suppress(FileNotFoundError):
-        names = [path.name for path in layout.queue.iterdir()]
+        names = os.listdir(layout.queue)  # noqa: PTH208 (on every acquisition)
         return sorted(int(name) for name in names if name.isdecimal())
     return []
 
 
+def is_live(layout: Layout, number: int) -> bool:
+    return bool(probe.is_busy(layout.ticket(number)))
+
+
+def is_empty(layout: Layout) -> bool:
+    return not any(is_live(layout, number) for number in numbers(layout))
+
+
 def live(layout: Layout) -> list[int]:
     """The tickets whose owners live, in the order of arrival."""
-    return [number for number in numbers(layout) if probe.is_busy(layout.ticket(number))]
+    return [number for number in numbers(layout) if is_live(layout, number)]
 
 
 def waiters(layout: Layout) -> tuple[Waiter, ...]:
@@ -53,10 +62,18 @@ def _waiter(path: Path) -> Waiter:
     return Waiter()
 
 
-def sweep(layout: Layout) -> None:
-    """Remove the tickets of the dead. Under the mutex only."""
-    for number in set(numbers(layout)) - set(live(layout)):
-        layout.ticket(number).unlink(missing_ok=True)
+def sweep(layout: Layout, before: int | None) -> None:
+    """Remove the tickets `before` one, or all. For who found them dead, under the mutex."""
+    for number in numbers(layout):
+        if before is None or number < before:
+            layout.ticket(number).unlink(missing_ok=True)
+
+
+class _Situation(Struct, frozen=True):
+    """What a waiter waits for: the ticket before it, or the lock as its record tells."""
+
+    before: int | None
+    record: probe.Record
 
 
 class Ticket:
@@ -70,27 +87,41 @@ class Ticket:
         self._descriptor = durable.create(layout.ticket(self.number))
         fcntl.flock(self._descriptor, fcntl.LOCK_EX)  # only who looks at it can be in the way
         durable.write_all(self._descriptor, msgspec.json.encode(waiter))
-        self.ahead = len(self.before())
+        self.ahead = 0
         self._watched: tuple[Path, ...] = ()
         self._changed = threading.Event()
+        self._woken_by: _Situation | None = None
+
+    def arrive(self) -> None:
+        """Count who is ahead; not under the mutex, as it takes longer the more there are."""
+        self.ahead = self.place()
 
     def place(self) -> int:
-        return len(self.before())
+        return sum(is_live(self._layout, number) for number in self._earlier())
 
-    def before(self) -> list[int]:
-        """The live tickets before this one, the nearest last."""
-        return [number for number in live(self._layout) if number < self.number]
+    def before(self) -> int | None:
+        """The nearest live ticket before this one; all but that one need not be looked at."""
+        earlier = reversed(self._earlier())
+        return next((number for number in earlier if is_live(self._layout, number)), None)
 
     def wait(self, timeout: float) -> None:
-        """Return when the one before has let go, the lock's record changed, or time is up."""
+        """Return when the one before has let go, the lock's record changed, or time is up.
+
+        A situation wakes us but once: who was woken by a lock that nobody holds, and
+        did not want it so (abandoned, unknown), sleeps until its record changes.
+        """
         deadline = time.monotonic() + timeout
-        before = self.before()
-        record = probe.read_record(self._layout)
-        self._watch(self._obstacles(before, record))
-        while not self._changed.is_set() and (left := deadline - time.monotonic()) > 0:
-            self._changed.wait(min(left, _GLANCE if not before else left))
-            if not before and probe.read_record(self._layout) != record:
+        situation = _Situation(self.before(), probe.read_record(self._layout))
+        if situation != self._woken_by:
+            self._watch(self._obstacles(situation))
+        changed = self._changed if situation != self._woken_by else threading.Event()
+        is_first = situation.before is None
+        while not changed.is_set() and (left := deadline - time.monotonic()) > 0:
+            changed.wait(min(left, _GLANCE) if is_first else left)
+            if is_first and probe.read_record(self._layout) != situation.record:
                 return
+        if changed.is_set():
+            self._woken_by = situation
 
     def leave(self) -> None:
         if self._descriptor >= 0:
@@ -98,10 +129,14 @@ class Ticket:
             os.close(self._descriptor)
             self._descriptor = -1
 
-    def _obstacles(self, before: list[int], record: probe.Record) -> tuple[Path, ...]:
-        if before:
-            return (self._layout.ticket(before[-1]),)
-        tenure = record.record.tenure if record.record else 0
+    def _earlier(self) -> list[int]:
+        return [number for number in numbers(self._layout) if number < self.number]
+
+    def _obstacles(self, situation: _Situation) -> tuple[Path, ...]:
+        if situation.before is not None:
+            return (self._layout.ticket(situation.before),)
+        record = situation.record.record
+        tenure = record.tenure if record else 0
         return (self._layout.wrapper(tenure), self._layout.packer(tenure))
 
     def _watch(self, paths: tuple[Path, ...]) -> None:

@@ -88,17 +88,20 @@ class LocalStore:
         found = probe.judge(self._layout)
         if self._is_ours_to_take(found, over, lock_id, ours):
             with self._under_mutex():
-                found = probe.judge(self._layout)
+                found = probe.judge_once(self._layout)
                 if self._is_ours_to_take(found, over, lock_id, ours):
+                    if not lock_id:
+                        queue.sweep(self._layout, before=ours.number if ours else None)
                     return self._take(holder, found, ours)
         return found
 
     def join_queue(self, holder: Holder) -> base.Ticket:
         with self._under_mutex():
-            queue.sweep(self._layout)
             record = probe.read_record(self._layout).record
             waiter = Waiter(holder=holder, since=datetime.now(UTC))
-            return queue.Ticket(self._layout, waiter, record.served if record else 0)
+            ticket = queue.Ticket(self._layout, waiter, record.served if record else 0)
+        ticket.arrive()
+        return ticket
 
     def _is_ours_to_take(
         self,
@@ -111,7 +114,7 @@ class LocalStore:
             return found.id == lock_id and found.verdict in over
         if found.verdict is not Verdict.FREE and found.verdict not in over:
             return False
-        return not (queue.live(self._layout) if ticket is None else ticket.before())
+        return queue.is_empty(self._layout) if ticket is None else ticket.before() is None
 
     def _take(self, holder: Holder, found: LockStatus, ticket: queue.Ticket | None) -> Tenure:
         from packer_fork.stores.local import tenure  # imports portalocker: only who locks pays
@@ -203,8 +206,11 @@ class LocalStore:
 
 def _check_room(folder: Path) -> None:
     """Raise OSError where a run would hit a full disk at once, before anything is made."""
-    existing = next(f for f in (folder, *folder.parents) if f.exists())
-    room = os.statvfs(existing)
+    try:
+        room = os.statvfs(folder)
+    except FileNotFoundError:
+        _check_room(folder.parent)
+        return
     if room.f_bavail * room.f_frsize < MIN_FREE:
         text = f"less than {MIN_FREE >> 10} KiB are free on its file system"
-        raise OSError(errno.ENOSPC, text, str(existing))
+        raise OSError(errno.ENOSPC, text, str(folder))

@@ -13,7 +13,6 @@ import uuid
 from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import IO
 
 import portalocker
 from msgspec import structs
@@ -31,32 +30,38 @@ class KernelLocks:
     """The two locked files of a tenure, open for as long as this object is."""
 
     def __init__(self, layout: Layout, tenure: int) -> None:
-        self._wrapper, _ = _locked(layout.wrapper(tenure))
+        wrapper = _locked(layout.wrapper(tenure))
         try:
-            self._packer, self.packer_descriptor = _locked(layout.packer(tenure))
+            self.packer_descriptor = _locked(layout.packer(tenure))
         except BaseException:
-            self._wrapper.release()
+            os.close(wrapper)
             raise
+        self._held: tuple[int, ...] = (self.packer_descriptor, wrapper)
 
     def hand_over(self) -> None:
         """Let go without unlocking: what Packer's processes inherited stays locked."""
-        for lock in (self._packer, self._wrapper):
-            if lock.fh is not None:
-                lock.fh.close()
+        for descriptor in self._held:
+            os.close(descriptor)
+        self._held = ()
 
     def release(self) -> None:
         """Free both, the copies that Packer's processes inherited included."""
-        self._packer.release()
-        self._wrapper.release()
+        for descriptor in self._held:
+            portalocker.unlock(descriptor)
+            os.close(descriptor)
+        self._held = ()
 
 
-def _locked(path: Path) -> tuple[portalocker.Lock[IO[str]], int]:
-    """The lock, and its descriptor."""
-    os.close(durable.create(path))
-    flags = portalocker.LockFlags.EXCLUSIVE | portalocker.LockFlags.NON_BLOCKING
-    # The file is new: only who looks at it, shared and for microseconds, can be in the way.
-    lock = portalocker.Lock(path, mode="r+", timeout=5, check_interval=0.001, flags=flags)
-    return lock, lock.acquire().fileno()
+def _locked(path: Path) -> int:
+    """A descriptor that holds the lock on a new file."""
+    descriptor = durable.create(path)
+    try:
+        # Only who looks at it, shared and for microseconds, can be in the way.
+        portalocker.lock(descriptor, portalocker.LockFlags.EXCLUSIVE)
+    except BaseException:
+        os.close(descriptor)
+        raise
+    return descriptor
 
 
 def open_tenure(
@@ -83,9 +88,12 @@ def open_tenure(
 def forget(layout: Layout, number: int) -> None:
     """Remove the files of a closed tenure, unless something still holds one of them."""
     if not probe.is_alive(layout, number):
-        for path in (layout.wrapper(number), layout.packer(number)):
-            with contextlib.suppress(FileNotFoundError):
-                path.unlink()
+        _remove(layout, number)
+
+
+def _remove(layout: Layout, number: int) -> None:
+    for path in (layout.wrapper(number), layout.packer(number)):
+        path.unlink(missing_ok=True)
 
 
 class LocalTenure:
@@ -169,10 +177,10 @@ class LocalTenure:
         if self._handed_over:
             return
         try:
-            with contextlib.suppress(OSError), self._exclusively():
+            with contextlib.suppress(OSError, StoreError), self._exclusively():
                 self._close_record()
                 self._locks.release()
-                forget(self._layout, self.record.tenure)
+                _remove(self._layout, self.record.tenure)
         finally:
             self._locks.release()
             self._journal.close()
@@ -182,19 +190,24 @@ class LocalTenure:
         with contextlib.suppress(LockLostError):
             self._check()
             closing = Closing(at=datetime.now(UTC), by=self.record.holder.by)
-            self._write(structs.replace(self.record, closed=closing))
+            self._put(structs.replace(self.record, closed=closing))
 
     @contextlib.contextmanager
     def _exclusively(self) -> Iterator[None]:
-        with self._in_process, mutex.held(self._layout.mutex, self._complain):
+        """Raises StoreError where the mutex cannot be had."""
+        with self._in_process, contextlib.ExitStack() as stack:
+            with _as_store_error(self._layout, "take the mutex"):
+                stack.enter_context(mutex.held(self._layout.mutex, self._complain))
             yield
 
     def _write(self, record: LockRecord) -> None:
-        durable.replace(
-            self._layout.lock, probe.encode_record(record), durable=self._token_is_durable
-        )
+        self._put(record)
         os.close(self._seen)
         self._seen = os.open(self._layout.lock, os.O_RDONLY | os.O_CLOEXEC)
+
+    def _put(self, record: LockRecord) -> None:
+        data = probe.encode_record(record)
+        durable.replace(self._layout.lock, data, durable=self._token_is_durable)
         self.record = record
 
     def _check(self) -> None:

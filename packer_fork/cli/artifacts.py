@@ -1,0 +1,47 @@
+"""``packer-fork artifacts``: what was built, for whoever goes on with it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from packer_fork.cli import options
+
+
+def artifacts(
+    *,
+    template: Annotated[
+        str | None,
+        typer.Argument(metavar="[TEMPLATE]", help="Whose; the only one below this directory."),
+    ] = None,
+    build: Annotated[
+        str | None, typer.Option("--build", metavar="NAME", help="Those of one build.")
+    ] = None,
+    manifest: Annotated[
+        Path | None,
+        typer.Option("--manifest", metavar="FILE", help="Write Packer's manifest, from the state."),
+    ] = None,
+    workspace: options.Workspace = None,
+    state: options.State = None,
+    as_json: options.Json = False,
+) -> None:
+    """List the artifacts of each build's newest complete run."""
+    from packer_fork.manager import made
+    from packer_fork.views import states as view
+    from packer_fork.views.plain import PlainView
+
+    console = options.console()
+    place = options.one_place(template, workspace, state, PlainView(console))
+    found = made.of_place(place, build)
+    if manifest is not None:
+        made.write_manifest(found, manifest)
+    if as_json:
+        console.say(view.as_json(found))
+        return
+    for each in found:
+        console.say(f"{each.build} (run {each.run})")
+        for number, artifact in enumerate(each.artifacts, 1):
+            for line in view.artifact_lines(number, artifact):
+                console.say(f"  {line}")

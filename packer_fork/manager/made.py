@@ -1,0 +1,84 @@
+"""What was built and still stands: artifacts for later steps of a pipeline."""
+
+from __future__ import annotations
+
+import os
+import uuid
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+import msgspec
+from msgspec import Struct
+
+from packer_fork import codec
+from packer_fork.errors import UsageError
+from packer_fork.manager import results
+from packer_fork.manager.places import Place
+from packer_fork.model import Artifact, Result
+
+
+class Made(Struct, frozen=True, kw_only=True):
+    """The newest complete run of one build, with its artifacts."""
+
+    build: str
+    type: str
+    run: int
+    ended: datetime | None
+    artifacts: tuple[Artifact, ...]
+
+
+def of_place(place: Place, build: str | None) -> list[Made]:
+    """Each build's newest complete result. Raises UsageError if `build` is not known."""
+    state = place.store.read()
+    known = state.builds if state else {}
+    if build is not None and build not in known:
+        raise UsageError(
+            f"There is no build {build!r} in this state.",
+            hint=f"It knows: {', '.join(known) or 'none'}",
+        )
+    decoded = [codec.decode_build(known[name]) for name in ([build] if build else known)]
+    return [
+        _made(each.name, each.type, complete[-1])
+        for each in decoded
+        if (complete := results.complete(each))
+    ]
+
+
+def _made(name: str, kind: str, result: Result) -> Made:
+    return Made(
+        build=name, type=kind, run=result.run, ended=result.ended, artifacts=result.artifacts
+    )
+
+
+def write_manifest(made: list[Made], path: Path) -> None:
+    """As Packer's manifest post-processor would have written it, from the state.
+
+    The format is that of https://developer.hashicorp.com/packer/docs/post-processors/manifest.
+    Raises UsageError if it cannot be written.
+    """
+    run = str(uuid.uuid4())
+    entries = [_entry(each, artifact, run) for each in made for artifact in each.artifacts[:1]]
+    document = {"builds": entries, "last_run_uuid": run}
+    data = msgspec.json.format(msgspec.json.encode(document), indent=2) + b"\n"
+    temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex}")
+    try:
+        temporary.write_bytes(data)
+        temporary.replace(path)
+    except OSError as error:
+        temporary.unlink(missing_ok=True)
+        raise UsageError(f"{path} cannot be written: {error.strerror}.") from error
+
+
+def _entry(made: Made, artifact: Artifact, run: str) -> dict[str, Any]:
+    """Packer names a build there without the name of its build block."""
+    files = [{"name": os.path.relpath(f.path), "size": f.size or 0} for f in artifact.files]
+    return {
+        "name": made.build.rpartition(".")[2],
+        "builder_type": made.type,
+        "build_time": int(made.ended.timestamp()) if made.ended else 0,
+        "files": files or None,
+        "artifact_id": artifact.id,
+        "packer_run_uuid": run,
+        "custom_data": None,
+    }

@@ -1,0 +1,142 @@
+"""``-debug`` and ``-on-error=ask``: asked on a terminal, and without one as Packer does."""
+
+import os
+import signal
+from collections.abc import Sequence
+
+import pytest
+
+from packer_fork import processes
+from tests import states
+from tests.cli.on_terminal import CTRL_C, ENTER, STAYING_SHELL, appears, on_terminal
+from tests.conftest import Cli, Project, Running, eventually
+from tests.templates import NULL_AND_FILE
+
+pytestmark = pytest.mark.usefixtures("packer")
+
+PAUSE = "Press enter to continue."
+QUESTION = "or [r] retry step"
+
+FAILS = """
+    source "null" "n" { communicator = "none" }
+    build {
+      sources = ["null.n"]
+      provisioner "shell-local" { inline = ["echo tried >> tries; exit 1"] }
+    }
+"""
+
+
+def test_debug_pauses_on_the_terminal(cli: Cli, project: Project) -> None:
+    project.write("t.pkr.hcl", NULL_AND_FILE)
+    pauses = [(PAUSE, ENTER)] * 4
+    result = on_terminal(cli, "build", "-debug", "t.pkr.hcl", steps=pauses).wait()
+    assert result.rc == 0, result
+    assert result.out.count(PAUSE) == 4
+    assert "run 1 unverified" in result.out
+    assert states.statuses(cli) == {"null.n": "unverified", "file.f": "unverified"}
+    run = states.state(cli)["last_run"]
+    assert (run["status"], run["exit_code"]) == ("unverified", 0)
+    assert states.verdict(cli) == "free"
+    assert "2 to build" in cli("build", "t.pkr.hcl").err
+    assert states.statuses(cli) == {"null.n": "complete", "file.f": "complete"}
+
+
+@pytest.mark.parametrize(("answers", "tries"), [("c", 1), ("rc", 2)])
+def test_on_error_ask_asks_on_the_terminal(
+    cli: Cli, project: Project, answers: str, tries: int
+) -> None:
+    project.write("t.pkr.hcl", FAILS)
+    steps = [(QUESTION, answer + ENTER) for answer in answers]
+    result = on_terminal(cli, "build", "-on-error=ask", "t.pkr.hcl", steps=steps).wait()
+    assert result.rc == 1, result
+    assert (project.root / "tries").read_text().count("tried") == tries
+    assert states.statuses(cli) == {"null.n": "unverified"}
+    run = states.state(cli)["last_run"]
+    assert (run["status"], run["exit_code"]) == ("failed", 1)
+
+
+def test_without_a_terminal_debug_does_not_pause(cli: Cli, project: Project) -> None:
+    project.write("t.pkr.hcl", NULL_AND_FILE)
+    result = cli("build", "-debug", "t.pkr.hcl")
+    assert result.rc == 0
+    assert "Debug mode enabled" in result.out
+    assert states.statuses(cli) == {"null.n": "complete", "file.f": "complete"}
+
+
+def test_packer_asks_wherever_its_output_goes(cli: Cli, project: Project) -> None:
+    project.write("t.pkr.hcl", NULL_AND_FILE)
+    piped = ("sh", "-c", '"$@" < /dev/null | tee log', "sh")
+    pauses = [(PAUSE, ENTER)] * 4
+    running = on_terminal(cli, "build", "-debug", "t.pkr.hcl", steps=pauses, leader=piped)
+    assert running.wait().rc == 0
+    assert (project.root / "log").read_text().count(PAUSE) == 4
+    assert set(states.statuses(cli).values()) == {"unverified"}
+
+
+def test_without_a_terminal_ask_cleans_up(cli: Cli, project: Project) -> None:
+    project.write("t.pkr.hcl", FAILS)
+    result = cli("build", "-on-error=ask", "t.pkr.hcl")
+    assert result.rc == 1
+    assert QUESTION not in result.out
+    assert states.statuses(cli) == {"null.n": "failed"}
+
+
+def test_what_machines_read_does_not_ask(cli: Cli, project: Project) -> None:
+    project.write("t.pkr.hcl", NULL_AND_FILE)
+    result = on_terminal(cli, "build", "-machine-readable", "-debug", "t.pkr.hcl").wait()
+    assert result.rc == 0
+    assert states.statuses(cli) == {"null.n": "complete", "file.f": "complete"}
+
+
+def paused(
+    cli: Cli,
+    project: Project,
+    steps: Sequence[tuple[str, str]] = (),
+    leader: Sequence[str] = (),
+) -> Running:
+    project.write("t.pkr.hcl", NULL_AND_FILE)
+    running = on_terminal(cli, "build", "-debug", "t.pkr.hcl", steps=steps, leader=leader)
+    appears(running, PAUSE)
+    return running
+
+
+def test_ctrl_c_reaches_packer_and_is_waited_for(cli: Cli, project: Project) -> None:
+    result = paused(cli, project, [(PAUSE, CTRL_C)]).wait()
+    assert result.rc == 128 + signal.SIGINT, result
+    assert "run 1 cancelled" in result.out
+    assert result.err == "as before"
+    assert set(states.statuses(cli).values()) == {"cancelled"}
+
+
+def test_the_lock_is_held_and_a_signal_handed_on(cli: Cli, project: Project) -> None:
+    running = paused(cli, project)
+    report = states.lock(cli)
+    assert report["verdict"] == "held"
+    assert cli("build", "t.pkr.hcl").rc == 11
+    os.kill(report["pid"], signal.SIGTERM)
+    assert running.wait().rc == 128 + signal.SIGTERM
+    assert set(states.statuses(cli).values()) == {"cancelled"}
+    assert cli("build", "t.pkr.hcl").rc == 0
+
+
+def test_a_packer_that_was_killed_leaves_the_terminal_usable(cli: Cli, project: Project) -> None:
+    running = paused(cli, project)
+    for process in processes.descendants(running.pid):
+        if process.command == "packer build":
+            os.kill(process.pid, signal.SIGKILL)
+    result = running.wait()
+    assert result.rc == 1, result
+    assert result.err == "as before"
+    assert set(states.statuses(cli).values()) == {"interrupted"}
+
+
+def test_orphaned_by_a_kill_it_can_be_ended(cli: Cli, project: Project) -> None:
+    paused(cli, project, leader=STAYING_SHELL)
+    report = states.lock(cli)
+    os.kill(report["pid"], signal.SIGKILL)
+    eventually(lambda: states.verdict(cli) == "orphaned")
+    ended = cli("force-unlock", report["id"], "--yes", "--kill", env={"PACKER_FORK_GRACE": "2"})
+    assert ended.rc == 0, ended
+    assert "packer build" in ended.err
+    assert set(states.statuses(cli).values()) == {"interrupted"}
+    assert cli("build", "t.pkr.hcl").rc == 0

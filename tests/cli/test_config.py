@@ -1,0 +1,79 @@
+"""``config show``: each setting, its value, and where it comes from."""
+
+import json
+
+import pytest
+
+from packer_fork import config
+from tests.conftest import Cli, Project
+
+TOML = """
+    grace = "1h30m"
+    inputs = ["roles/**", "ünïcode"]
+    workspace = "from-file"
+    [artifact_check]
+    "mitchellh.amazonebs" = ["aws", "describe"]
+"""
+
+
+@pytest.fixture
+def shown(project: Project) -> Project:
+    project.write("packer-fork.toml", TOML)
+    project.write("images/web.pkr.hcl", "")
+    return project
+
+
+def rows(text: str) -> dict[str, list[str]]:
+    parts = [[part for part in line.split("  ") if part.strip()] for line in text.splitlines()]
+    return {name.strip(): [each.strip() for each in rest] for name, *rest in parts[1:]}
+
+
+def test_each_setting_with_its_origin(cli: Cli, shown: Project) -> None:
+    file = str(shown.root / "packer-fork.toml")
+    result = cli(
+        *("config", "show", "images/web.pkr.hcl", "--workspace", "w"),
+        env={"PACKER_FORK_LOCK_TIMEOUT": "90", "PACKER_FORK_FAIL_FAST": "true"},
+    )
+    assert result.rc == 0
+    found = rows(result.out)
+    assert list(found) == list(config.Settings.__struct_fields__)
+    assert found["grace"] == ['"1h30m"', file]
+    assert found["inputs"] == ['["roles/**", "ünïcode"]', file]
+    assert found["artifact_check"] == ['{ "mitchellh.amazonebs" = ["aws", "describe"] }', file]
+    assert found["workspace"] == ['"w"', "--workspace"]
+    assert found["lock_timeout"] == ['"1m30s"', "PACKER_FORK_LOCK_TIMEOUT"]
+    assert found["fail_fast"] == ["true", "PACKER_FORK_FAIL_FAST"]
+    assert found["packer"] == ['"packer"', "default"]
+
+
+def test_what_it_shows_can_be_set(cli: Cli, shown: Project) -> None:
+    before = json.loads(cli("config", "show", "--json").out)
+    lines = [f"{name} = {row[0]}" for name, row in rows(cli("config", "show").out).items()]
+    (shown.root / "packer-fork.toml").write_text("\n".join(lines), encoding="utf-8")
+    after = json.loads(cli("config", "show", "--json").out)
+    assert after["file"] == before["file"] == str(shown.root / "packer-fork.toml")
+    values = [
+        {name: each["value"] for name, each in document["settings"].items()}
+        for document in (before, after)
+    ]
+    assert values[0] == values[1]
+    assert values[0]["grace"] == 5400
+    assert {each["origin"] for each in after["settings"].values()} == {after["file"]}
+
+
+def test_without_a_file_all_is_default(cli: Cli) -> None:
+    document = json.loads(cli("config", "show", "--json").out)
+    assert document["file"] is None
+    assert {each["origin"] for each in document["settings"].values()} == {"default"}
+
+
+def test_an_unknown_key_names_the_nearest(cli: Cli, project: Project) -> None:
+    project.write("packer-fork.toml", 'workspce = "w"')
+    result = cli("config", "show")
+    assert result.rc == 2
+    assert "unknown key 'workspce'" in result.err
+    assert "Did you mean 'workspace'?" in result.err
+
+
+def test_a_template_that_is_not_there(cli: Cli) -> None:
+    assert cli("config", "show", "missing.pkr.hcl").rc == 14

@@ -1,0 +1,164 @@
+"""Packer's own commands are Packer's: the very process, its exit code, its words."""
+
+import os
+import shutil
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from packer_fork import __version__, processes
+from tests.cli.on_terminal import appears, on_terminal
+from tests.conftest import Cli, Project, Result, eventually
+from tests.templates import NULL_AND_FILE
+
+pytestmark = pytest.mark.usefixtures("packer")
+
+COMMANDS = {
+    "validate": ["validate", "t.pkr.hcl"],
+    "validate with a variable": ["validate", "-var", "x=1", "t.pkr.hcl"],
+    "validate of nothing": ["validate", "missing.pkr.hcl"],
+    "validate of something wrong": ["validate", "wrong.pkr.hcl"],
+    "validate without a template": ["validate"],
+    "inspect": ["inspect", "t.pkr.hcl"],
+    "inspect for machines": ["inspect", "-machine-readable", "wrong.pkr.hcl"],
+    "flag before the command": ["-machine-readable", "validate", "missing.pkr.hcl"],
+    "fmt": ["fmt", "-check", "-diff", "untidy.pkr.hcl"],
+    "fix": ["fix", "old.json"],
+    "help": ["validate", "--help"],
+    "a command that this Packer may lack": ["sbom"],
+    "an option that there is not": ["validate", "--no-such-option"],
+    "version by flag": ["-v"],
+}
+
+
+def bare(packer: Path, cli: Cli, *args: str, stdin: str = "") -> Result:
+    done = subprocess.run(
+        [packer, *args],
+        cwd=cli.cwd,
+        env=dict(cli.environment),
+        input=stdin,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    return Result(done.returncode, done.stdout, done.stderr)
+
+
+def without_times(result: Result) -> Result:
+    """Machine-readable lines begin with the second that they are from."""
+    lines = (line.split(",", 1) for line in result.out.splitlines())
+    return result._replace(out="\n".join("," + rest[-1] for _, *rest in lines if rest))
+
+
+@pytest.fixture
+def templates(project: Project) -> Project:
+    project.write("t.pkr.hcl", 'variable "x" { default = "0" }\n' + NULL_AND_FILE)
+    project.write("wrong.pkr.hcl", 'source "null" {')
+    project.write("untidy.pkr.hcl", 'source "null"   "n" {\ncommunicator="none"\n}\n')
+    project.write("old.json", '{"builders": [{"type": "null", "communicator": "none"}]}')
+    return project
+
+
+@pytest.mark.usefixtures("templates")
+@pytest.mark.parametrize("args", COMMANDS.values(), ids=list(COMMANDS))
+def test_a_command_of_packers_is_as_packer_does_it(cli: Cli, packer: Path, args: list[str]) -> None:
+    ours, packers = cli(*args), bare(packer, cli, *args)
+    assert ours.out or ours.err or ours.rc == 0
+    if "-machine-readable" in args:
+        ours, packers = without_times(ours), without_times(packers)
+    assert ours == packers
+
+
+def test_stdin_is_packers(cli: Cli, packer: Path, templates: Project) -> None:
+    line = "var.x == 3 ? 1 : length([var.x, 7])\n"
+    assert templates.root == cli.cwd
+    ours = cli("console", "t.pkr.hcl", stdin=line)
+    assert ours == bare(packer, cli, "console", "t.pkr.hcl", stdin=line)
+    assert ours.out == "2\n"
+
+
+def ignored_signals(pid: int) -> str:
+    status = Path(f"/proc/{pid}/status").read_text(encoding="ascii")
+    return next(line for line in status.splitlines() if line.startswith("SigIgn"))
+
+
+def test_nothing_of_ours_stays_around_packer(cli: Cli, packer: Path, templates: Project) -> None:
+    template = str(templates.root / "t.pkr.hcl")
+    running = on_terminal(cli, "console", template, steps=[("> ", "")])
+    appears(running, "> ")
+    (first, *_) = processes.descendants(running.pid)
+    assert first.ppid == running.pid
+    assert first.command == "packer console"
+    with subprocess.Popen(
+        [packer, "console", template],
+        env=dict(cli.environment),
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+    ) as packers:
+        assert packers.stdin is not None
+        eventually(lambda: processes.descendants(packers.pid))
+        assert ignored_signals(first.pid) == ignored_signals(packers.pid)
+        packers.stdin.close()
+    os.kill(first.pid, signal.SIGKILL)
+    assert running.wait().rc == -signal.SIGKILL % 256
+
+
+def test_the_packer_is_that_of_the_settings(cli: Cli, packer: Path, templates: Project) -> None:
+    other = templates.root / "other-packer"
+    other.symlink_to(packer)
+    shown = cli("version", env={"PACKER_FORK_PACKER": str(other)})
+    assert shown.rc == 0
+    said = bare(packer, cli, "--version").out.strip()
+    assert shown.out == f"packer-fork {__version__}\nPacker v{said} ({other})\n"
+    templates.write("images/packer-fork.toml", 'packer = "/there/is/none"')
+    shutil.copy(templates.root / "t.pkr.hcl", templates.root / "images")
+    assert cli("validate", "t.pkr.hcl").rc == 0
+    refused = cli("validate", "images/t.pkr.hcl")
+    assert refused.rc == 14
+    assert "there is no program /there/is/none" in refused.err
+
+
+def test_version_for_machines_is_packers(cli: Cli, packer: Path) -> None:
+    for args in (["version", "-machine-readable"], ["-machine-readable", "version"]):
+        assert without_times(cli(*args)) == without_times(bare(packer, cli, *args))
+
+
+@pytest.mark.parametrize(
+    ("word", "meant"), [("biuld", "build"), ("validat", "validate"), ("stat", "state")]
+)
+def test_a_misspelt_command_is_not_packers(cli: Cli, word: str, meant: str) -> None:
+    nowhere = {"PATH": "/nowhere"}  # Packer could not even be looked for
+    result = cli(word, "t.pkr.hcl", env=nowhere)
+    assert result.rc == 2
+    assert result.err == (
+        f"packer-fork: There is no command {word!r}, neither of packer-fork nor of Packer.\n"
+        f"  Did you mean {meant!r}?\n"
+    )
+    assert "packer-fork --help" in cli("qqqq", env=nowhere).err
+
+
+def test_machine_readable_before_our_own_command(cli: Cli, templates: Project) -> None:
+    assert templates.root == cli.cwd
+    result = cli("-machine-readable", "build", "t.pkr.hcl")
+    assert result.rc == 0
+    assert ",file.f,artifact,0,string,Stored file: out.txt" in result.out.replace("\r", "")
+
+
+def test_packer_fork_in_packers_place_does_not_run_itself(cli: Cli, tmp_path: Path) -> None:
+    folder = tmp_path / "bin"
+    folder.mkdir()
+    impostor = folder / "packer"
+    impostor.write_text(f'#!/bin/sh\nexec {sys.executable} -m packer_fork "$@"\n')
+    impostor.chmod(0o755)
+    result = cli("validate", "t.pkr.hcl", env={"PATH": f"{folder}:/usr/bin:/bin"})
+    assert result.rc == 14
+    assert f"{impostor} is not HashiCorp's Packer" in result.err
+
+
+def test_help_names_packers_commands(cli: Cli) -> None:
+    shown = cli("--help").out
+    assert "handed over to Packer" in shown
+    assert {"init", "hcl2_upgrade", "verify-attestation"} <= set(shown.split())

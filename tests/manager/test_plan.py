@@ -1,0 +1,429 @@
+"""Builds that run once, and say why: plan, skip, resume, retry, isolate."""
+
+import json
+import shutil
+import signal
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import packer_fork
+from tests import states
+from tests.conftest import Cli, Project, eventually
+from tests.templates import begun, go_on
+
+pytestmark = pytest.mark.usefixtures("packer")
+
+TEMPLATE = """
+    variable "region" { default = "eu" }
+    variable "token" {
+      default   = "secret-token"
+      sensitive = true
+    }
+    source "file" "a" {
+      content = "region ${var.region}"
+      target  = "a.txt"
+    }
+    source "null" "n" { communicator = "none" }
+    build {
+      sources = ["file.a", "null.n"]
+      provisioner "shell-local" { script = "scripts/setup.sh" }
+      provisioner "shell-local" {
+        environment_vars = ["TOKEN=${var.token}"]
+        inline           = ["echo >> log-of-builds; cat ${path.root}/data.txt"]
+      }
+    }
+"""
+
+
+@pytest.fixture
+def template(project: Project) -> Path:
+    project.write("scripts/setup.sh", "#!/bin/sh\ntrue\n").chmod(0o755)
+    project.write("data.txt", "data\n")
+    return project.write("t.pkr.hcl", TEMPLATE)
+
+
+def plan(cli: Cli, *arguments: str, **more: Any) -> dict[str, tuple[str, list[str]]]:
+    result = cli("plan", "--json", *arguments, "t.pkr.hcl", **more)
+    assert result.rc == 0, result
+    event = json.loads(result.out)
+    return {build["name"]: (build["action"], build["reasons"]) for build in event["builds"]}
+
+
+def times_built(project: Project) -> int:
+    log = project.root / "log-of-builds"
+    return len(log.read_text().splitlines()) if log.exists() else 0
+
+
+@pytest.mark.usefixtures("template")
+def test_twice_in_a_row_builds_once(cli: Cli, project: Project) -> None:
+    assert plan(cli) == {name: ("build", ["never built"]) for name in ("file.a", "null.n")}
+    assert cli("build", "t.pkr.hcl").rc == 0
+    assert times_built(project) == 2
+    again = cli("build", "t.pkr.hcl")
+    assert again.rc == 0
+    assert "everything is up to date" in again.err
+    assert again.out == ""
+    assert times_built(project) == 2
+    assert states.state(cli)["last_run"]["number"] == 1
+    assert cli("build", "--rebuild", "t.pkr.hcl").rc == 0
+    assert times_built(project) == 4
+
+
+@pytest.mark.usefixtures("template")
+def test_the_plan_changes_nothing_and_has_exit_codes(cli: Cli, project: Project) -> None:
+    assert cli("plan", "--detailed-exitcode", "t.pkr.hcl").rc == 20
+    assert not (project.root / ".packer-fork").exists()
+    assert cli("build", "t.pkr.hcl").rc == 0
+    folder = states.folder(project.root)
+    before = {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+    done = cli("plan", "--detailed-exitcode", "t.pkr.hcl")
+    assert done.rc == 0
+    assert "everything is up to date" in done.out
+    assert "expires in 29 d" in done.out or "expires in 30 d" in done.out
+    assert {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()} == before
+
+
+@pytest.mark.usefixtures("template")
+def test_each_kind_of_change_is_seen_and_named(cli: Cli, project: Project) -> None:
+    assert cli("build", "t.pkr.hcl").rc == 0
+    script, data = project.root / "scripts/setup.sh", project.root / "data.txt"
+
+    def reasons(*arguments: str, **more: Any) -> list[str]:
+        (first, _) = plan(cli, *arguments, **more).values()
+        return first[1] if first[0] == "build" else []
+
+    assert reasons() == []
+    script.touch()
+    assert reasons() == [], "touching a file is no change"
+    assert reasons("-var", "region=us") == ["variable region changed"]
+    assert reasons(env={"PKR_VAR_region": "us"}) == ["variable region changed"]
+    secret = reasons("-var", "token=another-secret")
+    assert secret == ["variable token changed"]
+    script.write_text("#!/bin/sh\ntrue # changed\n")
+    assert reasons() == ["scripts/setup.sh changed"]
+    script.write_text("#!/bin/sh\ntrue\n")
+    assert reasons() == []
+    script.chmod(0o644)
+    assert reasons() == ["scripts/setup.sh is no longer executable"]
+    script.chmod(0o711)
+    assert reasons() == [], "other mode bits are no change"
+    data.write_text("other")
+    assert reasons() == ["data.txt changed"]
+    data.unlink()
+    assert reasons() == ["data.txt is gone"]
+    data.write_text("data\n")
+    more = project.write("extra/file", "x")
+    assert reasons("--input", "extra/**") == ["extra/file is new"]
+    assert more.exists()
+    assert reasons("--max-age", "0s") == ["run 1 is older than max_age"]
+    (project.root / "a.txt").write_text("overwritten")
+    assert reasons() == ["artifact a.txt differs from its recorded SHA-256"]
+    (project.root / "a.txt").unlink()
+    assert reasons() == ["artifact a.txt is missing"]
+
+
+@pytest.mark.usefixtures("template")
+def test_back_to_what_was_built_before_is_up_to_date(cli: Cli, project: Project) -> None:
+    assert cli("build", "-only=null.n", "t.pkr.hcl").rc == 0
+    script = project.root / "scripts/setup.sh"
+    before = script.read_text()
+    script.write_text("#!/bin/sh\ntrue # changed\n")
+    assert cli("build", "-only=null.n", "t.pkr.hcl").rc == 0
+    script.write_text(before)
+    action, reasons = plan(cli, "-only=null.n")["null.n"]
+    assert (action, reasons[0]) == ("up_to_date", "run 1")
+
+
+@pytest.mark.usefixtures("template")
+def test_another_checkout_agrees(cli: Cli, project: Project) -> None:
+    project.write("packer-fork.toml", 'state = "states"\n')
+    assert cli("build", "-only=null.n", "t.pkr.hcl").rc == 0
+    other = project.root.parent / "elsewhere"
+    shutil.copytree(project.root, other)
+    result = cli("plan", "--detailed-exitcode", "-only=null.n", "t.pkr.hcl", cwd=other)
+    assert result.rc == 0, result
+
+
+ONE_OF_FIVE = """
+    source "null" "s1" { communicator = "none" }
+    source "null" "s2" { communicator = "none" }
+    source "null" "s3" { communicator = "none" }
+    source "null" "s4" { communicator = "none" }
+    source "null" "s5" { communicator = "none" }
+    build {
+      sources = ["null.s1", "null.s2", "null.s3", "null.s4", "null.s5"]
+      provisioner "shell-local" {
+        inline = [
+          "echo $PACKER_BUILD_NAME >> log-of-builds",
+          "sh -c \\"test $PACKER_BUILD_NAME != s3 -o $(date +%s%N) -gt $(cat limit)\\"",
+        ]
+      }
+    }
+"""
+
+
+def fail_until(project: Project, when: int) -> None:
+    """What decides is no input: a neighbour's outage, as it were."""
+    project.write("limit", str(when))
+
+
+def test_only_what_failed_is_built_again(cli: Cli, project: Project) -> None:
+    project.write("packer-fork.toml", 'ignore = ["limit"]\n')
+    project.write("t.pkr.hcl", ONE_OF_FIVE)
+    fail_until(project, 1 << 62)
+    assert cli("build", "t.pkr.hcl").rc == 1
+    assert times_built(project) == 5
+    fail_until(project, 0)
+    again = cli("build", "t.pkr.hcl")
+    assert again.rc == 0, again
+    assert "1 to build, 4 up to date" in again.err
+    assert "last run failed at provisioner 1 (shell-local)" in again.err
+    assert times_built(project) == 6
+    assert set(states.statuses(cli).values()) == {"complete"}
+    assert sorted(states.state(cli)["last_run"]["up_to_date"]) == [
+        f"null.s{n}" for n in (1, 2, 4, 5)
+    ]
+
+
+def test_retries_build_again_what_failed(cli: Cli, project: Project) -> None:
+    project.write("packer-fork.toml", 'ignore = ["limit"]\nretry_pause = "0.1s"\n')
+    project.write("t.pkr.hcl", ONE_OF_FIVE)
+    fail_until(project, 1 << 62)
+    running = cli.start("build", "--retries", "50", "t.pkr.hcl")
+    eventually(lambda: "Attempt 1 of 50" in running.err())
+    fail_until(project, 0)
+    result = running.wait()
+    assert result.rc == 0, result
+    assert "to build again: null.s3" in result.err
+    assert times_built(project) > 5
+
+
+FAST_FAILURE = """
+    source "null" "bad" { communicator = "none" }
+    source "null" "slow" { communicator = "none" }
+    build {
+      sources = ["null.bad"]
+      provisioner "shell-local" {
+        inline = ["while [ ! -e begun ]; do sleep 0.02; done; exit 3"]
+      }
+    }
+    build {
+      sources = ["null.slow"]
+      provisioner "shell-local" {
+        inline = ["touch begun; while [ ! -e go ]; do sleep 0.02; done"]
+      }
+    }
+"""
+
+
+@pytest.mark.parametrize("isolate", [[], ["--isolate"]], ids=["one", "isolated"])
+def test_fail_fast_cancels_the_others(cli: Cli, project: Project, isolate: list[str]) -> None:
+    project.write("t.pkr.hcl", FAST_FAILURE)
+    result = cli("build", "--fail-fast", *isolate, "t.pkr.hcl")
+    assert result.rc == 1, result
+    assert "null.bad failed: other builds are cancelled" in result.err
+    assert states.statuses(cli) == {"null.bad": "failed", "null.slow": "cancelled"}
+
+
+FAST_AND_SLOW = """
+    source "file" "fast" {
+      content = "x"
+      target  = "fast.txt"
+    }
+    source "null" "slow" { communicator = "none" }
+    build { sources = ["file.fast"] }
+    build {
+      sources = ["null.slow"]
+      provisioner "shell-local" {
+        inline = ["touch begun; while [ ! -e go ]; do sleep 0.02; done"]
+      }
+    }
+"""
+
+
+def test_isolated_sources_survive_a_cancel_of_the_others(cli: Cli, project: Project) -> None:
+    project.write("t.pkr.hcl", FAST_AND_SLOW)
+    running = begun(cli, project, "--isolate", "t.pkr.hcl")
+    eventually(lambda: states.statuses(cli).get("file.fast") == "complete")
+    running.signal(signal.SIGTERM)
+    assert running.wait().rc == 143
+    assert states.statuses(cli) == {"file.fast": "complete", "null.slow": "cancelled"}
+    go_on(project.root)
+    again = cli("build", "t.pkr.hcl")
+    assert again.rc == 0
+    assert "1 to build, 1 up to date" in again.err
+
+
+def test_every_isolated_run_is_recovered(cli: Cli, project: Project) -> None:
+    project.write("t.pkr.hcl", FAST_AND_SLOW.replace("file.fast", "file.fast"))
+    running = begun(cli, project, "--isolate", "t.pkr.hcl")
+    eventually(lambda: states.statuses(cli).get("file.fast") == "complete")
+    running.signal(signal.SIGKILL)
+    running.process.wait()
+    go_on(project.root)
+    eventually(lambda: states.verdict(cli) == "abandoned")
+    assert cli("state", "recover", "t.pkr.hcl").rc == 0
+    assert states.statuses(cli) == {"file.fast": "complete", "null.slow": "complete"}
+    assert "running" not in states.state(cli)
+
+
+def test_isolated_sources_run_one_after_the_other_if_told_so(cli: Cli, project: Project) -> None:
+    project.write("t.pkr.hcl", ONE_OF_FIVE)
+    fail_until(project, 0)
+    assert cli("build", "--isolate", "-parallel-builds=1", "t.pkr.hcl").rc == 0
+    assert times_built(project) == 5
+    assert states.state(cli)["last_run"]["number"] == 5
+    assert cli("build", "t.pkr.hcl").rc == 0
+    assert times_built(project) == 5
+
+
+@pytest.mark.parametrize("name", ["a*b", "with [brackets]", "q?", "back\\\\slash"])
+def test_names_that_look_like_globs_are_selected_exactly(
+    cli: Cli, project: Project, name: str
+) -> None:
+    names = [name, "axb", "qq", "other"]
+    builders = [{"type": "null", "communicator": "none", "name": each} for each in names]
+    project.write(
+        "t.json",
+        json.dumps(
+            {
+                "builders": builders,
+                "provisioners": [
+                    {
+                        "type": "shell-local",
+                        "inline": ["echo x >> log-of-builds"],
+                        "override": {},
+                    }
+                ],
+            }
+        ),
+    )
+    assert cli("build", f"-only={name}", "t.json").rc == 0
+    assert times_built(project) == 1
+    rest = cli("build", "t.json")
+    assert rest.rc == 0, rest
+    assert "3 to build, 1 up to date" in rest.err
+    assert times_built(project) == 4
+
+
+def test_a_comma_in_a_name_means_that_all_are_built(cli: Cli, project: Project) -> None:
+    builders = [{"type": "null", "communicator": "none", "name": n} for n in ("a,b", "c")]
+    project.write("t.json", json.dumps({"builders": builders}))
+    assert cli("build", "-only=c", "t.json").rc == 0
+    result = cli("build", "t.json")
+    assert result.rc == 0
+    assert "all are built: Packer cannot be told" in result.err
+
+
+def test_what_cannot_be_known_is_built(cli: Cli, project: Project) -> None:
+    project.write(
+        "t.pkr.hcl",
+        """
+        source "qemu" "q" {
+          iso_url      = "https://example.invalid/latest.iso"
+          iso_checksum = "none"
+        }
+        source "null" "n" { communicator = "none" }
+        build { sources = ["null.n", "qemu.q"] }
+        """,
+    )
+    for _ in range(2):
+        actions = plan(cli, "-only=null.n")
+        assert actions["null.n"][0] == "build"
+        assert cli("build", "-only=null.n", "t.pkr.hcl").rc == 0
+    assert any(reason.startswith("cannot know") for reason in actions["null.n"][1])
+
+
+@pytest.mark.usefixtures("template")
+def test_machine_readable_repeats_what_is_up_to_date(cli: Cli) -> None:
+    first = cli("build", "-machine-readable", "-only=file.a", "t.pkr.hcl")
+    again = cli("build", "-machine-readable", "-only=file.a", "t.pkr.hcl")
+
+    def told(out: str) -> list[str]:
+        return [line.partition(",")[2] for line in out.splitlines() if ",artifact" in line]
+
+    assert [line.split(",")[:4] for line in told(again.out)] == [
+        line.split(",")[:4] for line in told(first.out)
+    ]
+
+
+def test_the_manifest_can_be_written_from_the_state(cli: Cli, project: Project) -> None:
+    project.write(
+        "t.pkr.hcl",
+        """
+        source "file" "a" {
+          content = "x"
+          target  = "a.txt"
+        }
+        build {
+          sources = ["file.a"]
+          post-processor "manifest" {}
+        }
+        """,
+    )
+    assert cli("build", "t.pkr.hcl").rc == 0
+    theirs = json.loads((project.root / "packer-manifest.json").read_text())
+    assert cli("artifacts", "--manifest", "ours.json").rc == 0
+    ours = json.loads((project.root / "ours.json").read_text())
+    for document in (theirs, ours):
+        for build in document["builds"]:
+            build["packer_run_uuid"] = build["build_time"] = None
+    assert ours["builds"] == theirs["builds"]
+    listed = json.loads(cli("artifacts", "--json").out)
+    assert listed[0]["artifacts"][0]["builder_id"] == "packer.file"
+
+
+def test_artifacts_are_checked_by_the_users_command(cli: Cli, project: Project) -> None:
+    check = project.write("check", '#!/bin/sh\ntest ! -e gone && echo "$1" >> asked\n')
+    check.chmod(0o755)
+    project.write("packer-fork.toml", '[artifact_check]\n"fnoeding.null" = ["./check"]\n')
+    project.write(
+        "t.pkr.hcl",
+        'source "null" "n" { communicator = "none" }\nbuild { sources = ["null.n"] }\n',
+    )
+    assert cli("build", "t.pkr.hcl").rc == 0
+    assert plan(cli)["null.n"] == ("up_to_date", ["run 1"])
+    assert (project.root / "asked").read_text() == "Null\n"
+    (project.root / "gone").touch()
+    assert plan(cli)["null.n"] == ("build", ["artifact Null is not confirmed by ./check"])
+
+
+LEAKY = """
+    source "null" "n" { communicator = "none" }
+    build {
+      sources = ["null.n"]
+      provisioner "shell-local" { inline = ["echo 'Instance ID: i-0123'; test -e fixed"] }
+    }
+"""
+
+
+def test_instances_that_may_be_left_stay_on_record_until_struck(cli: Cli, project: Project) -> None:
+    project.write("t.pkr.hcl", LEAKY)
+    assert cli("build", "t.pkr.hcl").rc == 1
+    (project.root / "fixed").touch()
+    warned = cli("build", "t.pkr.hcl")
+    assert warned.rc == 0
+    assert "may have left null i-0123 behind" in warned.err
+    assert "i-0123" in cli("state", "show", "t.pkr.hcl", "--build", "null.n").out
+    assert "may have left" in cli("build", "t.pkr.hcl").err
+    assert cli("state", "rm", "--instance", "i-0123").rc == 0
+    assert "may have left" not in cli("build", "t.pkr.hcl").err
+    assert cli("state", "rm", "--instance", "i-0123").rc == 2
+
+
+@pytest.mark.usefixtures("template")
+def test_from_python(cli: Cli, project: Project, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(project.root)
+    for name in ("HOME", "TMPDIR", "PACKER_CACHE_DIR"):
+        monkeypatch.setenv(name, cli.environment[name])
+    events: list[object] = []
+    assert packer_fork.plan("t.pkr.hcl").builds[0].action == "build"
+    code = packer_fork.build("t.pkr.hcl", "-var", "region=us", notify=events.append)
+    assert code == 0
+    assert events
+    assert {build.status for build in packer_fork.builds("t.pkr.hcl")} == {"complete"}
+    assert packer_fork.artifacts("t.pkr.hcl")[0].artifacts
+    assert packer_fork.lock_status("t.pkr.hcl").verdict == "free"
+    assert packer_fork.plan("t.pkr.hcl", "-var", "region=us").builds[0].action == "up_to_date"
