@@ -125,8 +125,8 @@ def _from_file(path: Path) -> dict[str, Setting]:
     for key in content:
         if key not in Settings.__struct_fields__:
             raise UsageError(f"{path}: unknown key {key!r}.", hint=_nearest(key))
-    if isinstance(content.get("state"), str) and "://" not in content["state"]:
-        content["state"] = str(path.parent / content["state"])
+    if isinstance(state := content.get("state"), str) and state and "://" not in state:
+        content["state"] = str(path.parent / state)
     return {key: Setting(value, str(path)) for key, value in content.items()}
 
 

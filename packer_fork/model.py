@@ -67,6 +67,7 @@ class RunStatus(StrEnum):
     FAILED = "failed"
     CANCELLED = "cancelled"
     INTERRUPTED = "interrupted"
+    UNVERIFIED = "unverified"
 
 
 class KnownBy(StrEnum):

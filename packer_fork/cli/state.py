@@ -107,9 +107,13 @@ def recover(
     from packer_fork.manager import recover as manager
     from packer_fork.views.plain import PlainView
 
-    view = PlainView(options.console())
-    for place in options.places(template, workspace, state_folder, view):
-        manager.recover_place(place, view, environ=os.environ)
+    console = options.console()
+    view = PlainView(console)
+    places = options.places(template, workspace, state_folder, view)
+    codes = [manager.recover_place(place, view, environ=os.environ) for place in places]
+    if not places:
+        console.tell("packer-fork: there is no state below this directory.")
+    raise typer.Exit(max(codes, default=0))
 
 
 @app.command("replay")

@@ -24,7 +24,7 @@ from packer_fork.manager import artifacts, results
 from packer_fork.manager.locate import Template
 from packer_fork.manager.prepare import Prepared
 from packer_fork.model import Build, BuildStatus, Result, State, StepStatus
-from packer_fork.packer import plugins
+from packer_fork.packer import outline, plugins
 from packer_fork.packer.evaluate import Evaluator
 from packer_fork.packer.flags import PackerFlags
 
@@ -89,17 +89,25 @@ def plan(prepared: Prepared, inputs: Inputs, settings: Settings, state: State | 
     """Compare; looks at artifacts on disk, and asks the user's commands about others."""
     known = state.builds if state else {}
     fingerprint = inputs.fingerprint
+    shared = outline.shared_names(prepared.outlines)
     planned = [
-        _plan(
-            outline.name,
-            codec.decode_build(known[outline.name]) if outline.name in known else None,
+        _shared(each.name)
+        if each.name in shared
+        else _plan(
+            each.name,
+            codec.decode_build(known[each.name]) if each.name in known else None,
             inputs,
             settings,
             state,
         )
-        for outline in prepared.outlines
+        for each in prepared.outlines
     ]
     return Plan(builds=tuple(planned), fingerprint=fingerprint, inputs=inputs)
+
+
+def _shared(name: str) -> BuildPlan:
+    """Two of one name: nothing that is kept by that name is known to be this one's."""
+    return BuildPlan(name=name, action=Action.BUILD, reasons=("another build has this name",))
 
 
 def _plan(

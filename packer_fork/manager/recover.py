@@ -10,7 +10,7 @@ from pathlib import Path
 from msgspec import structs
 
 from packer_fork import codec
-from packer_fork.errors import LockedError
+from packer_fork.errors import EXIT_DONE, LockedError, PackerForkError
 from packer_fork.events import Notice, Notify, Recovered
 from packer_fork.manager import acquire, artifacts
 from packer_fork.manager.places import Place
@@ -55,12 +55,25 @@ def _recover_run(store: Store, tenure: Tenure, run: Run, notify: Notify, reason:
     files.forget_raw()
 
 
-def recover_place(place: Place, notify: Notify, *, environ: Mapping[str, str]) -> None:
-    """Take the lock if nobody lives, recover what is unfinished. Raises LockedError."""
-    if not unfinished(place.store.read()):
-        text = f"{place.folder.label}: there is nothing to recover."
-        notify(Notice(level="info", text=text))
-        return
+def recover_place(place: Place, notify: Notify, *, environ: Mapping[str, str]) -> int:
+    """Take the lock if nobody lives, and recover what is unfinished; returns the exit code.
+
+    What hinders it is told, so that other states can be gone on with.
+    """
+    try:
+        if unfinished(place.store.read()):
+            _under_lock(place, notify, environ)
+        else:
+            text = f"{place.folder.label}: there is nothing to recover."
+            notify(Notice(level="info", text=text))
+    except PackerForkError as error:
+        text = f"{place.folder.label}: {error.message}"
+        notify(Notice(level="error", text=text, hint=error.hint))
+        return error.exit_code
+    return EXIT_DONE
+
+
+def _under_lock(place: Place, notify: Notify, environ: Mapping[str, str]) -> None:
     asking = acquire.holder(
         "recover",
         template=place.folder.label,

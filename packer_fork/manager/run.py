@@ -22,7 +22,7 @@ from packer_fork.errors import (
 )
 from packer_fork.events import Notice, Notify, RunEnded, RunStarted
 from packer_fork.locks import ProcessId, Wait
-from packer_fork.manager import artifacts, late, results, runlog
+from packer_fork.manager import artifacts, attached, late, results, runlog
 from packer_fork.manager.follow import End, Start, follow
 from packer_fork.manager.places import Place
 from packer_fork.manager.plan import Plan, kept_inputs
@@ -119,9 +119,12 @@ class _Running:
         started = RunStarted(run=run, template=folder.label, workspace=folder.workspace)
         self._notify(started)
         try:
-            end = yield from follow(
-                self._start(), self._files, recorder, self._watch, self._notify, self._started
-            )
+            if attached.asks(self._job.flags):
+                end = attached.attached(
+                    self._start(), recorder, self._watch, self._notify, self._started
+                )
+            else:
+                end = yield from self._follow(recorder)
         except (PackerError, StoreError):
             raise  # it was not started
         except BaseException:
@@ -129,12 +132,20 @@ class _Running:
             raise
         return self._finish(recorder, end)
 
+    def _follow(self, recorder: Recorder) -> Generator[None, None, End]:
+        end = yield from follow(
+            self._start(), self._files, recorder, self._watch, self._notify, self._started
+        )
+        recorder.end(end.how, end.exit_code)
+        return end
+
     def _start(self) -> Start:
         job, settings = self._job, self._job.place.settings
         policy = settings.on_wrapper_death
+        build_command = attached.command if attached.asks(job.flags) else program.build_command
         in_ci = host.ci_job(job.environ) is not None
         return Start(
-            command=program.build_command(job.prepared.program, job.flags, job.template),
+            command=build_command(job.prepared.program, job.flags, job.template),
             directory=Path.cwd(),
             environ=job.environ,
             lock=job.tenure.packer_lock,
@@ -150,7 +161,6 @@ class _Running:
             self._job.tenure.note(run=self._run.number, packer=packer)
 
     def _finish(self, recorder: Recorder, end: End) -> Ended:
-        recorder.end(end.how, end.exit_code)
         recorder.outcome = self._completed(recorder.outcome, end)
         recorder.commit("finish")
         after = recorder.shown()
@@ -218,6 +228,8 @@ def _exit_code(after: Outcome, end: End, unsaved: StoreError | LockLostError | N
     if unsaved is not None:
         return EXIT_OUTBOX if isinstance(unsaved, StoreError) else EXIT_LOCK_LOST
     if after.run.status is RunStatus.COMPLETE:
+        return EXIT_DONE
+    if after.run.status is RunStatus.UNVERIFIED and end.exit_code == 0:
         return EXIT_DONE
     if end.signal:
         return 128 + end.signal

@@ -45,7 +45,7 @@ class ForegroundProcess(PackerProcess):
         self.poll()
 
 
-def start(  # noqa: PLR0913 (named by every caller)
+def start(
     command: Sequence[str],
     *,
     directory: Path,

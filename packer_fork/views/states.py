@@ -77,6 +77,10 @@ def lines(entry: Entry, builds: Sequence[Build]) -> list[str]:
     said = [f"{head}, serial {state.serial}"]
     if state.last_run:
         said.append(run_line(state.last_run))
+    said += [
+        f"  run {number} is marked running: `packer-fork lock status` tells whether it lives"
+        for number in state.running
+    ]
     if not builds:
         return [*said, "  no builds yet"]
     header = ("BUILD", "STATUS", "WHEN", "TOOK", "ARTIFACTS")

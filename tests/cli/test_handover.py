@@ -1,8 +1,6 @@
 """Packer's own commands are Packer's: the very process, its exit code, its words."""
 
-import os
 import shutil
-import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -10,8 +8,8 @@ from pathlib import Path
 import pytest
 
 from packer_fork import __version__, processes
-from tests.cli.on_terminal import appears, on_terminal
-from tests.conftest import Cli, Project, Result, eventually
+from tests.cli.on_terminal import ENTER, appears, on_terminal
+from tests.conftest import Cli, Project, Result
 from tests.templates import NULL_AND_FILE
 
 pytestmark = pytest.mark.usefixtures("packer")
@@ -80,30 +78,27 @@ def test_stdin_is_packers(cli: Cli, packer: Path, templates: Project) -> None:
     assert ours.out == "2\n"
 
 
-def ignored_signals(pid: int) -> str:
-    status = Path(f"/proc/{pid}/status").read_text(encoding="ascii")
-    return next(line for line in status.splitlines() if line.startswith("SigIgn"))
-
-
-def test_nothing_of_ours_stays_around_packer(cli: Cli, packer: Path, templates: Project) -> None:
+def test_packer_takes_our_place(cli: Cli, templates: Project) -> None:
     template = str(templates.root / "t.pkr.hcl")
-    running = on_terminal(cli, "console", template, steps=[("> ", "")])
-    appears(running, "> ")
-    (first, *_) = processes.descendants(running.pid)
-    assert first.ppid == running.pid
-    assert first.command == "packer console"
-    with subprocess.Popen(
-        [packer, "console", template],
-        env=dict(cli.environment),
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-    ) as packers:
-        assert packers.stdin is not None
-        eventually(lambda: processes.descendants(packers.pid))
-        assert ignored_signals(first.pid) == ignored_signals(packers.pid)
-        packers.stdin.close()
-    os.kill(first.pid, signal.SIGKILL)
-    assert running.wait().rc == -signal.SIGKILL % 256
+    running = on_terminal(cli, "console", template, steps=[("> ", "exit" + ENTER)])
+    result = running.wait()
+    assert result.rc == 0, result
+    held = on_terminal(cli, "console", template)
+    appears(held, "> ")
+    (first, *_) = processes.descendants(held.pid)
+    assert (first.ppid, first.command) == (held.pid, "packer console")
+
+
+def test_signals_are_as_the_caller_left_them(cli: Cli, packer: Path, tmp_path: Path) -> None:
+    """Many have a script for a Packer, for which an ignored SIGPIPE would stay ignored."""
+    script = tmp_path / "packer"
+    script.write_text(
+        f'#!/bin/sh\n[ "$1" = fmt ] || exec {packer} "$@"\ngrep Sig /proc/self/status\n'
+    )
+    script.chmod(0o755)
+    ours = cli("fmt", env={"PACKER_FORK_PACKER": str(script)})
+    assert "SigIgn" in ours.out
+    assert ours == bare(script, cli, "fmt")
 
 
 def test_the_packer_is_that_of_the_settings(cli: Cli, packer: Path, templates: Project) -> None:

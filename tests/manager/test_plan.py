@@ -390,24 +390,32 @@ def test_artifacts_are_checked_by_the_users_command(cli: Cli, project: Project) 
     assert plan(cli)["null.n"] == ("build", ["artifact Null is not confirmed by ./check"])
 
 
-LEAKY = """
-    source "null" "n" { communicator = "none" }
-    build {
-      sources = ["null.n"]
-      provisioner "shell-local" { inline = ["echo 'Instance ID: i-0123'; test -e fixed"] }
-    }
-"""
-
-
 def test_instances_that_may_be_left_stay_on_record_until_struck(cli: Cli, project: Project) -> None:
-    project.write("t.pkr.hcl", LEAKY)
-    assert cli("build", "t.pkr.hcl").rc == 1
-    (project.root / "fixed").touch()
-    warned = cli("build", "t.pkr.hcl")
-    assert warned.rc == 0
-    assert "may have left null i-0123 behind" in warned.err
+    """No builder of Debian's Packer makes instances here: the state says that one did."""
+    source = 'source "null" "n" { communicator = "none" }\nbuild { sources = ["null.n"] }\n'
+    project.write("t.pkr.hcl", source)
+    failed = {
+        "name": "null.n",
+        "type": "null",
+        "status": "failed",
+        "run": 3,
+        "instance": {"id": "i-0123", "provider": "amazon", "region": "eu-west-1"},
+    }
+    document = {
+        "version": 1,
+        "serial": 9,
+        "lineage": "by-hand",
+        "template": {"path": "t.pkr.hcl"},
+        "builds": {"null.n": failed},
+    }
+    folder = states.folder(project.root)
+    folder.mkdir(parents=True)
+    (folder / "state.json").write_text(json.dumps(document))
+    for _ in range(2):
+        warned = cli("build", "t.pkr.hcl")
+        assert warned.rc == 0, warned
+        assert "may have left amazon eu-west-1 i-0123 behind" in warned.err
     assert "i-0123" in cli("state", "show", "t.pkr.hcl", "--build", "null.n").out
-    assert "may have left" in cli("build", "t.pkr.hcl").err
     assert cli("state", "rm", "--instance", "i-0123").rc == 0
     assert "may have left" not in cli("build", "t.pkr.hcl").err
     assert cli("state", "rm", "--instance", "i-0123").rc == 2

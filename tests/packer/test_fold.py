@@ -150,7 +150,8 @@ def test_a_source_that_was_never_started_has_failed() -> None:
 def test_a_retry_is_the_same_provisioner() -> None:
     log = """\
 1795466850,,ui,say,==> x.null.a: Running local shell script: /tmp/1
-1795466850,,ui,say,==> x.null.a: Provisioner failed with "x"%!(PACKER_COMMA) retrying with 1 trie(s) left
+1795466850,,ui,say,==> x.null.a: Provisioner failed with "x"%!(PACKER_COMMA) \
+retrying with 1 trie(s) left
 1795466850,,ui,say,==> x.null.a: Running local shell script: /tmp/1
 """
     build = fold(start("x.null.a"), log).builds["x.null.a"]
