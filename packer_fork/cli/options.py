@@ -24,9 +24,9 @@ Json = Annotated[bool, typer.Option("--json", help="Answer in JSON.")]
 
 
 def console(*, color: bool = True) -> Console:
-    from packer_fork.views.console import standard
+    from packer_fork.views import ci
 
-    return standard(os.environ, color=color)
+    return ci.console(os.environ, color=color)
 
 
 def places(

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from packer_fork import processes
-from packer_fork.packer.process import PackerProcess, _high, _in_the_child, _not_started
+from packer_fork.packer.process import PackerProcess, high_copy, in_the_child, not_started
 from packer_fork.processes import Process
 
 _TERMINAL = "/dev/tty"
@@ -58,8 +58,8 @@ def start(
 
     Raises PackerError if the program cannot be started.
     """
-    prepare = _in_the_child(os.getpid(), die_with_parent=die_with_parent)
-    with _high(inherit) as lock:
+    prepare = in_the_child(os.getpid(), die_with_parent=die_with_parent)
+    with high_copy(inherit) as lock:
         try:
             outer = subprocess.Popen(
                 list(command),
@@ -69,7 +69,7 @@ def start(
                 preexec_fn=prepare,  # noqa: PLW1509 (no allocation of ours, no lock, no import)
             )
         except (OSError, ValueError) as error:
-            raise _not_started(command[0], directory, error) from error
+            raise not_started(command[0], directory, error) from error
     return ForegroundProcess(outer, command, marker)
 
 

@@ -87,12 +87,14 @@ def parse_json(source: bytes | str) -> Any:
 
 
 def leaves(value: object) -> Iterator[str]:
-    """Every string in a parsed document, however deep; no keys, no booleans."""
+    """Every string and number in a parsed document, however deep; no keys, no booleans."""
     waiting = [value]
     while waiting:
         item = waiting.pop()
         if isinstance(item, str):
             yield item
+        elif isinstance(item, int | float) and not isinstance(item, bool):
+            yield str(item)
         elif isinstance(item, dict):
             waiting.extend(item.values())
         elif isinstance(item, list):

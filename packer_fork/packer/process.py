@@ -114,8 +114,8 @@ def start(  # noqa: PLR0913 (named by every caller)
     whatever way (Linux only). Raises PackerError if the program cannot be started,
     StoreError if its log files cannot be opened.
     """
-    prepare = _in_the_child(os.getpid(), die_with_parent=die_with_parent)
-    with _log(stdout) as out, _log(stderr) as err, _high(inherit) as lock:
+    prepare = in_the_child(os.getpid(), die_with_parent=die_with_parent)
+    with _log(stdout) as out, _log(stderr) as err, high_copy(inherit) as lock:
         try:
             outer = subprocess.Popen(
                 list(command),
@@ -129,11 +129,11 @@ def start(  # noqa: PLR0913 (named by every caller)
                 preexec_fn=prepare,  # noqa: PLW1509 (no allocation of ours, no lock, no import)
             )
         except (OSError, ValueError) as error:
-            raise _not_started(command[0], directory, error) from error
+            raise not_started(command[0], directory, error) from error
     return PackerProcess(outer, command)
 
 
-def _in_the_child(parent: int, *, die_with_parent: bool) -> Callable[[], None]:
+def in_the_child(parent: int, *, die_with_parent: bool) -> Callable[[], None]:
     """Make us the subreaper; what is returned runs in the child, between fork and exec."""
     prctl = _prctl()
     prctl(_PR_SET_CHILD_SUBREAPER, 1)
@@ -180,7 +180,7 @@ def _log(path: Path) -> Iterator[int]:
 
 
 @contextlib.contextmanager
-def _high(descriptor: int) -> Iterator[int]:
+def high_copy(descriptor: int) -> Iterator[int]:
     """A copy with a number so high that Packer does not overwrite it."""
     limit = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
     lowest = _LOWEST_DESCRIPTOR if limit > _LOWEST_DESCRIPTOR else limit // 2
@@ -191,7 +191,7 @@ def _high(descriptor: int) -> Iterator[int]:
         os.close(copy)
 
 
-def _not_started(program: str, directory: Path, error: Exception) -> PackerError:
+def not_started(program: str, directory: Path, error: Exception) -> PackerError:
     reason = error.strerror if isinstance(error, OSError) else str(error)
     if isinstance(error, FileNotFoundError) and str(error.filename) == str(directory):
         return PackerError(

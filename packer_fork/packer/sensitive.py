@@ -8,6 +8,7 @@ hidden, so that neither a broken template nor a computed value lets one through.
 
 from __future__ import annotations
 
+import json
 import re
 import stat
 from collections.abc import Iterable, Iterator, Mapping
@@ -18,7 +19,7 @@ from msgspec import Struct
 
 from packer_fork.errors import TemplateError
 from packer_fork.packer import literals
-from packer_fork.packer.console import Console, Values
+from packer_fork.packer.evaluate import Evaluator
 from packer_fork.packer.flags import PackerFlags
 from packer_fork.packer.literals import Declaration
 from packer_fork.packer.mask import MIN_LENGTH
@@ -28,6 +29,10 @@ _MAX_FILE = 16 << 20
 _ENVIRONMENT = "PKR_VAR_"
 _NO_SECRETS = frozenset(("true", "false", "null"))
 _LEGACY_ENV = re.compile(r"""\{\{-?\s*env\s+[`"]([^`"]+)[`"]\s*-?\}\}""")
+_IDENTIFIER = re.compile(r"(?:var|local)\.[^\W\d][\w-]*")
+
+Values = dict[str, tuple[str, ...]]
+"""By name: every string and number in the value. What is unknown is missing."""
 
 
 class Sensitive(Struct, frozen=True):
@@ -51,13 +56,14 @@ def collect(
     large to be read; what else is wrong with a template is Packer's to tell.
     """
     path = Path(template)
-    console = Console(program, template, flags, environ)
     if _is_hcl(path):
         plain = _of_hcl(path, flags, environ)
-        evaluated = console.of_hcl(list(plain)) if plain else {}
+        asked = {name: name for name in plain if _IDENTIFIER.fullmatch(name)}
     else:
         plain = _of_legacy(path, flags, environ)
-        evaluated = console.of_json(list(plain)) if plain else {}
+        asked = {name: f"user {json.dumps(name, ensure_ascii=False)}" for name in plain}
+    told = Evaluator(program, template, flags, environ)(asked) if asked else {}
+    evaluated = {name: tuple(literals.leaves(value)) for name, value in (told or {}).items()}
     return _summed_up(plain, evaluated)
 
 

@@ -27,7 +27,6 @@ COMMANDS = {
     "fix": ["fix", "old.json"],
     "help": ["validate", "--help"],
     "a command that this Packer may lack": ["sbom"],
-    "an option that there is not": ["validate", "--no-such-option"],
     "version by flag": ["-v"],
 }
 
