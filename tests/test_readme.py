@@ -7,6 +7,10 @@ it stands in backticks.
 import inspect
 import re
 import shlex
+import signal
+import subprocess
+import sys
+import textwrap
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -16,15 +20,25 @@ import pytest
 import typer.main
 from msgspec import Struct
 
+import packer_fork
 from packer_fork import codec, config, errors, events, locks, model
+from packer_fork.cli import handover
 from packer_fork.cli.app import app
-from packer_fork.manager import locate
+from packer_fork.inputs import unknowns
+from packer_fork.inputs.record import Inputs
+from packer_fork.inputs.request import MAX_FILES
+from packer_fork.manager import locate, results
+from packer_fork.manager.made import Made
 from packer_fork.packer import flags
 from packer_fork.stores.local import journal
 from packer_fork.views.locks import Report
-from tests.conftest import Cli, Project
+from packer_fork.views.settings import Shown
+from tests.conftest import Cli, Project, eventually
+from tests.states import folder, verdict
+from tests.templates import GATED, begun, go_on
 
-README = (Path(__file__).parent.parent / "README.md").read_text(encoding="utf-8")
+ROOT = Path(__file__).parent.parent
+README = (ROOT / "README.md").read_text(encoding="utf-8")
 SIGNALLED = {129, 130, 143}
 CODE = re.compile(r"`([^`]+)`")
 OPTION = re.compile(r"--?[a-z][a-z-]*")
@@ -107,7 +121,8 @@ def test_every_command_is_documented_and_no_other() -> None:
 
 @pytest.mark.parametrize("words", commands())
 def test_every_option_is_documented_and_no_other(words: str) -> None:
-    rows = table("option", command_sections()[words])
+    text = command_sections()[words]
+    rows = table("option", text) if "| option |" in text else []
     documented = set().union(*(options_in(row[0]) for row in rows))
     assert documented == options_of(commands()[words])
 
@@ -124,6 +139,11 @@ def test_every_argument_is_documented() -> None:
         arguments = [param for param in command.params if param.param_type_name == "argument"]
         expected = " ".join(["packer-fork", words, *(param.metavar for param in arguments)])
         assert any(title.strip("`").startswith(expected) for title in titles), expected
+
+
+def test_every_command_that_is_handed_over_is_documented_and_no_other() -> None:
+    (listed,) = re.findall(r"^ {6}(console .*)$", section("In place of Packer"), re.MULTILINE)
+    assert listed.split() == sorted(handover.OF_PACKER)
 
 
 def test_every_exit_code_is_documented_and_no_other() -> None:
@@ -147,10 +167,19 @@ def test_every_setting_is_documented_with_its_flag_and_variable() -> None:
         (setting,) = names(row[0])
         name = setting.partition(" ")[0]
         flag = f"--{name.replace('_', '-')}"
-        assert names(row[1]) == ({flag} & given)
-        (variable,) = names(row[2])
-        _, origins = config.load(None, {variable: _other_value(name)}, {})
-        assert origins[name].origin == variable
+        assert names(row[1]) == ({flag, flag.removesuffix("s")} & given)
+        for variable in names(row[2]):
+            _, origins = config.load(None, {variable: _other_value(name)}, {})
+            assert origins[name].origin == variable
+        assert names(row[2]) or name == "artifact_check", "a table cannot be told in a variable"
+
+
+def test_the_example_of_settings_is_valid(tmp_path: Path) -> None:
+    (example,) = re.findall(r"```toml\n(.*?)```", section("Settings"), re.DOTALL)
+    (tmp_path / config.FILE_NAME).write_text(example, encoding="utf-8")
+    settings, _ = config.load(tmp_path, {}, {})
+    assert settings.lock_timeout == 1800
+    assert settings.artifact_check == {"mitchellh.amazonebs": ("./ami-exists",)}
 
 
 def _other_value(name: str) -> str:
@@ -163,6 +192,9 @@ DOCUMENTS = [
     for value in vars(module).values()
     if inspect.isclass(value) and issubclass(value, Struct) and value.__module__ == module.__name__
 ]
+SHOWN: list[type[Struct]] = [Report, Inputs, events.BuildPlan, Made, Shown]
+"""Documents that are defined where they are made."""
+
 INTERNAL = {"Document", "Draft", "Wait", "LockStatus"}
 """Never stored or shown as they are; what of LockStatus an event shows is told there."""
 
@@ -173,10 +205,11 @@ def documented_keys() -> dict[str, set[str]]:
 
 
 def test_every_document_is_documented_and_no_other() -> None:
-    assert documented_keys().keys() == {"Report", *(each.__name__ for each in DOCUMENTS)} - INTERNAL
+    known = {each.__name__ for each in (*SHOWN, *DOCUMENTS)}
+    assert documented_keys().keys() == known - INTERNAL
 
 
-@pytest.mark.parametrize("document", [Report, *DOCUMENTS], ids=lambda each: each.__name__)
+@pytest.mark.parametrize("document", [*SHOWN, *DOCUMENTS], ids=lambda each: each.__name__)
 def test_every_key_of_a_document_is_documented_and_no_other(document: type[Struct]) -> None:
     if document.__name__ in INTERNAL:
         assert document.__name__ not in documented_keys()
@@ -198,11 +231,42 @@ def test_every_event_is_documented_and_no_other() -> None:
 def test_every_status_and_verdict_is_documented() -> None:
     builds = set().union(*(names(row[0]) for row in table("status", section("Commands"))))
     assert builds == {str(each) for each in model.BuildStatus}
-    verdicts = [names(row[0]) for row in table("verdict", section("Locks"))]
+    verdicts = [names(row[0]) for row in table("verdict", section("A lock is stuck at 3 a.m."))]
     assert verdicts == [{str(each)} for each in locks.Verdict]
     rows = {row[0]: names(row[2]) for row in table("document", section("JSON"))}
     assert {str(each) for each in model.RunStatus} <= rows["`Run`"]
     assert {str(each) for each in (*model.StepStatus, *model.KnownBy)} <= rows["`Step`"]
+    assert {str(each) for each in events.Action} <= rows["`BuildPlan`"]
+
+
+def test_what_cannot_be_known_is_documented() -> None:
+    text = section("What is built, and what is not")
+    rows = [names(row[0]) for row in table("X", text)]
+    assert set(unknowns.REMOTE_FUNCTIONS) in rows
+    assert {f"more than {MAX_FILES} files"} in rows
+    assert f"among the last {results.KEPT} complete runs" in text
+
+
+def test_every_function_of_the_python_api_is_documented_and_no_other() -> None:
+    rows = table("function", section("From Python"))
+    documented = {name.partition("(")[0] for row in rows for name in names(row[0])}
+    assert documented == set(packer_fork.__all__) - {"__version__"}
+    for row in rows:
+        (signature,) = names(row[0])
+        name, _, listed = signature.rstrip(")").partition("(")
+        known = inspect.signature(getattr(packer_fork, name)).parameters.values()
+        assert re.findall(r"\*{0,2}\w+(?==|,|$)", listed.replace("False", "")) == [
+            str(each).partition(":")[0] for each in known
+        ]
+
+
+def test_every_input_and_output_of_the_action_is_documented_and_no_other() -> None:
+    action = (ROOT / ".github/actions/packer-fork/action.yml").read_text(encoding="utf-8")
+    for word in ("input", "output"):
+        (block,) = re.findall(rf"^{word}s:\n((?:(?:  .*)?\n)+)", action, re.MULTILINE)
+        known = set(re.findall(r"^  ([a-z-]+):", block, re.MULTILINE))
+        rows = table(word, section("GitHub Actions"))
+        assert set().union(*(names(row[0]) for row in rows)) == known
 
 
 def examples() -> Mapping[str, Any]:
@@ -247,10 +311,14 @@ def command_lines() -> list[str]:
 @pytest.mark.parametrize("line", command_lines())
 def test_a_command_line_in_the_text_exists(line: str) -> None:
     _, *words = [word.strip("[]") for word in shlex.split(line)]
+    if words[0] in handover.OF_PACKER:
+        return
     known = {name: command for name, command in commands().items() if name}
     name = next((n for n in (" ".join(words[:2]), words[0]) if n in known), "")
     assert name or words == ["--version"], f"no such command: {line}"
     given = {word.partition("=")[0] for word in words if word.startswith("--")}
+    of_packer = {word[1:].partition("=")[0] for word in words if re.match(r"-[a-z]", word)}
+    assert of_packer <= flags._WITH_VALUE.keys() | flags._BOOLEAN
     assert given <= options_of(known.get(name, commands()[""]))
 
 
@@ -266,7 +334,15 @@ def test_links_lead_somewhere() -> None:
         if target.startswith("#"):
             assert target[1:] in anchors, target
         elif "://" not in target:
-            assert (Path(__file__).parent.parent / target).exists(), target
+            assert (ROOT / target).exists(), target
+
+
+def test_figures_come_from_commands_of_this_repository() -> None:
+    for row in table("command", section("Figures")):
+        (command,) = names(row[0])
+        module = re.fullmatch(r"python -m (stress\.\w+)( --\w+)*", command)
+        assert module, command
+        assert (ROOT / module[1].replace(".", "/")).with_suffix(".py").exists(), command
 
 
 def test_rooms_on_the_map_exist() -> None:
@@ -282,8 +358,8 @@ def test_rooms_on_the_map_exist() -> None:
 
 
 VARYING = (
-    (re.compile(r"\d+(\.\d+)? (s|min|h|d)( \d+ (s|min|h))?\b"), "TIME"),
-    (re.compile(r"\d{4}-\d\d-\d\dT[\d:]+Z"), "MOMENT"),
+    (re.compile(r"(under )?\d+(\.\d+)? (s|min|h|d)( \d+ (s|min|h))?\b"), "TIME"),
+    (re.compile(r"\d{4}-\d\d-\d\d(T[\d:]+Z| [\d:]+ \w+)"), "MOMENT"),
     (re.compile(r"\S+@[^\s,]+"), "USER@HOST"),
     (re.compile(r"serial \d+"), "serial N"),  # output that comes at once is committed at once
     (re.compile(r"/\S*/\.packer-fork/"), "/FOLDER/.packer-fork/"),
@@ -299,20 +375,23 @@ def lasting(text: str) -> list[str]:
     return sorted(lines)
 
 
-def transcript() -> list[tuple[list[str], str]]:
-    """Each command of the transcript with what it printed."""
-    found = re.search(r"<!-- transcript -->\n```console\n(.*?)```", README, re.DOTALL)
+def transcript(kind: str) -> list[tuple[list[str], str]]:
+    """Each command of the transcript of that name, with what it printed."""
+    found = re.search(rf"<!-- {kind} -->\n```console\n(.*?)```", README, re.DOTALL)
     assert found
-    steps = re.split(r"^\$ packer-fork (.*)\n", found[1], flags=re.MULTILINE)
+    steps = re.split(r"^\$ (.*)\n", found[1], flags=re.MULTILINE)
     return [(shlex.split(line), said) for line, said in zip(steps[1::2], steps[2::2], strict=True)]
 
 
 @pytest.mark.usefixtures("packer")
-def test_the_transcript_is_true(cli: Cli, project: Project) -> None:
+def test_the_transcripts_are_true(cli: Cli, project: Project) -> None:
     project.example("demo")
-    steps = transcript()
-    assert [arguments[0] for arguments, _ in steps] == ["build", "state", "lock"]
-    for arguments, said in steps:
+    steps = transcript("transcript")
+    assert [arguments[1] for arguments, _ in steps] == ["build", "state", "lock"]
+    for (program, *arguments), said in [*steps, *transcript("plan")]:
+        if program == "rm":
+            (project.root / arguments[0]).unlink()
+            continue
         result = cli(*arguments)
         assert result.rc == 0, result
         if arguments[0] == "build":  # of Packer's own words only ours are compared
@@ -325,6 +404,73 @@ def test_the_transcript_is_true(cli: Cli, project: Project) -> None:
 
 
 def test_the_demo_runs_what_the_transcript_shows() -> None:
-    script = (Path(__file__).parent.parent / ".ci" / "demo").read_text(encoding="utf-8")
-    ran = re.findall(r"^run packer-fork (.*)$", script, re.MULTILINE)
-    assert [shlex.join(arguments) for arguments, _ in transcript()] == ran
+    script = (ROOT / ".ci" / "demo").read_text(encoding="utf-8")
+    ran = re.findall(r"^run (packer-fork .*)$", script, re.MULTILINE)
+    assert [shlex.join(arguments) for arguments, _ in transcript("transcript")] == ran
+
+
+LOCK_VARYING = (
+    (re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}"), "LOCK_ID"),
+    (re.compile(r"\bpid \d+"), "pid N"),
+    (re.compile(r"^( +(command|in): +).*", re.MULTILINE), r"\1..."),
+    (re.compile(r"^ +process: +(?!\d+  packer build).*\n?", re.MULTILINE), ""),
+    (re.compile(r"(process: +)\d+"), r"\1N"),
+)
+
+
+def about_a_lock(text: str) -> list[str]:
+    """What lasts of it: of the processes, which differ by Packer's release, only Packer itself."""
+    for pattern, name in LOCK_VARYING:
+        text = pattern.sub(name, text)
+    return lasting(text)
+
+
+@pytest.mark.usefixtures("packer")
+def test_the_page_for_operators_shows_what_they_see(cli: Cli, project: Project) -> None:
+    name, env = "web.pkr.hcl", {"PACKER_FORK_ON_WRAPPER_DEATH": "finish"}
+    project.write(name, textwrap.dedent(GATED))
+    shown = {said.split()[1]: said for _, said in transcript("verdicts")}
+    assert list(shown) == [str(each) for each in locks.Verdict]
+
+    def sees(verdict: str) -> None:
+        assert about_a_lock(cli("lock", "status", name).out) == about_a_lock(shown[verdict])
+
+    go_on(project.root)
+    assert cli("build", name).rc == 0
+    sees("free")
+    for gate in ("go", "begun"):
+        (project.root / gate).unlink()
+    running = begun(cli, project, "--rebuild", name, env=env)
+    waiting = cli.start("build", "--lock-timeout", "30m", name)
+    eventually(lambda: "waiting:" in cli("lock", "status", name).out)
+    sees("held")
+    waiting.signal(signal.SIGTERM)
+    waiting.wait()
+    running.signal(signal.SIGKILL)
+    running.wait()
+    sees("orphaned")
+    go_on(project.root)
+    eventually(lambda: verdict(cli, name) == "abandoned")
+    sees("abandoned")
+    assert cli("state", "recover", name).rc == 0
+    (folder(project.root, name) / "lock").write_text("{corrupted")
+    sees("unknown")
+
+
+@pytest.mark.usefixtures("packer")
+def test_the_example_in_python_prints_what_it_says(cli: Cli, project: Project) -> None:
+    project.example("demo")
+    found = re.search(
+        r"<!-- python -->\n```python\n(.*?)```.*?```text\n(.*?)```", README, re.DOTALL
+    )
+    assert found
+    done = subprocess.run(
+        [sys.executable, "-c", found[1]],
+        cwd=project.root,
+        env=dict(cli.environment),
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    assert sorted(done.stdout.splitlines()) == sorted(found[2].splitlines())

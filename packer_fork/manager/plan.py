@@ -120,6 +120,8 @@ def _plan(
         return to_build(*(f"cannot know {what}" for what in inputs.unknown))
     if build is None:
         return to_build("never built")
+    if build.status is not BuildStatus.COMPLETE and build.inputs == inputs.fingerprint:
+        return to_build(_failure(build))  # whatever it left may have spoilt what was there
     same = [r for r in reversed(results.complete(build)) if r.inputs == inputs.fingerprint]
     if not same:
         return to_build(*_why_not(build, inputs, state))
@@ -149,8 +151,6 @@ def _by_result(name: str, result: Result, settings: Settings) -> BuildPlan:
 def _why_not(build: Build, inputs: Inputs, state: State | None) -> tuple[str, ...]:
     """No complete run had these inputs: what failed, or what has changed since the last."""
     past = results.complete(build)
-    if build.status is not BuildStatus.COMPLETE and build.inputs == inputs.fingerprint:
-        return (_failure(build),)
     if not past:
         return ("never complete", _failure(build)) if build.status.is_final else ("never built",)
     before = _stored(state, past[-1].inputs)

@@ -82,12 +82,14 @@ class Evaluator:
         """Each value in a list of its own, so that null is not taken for none."""
         items = ",".join(f"try([{source}],null)" for source in sources)
         letters = f'split("",base64encode(jsonencode([{items}])))'
-        answer = self._ask(f'join("",[for c in {letters}: lookup({{{_ALPHABET}}},c,"")])')
-        try:
-            text = base64.b64decode((answer or "").strip('"').translate(_BACK), validate=True)
-            return msgspec.json.decode(text, type=list[list[Any] | None])
-        except (binascii.Error, ValueError, msgspec.DecodeError):
-            return None
+        # Letters set apart are masked only by a secret of one letter; the other alphabet is
+        # safe from that too, but takes Packer a minute for some hundred KB.
+        apart = (self._ask(f'join("|",{letters})') or "").strip('"').replace("|", "")
+        values = _decoded(apart)
+        if values is None and apart:
+            answer = self._ask(f'join("",[for c in {letters}: lookup({{{_ALPHABET}}},c,"")])')
+            values = _decoded((answer or "").strip('"').translate(_BACK))
+        return values
 
     def _legacy_values(self, sources: Sequence[str]) -> list[list[Any] | None] | None:
         answer = self._ask(
@@ -104,6 +106,15 @@ class Evaluator:
         except (OSError, subprocess.TimeoutExpired):
             return None
         return answer.output.strip().rpartition("\n")[2] if answer.code == 0 else None
+
+
+def _decoded(answer: str) -> list[list[Any] | None] | None:
+    """The values in an answer in base64; None if Packer masked or withheld part of it."""
+    try:
+        text = base64.b64decode(answer, validate=True)
+        return msgspec.json.decode(text, type=list[list[Any] | None])
+    except (binascii.Error, ValueError, msgspec.DecodeError):
+        return None
 
 
 def _batches(items: Sequence[tuple[str, str]]) -> list[list[tuple[str, str]]]:

@@ -7,6 +7,7 @@ returned; whatever is noted there must be found in the state for ever.
 import os
 import random
 import signal
+import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -142,3 +143,7 @@ def changes(folder: Path) -> list[Change]:
         data = (folder / "history" / f"{sealed.segment}.zst").read_bytes()
         file = codec.decode_file(codec.decompress(data), sealed.segment)
         assert file.state.serial == sealed.serial
+
+
+if __name__ == "__main__":  # in a process of its own, which is faster to fork than pytest's
+    hammer(Path(sys.argv[1]), Path(sys.argv[2]), kills=int(sys.argv[3]))

@@ -1,5 +1,7 @@
 """state.json under everything that may happen to it."""
 
+import subprocess
+import sys
 import threading
 from pathlib import Path
 
@@ -11,16 +13,7 @@ from packer_fork.errors import DamagedError, NewerFormatError, StateError, Usage
 from packer_fork.model import MAX_METADATA_DEPTH, Build, Draft
 from packer_fork.stores.local import journal, mutex
 from packer_fork.stores.local.layout import Layout
-from tests.stores.hammer import (
-    BY,
-    acknowledged,
-    commit,
-    committed,
-    empty,
-    hammer,
-    ignore,
-    open_journal,
-)
+from tests.stores.hammer import BY, acknowledged, commit, committed, empty, ignore, open_journal
 
 
 def write(folder: Path, *builds: Build) -> int:
@@ -48,7 +41,9 @@ def test_killed_writers_lose_nothing_that_was_acknowledged(tmp_path: Path) -> No
     folder, notes = tmp_path / "state", tmp_path / "notes"
     folder.mkdir()
     notes.mkdir()
-    hammer(folder, notes, kills=1500)
+    root = Path(__file__).parents[2]
+    command = [sys.executable, "-m", "tests.stores.hammer", str(folder), str(notes), "2000"]
+    subprocess.run(command, cwd=root, check=True)
     noted, found = acknowledged(notes), committed(folder)
     assert len(noted) > 1000
     assert not {serial: mark for serial, mark in noted.items() if found.get(serial) != mark}

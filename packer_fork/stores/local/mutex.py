@@ -62,7 +62,8 @@ def _wait(descriptor: int, path: Path, complain: Complain) -> None:
             complain(f"Still waiting for {path}, held by {_holder(descriptor)}.")
             named = True
         if waited > GIVEN_UP_AFTER:
-            raise TimeoutError(errno.ETIMEDOUT, f"held by {_holder(descriptor)}", str(path))
+            why = f"its mutex is held by {_holder(descriptor)}, which should go on or be ended"
+            raise TimeoutError(errno.ETIMEDOUT, why, str(path))
 
 
 def _holder(descriptor: int) -> str:

@@ -117,7 +117,7 @@ class LocalStore:
         return queue.is_empty(self._layout) if ticket is None else ticket.before() is None
 
     def _take(self, holder: Holder, found: LockStatus, ticket: queue.Ticket | None) -> Tenure:
-        from packer_fork.stores.local import tenure  # imports portalocker: only who locks pays
+        from packer_fork.stores.local import tenure
 
         replaced = None if found.verdict is Verdict.FREE else found
         if replaced is not None:
@@ -139,6 +139,10 @@ class LocalStore:
 
     @contextlib.contextmanager
     def _under_mutex(self) -> Iterator[None]:
+        # It imports portalocker, which takes longer than all the rest: only who locks
+        # pays, and not while others wait for the mutex or for us to be the next.
+        import packer_fork.stores.local.tenure  # noqa: F401
+
         with self._writable():
             self._make_folders()
             with mutex.held(self._layout.mutex, self._complain):

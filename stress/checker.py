@@ -1,0 +1,178 @@
+"""Proves from recorded histories that a lock did what it promises. Pure: no clock, no files.
+
+Times are CLOCK_MONOTONIC nanoseconds, which all processes of one machine share. Each is
+taken so that the recorded holding lies within the real one: `got` after the lock was
+there, an end before it was given away. So an overlap that is found was one.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Iterator
+from itertools import pairwise
+from typing import TypeVar
+
+from msgspec import Struct
+
+FOR_EVER = 1 << 63
+
+
+class Event(Struct, frozen=True, kw_only=True, tag_field="event", omit_defaults=True):
+    """Base of all events."""
+
+
+class Acquired(Event, frozen=True, tag="acquired"):
+    """`process` got the lock; `ticket` is its place in the order of arrival, 0 without one."""
+
+    tenure: int
+    lock: str
+    process: str
+    asked: int
+    got: int
+    ticket: int = 0
+
+
+class Committed(Event, frozen=True, tag="committed"):
+    """A change was acknowledged; `mark` is found again in the state's history."""
+
+    tenure: int
+    serial: int
+    mark: str
+    begun: int
+    acknowledged: int
+
+
+class Released(Event, frozen=True, tag="released"):
+    """The holder is about to give the lock back."""
+
+    tenure: int
+    at: int
+
+
+class Killed(Event, frozen=True, tag="killed"):
+    """The last that held a lock of `process`, be it its Packer, is about to be killed."""
+
+    process: str
+    at: int
+
+
+class Closed(Event, frozen=True, tag="closed"):
+    """Somebody else closed the tenure, between `asked` and `at`."""
+
+    tenure: int
+    asked: int
+    at: int
+
+
+E = TypeVar("E", bound=Event)
+
+AnyEvent = Acquired | Committed | Released | Killed | Closed
+
+
+class Kept(Struct, frozen=True):
+    """A change as it is found in the end, in the state or its history."""
+
+    serial: int
+    tenure: int
+    mark: str
+
+
+def violations(
+    events: Iterable[AnyEvent], kept: Iterable[Kept] = (), *, in_order: bool = False
+) -> tuple[str, ...]:
+    """What contradicts the promises, in words; nothing if they are proven.
+
+    `kept` is the whole history. `in_order`: every ticket came before all later ones.
+    """
+    recorded, found = tuple(events), tuple(kept)
+    ends, given = _ends(recorded), _only(Acquired, recorded)
+    # One that was ended before its holder could note it was never seen to be held.
+    seen = (each for each in given if each.got < ends[each.tenure])
+    held = sorted(seen, key=lambda each: each.got)
+    said = [*_overlaps(held, ends), *_tokens(held), *_given_twice(given)]
+    said += [*_kept(recorded, found), *_after_closing(recorded), *_fencing(found)]
+    if in_order:
+        said += _order(held)
+    return tuple(said)
+
+
+def _only(kind: type[E], events: Iterable[Event]) -> list[E]:
+    return [event for event in events if isinstance(event, kind)]
+
+
+def _ends(events: tuple[AnyEvent, ...]) -> dict[int, int]:
+    """When each tenure ended at the latest that is proven: by its first end of any kind."""
+    ends: dict[int, int] = {}
+    killed = {event.process: event.at for event in _only(Killed, events)}
+    for held in _only(Acquired, events):
+        ends[held.tenure] = killed.get(held.process, FOR_EVER)
+    for released in _only(Released, events):
+        ends[released.tenure] = min(ends.get(released.tenure, FOR_EVER), released.at)
+    for closed in _only(Closed, events):
+        ends[closed.tenure] = min(ends.get(closed.tenure, FOR_EVER), closed.asked)
+    return ends
+
+
+def _overlaps(held: list[Acquired], ends: dict[int, int]) -> Iterator[str]:
+    last: Acquired | None = None
+    for each in held:
+        if last is not None and each.got < ends[last.tenure]:
+            end = ends[last.tenure]
+            until = "never ended" if end == FOR_EVER else f"ended {end - each.got} ns later"
+            yield f"tenure {each.tenure} began while tenure {last.tenure} was open, which {until}"
+        if last is None or ends[each.tenure] >= ends[last.tenure]:
+            last = each
+
+
+def _tokens(held: list[Acquired]) -> Iterator[str]:
+    for before, after in pairwise(held):
+        if after.tenure <= before.tenure:
+            yield f"tenure {after.tenure} was given out after tenure {before.tenure}"
+
+
+def _given_twice(given: list[Acquired]) -> Iterator[str]:
+    names = (name for each in given for name in (f"tenure {each.tenure}", f"lock {each.lock}"))
+    for name, times in Counter(names).items():
+        if times > 1:
+            yield f"{name} was given out {times} times"
+
+
+def _kept(events: tuple[AnyEvent, ...], kept: tuple[Kept, ...]) -> Iterator[str]:
+    by_mark: dict[str, list[Kept]] = {}
+    for change in kept:
+        by_mark.setdefault(change.mark, []).append(change)
+    for event in _only(Committed, events):
+        found = by_mark.get(event.mark, [])
+        if len(found) != 1:
+            yield f"change {event.mark} was acknowledged and is there {len(found)} times"
+        elif found[0] != Kept(event.serial, event.tenure, event.mark):
+            yield (
+                f"change {event.mark} was acknowledged as serial {event.serial} of tenure "
+                f"{event.tenure} and is serial {found[0].serial} of tenure {found[0].tenure}"
+            )
+
+
+def _after_closing(events: tuple[AnyEvent, ...]) -> Iterator[str]:
+    closed = {event.tenure: event.at for event in _only(Closed, events)}
+    for event in _only(Committed, events):
+        late = event.begun - closed.get(event.tenure, FOR_EVER)
+        if late > 0:
+            yield f"tenure {event.tenure} committed {event.mark} {late} ns after it was closed"
+
+
+def _fencing(kept: tuple[Kept, ...]) -> Iterator[str]:
+    """In the order of serials no earlier tenure comes after a later one."""
+    for before, after in pairwise(sorted(kept, key=lambda change: change.serial)):
+        if after.serial == before.serial:
+            yield f"serial {after.serial} is there twice: {before.mark} and {after.mark}"
+        if after.tenure < before.tenure:
+            yield (
+                f"serial {after.serial} is of tenure {after.tenure}, "
+                f"after serial {before.serial} of tenure {before.tenure}"
+            )
+
+
+def _order(held: list[Acquired]) -> Iterator[str]:
+    for before, after in pairwise(each for each in held if each.ticket):
+        if after.ticket <= before.ticket:
+            yield f"ticket {after.ticket} got the lock after ticket {before.ticket}"

@@ -1,0 +1,172 @@
+"""Many processes contend for one lock while some are killed and some lose it to an operator.
+
+    python -m stress.lock_chaos [--seconds N] [--seed S] FOLDER
+
+Some hold it with a Packer (a process that inherits its lock) which outlives them. The
+checker judges what they recorded; the exit code is 1 if it finds anything.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import importlib
+import os
+import random
+import signal
+import subprocess
+import time
+from collections.abc import Iterator
+from functools import partial
+from pathlib import Path
+
+from packer_fork.errors import LockLostError
+from packer_fork.locks import LockStatus, Verdict
+from packer_fork.stores.base import Tenure
+from packer_fork.stores.local import probe
+from packer_fork.stores.local.layout import Layout
+from stress import recorder
+from stress.checker import Acquired, Closed, Killed, Released, violations
+from stress.contender import Contender, fork, holder, open_store
+from stress.recorder import Recorder, now
+
+WORKERS = 8
+_WHATEVER = frozenset(Verdict) - {Verdict.FREE}
+
+
+class Chaos:
+    """Workers that are replaced as they are killed, for as long as it is asked for."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder / "t.pkr.hcl" / "default"
+        self.history = folder / "events"
+        self._record = Recorder(self.history)
+        self._workers: dict[int, str] = {}
+        self._store = open_store(self.folder)
+        self._layout = Layout(self.folder)
+        self.kills = self.unlocks = 0
+
+    def run(self, seconds: float) -> None:
+        end = time.monotonic() + seconds
+        try:
+            while time.monotonic() < end:
+                while len(self._workers) < WORKERS:
+                    self._start()
+                time.sleep(random.uniform(0, 0.06))
+                self._unlock() if random.random() < 0.1 else self._kill()
+        finally:
+            for pid in list(self._workers):
+                self._end(pid)
+
+    def _start(self) -> None:
+        seed = random.random()
+        name, told = os.pipe()
+        pid = fork(partial(_work, self.folder, self._record, told, seed))
+        os.close(told)
+        with open(name, "rb") as told_name:  # noqa: PTH123 (a pipe)
+            self._workers[pid] = told_name.read().decode()
+
+    def _kill(self) -> None:
+        self._end(random.choice(list(self._workers)))
+        self.kills += 1
+
+    def _end(self, pid: int) -> None:
+        """Kill a worker, then the Packer that it may have left."""
+        name, at = self._workers.pop(pid), now()
+        os.kill(pid, signal.SIGKILL)
+        os.waitpid(pid, 0)
+        packer = _only_member(pid)
+        if packer is not None:
+            time.sleep(random.uniform(0, 0.01))
+            at = now()
+            os.kill(packer, signal.SIGKILL)
+        self._record.note(Killed(process=name, at=at))
+
+    def _unlock(self) -> None:
+        """As an operator who passes over whoever lives; often somebody is faster."""
+        for _ in range(20):
+            found, asked = probe.judge(self._layout), now()
+            if found.verdict not in _WHATEVER or found.record is None:
+                continue
+            tenure = self._store.try_acquire(holder("unlock"), over=_WHATEVER, lock_id=found.id)
+            if not isinstance(tenure, LockStatus):
+                self._note_unlock(found.record.tenure, tenure, asked)
+                tenure.close()
+                self.unlocks += 1
+                return
+
+    def _note_unlock(self, closed: int, tenure: Tenure, asked: int) -> None:
+        got, new = now(), tenure.record
+        for event in (
+            Closed(tenure=closed, asked=asked, at=got),
+            Acquired(tenure=new.tenure, lock=new.id, process="operator", asked=asked, got=got),
+            Released(tenure=new.tenure, at=now()),
+        ):
+            self._record.note(event)
+
+
+def _only_member(group: int) -> int | None:
+    """The Packer that a killed worker left: nobody but us ends it now."""
+    with contextlib.suppress(ProcessLookupError):
+        os.killpg(group, 0)
+        found = (int(path.name) for path in Path("/proc").iterdir() if path.name.isdecimal())
+        return next((pid for pid in found if _group(pid) == group), None)
+    return None
+
+
+def _group(pid: int) -> int:
+    try:
+        return os.getpgid(pid)
+    except ProcessLookupError:
+        return 0
+
+
+def _work(folder: Path, record: Recorder, told: int, seed: float) -> None:
+    random.seed(seed)
+    me = Contender(folder, record)
+    os.write(told, me.name.encode())
+    os.close(told)
+    while True:
+        tenure = me.enter(queue=random.random() < 0.8)
+        if tenure is None:
+            continue
+        with _packer(tenure) if random.random() < 0.1 else contextlib.nullcontext():
+            for _ in range(random.randrange(3)):
+                if not me.change(tenure):
+                    break
+        if random.random() < 0.3:
+            with contextlib.suppress(LockLostError):
+                tenure.compact()
+        me.leave(tenure)
+
+
+@contextlib.contextmanager
+def _packer(tenure: Tenure) -> Iterator[None]:
+    packer = subprocess.Popen(["sleep", "60"], pass_fds=[tenure.packer_lock])
+    yield
+    packer.kill()
+    packer.wait()
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(prog="stress.lock_chaos")
+    parser.add_argument("--seconds", type=float, default=60)
+    parser.add_argument("--seed", type=int, default=time.time_ns())
+    parser.add_argument("folder", type=Path)
+    asked = parser.parse_args()
+    random.seed(asked.seed)
+    importlib.import_module("packer_fork.stores.local.tenure")  # once, not by each worker anew
+    print(f"seed {asked.seed}")
+    chaos = Chaos(asked.folder)
+    chaos.run(asked.seconds)
+    events = recorder.events(chaos.history)
+    found = violations(events, recorder.kept(chaos.folder), in_order=True)
+    held = sum(isinstance(event, Acquired) for event in events)
+    print(f"{held} tenures, {chaos.kills} kills, {chaos.unlocks} unlocked alive")
+    for line in found:
+        print(line)
+    return 1 if found else 0
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

@@ -1,0 +1,57 @@
+"""The history that many processes write together: one JSON event a line."""
+
+from __future__ import annotations
+
+import os
+import time
+from pathlib import Path
+
+import msgspec
+
+from packer_fork import codec
+from packer_fork.model import Change, State
+from packer_fork.stores.local.journal import Journal
+from packer_fork.stores.local.layout import Layout
+from stress.checker import AnyEvent, Kept
+
+now = time.monotonic_ns
+
+
+class Recorder:
+    """Each event is one write in append mode, so that processes never mix their lines."""
+
+    def __init__(self, path: Path) -> None:
+        flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC
+        self._descriptor = os.open(path, flags, 0o600)
+
+    def note(self, event: AnyEvent) -> None:
+        os.write(self._descriptor, msgspec.json.encode(event) + b"\n")
+
+
+def events(path: Path) -> list[AnyEvent]:
+    """All that was recorded. Raises msgspec.DecodeError on a line that is not whole."""
+    decoder = msgspec.json.Decoder(AnyEvent)
+    return decoder.decode_lines(path.read_bytes())
+
+
+def kept(folder: Path) -> list[Kept]:
+    """All changes of the state in `folder`, the sealed ones too; the mark is a change's why."""
+    return [Kept(change.serial, change.tenure, change.why) for change in _changes(folder)]
+
+
+def _changes(folder: Path) -> list[Change]:
+    layout = Layout(folder)
+    file = Journal(layout, _no_start).read()
+    found: list[Change] = []
+    while file is not None:
+        found += [codec.read_change(line) for line in file.lines[1:]]
+        sealed = codec.read_snapshot(file.lines[0]).sealed
+        if sealed is None:
+            break
+        data = (layout.history / f"{sealed.segment}.zst").read_bytes()
+        file = codec.decode_file(codec.decompress(data), sealed.segment)
+    return found
+
+
+def _no_start() -> State:
+    raise AssertionError("a reader starts no state")

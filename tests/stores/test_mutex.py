@@ -1,0 +1,101 @@
+"""The short lock around every change: who keeps it long is named, and nothing hangs on it."""
+
+import signal
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from packer_fork.stores.local import mutex
+from stress.contender import open_store
+from stress.stage import Player, Stage
+
+
+@pytest.fixture
+def stage(tmp_path: Path) -> Iterator[Stage]:
+    stage = Stage(tmp_path / "t.pkr.hcl" / "default")
+    yield stage
+    stage.close()
+
+
+@pytest.fixture
+def stopped(stage: Stage) -> Player:
+    """It was stopped while it held the mutex."""
+    player = stage.enter()
+    player.ask("take")
+    player.ask("close")
+    player.ask("hold_mutex")
+    player.signal(signal.SIGSTOP)
+    return player
+
+
+def test_a_stopped_holder_is_named_and_then_waited_for(stage: Stage, stopped: Player) -> None:
+    other = stage.enter()
+    other.ask("patience", "0.1", "60")
+    said = other.ask("take")["complaint"]
+    assert f"held by process {stopped.pid}" in said
+    assert str(stage.folder / "mutex") in said
+    stopped.signal(signal.SIGCONT)
+    stopped.ask("drop_mutex")
+    assert other.answer()["tenure"] == 2
+
+
+def test_nobody_waits_for_ever(stage: Stage, stopped: Player) -> None:
+    other = stage.enter()
+    other.ask("patience", "0.1", "0.3")
+    other.ask("take")
+    refused = other.answer()
+    assert refused["error"] == "StoreError"
+    assert f"process {stopped.pid}" in refused["message"]
+    other.tell("join")
+    assert "complaint" in other.answer()
+    assert other.answer()["error"] == "StoreError"
+    stopped.kill()
+    assert other.ask("take")["tenure"] == 2, "the kernel frees it with its holder"
+
+
+def test_a_commit_that_cannot_have_it_changes_nothing(stage: Stage) -> None:
+    holder, other = stage.enter(), stage.enter()
+    holder.ask("take")
+    holder.ask("commit", "before")
+    holder.ask("patience", "60", "0.2")
+    other.ask("hold_mutex")
+    other.signal(signal.SIGSTOP)
+    refused = holder.ask("commit", "meanwhile")
+    assert refused["error"] == "StoreError"
+    assert f"process {other.pid}" in refused["message"]
+    other.kill()
+    assert holder.ask("commit", "again")["serial"] == 2
+
+
+def test_a_holder_that_cannot_close_is_found_abandoned(stage: Stage) -> None:
+    holder, other = stage.enter(), stage.enter()
+    holder.ask("take")
+    holder.ask("patience", "60", "0.2")
+    other.ask("hold_mutex")
+    other.signal(signal.SIGSTOP)
+    holder.ask("close")
+    assert open_store(stage.folder).status().verdict == "abandoned", "looking needs no mutex"
+    other.signal(signal.SIGCONT)
+    other.ask("drop_mutex")
+    assert holder.ask("take")["replaced"] == "abandoned"
+
+
+def test_threads_exclude_each_other(tmp_path: Path) -> None:
+    inside = most = 0
+
+    def work() -> None:
+        nonlocal inside, most
+        for _ in range(50):
+            with mutex.held(tmp_path / "mutex", print):
+                inside += 1
+                most = max(most, inside)
+                inside -= 1
+
+    threads = [threading.Thread(target=work) for _ in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert most == 1

@@ -1,0 +1,176 @@
+"""The checker finds each kind of wrong in a history made by hand, and nothing in a good one."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from stress import recorder
+from stress.checker import (
+    Acquired,
+    AnyEvent,
+    Closed,
+    Committed,
+    Kept,
+    Killed,
+    Released,
+    violations,
+)
+
+ROOT = Path(__file__).parents[2]
+
+
+def got(tenure: int, at: int, *, process: str = "p", ticket: int = 0) -> Acquired:
+    return Acquired(
+        tenure=tenure, lock=f"lock{tenure}", process=process, asked=at - 1, got=at, ticket=ticket
+    )
+
+
+def held(tenure: int, start: int, end: int, *, ticket: int = 0) -> list[AnyEvent]:
+    return [got(tenure, start, ticket=ticket), Released(tenure=tenure, at=end)]
+
+
+def committed(tenure: int, serial: int, begun: int) -> Committed:
+    return Committed(
+        tenure=tenure, serial=serial, mark=f"m{serial}", begun=begun, acknowledged=begun + 1
+    )
+
+
+GOOD: list[AnyEvent] = [
+    *held(1, 10, 20, ticket=1),
+    committed(1, 1, 12),
+    got(2, 30, process="dies", ticket=2),
+    committed(2, 2, 31),
+    Killed(process="dies", at=40),
+    got(5, 50, process="closed", ticket=4),
+    committed(5, 3, 51),
+    Closed(tenure=5, asked=60, at=70),
+    got(6, 65, ticket=0),
+    committed(6, 4, 66),
+    Released(tenure=6, at=80),
+    Released(tenure=5, at=90),
+    *held(7, 95, 99, ticket=6),
+]
+KEPT = [Kept(1, 1, "m1"), Kept(2, 2, "m2"), Kept(3, 5, "m3"), Kept(4, 6, "m4")]
+
+
+def test_a_good_history_is_proven_in_whatever_order_it_was_written() -> None:
+    assert violations(GOOD, KEPT, in_order=True) == ()
+    assert violations(reversed(GOOD), reversed(KEPT), in_order=True) == ()
+
+
+def test_an_unacknowledged_change_may_be_there() -> None:
+    assert violations(GOOD, [*KEPT, Kept(5, 7, "of one that was killed")]) == ()
+
+
+@pytest.mark.parametrize(
+    ("events", "says"),
+    [
+        ([*held(1, 10, 20), *held(2, 19, 30)], "tenure 2 began while tenure 1 was open"),
+        ([*held(1, 10, 90), *held(2, 20, 30), *held(3, 40, 50)], "tenure 3 began while tenure 1"),
+        ([got(1, 10), *held(2, 20, 30)], "tenure 1 was open, which never ended"),
+        (
+            [got(1, 10, process="a"), Killed(process="b", at=12), *held(2, 20, 30)],
+            "tenure 1 was open, which never ended",
+        ),
+        (
+            [got(1, 10), Killed(process="p", at=25), *held(2, 20, 30)],
+            "tenure 1 was open, which ended 5 ns later",
+        ),
+        (
+            [got(1, 10), Closed(tenure=1, asked=25, at=40), *held(2, 20, 30)],
+            "tenure 1 was open, which ended 5 ns later",
+        ),
+    ],
+)
+def test_overlapping_tenures_are_found(events: list[AnyEvent], says: str) -> None:
+    assert any(says in said for said in violations(events))
+
+
+def test_a_token_that_falls_or_comes_twice_is_found() -> None:
+    (said,) = violations([*held(2, 10, 20), *held(1, 30, 40)])
+    assert said == "tenure 1 was given out after tenure 2"
+    again = violations([*held(1, 10, 20), *held(1, 30, 40)])
+    assert again == ("tenure 1 was given out 2 times", "lock lock1 was given out 2 times")
+
+
+def test_a_tenure_that_was_closed_before_its_holder_could_note_it_overlaps_nothing() -> None:
+    closed = Closed(tenure=1, asked=10, at=20)
+    assert violations([*held(2, 20, 40), got(1, 30), closed]) == ()
+
+
+@pytest.mark.parametrize(
+    ("kept", "says"),
+    [
+        (KEPT[:3], "change m4 was acknowledged and is there 0 times"),
+        ([*KEPT, Kept(5, 6, "m4")], "change m4 was acknowledged and is there 2 times"),
+        (
+            [*KEPT[:3], Kept(5, 6, "m4")],
+            "change m4 was acknowledged as serial 4 of tenure 6 and is serial 5 of tenure 6",
+        ),
+        (
+            [*KEPT[:3], Kept(4, 7, "m4")],
+            "change m4 was acknowledged as serial 4 of tenure 6 and is serial 4 of tenure 7",
+        ),
+    ],
+)
+def test_an_acknowledged_change_that_is_not_there_once_is_found(
+    kept: list[Kept], says: str
+) -> None:
+    assert violations(GOOD, kept) == (says,)
+
+
+def test_a_serial_that_is_there_twice_is_found() -> None:
+    (said,) = violations(GOOD, [*KEPT, Kept(4, 6, "other")])
+    assert said.startswith("serial 4 is there twice")
+
+
+def test_a_change_begun_after_its_tenure_was_closed_is_found() -> None:
+    late = committed(5, 5, 75)
+    said = violations([*GOOD, late], [*KEPT, Kept(5, 5, "m5")])
+    assert "tenure 5 committed m5 5 ns after it was closed" in said
+    assert "serial 5 is of tenure 5, after serial 4 of tenure 6" in said
+
+
+def test_a_change_of_a_closed_tenure_is_found_by_its_place_alone() -> None:
+    (said,) = violations(GOOD, [*KEPT, Kept(5, 5, "nobody noted when")])
+    assert said == "serial 5 is of tenure 5, after serial 4 of tenure 6"
+
+
+def test_a_waiter_that_passed_another_is_found_where_order_counts() -> None:
+    events = [*held(1, 10, 20, ticket=3), *held(2, 30, 40), *held(3, 50, 60, ticket=2)]
+    assert violations(events) == ()
+    assert violations(events, in_order=True) == ("ticket 2 got the lock after ticket 3",)
+
+
+WRITER = """
+import os, sys
+from pathlib import Path
+from stress.checker import Released
+from stress.recorder import Recorder
+record = Recorder(Path(sys.argv[1]))
+for at in range(500):
+    record.note(Released(tenure=os.getpid(), at=at))
+"""
+
+
+def test_what_many_processes_record_is_read_back_whole(tmp_path: Path) -> None:
+    path = tmp_path / "events"
+    command = [sys.executable, "-c", WRITER, str(path)]
+    writers = [subprocess.Popen(command, cwd=ROOT) for _ in range(4)]
+    assert [writer.wait() for writer in writers] == [0] * 4
+    by_writer: dict[int, list[int]] = {writer.pid: [] for writer in writers}
+    for event in recorder.events(path):
+        assert isinstance(event, Released)
+        by_writer[event.tenure].append(event.at)
+    assert list(by_writer.values()) == [list(range(500))] * 4
+
+
+def test_a_torn_record_is_no_history(tmp_path: Path) -> None:
+    path = tmp_path / "events"
+    recorder.Recorder(path).note(Released(tenure=1, at=1))
+    os.truncate(path, path.stat().st_size - 5)
+    with pytest.raises(ValueError, match="truncated"):
+        recorder.events(path)
