@@ -67,6 +67,9 @@ class Settings(Struct, frozen=True, kw_only=True):
 _DURATIONS = frozenset({"lock_timeout", "grace", "max_age", "retry_pause"})
 _LISTS = frozenset({"inputs", "input_env", "ignore", "ignore_vars", "assume_unchanged"})
 
+_FLAGS = {"inputs": "--input", "ignore_vars": "--ignore-var"}
+"""Flags that are not called like their setting."""
+
 
 class Setting(Struct, frozen=True):
     """A value and where it comes from, for messages."""
@@ -97,7 +100,7 @@ def load(
 
 def _given(name: str, value: Any, before: Setting) -> Setting:
     """A flag replaces what was set; those that may be repeated add to it."""
-    origin = f"--{name.replace('_', '-')}"
+    origin = _FLAGS.get(name, f"--{name.replace('_', '-')}")
     if name in _LISTS:
         more = before.origin != "default" and value
         return Setting([*before.value, *value], f"{before.origin}, {origin}" if more else origin)

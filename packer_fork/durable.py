@@ -110,6 +110,7 @@ def read(path: Path, limit: int) -> bytes | None:
     """At most `limit` bytes of a file that may be missing (None)."""
     try:
         with open(path, "rb") as file:  # noqa: PTH123 (Path.open costs as much again)
-            return file.read(limit)
+            size = os.fstat(file.fileno()).st_size  # asking for `limit` would reserve as much
+            return file.read(min(size, limit))
     except FileNotFoundError:
         return None

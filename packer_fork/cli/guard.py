@@ -28,7 +28,7 @@ def guarded(argv: Sequence[str]) -> int:
         run(argv)
     except PackerForkError as error:
         _say(error.message, error.hint)
-        if "--json" in argv and argv[0] == "build":
+        if "--json" in argv and {"build", "plan"} & set(argv):
             _say_as_event(error)
         return error.exit_code
     except BrokenPipeError:

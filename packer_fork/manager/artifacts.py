@@ -55,10 +55,11 @@ Checks = Mapping[str, Sequence[str]]
 
 def problems(recorded: Iterable[Artifact], checks: Checks) -> Iterator[str]:
     """What keeps these artifacts from being what they were, a reason each."""
-    for artifact in recorded:
-        for file in artifact.files:
-            if text := _changed(file):
-                yield text
+    artifacts = tuple(recorded)
+    for file in dict.fromkeys(file for artifact in artifacts for file in artifact.files):
+        if text := _changed(file):
+            yield text
+    for artifact in artifacts:
         command = checks.get(artifact.builder_id)
         if command and artifact.id and not _exists(command, artifact.id):
             yield f"artifact {artifact.id} is not confirmed by {command[0]}"

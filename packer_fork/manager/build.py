@@ -13,7 +13,7 @@ from msgspec import Struct, structs
 
 from packer_fork import host
 from packer_fork.errors import EXIT_DONE, CancelledError, StoreError
-from packer_fork.events import Action, MachineLine, Notice, Notify, Planned
+from packer_fork.events import Action, MachineLine, Notice, Notify
 from packer_fork.locks import Wait
 from packer_fork.manager import acquire, leftovers, locate, places, planning, recover
 from packer_fork.manager.follow import side_by_side
@@ -21,7 +21,7 @@ from packer_fork.manager.plan import Plan
 from packer_fork.manager.prepare import Prepared, prepare
 from packer_fork.manager.run import Ended, Job, run, sweep
 from packer_fork.model import Draft
-from packer_fork.packer import lines, outline, selection
+from packer_fork.packer import lines, outline
 from packer_fork.packer.flags import PackerFlags
 from packer_fork.packer.signals import SignalWatch
 from packer_fork.stores.base import TAKE_OVER, Tenure
@@ -52,6 +52,7 @@ def build(request: BuildRequest, notify: Notify) -> int:
         if wait.seconds:
             prepared = prepare(template, request.flags, place.settings, request.environ)
         state = place.store.read() or tenure.commit(Draft(operation="create"))
+        sweep(place, notify)
         leftovers.warn(state, notify)
         plan = planning.make(
             template, request.flags, prepared, place, request.environ, state, remember=True
@@ -125,19 +126,11 @@ class _Building:
 
     def go(self) -> int:
         plan = _everything(self._plan) if self._request.rebuild else self._plan
-        names, reason = self._names(plan)
-        self._notify(
-            Planned(
-                template=self._place.folder.label,
-                workspace=self._place.folder.workspace,
-                builds=plan.builds,
-                note=reason,
-            )
-        )
+        names, note = planning.chosen(plan, self._prepared, self._request.flags)
+        self._notify(planning.planned(self._place, plan, note))
         self._repeat_artifacts(plan)
         if names == () and plan.builds:
             return EXIT_DONE
-        sweep(self._place, self._notify)
         ended = self._run(names)
         for attempt in range(1, self._place.settings.retries + 1):
             if ended.exit_code == EXIT_DONE or ended.cancelled or not ended.failed:
@@ -145,27 +138,6 @@ class _Building:
             self._pause(attempt, ended.failed)
             ended = self._run(ended.failed)
         return ended.exit_code
-
-    def _names(self, plan: Plan) -> tuple[tuple[str, ...] | None, str]:
-        """The builds to run, None for whatever Packer finds; and why it is more than need be."""
-        todo = plan.names(Action.BUILD)
-        known = [build.name for build in plan.builds]
-        if not known or len(todo) == len(known):
-            return (tuple(known) or None), ""
-        if todo and self._only(todo) is None:
-            return tuple(known), "all are built: Packer cannot be told to build just these"
-        return todo, ""
-
-    def _only(self, names: tuple[str, ...]) -> PackerFlags | None:
-        """The user's flags with an ``-only`` for exactly `names`; None if there is none."""
-        hcl = outline.is_hcl(locate.template(self._request.template).path)
-        patterns = selection.naming(names, hcl=hcl)
-        known = [each.name for each in self._prepared.outlines]
-        flags = self._request.flags
-        chosen = selection.select(known, patterns, flags.except_, hcl=hcl) if patterns else ()
-        if chosen != names or outline.shared_names(self._prepared.outlines):
-            return None
-        return flags.with_only(patterns)
 
     def _run(self, names: tuple[str, ...] | None) -> Ended:
         """One Packer for all of `names`, or with ``isolate`` one for each."""
@@ -181,7 +153,9 @@ class _Building:
     def _job(self, names: tuple[str, ...] | None, failures: set[str]) -> Job:
         known = tuple(build.name for build in self._plan.builds)
         some = names is not None and names != known
-        flags = self._only(names) if some and names else None
+        flags = (
+            planning.only(self._prepared, self._request.flags, names) if some and names else None
+        )
         return Job(
             template=self._request.template,
             flags=flags or self._request.flags,

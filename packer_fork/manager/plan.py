@@ -65,6 +65,7 @@ def gather(
             plugins=plugins.in_use(program, environ),
             var_files=tuple(f.value or "" for f in flags.variables if f.name == "var-file"),
             assignments=tuple(f.value or "" for f in flags.variables if f.name == "var"),
+            flags=flags.bearing_on_results,
             outputs=tuple(_outputs(state)),
             input_globs=settings.inputs,
             input_env=settings.input_env,

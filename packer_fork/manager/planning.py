@@ -10,6 +10,7 @@ from packer_fork.manager import locate, places
 from packer_fork.manager.plan import Plan, gather, plan
 from packer_fork.manager.prepare import Prepared, prepare
 from packer_fork.model import State
+from packer_fork.packer import outline, selection
 from packer_fork.packer.flags import PackerFlags
 
 
@@ -42,7 +43,34 @@ def show(
     prepared = prepare(template, flags, place.settings, environ)
     state = place.store.read()
     made = make(template, flags, prepared, place, environ, state, remember=False)
-    notify(
-        Planned(template=place.folder.label, workspace=place.folder.workspace, builds=made.builds)
-    )
+    _, note = chosen(made, prepared, flags)
+    notify(planned(place, made, note))
     return not made.builds or bool(made.names(Action.BUILD))
+
+
+def planned(place: places.Place, made: Plan, note: str) -> Planned:
+    folder = place.folder
+    return Planned(template=folder.label, workspace=folder.workspace, builds=made.builds, note=note)
+
+
+def chosen(
+    made: Plan, prepared: Prepared, flags: PackerFlags
+) -> tuple[tuple[str, ...] | None, str]:
+    """The builds to run, None for whatever Packer finds; and why it is more than need be."""
+    todo = made.names(Action.BUILD)
+    known = tuple(build.name for build in made.builds)
+    if not known or todo == known:
+        return known or None, ""
+    if todo and only(prepared, flags, todo) is None:
+        return known, "all are built: Packer cannot be told to build just these"
+    return todo, ""
+
+
+def only(prepared: Prepared, flags: PackerFlags, names: tuple[str, ...]) -> PackerFlags | None:
+    """The user's flags with an ``-only`` for exactly `names`; None if there is none."""
+    patterns = selection.naming(names, hcl=prepared.hcl)
+    known = [each.name for each in prepared.outlines]
+    found = selection.select(known, patterns, flags.except_, hcl=prepared.hcl) if patterns else ()
+    if found != names or outline.shared_names(prepared.outlines):
+        return None
+    return flags.with_only(patterns)

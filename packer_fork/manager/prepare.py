@@ -19,6 +19,7 @@ class Prepared(Struct, frozen=True):
     program: Program
     outlines: tuple[BuildOutline, ...]
     sensitive: Sensitive
+    hcl: bool
 
 
 def prepare(
@@ -28,7 +29,8 @@ def prepare(
     found = program.find(settings.packer)
     inspected = program.inspect(found, flags, template.given, environ)
     sensitive = collect(found, template.given, flags, environ)
-    return Prepared(found, _chosen(inspected, template, flags), sensitive)
+    hcl = outline.is_hcl(template.path)
+    return Prepared(found, _chosen(inspected, template, flags), sensitive, hcl)
 
 
 def _chosen(inspected: str, template: Template, flags: PackerFlags) -> tuple[BuildOutline, ...]:

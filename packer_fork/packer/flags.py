@@ -78,6 +78,13 @@ class PackerFlags(Struct, frozen=True):
         return self._list("except")
 
     @property
+    def bearing_on_results(self) -> tuple[str, ...]:
+        """What can change a build itself: other plugins, or post-processors left out."""
+        excepted = tuple(f"except {name}" for name in sorted(set(self.except_)))
+        prerelease = self._boolean("ignore-prerelease-plugins", unset=False)
+        return ("ignore-prerelease-plugins", *excepted) if prerelease else excepted
+
+    @property
     def parallel_builds(self) -> int:
         """How many builds at once, 0 for any number."""
         return max(0, int(next(reversed(self._values("parallel-builds")), "0"), 0))

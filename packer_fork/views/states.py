@@ -84,7 +84,12 @@ def lines(entry: Entry, builds: Sequence[Build]) -> list[str]:
     if not builds:
         return [*said, "  no builds yet"]
     header = ("BUILD", "STATUS", "WHEN", "TOOK", "ARTIFACTS")
-    return said + [f"  {row}" for row in table([header, *map(_row, builds)])]
+    said += [f"  {row}" for row in table([header, *map(_row, builds)])]
+    return said + [
+        f"  {build.name} may have left behind: {_where(instance)}"
+        for build in builds
+        for instance in build.leftovers
+    ]
 
 
 def run_line(run: Run) -> str:

@@ -7,7 +7,9 @@ lock                 record of the current tenure, replaced by rename under the 
 tenures/N.wrapper    locked by the wrapper of tenure N for as long as it lives
 tenures/N.packer     locked by Packer and all its children
 history/             sealed segments, named by the SHA-256 of their bytes
-logs/                masked logs, and the raw one while its run lives
+queue/N              locked by the waiter that arrived as the Nth
+hashes               digests of input files, so that what is untouched is not read again
+logs/                masked logs, late results, and the raw log while its run lives
 """
 
 from __future__ import annotations
