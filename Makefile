@@ -5,7 +5,7 @@ BIN := .venv/bin
 STAMP := .venv/.complete
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test check packer
+.PHONY: help demo test check bench packer
 
 help: ## this list
 	@sed -n 's/^\([a-z]*\):.*## \(.*\)/make \1	\2/p' Makefile
@@ -21,6 +21,10 @@ check: $(STAMP) ## lint, format, types and import rules
 	$(BIN)/ruff format --check
 	$(BIN)/mypy
 	$(BIN)/pytest -q tests/test_architecture.py
+
+bench: packer $(STAMP) ## measure the lock and the plan, beside what they are compared with
+	$(BIN)/python -m stress.lock_bench
+	$(BIN)/python -m stress.plan_bench
 
 packer:
 	@.ci/ensure-packer
