@@ -5,7 +5,7 @@ BIN := .venv/bin
 STAMP := .venv/.complete
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test check bench packer
+.PHONY: help demo test check bench packer test-tools
 
 help: ## this list
 	@sed -n 's/^\([a-z]*\):.*## \(.*\)/make \1	\2/p' Makefile
@@ -13,7 +13,7 @@ help: ## this list
 demo: packer $(STAMP) ## build an example with real Packer, then show its state and its lock
 	@.ci/demo
 
-test: packer $(STAMP) ## run all tests, with real Packer
+test: packer test-tools $(STAMP) ## run all tests, with real Packer
 	$(BIN)/pytest -n auto --dist worksteal
 
 check: $(STAMP) ## lint, format, types and import rules
@@ -28,6 +28,9 @@ bench: packer $(STAMP) ## measure the lock and the plan, beside what they are co
 
 packer:
 	@.ci/ensure-packer
+
+test-tools:
+	@.ci/ensure-test-tools
 
 $(STAMP): pyproject.toml .ci/make-venv
 	@.ci/make-venv "$(PYTHON)" .venv
