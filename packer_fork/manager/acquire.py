@@ -12,6 +12,7 @@ from packer_fork.errors import LockedError
 from packer_fork.events import LockTaken, Notice, Notify, Waiting
 from packer_fork.locks import Holder, LockStatus, Verdict, Wait, who
 from packer_fork.manager import forecast
+from packer_fork.model import Draft
 from packer_fork.stores.base import TAKE_OVER, Store, Tenure
 
 _LOOK = 1.0
@@ -63,9 +64,20 @@ def acquire(
     if isinstance(found, LockStatus):
         raise LockedError(_locked(found), hint=_way_out(found, asking))
     if found.replaced is not None:
-        notify(Notice(level="warning", text=_taken_over(found.replaced)))
+        _record_take_over(found, found.replaced, notify)
     notify(LockTaken(tenure=found.record.tenure, lock_id=found.record.id, waited=wait.seconds))
     return found, wait
+
+
+def _record_take_over(tenure: Tenure, replaced: LockStatus, notify: Notify) -> None:
+    """Tell it, and put it on record before anything else is done."""
+    text = f"The lock was abandoned by {who(replaced)}; taken over ({replaced.proof[0]})."
+    notify(Notice(level="warning", text=text))
+    try:
+        tenure.commit(Draft(operation="take-over", why=text))
+    except BaseException:
+        tenure.close()
+        raise
 
 
 def _queue(
@@ -148,7 +160,3 @@ def _comparison(status: LockStatus, asking: Holder) -> str:
         f"It builds {its}, you {yours}: if both may run side by side, "
         "give yours a --workspace of its own. "
     )
-
-
-def _taken_over(status: LockStatus) -> str:
-    return f"The lock was abandoned by {who(status)}; taken over ({status.proof[0]})."

@@ -70,7 +70,16 @@ def template(given: str) -> Template:
         raise TemplateError(f"There is no template {given}.", hint="Check the path.")
     if not os.access(path, os.R_OK | (os.X_OK if path.is_dir() else 0)):
         raise TemplateError(f"The template {given} cannot be read.", hint="Check its permissions.")
+    if path.is_dir() and not any(map(_is_hcl, path.iterdir())):
+        raise TemplateError(
+            f"The directory {given} holds no template.",
+            hint="Packer loads files from it that end in .pkr.hcl or .pkr.json.",
+        )
     return Template(given, path, project_of(path))
+
+
+def _is_hcl(path: Path) -> bool:
+    return path.name.endswith((".pkr.hcl", ".pkr.json"))
 
 
 def project_of(path: Path) -> Path:

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import msgspec
-
 from packer_fork import events
 from packer_fork.views.console import Console
+from packer_fork.views.document import one_line
 
 
 class JsonLines:
@@ -21,4 +20,4 @@ class JsonLines:
 
 def encode(event: events.Event) -> str:
     """On one line; control characters are escaped by JSON itself."""
-    return msgspec.json.encode(event).decode()
+    return one_line(event)

@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from datetime import UTC, datetime
 
-import msgspec
 from msgspec import Struct, structs
 
 from packer_fork.locks import LiveProcess, LockRecord, LockStatus, Verdict, Waiter
 from packer_fork.model import CiJob
 from packer_fork.views import words
+from packer_fork.views.document import indented
 
 _MEANING = {
     Verdict.FREE: "nobody holds it",
@@ -84,7 +84,7 @@ def _with_holder(report: Report, record: LockRecord) -> Report:
 def as_json(reports: Sequence[Report], *, single: bool) -> str:
     """One object for one template; otherwise ``{"locks": [...]}``."""
     document = reports[0] if single else {"locks": reports}
-    return msgspec.json.format(msgspec.json.encode(document), indent=2).decode()
+    return indented(document)
 
 
 def lines(report: Report) -> list[str]:

@@ -73,7 +73,8 @@ class PlainView:
         run = event.run
         seconds = (run.ended - run.started).total_seconds() if run.ended else 0
         took = f" after {words.duration(seconds)}" if run.ended else ""
-        self._tell(f"run {run.number} {run.status}{took}{f': {run.error}' if run.error else ''}")
+        error = f": {run.error.splitlines()[0]}" if run.error.strip() else ""
+        self._tell(f"run {run.number} {run.status}{took}{error}")
         for build in event.builds:
             self._tell(f"  {sentences.summary(build)}")
         self._tell(f"  log: {event.log}")

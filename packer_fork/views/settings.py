@@ -6,8 +6,9 @@ import json
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-import msgspec
 from msgspec import Struct
+
+from packer_fork.views.document import indented
 
 _UNITS = ((86400, "d"), (3600, "h"), (60, "m"), (1, "s"))
 
@@ -22,7 +23,7 @@ class Shown(Struct, frozen=True):
 def as_json(file: str | None, settings: Mapping[str, Shown]) -> str:
     """Durations are seconds; ``file`` is the packer-fork.toml that was read, or null."""
     document = {"file": file, "settings": settings}
-    return msgspec.json.format(msgspec.json.encode(document), indent=2).decode()
+    return indented(document)
 
 
 def lines(settings: Mapping[str, Shown]) -> list[str]:

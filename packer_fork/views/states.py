@@ -5,12 +5,12 @@ from __future__ import annotations
 import unicodedata
 from collections.abc import Sequence
 
-import msgspec
 from msgspec import Struct, structs
 
 from packer_fork.model import Artifact, Build, File, Instance, Run, State, Step
 from packer_fork.terminal import clean
 from packer_fork.views import words
+from packer_fork.views.document import indented
 
 _LONGEST = 60
 
@@ -64,7 +64,7 @@ def all_as_json(entries: Sequence[Entry]) -> str:
 
 
 def _json(document: object) -> str:
-    return msgspec.json.format(msgspec.json.encode(document), indent=2).decode()
+    return indented(document)
 
 
 def lines(entry: Entry, builds: Sequence[Build]) -> list[str]:

@@ -97,6 +97,7 @@ def test_a_log_that_cannot_be_written_does_no_harm(cli: Cli, project: Project) -
     [
         (["missing.pkr.hcl"], 14, "no template missing.pkr.hcl"),
         (["-"], 14, "standard input"),
+        ([".."], 14, "holds no template"),
         (["t.pkr.hcl", "--workspace", "../x"], 2, "not a workspace name"),
         (["t.pkr.hcl", "--lock-timeout", "soon"], 2, "not a duration"),
         (["t.pkr.hcl", "--state", "ftp://x"], 2, "no such store"),

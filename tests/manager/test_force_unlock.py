@@ -132,6 +132,14 @@ def test_allow_live_fences_the_holder_and_keeps_its_results(cli: Cli, project: P
     assert cli("state", "replay", str(kept)).rc == 2
 
 
+def test_a_take_over_is_on_record(cli: Cli, project: Project) -> None:
+    killed(begun(cli, project, "t.pkr.hcl"))
+    go_on(project.root)
+    eventually(lambda: states.verdict(cli) == "abandoned")
+    assert cli("build", "--rebuild", "t.pkr.hcl").rc == 0
+    assert {"take-over", "recover"} <= set(operations(project.root))
+
+
 def test_late_results_replace_nothing_newer(cli: Cli, project: Project) -> None:
     running = begun(cli, project, "t.pkr.hcl")
     assert cli("force-unlock", lock_id(cli), "--allow-live", "--yes").rc == 0
