@@ -376,3 +376,12 @@ def _keep_running(running: dict[str, Run], run: Run | None) -> None:
         running.pop(str(run.number), None)
         if run.status is RunStatus.RUNNING:
             running[str(run.number)] = run
+
+
+def possibly_left(build: Build) -> tuple[Instance, ...]:
+    """Instances that may still be there: of earlier runs, and the last unless it ended well."""
+    last, known = build.instance, build.leftovers
+    ended_badly = build.status.is_final and build.status is not BuildStatus.COMPLETE
+    if last is None or not last.id or not ended_badly or last in known:
+        return known
+    return (*known, last)

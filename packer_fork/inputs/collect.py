@@ -32,7 +32,8 @@ def collect(request: InputsRequest) -> Inputs:
     tree = Tree(root, request.key, cache, excluded, request.max_files)
     _add_loaded(request, tree, skip_variables=bool(request.ignore_vars) and told is not None)
     unclear += _add_files(request, tree, parsed, values)
-    cache.save()
+    if request.remember:
+        cache.save()
     unclear += [*tree.unreadable, *evaluated.missing(request, parsed, told)]
     unclear += unknowns.of_template(parsed, values)
     return Inputs(

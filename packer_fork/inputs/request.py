@@ -27,7 +27,8 @@ class InputsRequest(Struct, frozen=True, kw_only=True):
     template does not speak of are left out. ``outputs``: files and folders that earlier
     runs made. ``input_globs`` (more files) and ``ignore`` are globs relative to ``root``,
     ``**`` for any depth. ``assume_unchanged``: names (or globs) of what cannot be known
-    and is trusted all the same. ``cache``: where digests of files are remembered.
+    and is trusted all the same. ``cache``: where digests of files are remembered;
+    with `remember` new ones are written there, too.
     """
 
     template: Path
@@ -48,6 +49,7 @@ class InputsRequest(Struct, frozen=True, kw_only=True):
     ignore_vars: frozenset[str] = frozenset()
     assume_unchanged: frozenset[str] = frozenset()
     cache: Path | None = None
+    remember: bool = True
     max_files: int = MAX_FILES
 
     @property

@@ -11,20 +11,12 @@ from packer_fork.errors import UsageError
 from packer_fork.events import Notice, Notify
 from packer_fork.manager import acquire
 from packer_fork.manager.places import Place
-from packer_fork.model import Build, Draft, Instance, State
-
-
-def of_build(build: Build) -> tuple[Instance, ...]:
-    """Those of earlier runs, and that of the last one unless it ended well."""
-    last = build.instance
-    dubious = build.status.is_final and build.status != "complete" and last is not None and last.id
-    known = build.leftovers
-    return (*known, last) if dubious and last not in known and last is not None else known
+from packer_fork.model import Build, Draft, Instance, State, possibly_left
 
 
 def of_state(state: State) -> Iterator[tuple[str, Instance]]:
     for name, raw in state.builds.items():
-        for instance in of_build(codec.decode_build(raw)):
+        for instance in possibly_left(codec.decode_build(raw)):
             yield name, instance
 
 
@@ -65,8 +57,8 @@ def strike(place: Place, instance_id: str, notify: Notify, *, environ: Mapping[s
 def _without(state: State, instance_id: str) -> Iterator[tuple[str, Build]]:
     for name, raw in state.builds.items():
         build = codec.decode_build(raw)
-        kept = tuple(each for each in of_build(build) if each.id != instance_id)
-        if kept != of_build(build):
+        kept = tuple(each for each in possibly_left(build) if each.id != instance_id)
+        if kept != possibly_left(build):
             last = build.instance
             gone = last is not None and last.id == instance_id
             yield name, structs.replace(build, leftovers=kept, instance=None if gone else last)

@@ -31,6 +31,13 @@ from packer_fork.packer.flags import PackerFlags
 _MOST_REASONS = 20
 
 
+class Hashes(Struct, frozen=True):
+    """Where digests of files are remembered, and whether new ones may be written there."""
+
+    path: Path
+    remember: bool
+
+
 class Plan(Struct, frozen=True, kw_only=True):
     """One line for each build, in Packer's order; empty if only Packer knows what it builds."""
 
@@ -49,7 +56,7 @@ def gather(
     settings: Settings,
     environ: Mapping[str, str],
     state: State | None,
-    cache: Path | None,
+    hashes: Hashes,
 ) -> Inputs:
     """The inputs as they are now. Raises TemplateError if the template cannot be read."""
     program = prepared.program
@@ -72,7 +79,8 @@ def gather(
             ignore=settings.ignore,
             ignore_vars=frozenset(settings.ignore_vars),
             assume_unchanged=frozenset(settings.assume_unchanged),
-            cache=cache,
+            cache=hashes.path,
+            remember=hashes.remember,
         )
     )
 

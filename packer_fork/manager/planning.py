@@ -7,7 +7,7 @@ from typing import Any
 
 from packer_fork.events import Action, Notify, Planned
 from packer_fork.manager import locate, places
-from packer_fork.manager.plan import Plan, gather, plan
+from packer_fork.manager.plan import Hashes, Plan, gather, plan
 from packer_fork.manager.prepare import Prepared, prepare
 from packer_fork.model import State
 from packer_fork.packer import outline, selection
@@ -25,8 +25,8 @@ def make(
     remember: bool,
 ) -> Plan:
     """`remember`: write down which files were hashed, so that the next time is faster."""
-    cache = place.folder.folder / "hashes" if remember else None
-    inputs = gather(template, flags, prepared, place.settings, environ, state, cache)
+    hashes = Hashes(place.folder.folder / "hashes", remember)
+    inputs = gather(template, flags, prepared, place.settings, environ, state, hashes)
     return plan(prepared, inputs, place.settings, state)
 
 

@@ -6,8 +6,7 @@ import msgspec
 from msgspec import structs
 
 from packer_fork import codec
-from packer_fork.manager import leftovers
-from packer_fork.model import Build, BuildStatus, Result, State
+from packer_fork.model import Build, BuildStatus, Result, State, possibly_left
 from packer_fork.packer.outcome import Outcome
 
 KEPT = 20
@@ -28,7 +27,7 @@ def _continued(build: Build, raw: msgspec.Raw | None) -> Build:
     if raw is None:
         return build
     before = codec.decode_build(raw)
-    return structs.replace(build, results=complete(before), leftovers=leftovers.of_build(before))
+    return structs.replace(build, results=complete(before), leftovers=possibly_left(before))
 
 
 def complete(build: Build) -> tuple[Result, ...]:

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 from msgspec import Struct, structs
 
-from packer_fork.model import Artifact, Build, File, Instance, Run, State, Step
+from packer_fork.model import Artifact, Build, File, Instance, Run, State, Step, possibly_left
 from packer_fork.terminal import clean
 from packer_fork.views import words
 from packer_fork.views.document import indented
@@ -88,7 +88,7 @@ def lines(entry: Entry, builds: Sequence[Build]) -> list[str]:
     return said + [
         f"  {build.name} may have left behind: {_where(instance)}"
         for build in builds
-        for instance in build.leftovers
+        for instance in possibly_left(build)
     ]
 
 
@@ -134,7 +134,7 @@ def build_lines(build: Build) -> list[str]:
     said += _steps("provisioner", build.provisioners)
     said += _steps("post-processor", build.post_processors)
     said += _instance(build)
-    said += [f"perhaps left behind: {_where(instance)}" for instance in build.leftovers]
+    said += [f"perhaps left behind: {_where(instance)}" for instance in possibly_left(build)]
     for number, artifact in enumerate(build.artifacts, 1):
         said += artifact_lines(number, artifact)
     return said

@@ -11,8 +11,7 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from packer_fork.manager import leftovers
-from packer_fork.model import Build, BuildStatus, Instance
+from packer_fork.model import Build, BuildStatus, Instance, possibly_left
 from tests import states
 from tests.conftest import Cli, Project, eventually
 from tests.templates import GATED
@@ -121,7 +120,7 @@ def test_instances_on_record_are_listed(build: Build) -> None:
         [sys.executable, ACTION / "leaked.py"], input=document, capture_output=True, check=True
     )
     lines = done.stdout.decode().splitlines()
-    expected = leftovers.of_build(build)
+    expected = possibly_left(build)
     assert len(lines) == len(expected)
     for line, instance in zip(lines, expected, strict=True):
         assert line.startswith(f"::warning title=possibly leaked::{build.name} may have left")
