@@ -98,9 +98,9 @@ def _warn(request: BuildRequest, place: places.Place, prepared: Prepared, notify
         notify(Notice(level="warning", text=text, hint=hint))
     fresh = not (place.settings.state or place.folder.folder.exists())
     if fresh and host.ci_job(request.environ):
-        text = f"This state ends with the CI job: {place.folder.folder} is new."
-        hint = "Cache the folder .packer-fork between jobs, or name a lasting one with --state."
-        notify(Notice(level="warning", text=text, hint=hint))
+        text = f"This state ends with the CI job: {place.folder.folder} is new; cache the folder"
+        text = f"{text} .packer-fork between jobs, or name a lasting one with --state."
+        notify(Notice(level="warning", text=text))
 
 
 class _Building:

@@ -20,7 +20,7 @@ from tests.templates import NULL_AND_FILE
 
 pytestmark = pytest.mark.usefixtures("packer")
 
-KILLS = 90
+KILLS = 150
 POINTS = ("fdatasync", "fsync", "rename", "pwrite64", "unlink")
 
 
