@@ -187,7 +187,9 @@ def test_waiters_of_an_unlocked_tenure_go_on_at_once(cli: Cli, project: Project,
     running = begun(cli, project, "t.pkr.hcl")
     waiting = cli.start("build", "--rebuild", "--lock-timeout", "1m", "t.pkr.hcl")
     eventually(lambda: "next in the queue" in waiting.err())
-    assert [w["holder"]["by"]["pid"] for w in states.lock(cli)["waiters"]] == [waiting.pid]
+    status = states.lock(cli)
+    assert [w["holder"]["by"]["pid"] for w in status["waiters"]] == [waiting.pid]
+    assert waiting.pid not in [process["pid"] for process in status["processes"]]
     assert cli("force-unlock", lock_id(cli), way, "--yes").rc == 0
     eventually(lambda: "packer-fork: run 2 of" in waiting.err())
     go_on(project.root)
