@@ -71,16 +71,29 @@ class Chaos:
         self.kills += 1
 
     def _end(self, pid: int) -> None:
-        """Kill a worker, then the Packer that it may have left."""
+        """Kill a worker, then the Packer that it may have left.
+
+        Its tenure ended at the earliest at the last moment at which its lock is seen held:
+        the worker may have killed its Packer itself, a moment before it was killed.
+        """
         name, at = self._workers.pop(pid), now()
         os.kill(pid, signal.SIGKILL)
         os.waitpid(pid, 0)
         packer = _only_member(pid)
         if packer is not None:
+            at = self._seen_held(pid, at)
             time.sleep(random.uniform(0, 0.01))
-            at = now()
-            os.kill(packer, signal.SIGKILL)
+            at = self._seen_held(pid, at)
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(packer, signal.SIGKILL)
         self._record.note(Killed(process=name, at=at))
+
+    def _seen_held(self, worker: int, before: int) -> int:
+        """The time of this look if the worker's Packer holds its lock, else `before`."""
+        record, at = probe.read_record(self._layout).record, now()
+        if record is None or record.closed or record.holder.process.pid != worker:
+            return before
+        return at if probe.is_busy(self._layout.packer(record.tenure)) else before
 
     def _unlock(self) -> None:
         """As an operator who passes over whoever lives; often somebody is faster."""
