@@ -15,7 +15,7 @@ import textwrap
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import NamedTuple, TypeVar
+from typing import NamedTuple, NoReturn, TypeVar
 
 import pytest
 
@@ -137,16 +137,34 @@ class Cli(NamedTuple):
         _kill_all(f"{MARK}={self.environment[MARK]}".encode())
 
 
+def unavailable(reason: str) -> NoReturn:
+    """A part that cannot be had here: the test is skipped, but fails on CI, which must have it."""
+    if os.environ.get("CI") == "true":
+        pytest.fail(reason)
+    pytest.skip(reason)
+
+
 @pytest.fixture(scope="session")
 def packer() -> Path:
     """The real Packer; without it a test is skipped, but fails on CI."""
     found = shutil.which("packer")
     if found:
         return Path(found)
-    reason = "packer is not on PATH: run .ci/ensure-packer"
-    if os.environ.get("CI") == "true":
-        pytest.fail(reason)
-    pytest.skip(reason)
+    unavailable("packer is not on PATH: run .ci/ensure-packer")
+
+
+@pytest.fixture(scope="session")
+def strace() -> None:
+    """For faults in system calls."""
+    if shutil.which("strace") is None:
+        unavailable("strace is not installed: run .ci/ensure-test-tools")
+
+
+@pytest.fixture(scope="session")
+def root() -> None:
+    """For mounts, and for becoming somebody else."""
+    if os.geteuid() != 0:
+        unavailable("only root may do this")
 
 
 @pytest.fixture

@@ -1,7 +1,6 @@
 """Disks that are full, folders that may not be written, and what is left there: nothing."""
 
 import contextlib
-import os
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
@@ -14,7 +13,7 @@ from tests.templates import GATED, NULL_AND_FILE, begun, go_on
 
 pytestmark = pytest.mark.usefixtures("packer")
 
-needs_root = pytest.mark.skipif(os.geteuid() != 0, reason="mounting a file system needs root")
+needs_root = pytest.mark.usefixtures("root")
 
 
 @pytest.fixture

@@ -18,7 +18,7 @@ from tests.conftest import Cli, Project, eventually
 from tests.stores.hammer import committed, open_journal
 from tests.templates import NULL_AND_FILE
 
-pytestmark = pytest.mark.usefixtures("packer")
+pytestmark = pytest.mark.usefixtures("packer", "strace")
 
 KILLS = 150
 POINTS = ("fdatasync", "fsync", "rename", "pwrite64", "unlink")

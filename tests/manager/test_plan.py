@@ -11,7 +11,7 @@ import pytest
 import packer_fork
 from tests import states
 from tests.conftest import Cli, Project, eventually
-from tests.templates import begun, go_on
+from tests.templates import FAST_AND_GATED, begun, go_on
 
 pytestmark = pytest.mark.usefixtures("packer")
 
@@ -227,24 +227,8 @@ def test_fail_fast_cancels_the_others(cli: Cli, project: Project, isolate: list[
     assert states.statuses(cli) == {"null.bad": "failed", "null.slow": "cancelled"}
 
 
-FAST_AND_SLOW = """
-    source "file" "fast" {
-      content = "x"
-      target  = "fast.txt"
-    }
-    source "null" "slow" { communicator = "none" }
-    build { sources = ["file.fast"] }
-    build {
-      sources = ["null.slow"]
-      provisioner "shell-local" {
-        inline = ["touch begun; while [ ! -e go ]; do sleep 0.02; done"]
-      }
-    }
-"""
-
-
 def test_isolated_sources_survive_a_cancel_of_the_others(cli: Cli, project: Project) -> None:
-    project.write("t.pkr.hcl", FAST_AND_SLOW)
+    project.write("t.pkr.hcl", FAST_AND_GATED)
     running = begun(cli, project, "--isolate", "t.pkr.hcl")
     eventually(lambda: states.statuses(cli).get("file.fast") == "complete")
     running.signal(signal.SIGTERM)
@@ -257,7 +241,7 @@ def test_isolated_sources_survive_a_cancel_of_the_others(cli: Cli, project: Proj
 
 
 def test_every_isolated_run_is_recovered(cli: Cli, project: Project) -> None:
-    project.write("t.pkr.hcl", FAST_AND_SLOW.replace("file.fast", "file.fast"))
+    project.write("t.pkr.hcl", FAST_AND_GATED)
     running = begun(cli, project, "--isolate", "t.pkr.hcl")
     eventually(lambda: states.statuses(cli).get("file.fast") == "complete")
     running.signal(signal.SIGKILL)

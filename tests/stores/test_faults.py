@@ -1,9 +1,7 @@
 """A disk that fails at any write, sync or rename: nothing acknowledged is lost."""
 
-import os
 import re
 import resource
-import shutil
 import signal
 import subprocess
 import sys
@@ -22,11 +20,7 @@ CALLS = ("write", "pwrite64", "fdatasync", "fsync", "rename")
 ROOT = Path(__file__).parents[2]
 
 
-@pytest.fixture(scope="module", autouse=True)
-def strace() -> None:
-    if shutil.which("strace") is None:
-        reason = "strace is not installed: apt-get install strace"
-        pytest.fail(reason) if os.environ.get("CI") == "true" else pytest.skip(reason)
+pytestmark = pytest.mark.usefixtures("strace")
 
 
 def run(folder: Path, injection: str, call: str) -> tuple[dict[int, str], str]:

@@ -15,7 +15,7 @@ import pytest
 from packer_fork.stores.local import filesystem
 from stress.contender import open_store
 from stress.stage import Player, Stage
-from tests.conftest import eventually
+from tests.conftest import eventually, unavailable
 
 NOBODY = "65534"
 Mount = Callable[..., Path]
@@ -37,7 +37,7 @@ def held(stage: Stage) -> Player:
 
 @pytest.fixture
 def mount(tmp_path: Path) -> Iterator[Mount]:
-    """Mounts at a new folder by a command line; skips where that is not permitted."""
+    """Mounts at a new folder by a command line, where that is permitted."""
     points: list[Path] = []
 
     def mount(*command: str) -> Path:
@@ -53,12 +53,12 @@ def mount(tmp_path: Path) -> Iterator[Mount]:
 
 
 def _permitted(*command: str) -> None:
-    """Run it, or skip with its own words: in many containers even root may not do this."""
+    """Run it, or say in its own words why not: in many containers even root may not do this."""
     if shutil.which(command[0]) is None:
-        pytest.skip(f"{command[0]} is not installed")
+        unavailable(f"{command[0]} is not installed")
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     if done.returncode != 0:
-        pytest.skip(f"not permitted here: {' '.join(command)}: {done.stderr.strip()}")
+        unavailable(f"not permitted here: {' '.join(command)}: {done.stderr.strip()}")
 
 
 def verdict(folder: Path) -> str:
@@ -133,7 +133,7 @@ def readable(folder: Path) -> None:
         path.chmod(0o755 if path.is_dir() else 0o644)
 
 
-@pytest.mark.skipif(os.geteuid() != 0, reason="only root can become another user")
+@pytest.mark.usefixtures("root")
 def test_another_user_without_access_to_the_processes(stage: Stage, open_folder: Path) -> None:
     other, holder = stage.enter(open_folder), stage.enter(open_folder)
     holder.ask("take")
@@ -152,7 +152,7 @@ def test_another_user_without_access_to_the_processes(stage: Stage, open_folder:
     assert str(open_folder) in refused["message"]
 
 
-@pytest.mark.skipif(os.geteuid() != 0, reason="only root can become another user")
+@pytest.mark.usefixtures("root")
 def test_who_may_not_read_the_folder_is_told_so(stage: Stage, open_folder: Path) -> None:
     other, holder = stage.enter(open_folder), stage.enter(open_folder)
     holder.ask("take")
@@ -242,7 +242,7 @@ def test_on_fuse_a_free_kernel_lock_proves_nothing(
     below = tmp_path / "below"
     below.mkdir()
     if not Path("/dev/fuse").exists():
-        pytest.skip("there is no /dev/fuse")
+        unavailable("there is no /dev/fuse")
     place = mount("bindfs", str(below))
     assert filesystem.type_of(place).startswith("fuse")
     folder = place / "t" / "default"
