@@ -62,7 +62,7 @@ def plan(template: str, *flags: str, **settings: Any) -> Planned:
 def builds(template: str, **settings: Any) -> Sequence[Build]:
     """What is known of the builds; empty before the first."""
     state = _place(template, settings).store.read()
-    return _show.builds(state) if state else []
+    return list(_show.builds(state)) if state else []
 
 
 def artifacts(template: str, **settings: Any) -> Sequence[Made]:

@@ -11,10 +11,10 @@ import re
 import tomllib
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import msgspec
-from msgspec import Struct
+from msgspec import Meta, Struct
 
 from packer_fork.errors import UsageError
 
@@ -42,6 +42,11 @@ class Settings(Struct, frozen=True, kw_only=True):
     exits 0 if the artifact, whose ID is added to it, still exists. ``retries``: how often
     failed sources are built again, the first time after ``retry_pause``; ``fail_fast``:
     cancel the others when one fails; ``isolate``: a Packer of its own for each source.
+
+    ``keep_runs``, ``keep_days``: history is pruned beyond so many runs that is also older;
+    0 sets no such bound. ``backup_every``: after so many changes the state is backed up at
+    the end of a build, 0 for never; ``keep_backups``: how many of the backups stay that
+    nobody asked for.
     """
 
     state: str = ""
@@ -62,6 +67,10 @@ class Settings(Struct, frozen=True, kw_only=True):
     retry_pause: float = 10.0
     fail_fast: bool = False
     isolate: bool = False
+    keep_runs: Annotated[int, Meta(ge=0)] = 0
+    keep_days: Annotated[int, Meta(ge=0)] = 0
+    backup_every: Annotated[int, Meta(ge=0)] = 100
+    keep_backups: Annotated[int, Meta(ge=1)] = 10
 
 
 _DURATIONS = frozenset({"lock_timeout", "grace", "max_age", "retry_pause"})

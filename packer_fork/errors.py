@@ -58,12 +58,14 @@ class DamagedError(StateError):
         super().__init__(
             f"The state is damaged: {where}: {what}{f'; {lost}' if lost else ''}.",
             hint=(
-                f"Nothing was changed. Put back a good copy of the folder that holds {path}, "
-                "or move that folder aside to start anew."
+                "Nothing was changed. `packer-fork state repair` says what can be saved; "
+                "`packer-fork state verify` reads everything."
             ),
         )
         self.path = path
         self.offset = offset
+        self.what = what
+        self.lost = lost
 
 
 class NewerFormatError(StateError):

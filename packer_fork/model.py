@@ -1,22 +1,22 @@
-"""What packer-fork remembers of one template in one workspace, and how it changes.
+"""What packer-fork remembers of one template in one workspace: the documents.
 
-Everything here is a frozen Struct or a pure function: a state is never edited, a
-change makes the next one. Times are aware datetimes in UTC, durations seconds,
-sizes bytes. Builds stay encoded (``msgspec.Raw``) until somebody asks for one, so
-that a state of ten thousand builds is opened in milliseconds.
+Everything here is a frozen Struct: a state is never edited, a change makes the next
+one (``changes``). Times are aware datetimes in UTC, durations seconds, sizes bytes.
+Builds stay encoded (``msgspec.Raw``) until somebody asks for one, so that a state of
+ten thousand builds is opened in milliseconds.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Mapping
 from datetime import datetime
 from enum import StrEnum
 from typing import Any
 
 import msgspec
-from msgspec import Struct, structs
+from msgspec import Struct
 
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2
 MAX_METADATA_DEPTH = 200
 """Levels of nesting that a build's metadata may have; deeper documents are refused."""
 
@@ -77,7 +77,14 @@ class KnownBy(StrEnum):
     INFERRED = "inferred"
 
 
-class Document(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, omit_defaults=True):
+class Document(
+    Struct,
+    frozen=True,
+    kw_only=True,
+    forbid_unknown_fields=True,
+    omit_defaults=True,
+    gc=False,  # what is decoded from JSON has no cycles
+):
     """Base of all that is stored: unknown keys are damage or a newer format, never ignored."""
 
 
@@ -245,19 +252,50 @@ class Template(Document, frozen=True):
 
 
 class Sealed(Document, frozen=True):
-    """The newest sealed segment of the history: its name (SHA-256) and how far it reaches."""
+    """A sealed segment of the history: its name (SHA-256) and the last serial in it.
+
+    ``segments`` counts it and those before it; ``summary`` is the digest of its summary
+    ("" for segments of format 1, which have none).
+    """
 
     segment: str
     serial: int
     segments: int
+    summary: str = ""
+
+
+class Summary(Document, frozen=True):
+    """What is in a segment, so that whoever looks for something may pass it by.
+
+    ``first`` is the serial of its snapshot, ``last`` that of its last change; ``size``
+    the bytes of its lines; ``before`` the segment before it. ``runs`` counts the runs that
+    start in it, ``numbers`` are the lowest and the highest of them, ``earliest`` and
+    ``latest`` when; ``spans`` says that it also tells of a run that started before.
+    ``builds`` is None where there are too many.
+    """
+
+    version: int
+    first: int
+    last: int
+    size: int
+    before: Sealed | None = None
+    runs: int = 0
+    numbers: tuple[int, int] | None = None
+    spans: bool = False
+    earliest: datetime | None = None
+    latest: datetime | None = None
+    statuses: tuple[str, ...] = ()
+    builds: tuple[str, ...] | None = ()
+    branches: tuple[str, ...] = ()
 
 
 class State(Document, frozen=True):
-    """A snapshot. ``prev`` is the digest of the line that it takes the place of.
+    """A snapshot. ``prev`` is the digest of the last change in it, at first the lineage.
 
     ``last_run`` has the highest number; ``running`` has, by number, those that nobody saw
     the end of yet. ``key`` is random and keys all digests of what may be secret; ``inputs`` has, by
-    their fingerprints, the inputs that builds rest on.
+    their fingerprints, the inputs that builds rest on. ``cuts`` says of a segment that is
+    not there any more (pruned, or lost) with which one the history goes on, if any.
     """
 
     version: int
@@ -272,6 +310,7 @@ class State(Document, frozen=True):
     running: dict[str, Run] = {}
     last_run: Run | None = None
     sealed: Sealed | None = None
+    cuts: dict[str, Sealed | None] = {}
     prev: str = ""
 
 
@@ -296,6 +335,7 @@ class Change(Document, frozen=True):
     last_run: Run | None = None
     template: Template | None = None
     late: Late | None = None
+    cuts: dict[str, Sealed | None] | None = None
 
 
 class Draft(Struct, frozen=True, kw_only=True):
@@ -303,79 +343,11 @@ class Draft(Struct, frozen=True, kw_only=True):
 
     operation: str
     why: str = ""
-    builds: dict[str, Build | None] = {}
-    inputs: dict[str, msgspec.Raw | None] = {}
+    builds: Mapping[str, Build | msgspec.Raw | None] = {}
+    inputs: Mapping[str, msgspec.Raw | None] = {}
     last_run: Run | None = None
     late: Late | None = None
-
-
-def new_state(*, lineage: str, key: str, template: Template, workspace: str) -> State:
-    """The empty state, serial 0, that a first change is applied to."""
-    return State(
-        version=FORMAT_VERSION,
-        serial=0,
-        lineage=lineage,
-        template=template,
-        workspace=workspace,
-        key=key,
-        builds={},
-    )
-
-
-def apply_changes(state: State, changes: Iterable[tuple[Change, str]]) -> State:
-    """The state after `changes`, each given with the digest of its stored line.
-
-    Raises ValueError at the first that does not follow: a wrong serial or
-    predecessor, or a tenure older than one that has already written.
-    """
-    builds, inputs = dict(state.builds), dict(state.inputs)
-    running, run, template = dict(state.running), state.last_run, state.template
-    serial, tenure, prev = state.serial, state.tenure, state.prev
-    for change, digest in changes:
-        if change.serial != serial + 1:
-            msg = f"serial {change.serial} does not follow {serial}"
-            raise ValueError(msg)
-        if change.tenure < tenure:
-            msg = f"tenure {change.tenure} is older than {tenure}"
-            raise ValueError(msg)
-        _update(builds, change.builds)
-        _update(inputs, change.inputs)
-        run = _newer(run, change.last_run)
-        _keep_running(running, change.last_run)
-        template = change.template or template
-        serial, tenure, prev = change.serial, change.tenure, digest
-    return structs.replace(
-        state,
-        serial=serial,
-        tenure=tenure,
-        builds=builds,
-        inputs=inputs,
-        running=running,
-        last_run=run,
-        template=template,
-        prev=prev,
-    )
-
-
-def _update(documents: dict[str, msgspec.Raw], changes: dict[str, msgspec.Raw]) -> None:
-    for name, document in changes.items():
-        if document == REMOVED:
-            documents.pop(name, None)
-        else:
-            documents[name] = document
-
-
-def _newer(known: Run | None, run: Run | None) -> Run | None:
-    if run is None or (known is not None and known.number > run.number):
-        return known
-    return run
-
-
-def _keep_running(running: dict[str, Run], run: Run | None) -> None:
-    if run is not None:
-        running.pop(str(run.number), None)
-        if run.status is RunStatus.RUNNING:
-            running[str(run.number)] = run
+    cuts: dict[str, Sealed | None] | None = None
 
 
 def possibly_left(build: Build) -> tuple[Instance, ...]:

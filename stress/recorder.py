@@ -8,10 +8,9 @@ from pathlib import Path
 
 import msgspec
 
-from packer_fork import codec
-from packer_fork.model import Change, State
-from packer_fork.stores.local.journal import Journal
 from packer_fork.stores.local.layout import Layout
+from packer_fork.stores.local.reader import Reader
+from packer_fork.stores.local.stretches import stretches
 from stress.checker import AnyEvent, Kept
 
 now = time.monotonic_ns
@@ -36,22 +35,7 @@ def events(path: Path) -> list[AnyEvent]:
 
 def kept(folder: Path) -> list[Kept]:
     """All changes of the state in `folder`, the sealed ones too; the mark is a change's why."""
-    return [Kept(change.serial, change.tenure, change.why) for change in _changes(folder)]
-
-
-def _changes(folder: Path) -> list[Change]:
     layout = Layout(folder)
-    file = Journal(layout, _no_start).read()
-    found: list[Change] = []
-    while file is not None:
-        found += [codec.read_change(line) for line in file.lines[1:]]
-        sealed = codec.read_snapshot(file.lines[0]).sealed
-        if sealed is None:
-            break
-        data = (layout.history / f"{sealed.segment}.zst").read_bytes()
-        file = codec.decode_file(codec.decompress(data), sealed.segment)
-    return found
-
-
-def _no_start() -> State:
-    raise AssertionError("a reader starts no state")
+    read = (stretch.read() for stretch in stretches(layout, Reader(layout)))
+    changes = (change for passage in read for change, _ in passage.changes)
+    return [Kept(change.serial, change.tenure, change.why) for change in changes]

@@ -17,7 +17,7 @@ import pytest
 ROOT = Path(__file__).parent.parent
 PACKAGE = "packer_fork"
 
-LEAVES = {"locks", "model", "errors"}
+LEAVES = {"answers", "locks", "model", "errors"}
 
 # Which rooms of the package a room may use, besides itself.
 MAY_USE: Mapping[str, set[str]] = {
@@ -25,21 +25,23 @@ MAY_USE: Mapping[str, set[str]] = {
     # packer.flags are the words of Packer's own command line
     "cli": {"manager", "views", "events", "config", "terminal", "packer.flags"} | LEAVES,
     "api": {"manager", "events", "packer.flags"} | LEAVES,
-    "manager": {"inputs", "packer", "stores", "codec", "events", "config", "metrics"}
+    "manager": {"inputs", "packer", "stores", "codec", "changes", "events", "config", "metrics"}
     | {"host", "processes", "durable", "terminal"}
     | LEAVES,
     "views": {"events", "terminal"} | LEAVES,
-    "stores": {"host", "processes", "durable", "codec"} | LEAVES,
+    "stores": {"host", "processes", "durable", "codec", "changes"} | LEAVES,
     "packer": {"host", "processes", "terminal"} | LEAVES,
     "inputs": {"host", "durable"} | LEAVES,
     "metrics": {"events"} | LEAVES,
     "events": {"locks", "model"},
     "host": LEAVES,
     "processes": {"host"} | LEAVES,
-    "codec": {"model", "errors"},
+    "codec": {"changes", "model", "errors"},
+    "changes": {"model"},
     "config": {"errors"},
     "durable": {"errors"},
     "terminal": set(),
+    "answers": {"model"},
     "locks": {"model"},
     "model": {"errors"},
     "errors": set(),

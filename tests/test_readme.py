@@ -21,9 +21,12 @@ import typer.main
 from msgspec import Struct
 
 import packer_fork
-from packer_fork import codec, config, errors, events, locks, model
+from packer_fork import answers, config, errors, events, locks, model
 from packer_fork.cli import handover
 from packer_fork.cli.app import app
+from packer_fork.codec import statefile
+from packer_fork.codec.builds import decode_build
+from packer_fork.codec.witness import WITNESS_SIZE
 from packer_fork.inputs import unknowns
 from packer_fork.inputs.record import Inputs
 from packer_fork.inputs.request import MAX_FILES
@@ -31,6 +34,7 @@ from packer_fork.manager import locate, results
 from packer_fork.manager.made import Made
 from packer_fork.packer import flags
 from packer_fork.stores.local import journal
+from packer_fork.views.history import VerifiedEntry
 from packer_fork.views.locks import Report
 from packer_fork.views.settings import Shown
 from tests.conftest import Cli, Project, eventually
@@ -188,14 +192,14 @@ def _other_value(name: str) -> str:
 
 DOCUMENTS = [
     value
-    for module in (model, locks)
+    for module in (model, locks, answers)
     for value in vars(module).values()
     if inspect.isclass(value) and issubclass(value, Struct) and value.__module__ == module.__name__
 ]
-SHOWN: list[type[Struct]] = [Report, Inputs, events.BuildPlan, Made, Shown]
+SHOWN: list[type[Struct]] = [Report, Inputs, events.BuildPlan, Made, Shown, VerifiedEntry]
 """Documents that are defined where they are made."""
 
-INTERNAL = {"Document", "Draft", "Wait", "LockStatus"}
+INTERNAL = {"Document", "Draft", "Wait", "LockStatus", "Salvage"}
 """Never stored or shown as they are; what of LockStatus an event shows is told there."""
 
 
@@ -285,16 +289,16 @@ def test_the_examples_of_json_are_what_they_say() -> None:
     msgspec.convert(report, Report)
     state = shown["`state show --json`"]
     decoded = msgspec.json.decode(msgspec.json.encode(state), type=model.State)
-    assert [codec.decode_build(raw).name for raw in decoded.builds.values()] == ["file.web"]
+    assert [decode_build(raw).name for raw in decoded.builds.values()] == ["file.web"]
 
 
 def test_sizes_and_limits_are_those_of_the_code() -> None:
     files, limits = section("Files, to the byte"), section("Limits")
     assert f"{journal.COMPRESSED_SIZE:,} bytes" in files
-    assert f"{codec.WITNESS_SIZE} bytes in one line" in files
+    assert f"{WITNESS_SIZE} bytes in one line" in files
     assert f"no longer than {journal.REST_SIZE >> 20} MiB" in files
     assert f"nested {model.MAX_METADATA_DEPTH} levels deep" in limits
-    assert f"up to {journal.MAX_STATE_SIZE >> 30} GiB" in limits
+    assert f"up to {statefile.MAX_SIZE >> 30} GiB" in limits
     kept = section("Where states are kept")
     assert f"at most {locate._DEEPEST} folders deep" in re.sub(r"\s+", " ", kept)
     assert names(kept) >= locate._NOT_SEARCHED

@@ -8,7 +8,19 @@ from typing import Annotated
 import typer
 
 from packer_fork import __version__
-from packer_fork.cli import artifacts, build, config, handover, lock, logs, state, version
+from packer_fork.cli import (
+    artifacts,
+    build,
+    config,
+    handover,
+    history,
+    lock,
+    logs,
+    safekeeping,
+    state,
+    transfer,
+    version,
+)
 
 app = typer.Typer(
     name="packer-fork",
@@ -25,6 +37,19 @@ app.command("artifacts")(artifacts.artifacts)
 app.command("logs")(logs.logs)
 app.command("force-unlock")(lock.force_unlock)
 app.command("version")(version.version)
+state.app.command("history")(history.history)
+state.app.command("list")(history.list_runs)
+state.app.command("diff")(history.diff)
+state.app.command("rollback")(history.rollback)
+state.app.command("prune")(history.prune)
+state.app.command("backup")(safekeeping.backup)
+state.app.command("restore")(safekeeping.restore)
+state.app.command("verify")(safekeeping.verify)
+state.app.command("repair")(safekeeping.repair)
+state.app.command("pull")(transfer.pull)
+state.app.command("push")(transfer.push)
+state.app.command("migrate")(transfer.migrate)
+state.app.command("import")(transfer.import_state)
 app.add_typer(state.app, name="state")
 app.add_typer(lock.app, name="lock")
 app.add_typer(config.app, name="config")

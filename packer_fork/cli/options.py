@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import os
+import sys
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from packer_fork.events import Notify
     from packer_fork.manager.places import Place
     from packer_fork.views.console import Console
@@ -22,6 +25,30 @@ Workspace = Annotated[str | None, typer.Option("--workspace", help="Which varian
 State = Annotated[str | None, typer.Option("--state", metavar="DIR", help="Folder of the states.")]
 Json = Annotated[bool, typer.Option("--json", help="Answer in JSON.")]
 
+OneTemplate = Annotated[
+    str | None,
+    typer.Argument(metavar="[TEMPLATE]", help="Whose state; the only one below this directory."),
+]
+TemplateOption = Annotated[
+    str | None, typer.Option("--template", metavar="TEMPLATE", help="Whose state.")
+]
+Yes = Annotated[bool, typer.Option("--yes", help="Do not ask.")]
+
+
+def confirm(question: str, *, yes: bool) -> None:
+    """Raises UsageError unless somebody says so, on a terminal or with ``--yes``."""
+    from packer_fork.errors import UsageError
+
+    if yes:
+        return
+    if not sys.stdin.isatty():
+        raise UsageError(
+            "Nobody is there to confirm, so nothing was done.",
+            hint="In scripts, say so with --yes.",
+        )
+    if not typer.confirm(question, err=True):
+        raise UsageError("Nothing was done.")
+
 
 def console(*, color: bool = True) -> Console:
     from packer_fork.views import ci
@@ -30,25 +57,33 @@ def console(*, color: bool = True) -> Console:
 
 
 def places(
-    template: str | None, workspace: str | None, state: str | None, notify: Notify
+    template: str | None,
+    workspace: str | None,
+    state: str | None,
+    notify: Notify,
+    more: Mapping[str, Any] | None = None,
 ) -> list[Place]:
-    """The place of `template`, or all below the working directory."""
+    """The place of `template`, or all below the working directory; `more` flags that set."""
     from packer_fork.manager import locate
     from packer_fork.manager import places as manager
 
-    flags: dict[str, Any] = {"workspace": workspace, "state": state}
+    flags = {"workspace": workspace, "state": state, **(more or {})}
     if template is not None:
         return [manager.of_template(locate.template(template), flags, os.environ, notify)]
     return list(manager.below(flags, os.environ, notify))
 
 
 def one_place(
-    template: str | None, workspace: str | None, state: str | None, notify: Notify
+    template: str | None,
+    workspace: str | None,
+    state: str | None,
+    notify: Notify,
+    more: Mapping[str, Any] | None = None,
 ) -> Place:
     """The place of `template`, or the only one below. Raises UsageError if that is not one."""
     from packer_fork.errors import UsageError
 
-    found = places(template, workspace, state, notify)
+    found = places(template, workspace, state, notify, more)
     if len(found) == 1:
         return found[0]
     names = ", ".join(f"{place.folder.label} ({place.folder.workspace})" for place in found)

@@ -31,6 +31,12 @@ def show(
     build: Annotated[
         str | None, typer.Option("--build", metavar="NAME", help="Everything about one build.")
     ] = None,
+    serial: Annotated[
+        int | None, typer.Option("--serial", metavar="N", help="As it was after this change.")
+    ] = None,
+    run: Annotated[
+        int | None, typer.Option("--run", metavar="N", help="As it was after this run.")
+    ] = None,
     workspace: options.Workspace = None,
     state_folder: options.State = None,
     as_json: options.Json = False,
@@ -42,17 +48,26 @@ def show(
 
     console = options.console()
     notify = PlainView(console)
-    if build is not None:
+    if build is not None or serial is not None or run is not None:
         place = options.one_place(template, workspace, state_folder, notify)
-        document = manager.build(place, build)
-        console.say(view.as_json(document) if as_json else "\n".join(view.build_lines(document)))
+        shown = manager.at(place, serial=serial, run=run)
+        if build is None:
+            _show([shown], console, as_json=as_json, single=True)
+        else:
+            document = manager.build(shown, build)
+            lines = view.build_lines(document)
+            console.say(view.as_json(document) if as_json else "\n".join(lines))
         return
     found = manager.states(options.places(template, workspace, state_folder, notify))
+    _show(found, console, as_json=as_json, single=template is not None)
+    raise typer.Exit(max((shown.exit_code for shown in found), default=0))
+
+
+def _show(found: Sequence[Shown], console: Console, *, as_json: bool, single: bool) -> None:
     if as_json:
-        _print_json(console, found, single=template is not None)
+        _print_json(console, found, single=single)
     else:
         _print(console, found)
-    raise typer.Exit(max((shown.exit_code for shown in found), default=0))
 
 
 def _print(console: Console, found: Sequence[Shown]) -> None:
@@ -61,7 +76,7 @@ def _print(console: Console, found: Sequence[Shown]) -> None:
 
     for shown in found:
         if shown.error is None:
-            builds = manager.builds(shown.state) if shown.state else []
+            builds = manager.builds(shown.state) if shown.state else ()
             for line in view.lines(_entry(shown), builds):
                 console.say(line)
         else:
@@ -140,17 +155,31 @@ def replay(
 @app.command("rm")
 def rm(
     *,
-    template: options.Template = None,
+    template: options.OneTemplate = None,
     instance: Annotated[
-        str, typer.Option("--instance", metavar="ID", help="An instance that is gone by now.")
-    ],
+        str | None,
+        typer.Option("--instance", metavar="ID", help="An instance that is gone by now."),
+    ] = None,
+    build: Annotated[
+        str | None, typer.Option("--build", metavar="NAME", help="A build that is no more.")
+    ] = None,
+    yes: options.Yes = False,
     workspace: options.Workspace = None,
     state_folder: options.State = None,
 ) -> None:
-    """Strike an instance off the record that a failed run may have left behind."""
-    from packer_fork.manager import leftovers
+    """Take a build out of the state, or an instance that a failed run may have left behind."""
+    from packer_fork.errors import UsageError
+    from packer_fork.manager import leftovers, removal
     from packer_fork.views.plain import PlainView
 
-    view = PlainView(options.console())
+    console = options.console()
+    view = PlainView(console)
     place = options.one_place(template, workspace, state_folder, view)
-    leftovers.strike(place, instance, view, environ=os.environ)
+    if (instance is None) == (build is None):
+        raise UsageError("Give one of --instance ID and --build NAME.")
+    if instance is not None:
+        leftovers.strike(place, instance, view, environ=os.environ)
+    elif build is not None:
+        options.confirm(f"Take {build} out of the state?", yes=yes)
+        backup = removal.remove(place, build, view, environ=os.environ)
+        console.tell(f"packer-fork: {build} is out of the state; it is in {backup.path}")

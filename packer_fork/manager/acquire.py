@@ -55,15 +55,19 @@ def acquire(
     *,
     timeout: float,
     over: frozenset[Verdict] = TAKE_OVER,
+    even_damaged: bool = False,
 ) -> tuple[Tenure, Wait]:
-    """A tenure and how it was come by, after at most `timeout` seconds. Raises LockedError."""
-    found = store.try_acquire(asking, over=over)
+    """A tenure and how it was come by, after at most `timeout` seconds. Raises LockedError.
+
+    `even_damaged`: to mend a state that no change can be made of; then nothing is recorded.
+    """
+    found = store.try_acquire(asking, over=over, even_damaged=even_damaged)
     wait = Wait()
     if isinstance(found, LockStatus) and timeout > 0:
         found, wait = _queue(store, asking, notify, timeout, over)
     if isinstance(found, LockStatus):
         raise LockedError(_locked(found), hint=_way_out(found, asking))
-    if found.replaced is not None:
+    if found.replaced is not None and not even_damaged:
         _record_take_over(found, found.replaced, notify)
     notify(LockTaken(tenure=found.record.tenure, lock_id=found.record.id, waited=wait.seconds))
     return found, wait

@@ -15,7 +15,7 @@ from packer_fork import host
 from packer_fork.errors import EXIT_DONE, CancelledError, StoreError
 from packer_fork.events import Action, MachineLine, Notice, Notify
 from packer_fork.locks import Wait
-from packer_fork.manager import acquire, leftovers, locate, places, planning, recover
+from packer_fork.manager import acquire, leftovers, locate, places, planning, recover, upkeep
 from packer_fork.manager.follow import side_by_side
 from packer_fork.manager.plan import Plan
 from packer_fork.manager.prepare import Prepared, prepare
@@ -131,6 +131,12 @@ class _Building:
         self._repeat_artifacts(plan)
         if names == () and plan.builds:
             return EXIT_DONE
+        try:
+            return self._run_and_retry(names)
+        finally:
+            upkeep.after_run(self._place, self._tenure, self._notify)
+
+    def _run_and_retry(self, names: tuple[str, ...] | None) -> int:
         ended = self._run(names)
         for attempt in range(1, self._place.settings.retries + 1):
             if ended.exit_code == EXIT_DONE or ended.cancelled or not ended.failed:

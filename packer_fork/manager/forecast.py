@@ -8,7 +8,7 @@ from statistics import median
 
 from msgspec import Struct
 
-from packer_fork import codec
+from packer_fork.codec.builds import decode_build
 from packer_fork.errors import PackerForkError
 from packer_fork.locks import LockStatus
 from packer_fork.model import Build, Run
@@ -32,7 +32,7 @@ def of_holder(store: Store, status: LockStatus) -> Progress:
     if state is None:
         return Progress()
     runs = [run for run in state.running.values() if run.tenure == tenure]
-    builds = {run: [codec.decode_build(state.builds[n]) for n in run.builds] for run in runs}
+    builds = {run: [decode_build(state.builds[n]) for n in run.builds] for run in runs}
     times = [remaining(run, builds[run], datetime.now(UTC)) for run in runs]
     known = [seconds for seconds in times if seconds is not None]
     phase = ", ".join(_phase(builds[run]) for run in runs)

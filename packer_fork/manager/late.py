@@ -7,10 +7,11 @@ from pathlib import Path
 
 import msgspec
 
-from packer_fork import codec, durable
+from packer_fork import durable
+from packer_fork.codec.builds import decode_build
 from packer_fork.errors import StateError, UsageError
 from packer_fork.events import Notice, Notify
-from packer_fork.manager import acquire
+from packer_fork.manager.changing import Command, changing
 from packer_fork.manager.places import Place
 from packer_fork.model import Build, Draft, Late, State
 from packer_fork.packer.outcome import Outcome
@@ -42,20 +43,11 @@ def replay(place: Place, path: Path, notify: Notify, *, environ: Mapping[str, st
     Raises UsageError for a file that is not of this state, LockedError, or StoreError.
     """
     late = _read(path)
-    asking = acquire.holder(
-        "replay",
-        template=place.folder.label,
-        workspace=place.folder.workspace,
-        command=("packer-fork", "state", "replay", path.name),
-        environ=environ,
-    )
-    tenure, _ = acquire.acquire(place.store, asking, notify, timeout=place.settings.lock_timeout)
-    try:
+    words = ("state", "replay", path.name)
+    command = Command(operation="replay", words=words, environ=environ, recovers=False)
+    with changing(place, command, notify) as tenure:
         draft = _draft(place.store.read(), late, path)
         tenure.commit(draft)
-        tenure.compact()
-    finally:
-        tenure.close()
     path.rename(path.with_name(f"{path.name}.replayed"))
     taken = ", ".join(draft.builds) or "none: all were built again since"
     text = f"Run {late.run.number} is in the history; builds that it now stands for: {taken}."
@@ -91,4 +83,4 @@ def _draft(state: State | None, late: Late, path: Path) -> Draft:
 def _stands(state: State, build: Build) -> bool:
     """Whether nothing newer was built since."""
     known = state.builds.get(build.name)
-    return known is None or codec.decode_build(known).run <= build.run
+    return known is None or decode_build(known).run <= build.run

@@ -6,17 +6,17 @@ from collections.abc import Iterator, Mapping
 
 from msgspec import structs
 
-from packer_fork import codec
+from packer_fork.codec.builds import decode_build
 from packer_fork.errors import UsageError
 from packer_fork.events import Notice, Notify
-from packer_fork.manager import acquire
+from packer_fork.manager.changing import Command, changing
 from packer_fork.manager.places import Place
 from packer_fork.model import Build, Draft, Instance, State, possibly_left
 
 
 def of_state(state: State) -> Iterator[tuple[str, Instance]]:
     for name, raw in state.builds.items():
-        for instance in possibly_left(codec.decode_build(raw)):
+        for instance in possibly_left(decode_build(raw)):
             yield name, instance
 
 
@@ -33,30 +33,20 @@ def describe(instance: Instance) -> str:
 
 def strike(place: Place, instance_id: str, notify: Notify, *, environ: Mapping[str, str]) -> None:
     """Take an instance off the record. Raises UsageError if it is not on it, or LockedError."""
-    asking = acquire.holder(
-        "rm",
-        template=place.folder.label,
-        workspace=place.folder.workspace,
-        command=("packer-fork", "state", "rm", "--instance", instance_id),
-        environ=environ,
-    )
-    timeout = place.settings.lock_timeout
-    tenure, _ = acquire.acquire(place.store, asking, notify, timeout=timeout)
-    try:
+    words = ("state", "rm", "--instance", instance_id)
+    command = Command(operation="rm", words=words, environ=environ, recovers=False)
+    with changing(place, command, notify) as tenure:
         state = place.store.read()
         changed: dict[str, Build | None] = dict(_without(state, instance_id)) if state else {}
         if not changed:
             raise UsageError(f"No instance {instance_id} is on record here.")
         why = f"instance {instance_id} is gone"
         tenure.commit(Draft(operation="rm", why=why, builds=changed))
-        tenure.compact()
-    finally:
-        tenure.close()
 
 
 def _without(state: State, instance_id: str) -> Iterator[tuple[str, Build]]:
     for name, raw in state.builds.items():
-        build = codec.decode_build(raw)
+        build = decode_build(raw)
         kept = tuple(each for each in possibly_left(build) if each.id != instance_id)
         if kept != possibly_left(build):
             last = build.instance

@@ -100,18 +100,23 @@ def settings_folder(path: Path) -> Path | None:
 
 def state_folder(found: Template, settings: config.Settings) -> StateFolder:
     """Raises UsageError for a store that this version does not know."""
+    if settings.state:
+        return folder_in(settings, found.identity)
+    if found.path.is_dir():
+        root, name = found.path / FOLDER, _OF_A_DIRECTORY
+    else:
+        root, name = found.path.parent / FOLDER, _escape(found.path.name)
+    return StateFolder(root, name, settings.workspace)
+
+
+def folder_in(settings: config.Settings, identity: str) -> StateFolder:
+    """The folder of a template in the folder of all states that is set. Raises UsageError."""
     if "://" in settings.state:
         raise UsageError(
             f"--state {settings.state.partition('://')[0]}://: there is no such store.",
             hint="Give a directory.",
         )
-    if settings.state:
-        root, name = Path(settings.state).resolve(), _escape(found.identity)
-    elif found.path.is_dir():
-        root, name = found.path / FOLDER, _OF_A_DIRECTORY
-    else:
-        root, name = found.path.parent / FOLDER, _escape(found.path.name)
-    return StateFolder(root, name, settings.workspace)
+    return StateFolder(Path(settings.state).resolve(), _escape(identity), settings.workspace)
 
 
 def _escape(name: str) -> str:

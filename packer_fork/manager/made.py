@@ -11,10 +11,11 @@ from typing import Any
 import msgspec
 from msgspec import Struct
 
-from packer_fork import codec
+from packer_fork.codec.builds import decode_build
 from packer_fork.errors import UsageError
 from packer_fork.manager import results
 from packer_fork.manager.places import Place
+from packer_fork.manager.show import require
 from packer_fork.model import Artifact, Result
 
 
@@ -32,12 +33,8 @@ def of_place(place: Place, build: str | None) -> list[Made]:
     """Each build's newest complete result. Raises UsageError if `build` is not known."""
     state = place.store.read()
     known = state.builds if state else {}
-    if build is not None and build not in known:
-        raise UsageError(
-            f"There is no build {build!r} in this state.",
-            hint=f"It knows: {', '.join(known) or 'none'}",
-        )
-    decoded = [codec.decode_build(known[name]) for name in ([build] if build else known)]
+    raws = known.values() if build is None else [require(state, build)]
+    decoded = map(decode_build, raws)
     return [
         _made(each.name, each.type, complete[-1])
         for each in decoded

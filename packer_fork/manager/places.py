@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from msgspec import Struct
+from msgspec import Struct, structs
 
 from packer_fork import config
 from packer_fork.events import Notice, Notify
@@ -30,6 +30,16 @@ def of_template(
     settings, _ = config.load(locate.settings_folder(template.path), environ, flags)
     folder = locate.state_folder(template, settings)
     return Place(folder, _open(folder, template.identity, notify), settings)
+
+
+def moved(source: Place, to: str, environ: Mapping[str, str], notify: Notify) -> Place:
+    """The place of the same template and workspace in the store `to`. Raises UsageError."""
+    state = source.store.read()
+    identity = state.template.path if state else source.folder.label
+    settings, _ = config.load(None, environ, {"state": to, "workspace": source.folder.workspace})
+    folder = locate.folder_in(settings, identity)
+    kept = structs.replace(source.settings, state=to)
+    return Place(folder, _open(folder, identity, notify), kept)
 
 
 def below(flags: Mapping[str, Any], environ: Mapping[str, str], notify: Notify) -> Iterator[Place]:

@@ -14,7 +14,7 @@ from pathlib import Path
 import msgspec
 from msgspec import Struct
 
-from packer_fork import codec
+from packer_fork.codec.builds import decode_build
 from packer_fork.config import Settings
 from packer_fork.events import Action, BuildPlan
 from packer_fork.inputs.collect import collect
@@ -88,7 +88,7 @@ def gather(
 def _outputs(state: State | None) -> Iterator[Path]:
     """Files that earlier runs made: what is built is no input of building it."""
     for raw in state.builds.values() if state else ():
-        build = codec.decode_build(raw)
+        build = decode_build(raw)
         earlier = (artifact for result in build.results for artifact in result.artifacts)
         for artifact in (*earlier, *build.artifacts):
             yield from (Path(file.path) for file in artifact.files)
@@ -104,7 +104,7 @@ def plan(prepared: Prepared, inputs: Inputs, settings: Settings, state: State | 
         if each.name in shared
         else _plan(
             each.name,
-            codec.decode_build(known[each.name]) if each.name in known else None,
+            decode_build(known[each.name]) if each.name in known else None,
             inputs,
             settings,
             state,
@@ -189,7 +189,7 @@ def kept_inputs(state: State, plan: Plan) -> dict[str, msgspec.Raw | None]:
     """What changes in the state's store of inputs: these come, those of no build go."""
     used = {plan.fingerprint}
     for raw in state.builds.values():
-        build = codec.decode_build(raw)
+        build = decode_build(raw)
         used |= {build.inputs, *(result.inputs for result in build.results)}
     gone: dict[str, msgspec.Raw | None] = dict.fromkeys(state.inputs.keys() - used)
     if plan.fingerprint in state.inputs:

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from msgspec import structs
 
-from packer_fork import codec
+from packer_fork.codec.builds import decode_build
 from packer_fork.errors import EXIT_DONE, LockedError, PackerForkError
 from packer_fork.events import Notice, Notify, Recovered
 from packer_fork.manager import acquire, artifacts
@@ -49,7 +49,7 @@ def recover(
 def _recover_run(store: Store, tenure: Tenure, run: Run, notify: Notify, reason: str) -> None:
     state = store.read()
     known = state.builds if state else {}
-    builds = {name: codec.decode_build(known[name]) for name in run.builds if name in known}
+    builds = {name: decode_build(known[name]) for name in run.builds if name in known}
     files = LogFiles(store.logs, run.number)
     _finish(Outcome(run, builds), files, tenure, notify, reason)
     files.forget_raw()

@@ -5,7 +5,7 @@ from __future__ import annotations
 import msgspec
 from msgspec import structs
 
-from packer_fork import codec
+from packer_fork.codec.builds import decode_build
 from packer_fork.model import Build, BuildStatus, Result, State, possibly_left
 from packer_fork.packer.outcome import Outcome
 
@@ -26,7 +26,7 @@ def carried_over(outcome: Outcome, state: State | None, inputs: str) -> Outcome:
 def _continued(build: Build, raw: msgspec.Raw | None) -> Build:
     if raw is None:
         return build
-    before = codec.decode_build(raw)
+    before = decode_build(raw)
     return structs.replace(build, results=complete(before), leftovers=possibly_left(before))
 
 

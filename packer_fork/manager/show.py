@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 
-from msgspec import Struct
+from msgspec import Raw, Struct
 
-from packer_fork import codec
+from packer_fork.codec.builds import decode_build, decode_once
 from packer_fork.errors import EXIT_DONE, PackerForkError, UsageError
+from packer_fork.manager import past
 from packer_fork.manager.places import Place
 from packer_fork.model import Build, State
 
@@ -38,17 +39,34 @@ def _state(place: Place) -> Shown:
         return Shown(*where, error=error)
 
 
-def builds(state: State) -> list[Build]:
-    return [codec.decode_build(raw) for raw in state.builds.values()]
+def at(place: Place, *, serial: int | None, run: int | None) -> Shown:
+    """The state as it is, or was. Raises UsageError if that is not kept."""
+    where = (place.folder.label, place.folder.workspace, place.store.location)
+    if serial is not None and run is not None:
+        raise UsageError("Give one of --serial N and --run N.")
+    if serial is not None:
+        return Shown(*where, state=past.at(place.store, serial))
+    if run is not None:
+        return Shown(*where, state=past.after_run(place.store, run))
+    return Shown(*where, state=place.store.read())
 
 
-def build(place: Place, name: str) -> Build:
+def builds(state: State) -> Iterator[Build]:
+    """Decoded one by one, as they are taken: there may be very many."""
+    return map(decode_once, state.builds.values())
+
+
+def build(shown: Shown, name: str) -> Build:
     """Raises UsageError if the state knows no such build."""
-    state = place.store.read()
+    return decode_build(require(shown.state, name))
+
+
+def require(state: State | None, name: str) -> Raw:
+    """The document of build `name`. Raises UsageError if the state knows no such build."""
     known = state.builds if state else {}
     if name not in known:
         raise UsageError(
             f"There is no build {name!r} in this state.",
             hint=f"It knows: {', '.join(known) or 'none'}",
         )
-    return codec.decode_build(known[name])
+    return known[name]

@@ -12,7 +12,7 @@ from datetime import UTC, datetime
 
 from msgspec import Struct, structs
 
-from packer_fork import codec
+from packer_fork.codec.builds import decode_build
 from packer_fork.errors import LockedError, UsageError
 from packer_fork.events import Notice, Notify
 from packer_fork.locks import LockStatus, Verdict, who
@@ -137,7 +137,7 @@ def _settle(place: Place, tenure: Tenure, why: str, notify: Notify, *, only_daem
 
 def _interrupted(state: State, run: Run, why: str) -> Draft:
     now = datetime.now(UTC)
-    builds = {name: codec.decode_build(state.builds[name]) for name in run.builds}
+    builds = {name: decode_build(state.builds[name]) for name in run.builds}
     return Draft(
         operation="force-unlock",
         why=why,

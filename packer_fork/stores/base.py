@@ -6,14 +6,42 @@ one store at once, through one object or many.
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Protocol
 
+from msgspec import Struct
+
+from packer_fork.answers import Backup, Salvage, Verified
 from packer_fork.locks import Holder, LockRecord, LockStatus, ProcessId, Verdict
-from packer_fork.model import Draft, State
+from packer_fork.model import Change, Draft, Sealed, State, Summary
+
+MANUAL = "manual"
+"""Why a backup was made that somebody asked for; such ones are never removed by themselves."""
 
 TAKE_OVER = frozenset({Verdict.ABANDONED})
 """Verdicts over which a lock is taken without asking: there is proof that nobody lives."""
+
+
+class Passage(Struct, frozen=True):
+    """A state, and the changes that follow it, each with the digest of its line."""
+
+    state: State
+    changes: tuple[tuple[Change, str], ...]
+
+
+class Stretch(Struct, frozen=True):
+    """A piece of the history: serials above `first` up to `last`.
+
+    ``segment`` names it, "" for what is not sealed. ``summary`` says what is in it, None
+    where that is known only by reading it. ``read`` raises DamagedError.
+    """
+
+    first: int
+    last: int
+    segment: str
+    summary: Summary | None
+    read: Callable[[], Passage]
 
 
 class Tenure(Protocol):
@@ -50,6 +78,31 @@ class Tenure(Protocol):
 
     def compact(self) -> None:
         """Bring the stored form of the state into its form of rest. Never loses anything."""
+
+    def backup(self, reason: str, *, keep: int) -> Backup:
+        """Copy the state as it is, read the copy back, and drop the oldest beyond `keep`.
+
+        Those whose reason is MANUAL are never dropped, nor counted.
+        """
+
+    def put(self, state: State) -> State:
+        """Put `state` in the place of none, or of a damaged one, which is kept beside.
+
+        Returns it as it is stored: its serial is beyond every one that was acknowledged,
+        and its cuts lead around segments that are not there.
+        """
+
+    def put_segment(self, data: bytes) -> Sealed:
+        """Add a sealed segment, proven by its name, so that a state may name it."""
+
+    def repair(self) -> State:
+        """Make the state what `salvage` finds; all that was damaged is kept beside.
+
+        Raises StateError if it finds nothing.
+        """
+
+    def discard_unused(self) -> tuple[str, ...]:
+        """Remove segments that neither the state nor a backup names; their names."""
 
     def hand_over(self) -> None:
         """Leave the lock to the Packer that still runs; it is orphaned until that ends."""
@@ -92,6 +145,25 @@ class Store(Protocol):
         Raises DamagedError or NewerFormatError; never returns a half-written state.
         """
 
+    def history(self) -> Iterator[Stretch]:
+        """All that is kept of the history, the newest first; the state itself is the first.
+
+        Raises DamagedError where it cannot go on. Whoever is reading is not disturbed by
+        commits: every change that was there at the beginning comes once.
+        """
+
+    def segments(self) -> Iterator[tuple[str, bytes]]:
+        """Each sealed segment, name and bytes, the newest first. Raises DamagedError."""
+
+    def backups(self) -> tuple[Backup, ...]:
+        """The backups that the store keeps, the oldest first."""
+
+    def verify(self) -> Verified:
+        """Read all that is stored, and tell of any damage. Raises NewerFormatError."""
+
+    def salvage(self) -> Salvage:
+        """What could be repaired of a damaged state. Changes nothing. Raises NewerFormatError."""
+
     def status(self) -> LockStatus:
         """Who holds the lock, and the proof. Changes nothing and delays nobody."""
 
@@ -102,8 +174,11 @@ class Store(Protocol):
         over: frozenset[Verdict] = TAKE_OVER,
         lock_id: str = "",
         ticket: Ticket | None = None,
+        even_damaged: bool = False,
     ) -> Tenure | LockStatus:
         """Open a tenure if the lock is free or its verdict is in `over`; else say who has it.
+
+        Raises DamagedError where the state is damaged, unless it is to be mended: `even_damaged`.
 
         What is said then leaves out the live processes and the queue: `status` tells them.
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import unicodedata
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 from msgspec import Struct, structs
 
@@ -67,7 +67,7 @@ def _json(document: object) -> str:
     return indented(document)
 
 
-def lines(entry: Entry, builds: Sequence[Build]) -> list[str]:
+def lines(entry: Entry, builds: Iterable[Build]) -> list[str]:
     """The state of one template: its last run and a row for each build."""
     workspace = f" (workspace {entry.workspace})" * (entry.workspace != "default")
     head = f"{entry.template}{workspace}"
@@ -81,15 +81,16 @@ def lines(entry: Entry, builds: Sequence[Build]) -> list[str]:
         f"  run {number} is marked running: `packer-fork lock status` tells whether it lives"
         for number in state.running
     ]
-    if not builds:
+    rows, left = [("BUILD", "STATUS", "WHEN", "TOOK", "ARTIFACTS")], []
+    for build in builds:
+        rows.append(_row(build))
+        left += [
+            f"  {build.name} may have left behind: {_where(instance)}"
+            for instance in possibly_left(build)
+        ]
+    if len(rows) == 1:
         return [*said, "  no builds yet"]
-    header = ("BUILD", "STATUS", "WHEN", "TOOK", "ARTIFACTS")
-    said += [f"  {row}" for row in table([header, *map(_row, builds)])]
-    return said + [
-        f"  {build.name} may have left behind: {_where(instance)}"
-        for build in builds
-        for instance in possibly_left(build)
-    ]
+    return [*said, *(f"  {row}" for row in table(rows)), *left]
 
 
 def run_line(run: Run) -> str:
@@ -101,7 +102,7 @@ def run_line(run: Run) -> str:
     )
 
 
-def _row(build: Build) -> tuple[str, ...]:
+def _row(build: Build) -> tuple[str, str, str, str, str]:
     moment = build.ended or build.started
     when = words.age(moment) if moment else "-"
     return (build.name or '""', build.status, when, _took(build), _artifacts(build))

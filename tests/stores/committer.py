@@ -8,10 +8,12 @@ import os
 import sys
 from pathlib import Path
 
-from packer_fork.model import Actor, Build, Draft, State, Template, new_state
+from packer_fork.changes import new_state
+from packer_fork.model import Actor, Build, Draft, State, Template
 from packer_fork.stores.local import mutex
 from packer_fork.stores.local.journal import Journal
 from packer_fork.stores.local.layout import Layout
+from packer_fork.stores.local.reader import Reader
 
 COMMITS = 5
 
@@ -22,7 +24,7 @@ def empty() -> State:
 
 def main(folder: Path) -> None:
     layout = Layout(folder)
-    journal = Journal(layout, empty)
+    journal = Journal(layout, empty, Reader(layout))
     by = Actor(user="test", host="here", pid=1)
     for number in range(COMMITS):
         try:

@@ -12,11 +12,14 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-from packer_fork import codec
-from packer_fork.model import Actor, Build, Change, Draft, State, Template, new_state
+from packer_fork.changes import new_state
+from packer_fork.codec.witness import decode_witness
+from packer_fork.model import Actor, Build, Change, Draft, State, Template
 from packer_fork.stores.local import journal, mutex
 from packer_fork.stores.local.journal import Journal
 from packer_fork.stores.local.layout import Layout
+from packer_fork.stores.local.reader import Reader
+from packer_fork.stores.local.stretches import stretches
 
 BY = Actor(user="test", host="here", pid=1)
 
@@ -32,7 +35,8 @@ def empty() -> State:
 
 
 def open_journal(folder: Path) -> Journal:
-    return Journal(Layout(folder), empty)
+    layout = Layout(folder)
+    return Journal(layout, empty, Reader(layout))
 
 
 def commit(folder: Path, here: Journal, mark: str) -> int:
@@ -62,7 +66,7 @@ def read_for_ever(folder: Path, notes: Path) -> None:
     newest = reads = 0
     with notes.open("ab", buffering=0) as noted:
         while True:
-            acknowledged = codec.decode_witness((folder / "acked").read_bytes() or b"")
+            acknowledged = decode_witness((folder / "acked").read_bytes() or b"")
             file = here.read()
             serial = file.state.serial if file else 0
             if serial < newest or (acknowledged and serial < acknowledged.serial):
@@ -132,17 +136,9 @@ def committed(folder: Path) -> dict[int, str]:
 
 def changes(folder: Path) -> list[Change]:
     """Every change that ever was, the newest segment first."""
-    file = open_journal(folder).read()
-    assert file is not None
-    found: list[Change] = []
-    while True:
-        found += [codec.read_change(line) for line in file.lines[1:]]
-        sealed = codec.read_snapshot(file.lines[0]).sealed
-        if sealed is None:
-            return found
-        data = (folder / "history" / f"{sealed.segment}.zst").read_bytes()
-        file = codec.decode_file(codec.decompress(data), sealed.segment)
-        assert file.state.serial == sealed.serial
+    layout = Layout(folder)
+    read = (stretch.read() for stretch in stretches(layout, Reader(layout)))
+    return [change for passage in read for change, _ in passage.changes]
 
 
 if __name__ == "__main__":  # in a process of its own, which is faster to fork than pytest's

@@ -1,28 +1,30 @@
-"""state.json: read without a lock, changed by appending one line under the mutex.
+"""state.json: changed by appending one line under the mutex.
 
-Reading takes the witness first and then one open of the state, so it sees whatever
-was acknowledged before it began. A tail that is not whole belongs to nothing
-acknowledged: readers ignore it, the next writer replaces the file. An inode that
-gave an error, or whose end is not the end that was acknowledged, is never appended
-to: its proven lines go into a new one.
+A tail that is not whole belongs to nothing acknowledged: readers ignore it, the next
+writer replaces the file. An inode that gave an error, or whose end is not the end that
+was acknowledged, is never appended to: its proven lines go into a new one.
 """
 
 from __future__ import annotations
 
-import hashlib
 import os
-import time
 import uuid
 from collections.abc import Callable
 from datetime import UTC, datetime
 
-from msgspec import structs
+from msgspec import Raw, structs
 
-from packer_fork import codec, durable
-from packer_fork.codec import Line, StateFile, Witness
-from packer_fork.errors import DamagedError, StateError
-from packer_fork.model import REMOVED, Actor, Change, Draft, Sealed, State, apply_changes
+from packer_fork import durable
+from packer_fork.changes import apply_changes
+from packer_fork.codec.builds import encode_build
+from packer_fork.codec.lines import Line, seal
+from packer_fork.codec.statefile import StateFile
+from packer_fork.codec.witness import WITNESS_SIZE, Witness, encode_witness
+from packer_fork.errors import StateError
+from packer_fork.model import FORMAT_VERSION, REMOVED, Actor, Build, Change, Draft, State
+from packer_fork.stores.local import backups, history
 from packer_fork.stores.local.layout import Layout
+from packer_fork.stores.local.reader import Reader
 
 REST_SIZE = 1 << 20
 """Bytes of snapshot up to which a state at rest is one plain document."""
@@ -30,51 +32,28 @@ REST_SIZE = 1 << 20
 COMPRESSED_SIZE = 10 * 1000 * 1000
 """Bytes of snapshot above which a state file is compressed."""
 
-MAX_STATE_SIZE = 4 << 30
-"""Bytes of a state file that are read at the most."""
-
-_ATTEMPTS = 8
-
 
 class Journal:
-    """Reads for anybody at any time; `commit` and `compact` only under the mutex."""
+    """Everything here only under the mutex; whoever only reads needs but a ``Reader``."""
 
-    def __init__(self, layout: Layout, start: Callable[[], State]) -> None:
+    def __init__(self, layout: Layout, start: Callable[[], State], reader: Reader) -> None:
         """`start` makes the empty state where there is none yet."""
         self._layout = layout
         self._start = start
+        self._reader = reader
         self._open: _OpenFile | None = None
-
-    def read(self) -> StateFile | None:
-        """What is proven, or None where no state was ever written.
-
-        Raises DamagedError once two reads in a row agree on the damage.
-        """
-        seen: tuple[bytes | None, bytes | None] | None = None
-        for attempt in range(_ATTEMPTS):
-            witness = durable.read(self._layout.acked, 4096)
-            data = durable.read(self._layout.state, MAX_STATE_SIZE)
-            try:
-                return _judge(witness, data, self._layout)
-            except StateError:
-                now = (witness, data and hashlib.sha256(data).digest())
-                if now == seen or attempt == _ATTEMPTS - 1:
-                    raise
-                seen = now
-            time.sleep(0.001)
-        raise AssertionError
 
     def commit(self, draft: Draft, *, tenure: int, by: Actor) -> State:
         """One change, durable when this returns. Raises OSError if it could not be made so."""
         file = self._writable()
-        change = _change(draft, file, tenure, by)
-        line = codec.seal(change)
+        change = _change(draft, file.state, tenure, by)
+        line = seal(change)
         state = apply_changes(file.state, [(change, line.digest)])
         try:
-            file.append(line, state)
+            file.append(line, change, state)
         except OSError:
             self._replace((*file.lines, line), compressed=file.compressed)
-        self._acknowledge(Witness(state.serial, line.digest))
+        self._acknowledge(state)
         if file.has_outgrown():
             self.compact()
         return state
@@ -87,78 +66,103 @@ class Journal:
         file = self._writable()
         if len(file.lines) == 1 or (at_rest and len(file.lines[0].data) > REST_SIZE):
             return
-        prev = file.lines[-1].digest
-        sealed = self._seal(file)
-        snapshot = codec.seal(structs.replace(file.state, prev=prev, sealed=sealed))
-        self._replace((snapshot,), compressed=len(snapshot.data) > COMPRESSED_SIZE)
-        self._acknowledge(Witness(file.state.serial, snapshot.digest))
+        self._seal_away(file.as_file())
+
+    def put(self, state: State) -> None:
+        """Put `state` in the place of one that is missing or damaged, which was kept by then.
+
+        Its serial must be beyond every one that was acknowledged.
+        """
+        self._replace_by_snapshot(state)
+        self._acknowledge(state)
 
     def close(self) -> None:
         if self._open is not None:
             self._open.close()
             self._open = None
 
+    def read(self) -> StateFile | None:
+        """What is proven now. Raises DamagedError."""
+        if self._open is not None and self._open.is_current(self._layout):
+            return self._open.as_file()
+        return self._reader.read()
+
     def _writable(self) -> _OpenFile:
         """The current file, opened for appending, everything in it acknowledged."""
         if self._open is not None and self._open.is_current(self._layout):
             return self._open
         self.close()
-        file = self.read()
+        file = self._reader.read()
         if file is None:
-            durable.replace(self._layout.acked, codec.encode_witness(Witness(0, "")))
-            first = codec.seal(self._start())
-            self._replace((first,), compressed=False)
-            self._acknowledge(Witness(0, first.digest))
-        elif not self._is_clean(file):
-            lines = file.lines if file.canonical else (codec.seal(file.state),)
-            self._replace(lines, compressed=file.compressed)
-            self._acknowledge(Witness(file.state.serial, lines[-1].digest))
-        self._open = _OpenFile(self._layout)
+            self._begin()
+        elif not file.is_present:
+            self._migrate(file)
+        elif file.rest or not self._is_acknowledged(file.state):
+            self._replace(file.lines, compressed=file.compressed)
+            self._acknowledge(file.state)
+        self._open = _OpenFile(self._layout, self._reader)
         return self._open
 
-    def _is_clean(self, file: StateFile) -> bool:
-        """Whether the file ends where the last acknowledged change ends."""
-        witness = durable.read(self._layout.acked, codec.WITNESS_SIZE + 1)
-        here = codec.encode_witness(Witness(file.state.serial, file.digest))
-        return file.canonical and not file.rest and witness == here
+    def _begin(self) -> None:
+        first = self._start()
+        witness = encode_witness(Witness(first.serial, first.prev))
+        durable.replace(self._layout.acked, witness)
+        self._replace_by_snapshot(first)
+
+    def _migrate(self, file: StateFile) -> None:
+        """A file of an older format is kept as it is in a backup, and in the history."""
+        backups.write(self._layout, file, f"format-{file.version}")
+        if file.canonical:
+            self._seal_away(file)
+        else:
+            self._replace_by_snapshot(file.state)
+        self._acknowledge(file.state)
+
+    def _is_acknowledged(self, state: State) -> bool:
+        """Whether the last acknowledged change is the last one."""
+        witness = durable.read(self._layout.acked, WITNESS_SIZE + 1)
+        return witness == encode_witness(Witness(state.serial, state.prev))
+
+    def _seal_away(self, file: StateFile) -> None:
+        sealed, replaced = history.seal(self._layout, file, backups.pinned(self._layout))
+        self._replace_by_snapshot(structs.replace(file.state, sealed=sealed))
+        if replaced is not None:
+            self._layout.segment(replaced.segment).unlink(missing_ok=True)
+
+    def _replace_by_snapshot(self, state: State) -> None:
+        snapshot = seal(structs.replace(state, version=FORMAT_VERSION))
+        self._replace((snapshot,), compressed=len(snapshot.data) > COMPRESSED_SIZE)
 
     def _replace(self, lines: tuple[Line, ...], *, compressed: bool) -> None:
         self.close()
-        data = b"".join(codec.compress(line.data) if compressed else line.data for line in lines)
-        durable.replace(self._layout.state, data)
+        durable.replace(self._layout.state, backups.as_lines(lines, compressed=compressed))
 
-    def _acknowledge(self, witness: Witness) -> None:
-        data = codec.encode_witness(witness)
+    def _acknowledge(self, state: State) -> None:
+        data = encode_witness(Witness(state.serial, state.prev))
         try:
             durable.overwrite(self._layout.acked, data)
         except OSError:
             self.close()
             durable.replace(self._layout.acked, data)
 
-    def _seal(self, file: _OpenFile) -> Sealed:
-        data = codec.compress(b"".join(line.data for line in file.lines))
-        name = hashlib.sha256(data).hexdigest()
-        durable.make_folder(self._layout.history)
-        durable.replace(self._layout.history / f"{name}.zst", data)
-        before = file.state.sealed
-        return Sealed(
-            segment=name, serial=file.state.serial, segments=1 + (before.segments if before else 0)
-        )
-
 
 class _OpenFile:
     """A state file that is open for appending, with what is proven to be in it."""
 
-    def __init__(self, layout: Layout) -> None:
+    def __init__(self, layout: Layout, reader: Reader) -> None:
+        file = reader.read()
+        if file is None or not file.is_present or file.rest:
+            raise StateError(f"{layout.state} was changed by something else while it was written.")
         self._descriptor = os.open(layout.state, os.O_RDWR | os.O_APPEND | os.O_CLOEXEC)
         status = os.fstat(self._descriptor)
-        with open(self._descriptor, "rb", closefd=False) as stream:
-            data = stream.read()
-        file = codec.decode_file(data, str(layout.state))
         self._inode = (status.st_dev, status.st_ino)
         self._size = file.end
+        self._file = file
+        self._outgrown = max(REST_SIZE, len(file.lines[0].data))
+        self._added = sum(len(line.data) for line in file.lines[1:])
         self.state = file.state
         self.lines = list(file.lines)
+        self.changes = list(file.changes)
         self.compressed = file.compressed
 
     def is_current(self, layout: Layout) -> bool:
@@ -169,27 +173,37 @@ class _OpenFile:
             return False
         if (now.st_dev, now.st_ino) != self._inode or now.st_size != self._size:
             return False
-        witness = durable.read(layout.acked, codec.WITNESS_SIZE + 1)
-        return witness == codec.encode_witness(Witness(self.state.serial, self.lines[-1].digest))
+        witness = durable.read(layout.acked, WITNESS_SIZE + 1)
+        return witness == encode_witness(Witness(self.state.serial, self.state.prev))
 
-    def append(self, line: Line, state: State) -> None:
-        data = codec.compress(line.data) if self.compressed else line.data
+    def as_file(self) -> StateFile:
+        return structs.replace(
+            self._file,
+            state=self.state,
+            lines=tuple(self.lines),
+            changes=tuple(self.changes),
+            end=self._size,
+        )
+
+    def append(self, line: Line, change: Change, state: State) -> None:
+        data = backups.as_lines([line], compressed=self.compressed)
         durable.append(self._descriptor, data)
         self.lines.append(line)
+        self.changes.append(change)
         self.state = state
         self._size += len(data)
+        self._added += len(line.data)
 
     def has_outgrown(self) -> bool:
-        changes = sum(len(line.data) for line in self.lines[1:])
-        return changes > max(REST_SIZE, len(self.lines[0].data))
+        return self._added > self._outgrown
 
     def close(self) -> None:
         os.close(self._descriptor)
 
 
-def _change(draft: Draft, file: _OpenFile, tenure: int, by: Actor) -> Change:
+def _change(draft: Draft, state: State, tenure: int, by: Actor) -> Change:
     return Change(
-        serial=file.state.serial + 1,
+        serial=state.serial + 1,
         id=uuid.uuid4().hex,
         at=datetime.now(UTC),
         tenure=tenure,
@@ -198,34 +212,16 @@ def _change(draft: Draft, file: _OpenFile, tenure: int, by: Actor) -> Change:
         why=draft.why,
         run=draft.last_run.number if draft.last_run else None,
         log_offset=draft.last_run.log_offset if draft.last_run else None,
-        builds={
-            name: REMOVED if build is None else codec.encode_build(build)
-            for name, build in draft.builds.items()
-        },
+        builds={name: _document(build) for name, build in draft.builds.items()},
         inputs={name: REMOVED if raw is None else raw for name, raw in draft.inputs.items()},
         last_run=draft.last_run,
         late=draft.late,
-        prev=file.lines[-1].digest,
+        cuts=draft.cuts,
+        prev=state.prev,
     )
 
 
-def _judge(witness_data: bytes | None, data: bytes | None, layout: Layout) -> StateFile | None:
-    """What the two files prove together; raises DamagedError where they contradict."""
-    witness = codec.decode_witness(witness_data) if witness_data is not None else None
-    if witness_data is not None and witness is None:
-        raise DamagedError(str(layout.acked), 0, "the witness of the last change is unreadable")
-    if data is None:
-        if witness is None or witness.serial == 0:
-            return None
-        what = f"it is missing, though serial {witness.serial} was acknowledged"
-        raise DamagedError(str(layout.state), 0, what)
-    file = codec.decode_file(data, str(layout.state))
-    if witness is None and file.rest:
-        raise DamagedError(str(layout.state), file.end, file.rest, lost="no witness tells more")
-    if witness is not None and not file.reaches(witness):
-        what = file.rest or "its end is not the one that was acknowledged"
-        lost = f"serials after {file.state.serial} up to {witness.serial} are lost"
-        if witness.serial <= file.state.serial:
-            lost = f"serial {witness.serial} is not the one that was acknowledged"
-        raise DamagedError(str(layout.state), file.end, what, lost=lost)
-    return file
+def _document(build: Build | Raw | None) -> Raw:
+    if build is None:
+        return REMOVED
+    return build if isinstance(build, Raw) else encode_build(build)

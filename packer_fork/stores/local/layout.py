@@ -7,6 +7,7 @@ lock                 record of the current tenure, replaced by rename under the 
 tenures/N.wrapper    locked by the wrapper of tenure N for as long as it lives
 tenures/N.packer     locked by Packer and all its children
 history/             sealed segments, named by the SHA-256 of their bytes
+backups/             copies of the state file, and what was damaged
 queue/N              locked by the waiter that arrived as the Nth
 hashes               digests of input files, so that what is untouched is not read again
 logs/                masked logs, late results, and the raw log while its run lives
@@ -31,6 +32,7 @@ class Layout:
         self.tenures = folder / "tenures"
         self.queue = folder / "queue"
         self.history = folder / "history"
+        self.backups = folder / "backups"
         self.logs = folder / "logs"
 
     def wrapper(self, tenure: int) -> Path:
@@ -41,6 +43,9 @@ class Layout:
 
     def ticket(self, number: int) -> Path:
         return self.queue / str(number)
+
+    def segment(self, name: str) -> Path:
+        return self.history / f"{name}.zst"
 
     def known_tenures(self) -> tuple[int, ...]:
         """Numbers of the tenures that left files, ascending."""

@@ -14,14 +14,17 @@ from pathlib import Path
 from msgspec import structs
 
 from packer_fork import durable
-from packer_fork.errors import StoreError
+from packer_fork.answers import Backup, Salvage, Verified
+from packer_fork.changes import new_state
+from packer_fork.errors import DamagedError, StoreError
 from packer_fork.locks import Closing, Holder, LockStatus, Verdict, Waiter
-from packer_fork.model import State, Template, new_state
+from packer_fork.model import State, Template
 from packer_fork.stores import base
 from packer_fork.stores.base import TAKE_OVER, Tenure
 from packer_fork.stores.local import mutex, probe, queue
 from packer_fork.stores.local.journal import Journal
 from packer_fork.stores.local.layout import Layout
+from packer_fork.stores.local.reader import Reader
 
 MIN_FREE = 256 << 10
 """Bytes that must be free on the file system before a tenure is opened."""
@@ -44,6 +47,7 @@ class LocalStore:
         `complain` is told, in one sentence, when the mutex is held unusually long.
         """
         self._layout = Layout(folder)
+        self._reader = Reader(self._layout)
         self._root = root
         self._template = Template(path=template)
         self._workspace = workspace
@@ -59,8 +63,40 @@ class LocalStore:
 
     def read(self) -> State | None:
         with self._readable():
-            file = self._journal().read()
+            file = self._reader.read()
         return file.state if file else None
+
+    def history(self) -> Iterator[base.Stretch]:
+        from packer_fork.stores.local import stretches
+
+        with self._readable():
+            yield from stretches.stretches(self._layout, self._reader)
+
+    def segments(self) -> Iterator[tuple[str, bytes]]:
+        from packer_fork.stores.local import history
+
+        with self._readable():
+            state = self.read()
+            for sealed in history.chain(self._layout, state) if state else ():
+                yield sealed.segment, history.read_bytes(self._layout, sealed)
+
+    def backups(self) -> tuple[Backup, ...]:
+        from packer_fork.stores.local import backups
+
+        with self._readable():
+            return backups.found(self._layout)
+
+    def verify(self) -> Verified:
+        from packer_fork.stores.local import verify
+
+        with self._readable():
+            return verify.verify(self._layout, self._reader)
+
+    def salvage(self) -> Salvage:
+        from packer_fork.stores.local import salvage
+
+        with self._readable():
+            return salvage.salvage(self._layout)
 
     def status(self) -> LockStatus:
         with self._readable():
@@ -87,6 +123,7 @@ class LocalStore:
         over: frozenset[Verdict] = TAKE_OVER,
         lock_id: str = "",
         ticket: base.Ticket | None = None,
+        even_damaged: bool = False,
     ) -> Tenure | LockStatus:
         ours = ticket if isinstance(ticket, queue.Ticket) else None
         found = probe.judge(self._layout)
@@ -96,7 +133,7 @@ class LocalStore:
                 if self._is_ours_to_take(found, over, lock_id, ours):
                     if not lock_id:
                         queue.sweep(self._layout, before=ours.number if ours else None)
-                    return self._take(holder, found, ours)
+                    return self._take(holder, found, ours, even_damaged=even_damaged)
         return found
 
     def join_queue(self, holder: Holder) -> base.Ticket:
@@ -120,9 +157,12 @@ class LocalStore:
             return False
         return queue.is_empty(self._layout) if ticket is None else ticket.before() is None
 
-    def _take(self, holder: Holder, found: LockStatus, ticket: queue.Ticket | None) -> Tenure:
+    def _take(
+        self, holder: Holder, found: LockStatus, ticket: queue.Ticket | None, *, even_damaged: bool
+    ) -> Tenure:
         from packer_fork.stores.local import tenure
 
+        written = self._written(even_damaged=even_damaged)
         replaced = None if found.verdict is Verdict.FREE else found
         if replaced is not None:
             self._close_found(found, holder)
@@ -130,7 +170,7 @@ class LocalStore:
         record, locks = tenure.open_tenure(
             self._layout,
             holder,
-            number=1 + max(*old, last.tenure if last else 0, self._written(), 0),
+            number=1 + max(*old, last.tenure if last else 0, written, 0),
             served=max(last.served if last else 0, ticket.number if ticket else 0),
         )
         if ticket is not None:
@@ -161,13 +201,19 @@ class LocalStore:
             closed = structs.replace(found.record, closed=closing)
             durable.replace(self._layout.lock, probe.encode_record(closed))
 
-    def _written(self) -> int:
+    def _written(self, *, even_damaged: bool) -> int:
         """The newest tenure that the state itself knows of."""
-        file = self._journal().read()
+        try:
+            file = self._reader.read()
+        except DamagedError:
+            if not even_damaged:
+                raise
+            found = self.salvage().state
+            return found.tenure if found else 0
         return file.state.tenure if file else 0
 
     def _journal(self) -> Journal:
-        return Journal(self._layout, self._empty)
+        return Journal(self._layout, self._empty, self._reader)
 
     def _empty(self) -> State:
         return new_state(

@@ -12,16 +12,18 @@ import threading
 import uuid
 from collections.abc import Iterator
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 
 import portalocker
 from msgspec import structs
 
 from packer_fork import durable
-from packer_fork.errors import LockLostError, StoreError
+from packer_fork.answers import Backup
+from packer_fork.errors import LockLostError, StateError, StoreError
 from packer_fork.locks import Closing, Holder, LockRecord, LockStatus, ProcessId
-from packer_fork.model import Actor, Draft, State
-from packer_fork.stores.local import mutex, probe
+from packer_fork.model import Actor, Draft, Sealed, State
+from packer_fork.stores.local import backups, history, mutex, probe, restoring
 from packer_fork.stores.local.journal import Journal
 from packer_fork.stores.local.layout import Layout
 
@@ -128,11 +130,15 @@ class LocalTenure:
     def commit(self, draft: Draft) -> State:
         with _as_store_error(self._layout, "make a change durable"), self._exclusively():
             self._check_or_record(draft)
-            if not self._token_is_durable:
-                os.fsync(self._seen)
-                durable.sync_folder(self._layout.folder)
-                self._token_is_durable = True
+            self._make_durable()
             return self._journal.commit(draft, tenure=self.record.tenure, by=self.record.holder.by)
+
+    def _make_durable(self) -> None:
+        """What is fenced by the token must not be there without it."""
+        if not self._token_is_durable:
+            os.fsync(self._seen)
+            durable.sync_folder(self._layout.folder)
+            self._token_is_durable = True
 
     def is_open(self) -> bool:
         try:
@@ -164,6 +170,40 @@ class LocalTenure:
         with _as_store_error(self._layout, "compact the state"), self._exclusively():
             self._check()
             self._journal.compact(at_rest=True)
+
+    def backup(self, reason: str, *, keep: int) -> Backup:
+        with _as_store_error(self._layout, "make a backup"), self._exclusively():
+            file = self._journal.read()
+            if file is None:
+                raise StateError(f"There is no state in {self._layout.folder} yet.")
+            made = backups.write(self._layout, file, reason)
+            backups.rotate(self._layout, keep)
+            return made
+
+    def put(self, state: State) -> State:
+        with _as_store_error(self._layout, "put a state in place"), self._exclusively():
+            self._check()
+            self._make_durable()
+            return restoring.put(self._layout, self._journal, state)
+
+    def put_segment(self, data: bytes) -> Sealed:
+        with _as_store_error(self._layout, "write a segment"), self._exclusively():
+            self._check()
+            return history.put(self._layout, data)
+
+    def repair(self) -> State:
+        with _as_store_error(self._layout, "repair the state"), self._exclusively():
+            self._check()
+            self._make_durable()
+            commit = partial(
+                self._journal.commit, tenure=self.record.tenure, by=self.record.holder.by
+            )
+            return restoring.repair(self._layout, self._journal, commit)
+
+    def discard_unused(self) -> tuple[str, ...]:
+        with _as_store_error(self._layout, "remove unused segments"), self._exclusively():
+            self._check()
+            return restoring.discard_unused(self._layout, self._journal)
 
     def hand_over(self) -> None:
         self._locks.hand_over()

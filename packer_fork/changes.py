@@ -1,0 +1,106 @@
+"""How a state changes: pure functions from state to state."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable, Mapping
+
+import msgspec
+from msgspec import structs
+
+from packer_fork.model import (
+    FORMAT_VERSION,
+    REMOVED,
+    Change,
+    Run,
+    RunStatus,
+    Sealed,
+    State,
+    Template,
+)
+
+
+def new_state(*, lineage: str, key: str, template: Template, workspace: str) -> State:
+    """The empty state, serial 0, that a first change is applied to."""
+    return State(
+        version=FORMAT_VERSION,
+        serial=0,
+        lineage=lineage,
+        template=template,
+        workspace=workspace,
+        key=key,
+        builds={},
+        prev=root_of(lineage),
+    )
+
+
+def root_of(lineage: str) -> str:
+    """What the first change names as the one before it, so that no other state's can follow."""
+    return hashlib.sha256(lineage.encode()).hexdigest()
+
+
+def apply_changes(state: State, changes: Iterable[tuple[Change, str]]) -> State:
+    """The state after `changes`, each given with the digest of its stored line.
+
+    Raises ValueError at the first that does not follow: a wrong serial or
+    predecessor, or a tenure older than one that has already written.
+    """
+    builds, inputs = dict(state.builds), dict(state.inputs)
+    running, run, template = dict(state.running), state.last_run, state.template
+    cuts: Mapping[str, Sealed | None] = state.cuts
+    serial, tenure, prev = state.serial, state.tenure, state.prev
+    for change, digest in changes:
+        if change.serial != serial + 1:
+            msg = f"serial {change.serial} does not follow {serial}"
+            raise ValueError(msg)
+        if change.tenure < tenure:
+            msg = f"tenure {change.tenure} is older than {tenure}"
+            raise ValueError(msg)
+        _update(builds, change.builds)
+        _update(inputs, change.inputs)
+        run = _newer(run, change.last_run)
+        _keep_running(running, change.last_run)
+        template = change.template or template
+        cuts = cuts if change.cuts is None else change.cuts
+        serial, tenure, prev = change.serial, change.tenure, digest
+    return structs.replace(
+        state,
+        serial=serial,
+        tenure=tenure,
+        builds=builds,
+        inputs=inputs,
+        running=running,
+        last_run=run,
+        template=template,
+        cuts=dict(cuts),
+        prev=prev,
+    )
+
+
+def steps(
+    now: Mapping[str, msgspec.Raw], wanted: Mapping[str, msgspec.Raw]
+) -> dict[str, msgspec.Raw | None]:
+    """What makes `wanted` of `now`: documents that differ, and None for those that go."""
+    gone: dict[str, msgspec.Raw | None] = dict.fromkeys(now.keys() - wanted.keys())
+    return gone | {name: raw for name, raw in wanted.items() if now.get(name) != raw}
+
+
+def _update(documents: dict[str, msgspec.Raw], changes: dict[str, msgspec.Raw]) -> None:
+    for name, document in changes.items():
+        if document == REMOVED:
+            documents.pop(name, None)
+        else:
+            documents[name] = document
+
+
+def _newer(known: Run | None, run: Run | None) -> Run | None:
+    if run is None or (known is not None and known.number > run.number):
+        return known
+    return run
+
+
+def _keep_running(running: dict[str, Run], run: Run | None) -> None:
+    if run is not None:
+        running.pop(str(run.number), None)
+        if run.status is RunStatus.RUNNING:
+            running[str(run.number)] = run

@@ -1,0 +1,100 @@
+"""``packer-fork state pull|push|migrate|import``: a state on its way."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from packer_fork.cli import options
+
+
+def pull(
+    *,
+    template: options.OneTemplate = None,
+    workspace: options.Workspace = None,
+    state: options.State = None,
+) -> None:
+    """Print the state as one JSON document, its key included, for `state push`."""
+    from packer_fork.manager import transfer
+    from packer_fork.views.document import indented
+    from packer_fork.views.plain import PlainView
+
+    console = options.console()
+    place = options.one_place(template, workspace, state, PlainView(console))
+    console.say(indented(transfer.pull(place)))
+
+
+def push(
+    *,
+    file: Annotated[Path, typer.Argument(metavar="FILE", help="What `state pull` printed.")],
+    template: options.TemplateOption = None,
+    force: Annotated[
+        bool, typer.Option("--force", help="Whatever its lineage and serial.")
+    ] = False,
+    yes: options.Yes = False,
+    workspace: options.Workspace = None,
+    state: options.State = None,
+) -> None:
+    """Take a document for the state; what is replaced is backed up first."""
+    from packer_fork.manager import transfer
+    from packer_fork.views import history as view
+    from packer_fork.views.plain import PlainView
+
+    console = options.console()
+    notify = PlainView(console)
+    place = options.one_place(template, workspace, state, notify)
+    given = transfer.document(file)
+    found = transfer.look(place, given, force=force)
+    if found is not None:
+        for line in view.difference(found.difference):
+            console.tell(line)
+        if found.is_nothing:
+            return
+    options.confirm("Push?", yes=yes)
+    transfer.push(place, given, found, notify, environ=os.environ)
+    console.tell(f"packer-fork: {file} is the state of {place.folder.label} now")
+
+
+def migrate(
+    *,
+    template: options.OneTemplate = None,
+    to: Annotated[str, typer.Option("--to", metavar="DIR", help="Folder of the states there.")],
+    workspace: options.Workspace = None,
+    state: options.State = None,
+) -> None:
+    """Copy state, history and logs to another place, proven; it may be run again."""
+    from packer_fork.manager import transfer
+    from packer_fork.views.plain import PlainView
+
+    console = options.console()
+    notify = PlainView(console)
+    source = options.one_place(template, workspace, state, notify)
+    target = transfer.target_of(source, to, os.environ, notify)
+    transfer.migrate(source, target, notify, environ=os.environ)
+    console.tell(f"packer-fork: use it with --state {to}, or state = {to!r} in packer-fork.toml;")
+    console.tell(f"  what is in {source.store.location} stays as it is")
+
+
+def import_state(
+    *,
+    file: Annotated[
+        Path, typer.Argument(metavar="FILE", help="The Go program's builder-state.json.")
+    ],
+    template: options.TemplateOption = None,
+    workspace: options.Workspace = None,
+    state: options.State = None,
+) -> None:
+    """Take over the builds that the Go program before packer-fork kept."""
+    from packer_fork.manager import ancestor
+    from packer_fork.views.plain import PlainView
+
+    console = options.console()
+    notify = PlainView(console)
+    found = ancestor.read(file)
+    chosen = template or ancestor.template_of(found, file)
+    place = options.one_place(chosen, workspace, state, notify)
+    count = ancestor.take_over(place, found, file, notify, environ=os.environ)
+    console.tell(f"packer-fork: {count} builds were taken over into the state of {chosen}")

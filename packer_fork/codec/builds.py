@@ -1,0 +1,56 @@
+"""A build's document as bytes."""
+
+from __future__ import annotations
+
+from functools import lru_cache
+from typing import Any
+
+import msgspec
+
+from packer_fork.errors import UsageError
+from packer_fork.model import MAX_METADATA_DEPTH, Build
+
+_CACHED = 2048
+"""Builds that are kept decoded, some 3 KB each; more than that are read once in a row anyway."""
+
+_encoder = msgspec.json.Encoder()
+_decoder = msgspec.json.Decoder(Build)
+
+
+def encode_build(build: Build) -> msgspec.Raw:
+    """Raises UsageError if its metadata is nested deeper than MAX_METADATA_DEPTH."""
+    metadata = (build.metadata, build.instance.metadata if build.instance else {})
+    if any(_deeper_than(each, MAX_METADATA_DEPTH) for each in metadata):
+        raise UsageError(
+            f"The metadata of build {build.name!r} is nested deeper than "
+            f"{MAX_METADATA_DEPTH} levels.",
+            hint="Flatten it; nothing of it was stored.",
+        )
+    return msgspec.Raw(_encoder.encode(build))
+
+
+def decode_build(raw: msgspec.Raw) -> Build:
+    """Raises msgspec.ValidationError if the stored document is not a build."""
+    return _decoded(bytes(raw))
+
+
+def decode_once(raw: msgspec.Raw) -> Build:
+    """The same, for whoever goes through all builds of a state and keeps none."""
+    return _decoder.decode(raw)
+
+
+@lru_cache(maxsize=_CACHED)
+def _decoded(document: bytes) -> Build:
+    return _decoder.decode(document)
+
+
+def _deeper_than(value: Any, levels: int) -> bool:
+    layer = [value]
+    for _ in range(levels):
+        layer = [
+            inner
+            for outer in layer
+            for inner in (outer.values() if isinstance(outer, dict) else outer)
+            if isinstance(inner, dict | list | tuple)
+        ]
+    return bool(layer)

@@ -1,0 +1,31 @@
+"""The witness: what a state file must at least reach, in one small write."""
+
+from __future__ import annotations
+
+import zlib
+from typing import NamedTuple
+
+WITNESS_SIZE = 20 + 1 + 64 + 1 + 8 + 1
+"""Bytes of an encoded witness."""
+
+
+class Witness(NamedTuple):
+    """The last acknowledged change: its serial and the digest of its line."""
+
+    serial: int
+    digest: str
+
+
+def encode_witness(witness: Witness) -> bytes:
+    """Of fixed size, so that one small write replaces it whole."""
+    text = f"{witness.serial:020d} {witness.digest:64s}".encode()
+    return text + b" %08x\n" % zlib.crc32(text)
+
+
+def decode_witness(data: bytes) -> Witness | None:
+    """None unless every byte is as it was written."""
+    text, crc = data[: WITNESS_SIZE - 10], data[WITNESS_SIZE - 10 :]
+    if len(data) != WITNESS_SIZE or crc != b" %08x\n" % zlib.crc32(text):
+        return None
+    serial, digest = text[:20], text[21:]
+    return Witness(int(serial), digest.decode().strip())

@@ -1,0 +1,192 @@
+"""Backups: in the store's own keeping, or in one file that holds the whole history.
+
+Such a file is a tar: ``state.json``, as the store has it, and ``history/NAME.zst``, its
+segments, the oldest first.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import os
+import tarfile
+import uuid
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+
+from packer_fork import durable
+from packer_fork.answers import Backup
+from packer_fork.codec.compression import compress
+from packer_fork.codec.lines import seal
+from packer_fork.codec.statefile import MAX_SIZE, StateFile, decode_file
+from packer_fork.errors import DamagedError, StateError, StoreError, UsageError
+from packer_fork.events import Notify
+from packer_fork.manager import replacing
+from packer_fork.manager.changing import Command, changing
+from packer_fork.manager.places import Place
+from packer_fork.model import Draft, State
+from packer_fork.stores.base import MANUAL
+
+_STATE = "state.json"
+_HISTORY = "history/"
+
+
+def in_store(place: Place, notify: Notify, *, environ: Mapping[str, str]) -> Backup:
+    """A copy of the state in the store's keeping; it stays until it is removed by hand."""
+    command = Command(operation="backup", words=("state", "backup"), environ=environ)
+    with changing(place, command, notify) as tenure:
+        return tenure.backup(MANUAL, keep=place.settings.keep_backups)
+
+
+def in_file(place: Place, path: Path) -> int:
+    """State and history in one new file, read back; its size. Takes no lock.
+
+    Raises UsageError if it cannot be written, StateError if there is nothing to back up.
+    """
+    state = place.store.read()
+    if state is None:
+        raise StateError(f"There is no state of {place.folder.label} to back up.")
+    if path.exists():
+        raise UsageError(f"{path} is there already.", hint="Give a new name, or remove it.")
+    temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex}")
+    try:
+        _write(temporary, state, dict(place.store.segments()))
+        _check(temporary, state)
+        os.link(temporary, path)
+        durable.sync_folder(path.parent)
+    except FileExistsError as error:
+        raise UsageError(f"{path} is there already.", hint="Give a new name.") from error
+    except OSError as error:
+        raise UsageError(f"{path} cannot be written: {error.strerror}.") from error
+    finally:
+        with contextlib.suppress(OSError):
+            temporary.unlink()
+    return path.stat().st_size
+
+
+def _write(path: Path, state: State, segments: dict[str, bytes]) -> None:
+    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+    with os.fdopen(descriptor, "wb") as file:
+        with tarfile.open(fileobj=file, mode="w") as archive:
+            for name, data in reversed(segments.items()):
+                _add(archive, f"{_HISTORY}{name}.zst", data)
+            _add(archive, _STATE, compress(seal(state).data))
+        file.flush()
+        os.fsync(file.fileno())
+
+
+def _add(archive: tarfile.TarFile, name: str, data: bytes) -> None:
+    member = tarfile.TarInfo(name)
+    member.size, member.mode = len(data), 0o600
+    archive.addfile(member, io.BytesIO(data))
+
+
+def _check(path: Path, state: State) -> None:
+    if read(path).state != state:
+        raise StoreError(f"The backup {path} does not read back as it was written.")
+
+
+def read(path: Path) -> StateFile:
+    """The state in a backup of any kind. Raises UsageError, DamagedError or NewerFormatError."""
+    try:
+        data = _state_in_tar(path) if _is_tar(path) else durable.read(path, MAX_SIZE)
+    except (OSError, tarfile.TarError) as error:
+        raise UsageError(f"{path} cannot be read: {error}.") from error
+    if data is None:
+        raise UsageError(f"There is no file {path}.", hint="Check the path.")
+    file = decode_file(data, str(path))
+    if file.rest:
+        raise DamagedError(str(path), file.end, file.rest)
+    return file
+
+
+def _is_tar(path: Path) -> bool:
+    return path.is_file() and tarfile.is_tarfile(path)
+
+
+def _state_in_tar(path: Path) -> bytes:
+    with tarfile.open(path, mode="r:") as archive:
+        for member in archive:
+            if member.name == _STATE and member.isfile() and member.size <= MAX_SIZE:
+                return _content(archive, member)
+    raise UsageError(f"{path} holds no {_STATE}.", hint="Give a file that `state backup` wrote.")
+
+
+def segments(path: Path) -> Iterator[bytes]:
+    """The sealed segments in a backup, if it holds any."""
+    if not _is_tar(path):
+        return
+    with tarfile.open(path, mode="r:") as archive:
+        for member in archive:
+            if member.name.startswith(_HISTORY) and member.isfile() and member.size <= MAX_SIZE:
+                yield _content(archive, member)
+
+
+def _content(archive: tarfile.TarFile, member: tarfile.TarInfo) -> bytes:
+    stream = archive.extractfile(member)
+    return stream.read() if stream else b""
+
+
+def look(place: Place, path: Path) -> replacing.Replacement | State:
+    """What restoring would change, or what would be put where there is no sound state.
+
+    Raises UsageError or DamagedError for a file that is no sound backup, StateError for
+    one of another lineage.
+    """
+    then = read(path).state
+    now = sound_state(place)
+    if now is None:
+        return then
+    if now.lineage != then.lineage:
+        raise StateError(
+            f"{path} is a backup of another state (lineage {then.lineage}, not {now.lineage}).",
+            hint="Name the template and workspace that it was made of.",
+        )
+    return replacing.look(now, then)
+
+
+def sound_state(place: Place) -> State | None:
+    """The state, None where there is none or it is damaged. Raises NewerFormatError."""
+    try:
+        return place.store.read()
+    except DamagedError:
+        return None
+
+
+def restore(
+    place: Place,
+    path: Path,
+    found: replacing.Replacement | State,
+    notify: Notify,
+    *,
+    environ: Mapping[str, str],
+) -> None:
+    """Do what was looked at. Raises StateError if the state moved on meanwhile."""
+    if isinstance(found, replacing.Replacement):
+        why = f"{path.name}, serial {found.then.serial}"
+        replacing.replace(place, found, notify, operation="restore", why=why, environ=environ)
+        return
+    put(place, found, segments(path), notify, operation="restore", environ=environ)
+
+
+def put(
+    place: Place,
+    state: State,
+    history: Iterator[bytes],
+    notify: Notify,
+    *,
+    operation: str,
+    environ: Mapping[str, str],
+) -> None:
+    """Put a whole state, and what there is of its history, where there is no sound one."""
+    command = Command(operation=operation, words=("state", operation), environ=environ, mends=True)
+    with changing(place, command, notify) as tenure:
+        if sound_state(place) is not None:
+            raise StateError("Meanwhile there is a state.", hint="Nothing was done; look again.")
+        for data in history:
+            tenure.put_segment(data)
+        tenure.put(state)
+    # Its tenures may be ahead of the one that put it there, so another one tells of it.
+    told = Command(operation=operation, words=command.words, environ=environ, recovers=False)
+    with changing(place, told, notify) as tenure:
+        tenure.commit(Draft(operation=operation, why=f"serial {state.serial} was put in place"))

@@ -1,0 +1,51 @@
+"""Changing a state by an operator's command: under the lock, and nothing is left half done."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator, Mapping
+
+from msgspec import Struct
+
+from packer_fork.events import Notify
+from packer_fork.manager import acquire, recover
+from packer_fork.manager.places import Place
+from packer_fork.stores.base import Tenure
+
+
+class Command(Struct, frozen=True, kw_only=True):
+    """What is done, for the lock's record: ``operation`` in a word, ``words`` as they were typed.
+
+    ``recovers``: runs that were left unfinished are finished first, so that nothing of
+    them is lost; ``mends``: the state may be damaged.
+    """
+
+    operation: str
+    words: tuple[str, ...]
+    environ: Mapping[str, str]
+    recovers: bool = True
+    mends: bool = False
+
+
+@contextlib.contextmanager
+def changing(place: Place, command: Command, notify: Notify) -> Iterator[Tenure]:
+    """The lock of `place`, given back in the end. Raises LockedError, StoreError."""
+    asking = acquire.holder(
+        command.operation,
+        template=place.folder.label,
+        workspace=place.folder.workspace,
+        command=("packer-fork", *command.words),
+        environ=command.environ,
+    )
+    timeout = place.settings.lock_timeout
+    tenure, _ = acquire.acquire(
+        place.store, asking, notify, timeout=timeout, even_damaged=command.mends
+    )
+    try:
+        if command.recovers and not command.mends:
+            reason = f"found by state {command.operation}"
+            recover.recover(place.store, tenure, notify, reason=reason)
+        yield tenure
+        tenure.compact()
+    finally:
+        tenure.close()

@@ -1,0 +1,74 @@
+"""What differs between two states of one template, in words. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import msgspec
+
+from packer_fork.answers import BuildDifference, Difference
+from packer_fork.codec.builds import decode_once
+from packer_fork.inputs.record import Inputs, difference
+from packer_fork.model import Artifact, Build, State
+
+
+def between(before: State, after: State) -> Difference:
+    names = dict.fromkeys((*before.builds, *after.builds))
+    found = (_build(name, before, after) for name in names)
+    return Difference(
+        before=before.serial,
+        after=after.serial,
+        builds=tuple(each for each in found if each is not None),
+    )
+
+
+def _build(name: str, before: State, after: State) -> BuildDifference | None:
+    old, new = before.builds.get(name), after.builds.get(name)
+    if old == new:
+        return None
+    if old is None or new is None:
+        return _one_sided(name, old, new)
+    what = tuple(_changes(decode_once(old), decode_once(new), before, after))
+    return BuildDifference(name=name, kind="changed", what=what or ("details",))
+
+
+def _one_sided(name: str, old: msgspec.Raw | None, new: msgspec.Raw | None) -> BuildDifference:
+    if new is not None:
+        return BuildDifference(name=name, kind="added", what=(str(decode_once(new).status),))
+    was = f"was {decode_once(old).status}" if old is not None else ""
+    return BuildDifference(name=name, kind="removed", what=(was,))
+
+
+def _changes(old: Build, new: Build, before: State, after: State) -> Iterator[str]:
+    if old.status != new.status:
+        yield f"{old.status} -> {new.status}"
+    if old.run != new.run:
+        yield f"run {old.run} -> {new.run}"
+    if _ids(old.artifacts) != _ids(new.artifacts):
+        yield f"artifacts {_ids(old.artifacts) or '-'} -> {_ids(new.artifacts) or '-'}"
+    elif old.artifacts != new.artifacts:
+        yield "contents of its artifacts changed"
+    if old.inputs != new.inputs:
+        yield from _of_inputs(before, old.inputs, after, new.inputs)
+    if old.error != new.error and new.error:
+        yield f"error: {new.error.splitlines()[0]}"
+
+
+def _of_inputs(before: State, old: str, after: State, new: str) -> Iterator[str]:
+    known = _inputs(before, old), _inputs(after, new)
+    if known[0] is None or known[1] is None:
+        yield "inputs changed"
+    else:
+        yield from difference(known[0], known[1])
+
+
+def _inputs(state: State, fingerprint: str) -> Inputs | None:
+    raw = state.inputs.get(fingerprint)
+    try:
+        return None if raw is None else msgspec.json.decode(raw, type=Inputs)
+    except msgspec.MsgspecError:
+        return None
+
+
+def _ids(artifacts: tuple[Artifact, ...]) -> str:
+    return ", ".join(dict.fromkeys(a.id or a.string for a in artifacts if a.id or a.string))

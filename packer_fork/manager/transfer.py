@@ -1,0 +1,158 @@
+"""A state on its way: out as one document, in again, or over to another store."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+
+import msgspec
+from msgspec import structs
+
+from packer_fork import durable
+from packer_fork.changes import root_of
+from packer_fork.codec.builds import decode_once
+from packer_fork.codec.statefile import MAX_SIZE
+from packer_fork.errors import NewerFormatError, StateError, UsageError
+from packer_fork.events import Notice, Notify
+from packer_fork.manager import backup, past, places, replacing
+from packer_fork.manager.changing import Command, changing
+from packer_fork.manager.places import Place
+from packer_fork.model import FORMAT_VERSION, Draft, State
+
+
+def pull(place: Place) -> State:
+    """The state as one document, its key included. Raises StateError if there is none."""
+    state = place.store.read()
+    if state is None:
+        raise StateError(f"There is no state of {place.folder.label} yet.")
+    return state
+
+
+def document(path: Path) -> State:
+    """What `pull` printed, perhaps edited. Raises UsageError or NewerFormatError."""
+    data = durable.read(path, MAX_SIZE)
+    if data is None:
+        raise UsageError(f"There is no file {path}.", hint="Check the path.")
+    try:
+        # a line of ours must have no line breaks, which an indented document has
+        state = msgspec.json.decode(msgspec.json.format(data, indent=-1), type=State)
+        for name, raw in state.builds.items():
+            if decode_once(raw).name != name:
+                raise UsageError(f"{path}: builds.{name}: its name is {decode_once(raw).name!r}.")
+    except (msgspec.MsgspecError, RecursionError, UnicodeDecodeError) as error:
+        _refuse_newer(path, data)
+        hint = "Give a file that `packer-fork state pull` wrote."
+        raise UsageError(f"{path} is no state: {error}.", hint=hint) from error
+    if state.version > FORMAT_VERSION:
+        raise NewerFormatError(str(path), state.version, FORMAT_VERSION)
+    return state
+
+
+def _refuse_newer(path: Path, data: bytes) -> None:
+    try:
+        version = msgspec.json.decode(data).get("version", 0)
+    except (msgspec.MsgspecError, RecursionError, UnicodeDecodeError, AttributeError):
+        return
+    if isinstance(version, int) and version > FORMAT_VERSION:
+        raise NewerFormatError(str(path), version, FORMAT_VERSION)
+
+
+def look(place: Place, given: State, *, force: bool) -> replacing.Replacement | None:
+    """What pushing would change; None where there is no state yet. Raises StateError."""
+    now = place.store.read()
+    if now is None:
+        return None
+    if not force and now.lineage != given.lineage:
+        raise StateError(
+            f"The document is of another state (lineage {given.lineage}, not {now.lineage}).",
+            hint="If its builds shall take the place of these: --force.",
+        )
+    if not force and given.serial < now.serial:
+        raise StateError(
+            f"The document is of serial {given.serial}, the state is at {now.serial} by now.",
+            hint="Pull again and repeat what was changed, or overwrite it: --force.",
+        )
+    return replacing.look(now, given)
+
+
+def push(
+    place: Place,
+    given: State,
+    found: replacing.Replacement | None,
+    notify: Notify,
+    *,
+    environ: Mapping[str, str],
+) -> None:
+    """Do what was looked at. Raises StateError if the state moved on meanwhile."""
+    if found is not None:
+        why = f"a document of serial {given.serial}, lineage {given.lineage}"
+        replacing.replace(place, found, notify, operation="push", why=why, environ=environ)
+        return
+    whole = structs.replace(
+        given, version=FORMAT_VERSION, sealed=None, cuts={}, prev=root_of(given.lineage)
+    )
+    backup.put(place, whole, iter(()), notify, operation="push", environ=environ)
+
+
+def target_of(source: Place, to: str, environ: Mapping[str, str], notify: Notify) -> Place:
+    """The place of the same template and workspace in the store `to`. Raises UsageError."""
+    target = places.moved(source, to, environ, notify)
+    if target.store.location == source.store.location:
+        raise UsageError(f"The state is in {source.store.location} already.")
+    return target
+
+
+def migrate(source: Place, target: Place, notify: Notify, *, environ: Mapping[str, str]) -> State:
+    """Bring state, history and logs to another store; goes on where an earlier try stopped.
+
+    The source stays as it is, with a change that tells of it. Raises StateError if the
+    target has a state that is not this one's past.
+    """
+    words = ("state", "migrate", "--to", target.store.location)
+    command = Command(operation="migrate", words=words, environ=environ)
+    with changing(source, command, notify) as tenure:
+        _check_target(source, target)
+        state = tenure.commit(Draft(operation="migrate", why=f"to {target.store.location}"))
+        tenure.compact()
+        state = source.store.read() or state
+        copied = _copy(source, target, state, command, notify)
+    text = f"{copied} segments of history and the state of serial {state.serial} were copied"
+    notify(Notice(level="info", text=f"{text} and read back."))
+    return state
+
+
+def _check_target(source: Place, target: Place) -> None:
+    there, here = target.store.read(), source.store.read()
+    if here is None:
+        raise StateError(f"There is no state of {source.folder.label} to migrate.")
+    if there is None:
+        return
+    is_past = there.lineage == here.lineage and there.serial <= here.serial
+    if is_past and past.at(source.store, there.serial).prev == there.prev:
+        return
+    raise StateError(
+        f"{target.store.location} has a state of its own (serial {there.serial}).",
+        hint="Nothing was copied. Choose another place, or move that one aside.",
+    )
+
+
+def _copy(source: Place, target: Place, state: State, command: Command, notify: Notify) -> int:
+    there = target.store.read()
+    mending = structs.replace(command, mends=True)
+    with changing(target, mending, notify) as tenure:
+        segments = list(source.store.segments())
+        for _, data in reversed(segments):
+            tenure.put_segment(data)
+        if there is None or there.serial < state.serial:
+            tenure.put(state)
+        _copy_logs(source.store.logs, target.store.logs)
+    found = target.store.verify()
+    if found.problems or target.store.read() != state:
+        raise StateError(f"The copy in {target.store.location} is not what was copied.")
+    return len(segments)
+
+
+def _copy_logs(source: Path, target: Path) -> None:
+    for path in source.iterdir():
+        if path.suffix in {".log", ".json"} and not path.name.startswith("."):
+            durable.replace(target / path.name, path.read_bytes(), durable=False)

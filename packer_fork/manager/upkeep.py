@@ -1,0 +1,27 @@
+"""What is done for a state by itself at the end of a build: a backup now and then, pruning."""
+
+from __future__ import annotations
+
+from packer_fork.errors import PackerForkError
+from packer_fork.events import Notice, Notify
+from packer_fork.manager import prune
+from packer_fork.manager.places import Place
+from packer_fork.stores.base import Tenure
+
+
+def after_run(place: Place, tenure: Tenure, notify: Notify) -> None:
+    """A build is not failed by it: what cannot be done is told."""
+    try:
+        _back_up(place, tenure)
+        prune.under(tenure, place)
+    except PackerForkError as error:
+        text = f"The upkeep of the state was left: {error.message}"
+        notify(Notice(level="warning", text=text, hint=error.hint))
+
+
+def _back_up(place: Place, tenure: Tenure) -> None:
+    every, state = place.settings.backup_every, place.store.read()
+    if every and state is not None:
+        last = max((backup.serial for backup in place.store.backups()), default=0)
+        if state.serial - last >= every:
+            tenure.backup("scheduled", keep=place.settings.keep_backups)

@@ -1,0 +1,164 @@
+"""history/: sealed segments, and the way from one to the one before.
+
+The newest segment takes in what follows it until it is large enough, so that a state
+of a million runs has thousands of files and not a million; but not while a backup
+names it. Only who holds the mutex writes or removes segments.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+
+from msgspec import Struct
+
+from packer_fork import durable
+from packer_fork.codec import segment as codec
+from packer_fork.codec.lines import Line
+from packer_fork.codec.statefile import StateFile
+from packer_fork.errors import DamagedError
+from packer_fork.model import Change, Sealed, State, Summary
+from packer_fork.stores.local.layout import Layout
+
+SEGMENT_SIZE = 1 << 20
+"""Bytes of lines up to which the newest segment takes in more."""
+
+MAX_FILE = 4 << 30
+"""Bytes of a segment's file that are read at the most."""
+
+
+class MissingError(DamagedError):
+    """A segment that is named is not there; a writer may have replaced it just now."""
+
+
+def seal(layout: Layout, file: StateFile, pinned: frozenset[str]) -> tuple[Sealed, Sealed | None]:
+    """Write the lines of `file` into a segment; also the segment that it takes the place of."""
+    newest = file.state.sealed
+    grown = _grown(layout, newest, file) if newest and newest.segment not in pinned else None
+    if grown is not None:
+        lines, changes, first, before = grown
+        made = codec.encode_segment(lines, changes, first, before)
+    else:
+        made = codec.encode_segment(file.lines, file.changes, file.first_serial, newest)
+    durable.make_folder(layout.history)
+    durable.replace(layout.segment(made.sealed.segment), made.data)
+    return made.sealed, newest if grown is not None else None
+
+
+def _grown(
+    layout: Layout, newest: Sealed, file: StateFile
+) -> tuple[tuple[Line, ...], tuple[Change, ...], int, Sealed | None] | None:
+    """The newest segment with the changes of `file` behind its own; None if that is too much."""
+    added = sum(len(line.data) for line in file.lines[1:])
+    try:
+        summary = read_summary(layout, newest)
+        if (
+            summary is None
+            or summary.size + added > SEGMENT_SIZE
+            or summary.last != file.first_serial
+        ):
+            return None
+        old = read(layout, newest)
+    except DamagedError:
+        return None  # it stays as it is, to be told of and repaired
+    if old.state.prev != file.first_links[0] or not file.is_present:
+        return None
+    lines = (*old.lines, *file.lines[1:])
+    return lines, (*old.changes, *file.changes), old.first_serial, summary.before
+
+
+def read_summary(layout: Layout, sealed: Sealed) -> Summary | None:
+    """Only the head of the segment is read. Raises DamagedError; None for those without one."""
+    path = layout.segment(sealed.segment)
+    return codec.read_head(_bytes(path, codec.MAX_SUMMARY), sealed, str(path))
+
+
+def read(layout: Layout, sealed: Sealed) -> StateFile:
+    """A segment, proven. Raises DamagedError or NewerFormatError."""
+    path = layout.segment(sealed.segment)
+    return codec.decode_segment(_bytes(path, MAX_FILE), sealed, str(path))
+
+
+def read_bytes(layout: Layout, sealed: Sealed) -> bytes:
+    """The bytes of a segment, proven as well."""
+    path = layout.segment(sealed.segment)
+    data = _bytes(path, MAX_FILE)
+    codec.decode_segment(data, sealed, str(path))
+    return data
+
+
+def put(layout: Layout, data: bytes) -> Sealed:
+    """Write a segment under the name that its bytes have. Raises DamagedError."""
+    file = codec.decode_unnamed(data, "a segment that was brought here")
+    sealed = codec.describe(data, file)
+    path = layout.segment(sealed.segment)
+    if not path.exists():
+        durable.make_folder(layout.history)
+        durable.replace(path, data)
+    return sealed
+
+
+def _bytes(path: Path, limit: int) -> bytes:
+    data = durable.read(path, limit)
+    if data is None:
+        raise MissingError(str(path), 0, "it is missing, though the history goes on in it")
+    return data
+
+
+def before(layout: Layout, sealed: Sealed) -> Sealed | None:
+    """The segment before this one, whatever state of repair the rest of it is in."""
+    summary = read_summary(layout, sealed)
+    return summary.before if summary else read(layout, sealed).state.sealed
+
+
+def chain(layout: Layout, state: State) -> Iterator[Sealed]:
+    """All segments, the newest first. Raises DamagedError where the way cannot be found."""
+    sealed = uncut(state.cuts, state.sealed)
+    while sealed is not None:
+        yield sealed
+        sealed = uncut(state.cuts, before(layout, sealed))
+
+
+def uncut(cuts: Mapping[str, Sealed | None], sealed: Sealed | None) -> Sealed | None:
+    """`sealed`, or what stands in for it where it was pruned or lost."""
+    while sealed is not None and sealed.segment in cuts:
+        sealed = cuts[sealed.segment]
+    return sealed
+
+
+class Sound(Struct, frozen=True):
+    """A segment that was proven by itself, whoever names it."""
+
+    sealed: Sealed
+    file: StateFile
+
+
+def sound(layout: Layout) -> Iterator[Sound]:
+    """All segments that can be read, the one that reaches furthest first."""
+    heads = [(_last(layout, name), name) for name in stored(layout)]
+    for _, name in sorted(heads, reverse=True):
+        path = layout.segment(name)
+        data = _bytes(path, MAX_FILE)
+        try:
+            file = codec.decode_unnamed(data, str(path))
+        except DamagedError:
+            continue
+        sealed = codec.describe(data, file)
+        if sealed.segment == name and not file.rest:
+            yield Sound(sealed, file)
+
+
+def _last(layout: Layout, name: str) -> int:
+    """The last serial that the summary of a segment tells of; without one it comes first."""
+    summary = codec.peek(_bytes(layout.segment(name), codec.MAX_SUMMARY))
+    return summary.last if summary else 1 << 62
+
+
+def stored(layout: Layout) -> tuple[str, ...]:
+    """Names of all segments that are there."""
+    try:
+        names = os.listdir(layout.history)  # noqa: PTH208 (a million runs leave thousands)
+    except FileNotFoundError:
+        return ()
+    return tuple(sorted(name.removesuffix(".zst") for name in names if not name.startswith(".")))

@@ -1,0 +1,195 @@
+"""What can be proven of a damaged state, from all that is left of it.
+
+Every line that carries its own digest is taken, wherever it lies, also behind damage:
+snapshots are places to start from, changes are links that lead on, as each names the one
+before it. The trail that reaches furthest is the state.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterator
+from pathlib import Path
+from typing import NamedTuple
+
+import msgspec
+from msgspec import Struct, structs
+
+from packer_fork import durable
+from packer_fork.answers import Problem, Salvage
+from packer_fork.changes import apply_changes
+from packer_fork.codec import statefile
+from packer_fork.codec.compression import ZSTD_MAGIC, frames
+from packer_fork.codec.lines import Line, read_change, unseal
+from packer_fork.codec.witness import Witness, decode_witness
+from packer_fork.errors import DamagedError
+from packer_fork.model import Change, Sealed, State
+from packer_fork.stores.local import backups, history
+from packer_fork.stores.local.layout import Layout
+
+
+class _Link(NamedTuple):
+    line: Line
+    change: Change
+    source: str
+
+
+class Trail(Struct, frozen=True, kw_only=True):
+    """A state to start from, and the changes that were found to follow it."""
+
+    start: State
+    source: str
+    links: tuple[_Link, ...] = ()
+
+    @property
+    def end(self) -> State:
+        return apply_changes(self.start, [(link.change, link.line.digest) for link in self.links])
+
+    @property
+    def serial(self) -> int:
+        return self.start.serial + len(self.links)
+
+    @property
+    def digest(self) -> str:
+        return self.links[-1].line.digest if self.links else self.start.prev
+
+    @property
+    def sources(self) -> tuple[str, ...]:
+        return tuple(dict.fromkeys((self.source, *(link.source for link in self.links))))
+
+    def led_on(self, link: _Link) -> Trail:
+        return structs.replace(self, links=(*self.links, link))
+
+    def passes(self, witness: Witness | None) -> bool:
+        digests = (self.start.prev, *(link.line.digest for link in self.links))
+        return witness is not None and witness.digest in digests
+
+
+class _Pool:
+    """Proven lines, by what they are good for."""
+
+    def __init__(self) -> None:
+        self.starts: list[Trail] = []
+        self._links: dict[str, dict[str, _Link]] = defaultdict(dict)
+
+    def add(self, data: bytes, source: Path) -> None:
+        for line in filter(None, map(unseal, _pieces(data))):
+            try:
+                change = read_change(line)
+            except (msgspec.MsgspecError, RecursionError):
+                self._add_start(line, source)
+            else:
+                self._links[change.prev][line.digest] = _Link(line, change, str(source))
+
+    def _add_start(self, line: Line, source: Path) -> None:
+        try:
+            file = statefile.decode_file(bytes(line.data), str(source))
+        except DamagedError:
+            return
+        self.starts.append(Trail(start=file.snapshot, source=str(source)))
+
+    def trails(self) -> Iterator[Trail]:
+        """Each start, led on as far as there are links; all ways where there are several."""
+        ways = list(self.starts)
+        while ways:
+            way = ways.pop()
+            links = self._links.get(way.digest, {}).values()
+            on = [link for link in links if link.change.serial == way.serial + 1]
+            ways += [way.led_on(link) for link in on]
+            if not on:
+                yield way
+
+
+class Found(Salvage, frozen=True, kw_only=True):
+    """With the trail that led to it."""
+
+    trail: Trail | None = None
+
+
+def salvage(layout: Layout) -> Found:
+    """Raises NewerFormatError."""
+    witness = _witness(layout)
+    acknowledged = witness.serial if witness else None
+    trail = _best(layout, witness)
+    if trail is None:
+        what = Problem(file=str(layout.state), offset=0, what="no line is whole", affected="all")
+        lost = ("everything: nothing that was stored can be proven",)
+        return Found(state=None, sources=(), acknowledged=acknowledged, lost=lost, problems=(what,))
+    state = trail.end
+    cuts, problems = mend(layout, state)
+    return Found(
+        state=structs.replace(state, cuts=cuts),
+        sources=trail.sources,
+        acknowledged=acknowledged,
+        lost=(*_missing(trail, acknowledged), *(problem.affected for problem in problems)),
+        problems=problems,
+        trail=trail,
+    )
+
+
+def mend(layout: Layout, state: State) -> tuple[dict[str, Sealed | None], tuple[Problem, ...]]:
+    """Cuts that lead the history of `state` around every segment that cannot be read."""
+    cuts, problems = dict(state.cuts), []
+    sealed = history.uncut(cuts, state.sealed)
+    while sealed is not None:
+        try:
+            older = history.read(layout, sealed).snapshot.sealed
+        except DamagedError as error:
+            older = cuts[sealed.segment] = _stand_in(layout, sealed)
+            first = older.serial + 1 if older else 1
+            affected = f"the history of serials {first} to {sealed.serial}"
+            problems.append(
+                Problem(file=error.path, offset=error.offset, what=error.what, affected=affected)
+            )
+        sealed = history.uncut(cuts, older)
+    return cuts, tuple(problems)
+
+
+def _stand_in(layout: Layout, sealed: Sealed) -> Sealed | None:
+    """The newest sound segment that is older than one that cannot be read."""
+    try:
+        return history.before(layout, sealed)
+    except DamagedError:
+        pass
+    older = (each.sealed for each in history.sound(layout) if each.sealed.serial < sealed.serial)
+    return next(older, None)
+
+
+def _best(layout: Layout, witness: Witness | None) -> Trail | None:
+    pool = _Pool()
+    for path in (layout.state, *(Path(each.path) for each in backups.found(layout))):
+        pool.add(durable.read(path, statefile.MAX_SIZE) or b"", path)
+    newest = next(history.sound(layout), None)
+    if newest is not None:
+        start = structs.replace(newest.file.state, sealed=newest.sealed)
+        pool.starts.append(Trail(start=start, source=str(layout.segment(newest.sealed.segment))))
+    return max(
+        pool.trails(),
+        key=lambda trail: (trail.passes(witness), trail.serial, len(trail.links)),
+        default=None,
+    )
+
+
+def _missing(trail: Trail, acknowledged: int | None) -> tuple[str, ...]:
+    if acknowledged is None or trail.serial >= acknowledged:
+        return ()
+    return (f"the changes of serials {trail.serial + 1} to {acknowledged}",)
+
+
+def _witness(layout: Layout) -> Witness | None:
+    return decode_witness(durable.read(layout.acked, 4096) or b"")
+
+
+def _pieces(data: bytes) -> Iterator[bytes | memoryview]:
+    """Whatever may be a line, also behind damage."""
+    if not data.startswith(ZSTD_MAGIC) and b"\n" in data:
+        for line, _ in statefile.text_lines(data):
+            yield line
+        return
+    start = data.find(ZSTD_MAGIC)
+    while start >= 0:
+        end = start
+        for line, stop in frames(memoryview(data)[start:], statefile.MAX_SIZE):
+            yield line
+            end = start + stop
+        start = data.find(ZSTD_MAGIC, max(end, start + 1))

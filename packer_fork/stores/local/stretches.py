@@ -1,0 +1,86 @@
+"""The history as it is read: the state file first, then segment by segment backwards.
+
+A writer may put a larger segment in the place of the newest one while somebody reads;
+then the way is found again from the state as it is by then.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from functools import partial
+
+from packer_fork.changes import apply_changes
+from packer_fork.codec.statefile import StateFile
+from packer_fork.model import Sealed, State
+from packer_fork.stores.base import Passage, Stretch
+from packer_fork.stores.local import history
+from packer_fork.stores.local.history import MissingError
+from packer_fork.stores.local.layout import Layout
+from packer_fork.stores.local.reader import Reader
+
+
+def stretches(layout: Layout, reader: Reader) -> Iterator[Stretch]:
+    """Raises DamagedError where the way back cannot be found."""
+    file = reader.read()
+    if file is None:
+        return
+    yield Stretch(file.first_serial, file.state.serial, "", None, partial(_passage, file))
+    below, state = file.first_serial, file.state
+    sealed = history.uncut(state.cuts, state.sealed)
+    while sealed is not None:
+        try:
+            summary = history.read_summary(layout, sealed)
+            older = summary.before if summary else history.read(layout, sealed).state.sealed
+            first = summary.first if summary else history.read(layout, sealed).first_serial
+        except MissingError:
+            state = _moved_on(reader, state)
+            sealed = history.uncut(state.cuts, state.sealed)
+            continue
+        last = min(sealed.serial, below)
+        if first < last:
+            read = partial(_read, layout, reader, sealed, first, last)
+            told = summary if last == sealed.serial else None
+            yield Stretch(first, last, sealed.segment, told, read)
+            below = first
+        sealed = history.uncut(state.cuts, older)
+
+
+def _moved_on(reader: Reader, state: State) -> State:
+    """The state by now, if its history is another one. Raises MissingError's damage if not."""
+    file = reader.read()
+    if file is None or file.state.sealed == state.sealed or file.state.sealed is None:
+        raise _gone(state)
+    return file.state
+
+
+def _gone(state: State) -> MissingError:
+    name = state.sealed.segment if state.sealed else ""
+    return MissingError(name, 0, "this segment of the history is missing")
+
+
+def _read(layout: Layout, reader: Reader, sealed: Sealed, first: int, last: int) -> Passage:
+    try:
+        return _between(history.read(layout, sealed), first, last)
+    except MissingError:
+        file = reader.read()
+        if file is None:
+            raise
+        for each in history.chain(layout, file.state):
+            if each.serial >= last:
+                found = history.read(layout, each)
+                if found.first_serial <= first:
+                    return _between(found, first, last)
+        raise
+
+
+def _between(file: StateFile, first: int, last: int) -> Passage:
+    passage = _passage(file)
+    before = [pair for pair in passage.changes if pair[0].serial <= first]
+    state = apply_changes(passage.state, before) if before else passage.state
+    wanted = (pair for pair in passage.changes if first < pair[0].serial <= last)
+    return Passage(state, tuple(wanted))
+
+
+def _passage(file: StateFile) -> Passage:
+    digests = (line.digest for line in file.lines[1:])
+    return Passage(file.snapshot, tuple(zip(file.changes, digests, strict=True)))

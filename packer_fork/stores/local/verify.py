@@ -1,0 +1,171 @@
+"""Reading all that is stored, down to the last byte, and telling what is wrong.
+
+The state file against its witness; each segment against its name, its summary and the
+state that follows it; each backup. What nobody names is told of, but is no damage.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+from msgspec import Struct, structs
+
+from packer_fork.answers import Problem, Verified
+from packer_fork.codec import segment as segments
+from packer_fork.codec.statefile import StateFile
+from packer_fork.errors import DamagedError
+from packer_fork.model import Sealed, State
+from packer_fork.stores.local import backups, history
+from packer_fork.stores.local.layout import Layout
+from packer_fork.stores.local.reader import Reader
+
+
+class Walked(Struct, frozen=True, kw_only=True):
+    """A segment of the history: what it holds, or the problem that keeps it from being read."""
+
+    sealed: Sealed
+    file: StateFile | None
+    problem: Problem | None
+
+
+def verify(layout: Layout, reader: Reader) -> Verified:
+    """Raises NewerFormatError for what this version cannot judge."""
+    problems: list[Problem] = []
+    file = None
+    try:
+        file = reader.read()
+    except DamagedError as error:
+        problems.append(_problem(error, "all that is not in the history or in a backup"))
+    changes = len(file.changes) if file else 0
+    named, oldest, size = set(), file.first_serial if file else None, _size(layout.state)
+    for walked in walk(layout, file.state, file.snapshot) if file else _by_name(layout):
+        named.add(walked.sealed.segment)
+        size += _size(layout.segment(walked.sealed.segment))
+        if walked.problem:
+            problems.append(walked.problem)
+        if walked.file:
+            changes += len(walked.file.changes)
+            first = walked.file.first_serial
+            oldest = first if oldest is None else min(oldest, first)
+    kept = backups.found(layout)
+    problems += [found for each in kept if (found := _of_backup(Path(each.path)))]
+    pins = backups.pinned(layout)
+    return Verified(
+        location=str(layout.folder),
+        bytes=size + sum(each.size for each in kept),
+        serial=file.state.serial if file else None,
+        oldest=oldest,
+        changes=changes,
+        segments=len(named),
+        backups=len(kept),
+        unused=tuple(
+            str(layout.segment(name))
+            for name in history.stored(layout)
+            if file and name not in named and not backups.is_pinned(name, pins)
+        ),
+        problems=tuple(problems),
+    )
+
+
+def walk(layout: Layout, state: State, snapshot: State) -> Iterator[Walked]:
+    """Every segment before `snapshot`, the newest first, until the way back is lost."""
+    sealed, after = history.uncut(state.cuts, state.sealed), snapshot
+    while sealed is not None:
+        file, problem = None, None
+        try:
+            file = history.read(layout, sealed)
+            problem = _of_segment(layout, sealed, file, after)
+        except DamagedError as error:
+            problem = _problem(error, _serials(layout, sealed))
+        yield Walked(sealed=sealed, file=file, problem=problem)
+        older = _before(layout, sealed, file)
+        after = file.snapshot if file else structs.replace(after, serial=sealed.serial, prev="")
+        sealed = history.uncut(state.cuts, older)
+
+
+def _by_name(layout: Layout) -> Iterator[Walked]:
+    """Every segment that is there, where no state says which of them count."""
+    sound = {each.sealed.segment: each for each in history.sound(layout)}
+    for name in history.stored(layout):
+        each = sound.get(name)
+        problem = Problem(
+            file=str(layout.segment(name)),
+            offset=0,
+            what="it is not the segment that it is named for",
+            affected="the history in it",
+        )
+        yield Walked(
+            sealed=each.sealed if each else Sealed(segment=name, serial=0, segments=0),
+            file=each.file if each else None,
+            problem=None if each else problem,
+        )
+
+
+def _of_segment(layout: Layout, sealed: Sealed, file: StateFile, after: State) -> Problem | None:
+    """Whether a segment that reads well says what its summary and its successor say."""
+    path = str(layout.segment(sealed.segment))
+
+    def wrong(what: str) -> Problem:
+        affected = f"serials {file.first_serial} to {file.state.serial}"
+        return Problem(file=path, offset=0, what=what, affected=affected)
+
+    summary = history.read_summary(layout, sealed)
+    size = sum(len(line.data) for line in file.lines)
+    if summary is not None and summary != segments.summarise(
+        file.changes, first=file.first_serial, size=size, before=file.snapshot.sealed
+    ):
+        return wrong("its summary does not say what is in it")
+    if after.prev and file.state.serial == after.serial and not _is_followed(file.state, after):
+        return wrong("the state that follows it is not the one that it leads to")
+    return None
+
+
+def _is_followed(state: State, after: State) -> bool:
+    """Whether `after`, a snapshot, is `state`, which changes led to."""
+    return state.prev == after.prev and _without_links(state) == _without_links(after)
+
+
+def _without_links(state: State) -> State:
+    return structs.replace(state, sealed=None, version=0)
+
+
+def _before(layout: Layout, sealed: Sealed, file: StateFile | None) -> Sealed | None:
+    if file is not None:
+        return file.snapshot.sealed
+    try:
+        return history.before(layout, sealed)
+    except DamagedError:
+        return None
+
+
+def _serials(layout: Layout, sealed: Sealed) -> str:
+    try:
+        summary = history.read_summary(layout, sealed)
+    except DamagedError:
+        return f"serials up to {sealed.serial}, and all before them"
+    return f"serials {summary.first} to {summary.last}" if summary else ""
+
+
+def _of_backup(path: Path) -> Problem | None:
+    lost = "this backup; nothing else"
+    try:
+        file = backups.read(path)
+    except DamagedError as error:
+        return _problem(error, lost)
+    if file.rest:
+        return Problem(file=str(path), offset=file.end, what=file.rest, affected=lost)
+    return None
+
+
+def _problem(error: DamagedError, affected: str) -> Problem:
+    return Problem(
+        file=error.path, offset=error.offset, what=error.what, affected=error.lost or affected
+    )
+
+
+def _size(path: Path) -> int:
+    try:
+        return path.stat().st_size
+    except FileNotFoundError:
+        return 0
