@@ -365,7 +365,10 @@ VARYING = (
     (re.compile(r"(under )?\d+(\.\d+)? (s|min|h|d)( \d+ (s|min|h))?\b"), "TIME"),
     (re.compile(r"\d{4}-\d\d-\d\d(T[\d:]+Z| [\d:]+ \w+)"), "MOMENT"),
     (re.compile(r"\S+@[^\s,]+"), "USER@HOST"),
-    (re.compile(r"serial \d+"), "serial N"),  # output that comes at once is committed at once
+    (re.compile(r"serials? \d+( to \d+)?"), "serial N"),
+    (re.compile(r"\d+ changes"), "N changes"),
+    (re.compile(r"[\d.]+ [kM]?B read"), "SIZE read"),
+    (re.compile(r"[0-9a-f]{64}|\d{12}-rollback-\w+-[0-9a-f]{16}"), "NAME"),  # output that comes at once is committed at once
     (re.compile(r"/\S*/\.packer-fork/"), "/FOLDER/.packer-fork/"),
     (re.compile(r"\s+"), " "),
 )
@@ -411,6 +414,49 @@ def test_the_demo_runs_what_the_transcript_shows() -> None:
     script = (ROOT / ".ci" / "demo").read_text(encoding="utf-8")
     ran = re.findall(r"^run (packer-fork .*)$", script, re.MULTILINE)
     assert [shlex.join(arguments) for arguments, _ in transcript("transcript")] == ran
+
+
+def play(cli: Cli, kind: str, env: Mapping[str, str]) -> None:
+    """Every command of a transcript ends well, and says what stands there, if anything does."""
+    for (_, *arguments), said in transcript(kind):
+        result = cli(*arguments, env=env)
+        if said.strip():
+            assert lasting(result.out + result.err) == lasting(said), result
+        assert result.rc in (0, 10), result
+
+
+@pytest.mark.usefixtures("packer")
+def test_going_back_is_as_it_is_shown(cli: Cli, project: Project) -> None:
+    project.example("demo")
+    play(cli, "back", {})
+
+
+@pytest.mark.usefixtures("packer")
+def test_a_damaged_state_is_told_of_and_repaired_as_it_is_shown(
+    cli: Cli, project: Project
+) -> None:
+    project.example("demo")
+    assert cli("build", "demo.pkr.hcl").rc == 0
+    state = folder(project.root, "demo.pkr.hcl") / "state.json"
+    data = bytearray(state.read_bytes())
+    data[len(data) // 2] ^= 1
+    state.write_bytes(data)
+    play(cli, "damaged", {})
+    assert cli("state", "verify").rc == 0
+
+
+def test_every_class_that_does_something_is_said_to_be_safe_or_not() -> None:
+    rows = table("class", section("Architecture"))
+    documented = set().union(*(names(row[0]) for row in rows))
+    known = set()
+    for path in (ROOT / "packer_fork").rglob("*.py"):
+        classes = re.findall(r"^class ([A-Z]\w+)(?:\(([^)]*))?", path.read_text(), re.MULTILINE)
+        known |= {name for name, bases in classes if not PASSIVE.search(bases)}
+    assert documented == known
+
+
+PASSIVE = re.compile(r"Struct|StrEnum|Document|Event|NamedTuple|Protocol|Error|Exception|Salvage")
+"""Bases of classes whose objects do not change."""
 
 
 LOCK_VARYING = (

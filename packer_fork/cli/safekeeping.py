@@ -137,8 +137,8 @@ def repair(
         return
     _tell(console, found)
     options.confirm("Repair?", yes=yes)
-    state_now = manager.repair(place, notify, environ=os.environ)
-    console.tell(f"packer-fork: repaired, serial {state_now.serial}; what was damaged is kept in")
+    serial = manager.repair(place, notify, environ=os.environ)
+    console.tell(f"packer-fork: repaired, serial {serial}; what was damaged is kept in")
     console.tell(f"  {place.store.location}/backups")
 
 

@@ -45,8 +45,10 @@ def _decoded(document: bytes) -> Build:
 
 
 def _deeper_than(value: Any, levels: int) -> bool:
-    layer = [value]
+    layer = [value] if value else []
     for _ in range(levels):
+        if not layer:
+            return False
         layer = [
             inner
             for outer in layer

@@ -22,7 +22,7 @@ from packer_fork import durable
 from packer_fork.codec.builds import encode_build
 from packer_fork.errors import UsageError
 from packer_fork.events import Notice, Notify
-from packer_fork.manager.changing import Command, changing
+from packer_fork.manager.changing import Command, changing, made_sure_of
 from packer_fork.manager.places import Place
 from packer_fork.model import (
     Artifact,
@@ -110,11 +110,8 @@ def take_over(
     """Commit the builds that the state does not know yet; how many these were."""
     command = Command(operation="import", words=("state", "import", path.name), environ=environ)
     with changing(place, command, notify) as tenure:
-        state = place.store.read()
-        if state is None:
-            state = tenure.commit(Draft(operation="create"))
-        else:
-            tenure.backup("import", keep=place.settings.keep_backups)
+        state = made_sure_of(place, tenure)
+        tenure.backup("import", keep=place.settings.keep_backups)
         builds = {
             name: encode_build(_build(name, each, found, bytes.fromhex(state.key)))
             for name, each in found.builds.items()

@@ -1,7 +1,7 @@
 """Backups: in the store's own keeping, or in one file that holds the whole history.
 
-Such a file is a tar: ``state.json``, as the store has it, and ``history/NAME.zst``, its
-segments, the oldest first.
+Such a file is a tar: ``state.json``, a snapshot in a frame of zstd, and ``history/NAME.zst``,
+its segments, the newest first.
 """
 
 from __future__ import annotations
@@ -29,6 +29,7 @@ from packer_fork.stores.base import MANUAL
 
 _STATE = "state.json"
 _HISTORY = "history/"
+_ATTEMPTS = 5
 
 
 def in_store(place: Place, notify: Notify, *, environ: Mapping[str, str]) -> Backup:
@@ -43,14 +44,11 @@ def in_file(place: Place, path: Path) -> int:
 
     Raises UsageError if it cannot be written, StateError if there is nothing to back up.
     """
-    state = place.store.read()
-    if state is None:
-        raise StateError(f"There is no state of {place.folder.label} to back up.")
     if path.exists():
         raise UsageError(f"{path} is there already.", hint="Give a new name, or remove it.")
     temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex}")
     try:
-        _write(temporary, state, dict(place.store.segments()))
+        state = _write(temporary, place)
         _check(temporary, state)
         os.link(temporary, path)
         durable.sync_folder(path.parent)
@@ -64,13 +62,29 @@ def in_file(place: Place, path: Path) -> int:
     return path.stat().st_size
 
 
-def _write(path: Path, state: State, segments: dict[str, bytes]) -> None:
-    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+def _write(path: Path, place: Place) -> State:
+    """The state that was written; from the start again if its history is replaced meanwhile."""
+    for _ in range(_ATTEMPTS):
+        state = place.store.read()
+        if state is None:
+            raise StateError(f"There is no state of {place.folder.label} to back up.")
+        try:
+            _write_once(path, state, place.store.segments(state))
+        except DamagedError:
+            if place.store.read() == state:
+                raise
+        else:
+            return state
+    raise StoreError(f"The state of {place.folder.label} changes faster than it can be copied.")
+
+
+def _write_once(path: Path, state: State, segments: Iterator[tuple[str, bytes]]) -> None:
+    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
     with os.fdopen(descriptor, "wb") as file:
         with tarfile.open(fileobj=file, mode="w") as archive:
-            for name, data in reversed(segments.items()):
-                _add(archive, f"{_HISTORY}{name}.zst", data)
             _add(archive, _STATE, compress(seal(state).data))
+            for name, data in segments:
+                _add(archive, f"{_HISTORY}{name}.zst", data)
         file.flush()
         os.fsync(file.fileno())
 

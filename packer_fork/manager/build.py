@@ -16,11 +16,11 @@ from packer_fork.errors import EXIT_DONE, CancelledError, StoreError
 from packer_fork.events import Action, MachineLine, Notice, Notify
 from packer_fork.locks import Wait
 from packer_fork.manager import acquire, leftovers, locate, places, planning, recover, upkeep
+from packer_fork.manager.changing import made_sure_of
 from packer_fork.manager.follow import side_by_side
 from packer_fork.manager.plan import Plan
 from packer_fork.manager.prepare import Prepared, prepare
 from packer_fork.manager.run import Ended, Job, run, sweep
-from packer_fork.model import Draft
 from packer_fork.packer import lines, outline
 from packer_fork.packer.flags import PackerFlags
 from packer_fork.packer.signals import SignalWatch
@@ -51,7 +51,7 @@ def build(request: BuildRequest, notify: Notify) -> int:
         recover.recover(place.store, tenure, notify, reason="found by the next build")
         if wait.seconds:
             prepared = prepare(template, request.flags, place.settings, request.environ)
-        state = place.store.read() or tenure.commit(Draft(operation="create"))
+        state = made_sure_of(place, tenure)
         sweep(place, notify)
         leftovers.warn(state, notify)
         plan = planning.make(

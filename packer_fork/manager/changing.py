@@ -7,9 +7,11 @@ from collections.abc import Iterator, Mapping
 
 from msgspec import Struct
 
+from packer_fork.errors import StoreError
 from packer_fork.events import Notify
 from packer_fork.manager import acquire, recover
 from packer_fork.manager.places import Place
+from packer_fork.model import Draft, State
 from packer_fork.stores.base import Tenure
 
 
@@ -25,6 +27,17 @@ class Command(Struct, frozen=True, kw_only=True):
     environ: Mapping[str, str]
     recovers: bool = True
     mends: bool = False
+
+
+def made_sure_of(place: Place, tenure: Tenure) -> State:
+    """The state; an empty one is begun where there is none."""
+    state = place.store.read()
+    if state is None:
+        tenure.commit(Draft(operation="create"))
+        state = place.store.read()
+    if state is None:
+        raise StoreError(f"The state in {place.store.location} has vanished.")
+    return state
 
 
 @contextlib.contextmanager

@@ -8,7 +8,6 @@ from packer_fork.answers import Salvage
 from packer_fork.events import Notify
 from packer_fork.manager.changing import Command, changing
 from packer_fork.manager.places import Place
-from packer_fork.model import State
 
 
 def look(place: Place) -> Salvage | None:
@@ -16,8 +15,8 @@ def look(place: Place) -> Salvage | None:
     return place.store.salvage() if place.store.verify().problems else None
 
 
-def repair(place: Place, notify: Notify, *, environ: Mapping[str, str]) -> State:
-    """Save what can be saved. Raises StateError if nothing can."""
+def repair(place: Place, notify: Notify, *, environ: Mapping[str, str]) -> int:
+    """Save what can be saved; the serial by then. Raises StateError if nothing can."""
     command = Command(operation="repair", words=("state", "repair"), environ=environ, mends=True)
     with changing(place, command, notify) as tenure:
-        return tenure.repair()
+        return tenure.repair().serial

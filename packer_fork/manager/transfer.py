@@ -112,9 +112,9 @@ def migrate(source: Place, target: Place, notify: Notify, *, environ: Mapping[st
     command = Command(operation="migrate", words=words, environ=environ)
     with changing(source, command, notify) as tenure:
         _check_target(source, target)
-        state = tenure.commit(Draft(operation="migrate", why=f"to {target.store.location}"))
+        tenure.commit(Draft(operation="migrate", why=f"to {target.store.location}"))
         tenure.compact()
-        state = source.store.read() or state
+        state = pull(source)
         copied = _copy(source, target, state, command, notify)
     text = f"{copied} segments of history and the state of serial {state.serial} were copied"
     notify(Notice(level="info", text=f"{text} and read back."))
@@ -140,16 +140,17 @@ def _copy(source: Place, target: Place, state: State, command: Command, notify: 
     there = target.store.read()
     mending = structs.replace(command, mends=True)
     with changing(target, mending, notify) as tenure:
-        segments = list(source.store.segments())
-        for _, data in reversed(segments):
+        copied = 0
+        for _, data in source.store.segments(state):
             tenure.put_segment(data)
+            copied += 1
         if there is None or there.serial < state.serial:
             tenure.put(state)
         _copy_logs(source.store.logs, target.store.logs)
     found = target.store.verify()
     if found.problems or target.store.read() != state:
         raise StateError(f"The copy in {target.store.location} is not what was copied.")
-    return len(segments)
+    return copied
 
 
 def _copy_logs(source: Path, target: Path) -> None:

@@ -25,3 +25,4 @@ def _back_up(place: Place, tenure: Tenure) -> None:
         last = max((backup.serial for backup in place.store.backups()), default=0)
         if state.serial - last >= every:
             tenure.backup("scheduled", keep=place.settings.keep_backups)
+            tenure.discard_unused()  # what older backups named that are gone by now

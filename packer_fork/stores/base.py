@@ -44,6 +44,12 @@ class Stretch(Struct, frozen=True):
     read: Callable[[], Passage]
 
 
+class Committed(Struct, frozen=True):
+    """A change that is durable."""
+
+    serial: int
+
+
 class Tenure(Protocol):
     """One holding of the lock; ends with `close`, or when somebody else closes it."""
 
@@ -58,8 +64,8 @@ class Tenure(Protocol):
     def packer_lock(self) -> int:
         """Descriptor of the lock that Packer inherits and holds as long as any of it lives."""
 
-    def commit(self, draft: Draft) -> State:
-        """Make one change durable, then return the state after it.
+    def commit(self, draft: Draft) -> Committed:
+        """Make one change durable; what that costs does not grow with the state.
 
         When this returns the change survives anything. Raises LockLostError if the
         tenure was closed meanwhile (nothing was changed), StoreError if it could not
@@ -95,7 +101,7 @@ class Tenure(Protocol):
     def put_segment(self, data: bytes) -> Sealed:
         """Add a sealed segment, proven by its name, so that a state may name it."""
 
-    def repair(self) -> State:
+    def repair(self) -> Committed:
         """Make the state what `salvage` finds; all that was damaged is kept beside.
 
         Raises StateError if it finds nothing.
@@ -152,8 +158,11 @@ class Store(Protocol):
         commits: every change that was there at the beginning comes once.
         """
 
-    def segments(self) -> Iterator[tuple[str, bytes]]:
-        """Each sealed segment, name and bytes, the newest first. Raises DamagedError."""
+    def segments(self, state: State) -> Iterator[tuple[str, bytes]]:
+        """The sealed segments of the history of `state`, name and bytes, the newest first.
+
+        Raises DamagedError, also where a newer state has replaced one of them.
+        """
 
     def backups(self) -> tuple[Backup, ...]:
         """The backups that the store keeps, the oldest first."""

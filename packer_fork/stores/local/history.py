@@ -138,15 +138,21 @@ def sound(layout: Layout) -> Iterator[Sound]:
     """All segments that can be read, the one that reaches furthest first."""
     heads = [(_last(layout, name), name) for name in stored(layout)]
     for _, name in sorted(heads, reverse=True):
-        path = layout.segment(name)
-        data = _bytes(path, MAX_FILE)
-        try:
-            file = codec.decode_unnamed(data, str(path))
-        except DamagedError:
-            continue
-        sealed = codec.describe(data, file)
-        if sealed.segment == name and not file.rest:
-            yield Sound(sealed, file)
+        found = prove(layout, name)
+        if found is not None:
+            yield found
+
+
+def prove(layout: Layout, name: str) -> Sound | None:
+    """The segment of that name if it is whole, whoever names it."""
+    path = layout.segment(name)
+    data = _bytes(path, MAX_FILE)
+    try:
+        file = codec.decode_unnamed(data, str(path))
+    except DamagedError:
+        return None
+    sealed = codec.describe(data, file)
+    return Sound(sealed, file) if sealed.segment == name and not file.rest else None
 
 
 def _last(layout: Layout, name: str) -> int:

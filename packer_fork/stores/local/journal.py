@@ -22,6 +22,7 @@ from packer_fork.codec.statefile import StateFile
 from packer_fork.codec.witness import WITNESS_SIZE, Witness, encode_witness
 from packer_fork.errors import StateError
 from packer_fork.model import FORMAT_VERSION, REMOVED, Actor, Build, Change, Draft, State
+from packer_fork.stores.base import Committed
 from packer_fork.stores.local import backups, history
 from packer_fork.stores.local.layout import Layout
 from packer_fork.stores.local.reader import Reader
@@ -43,20 +44,22 @@ class Journal:
         self._reader = reader
         self._open: _OpenFile | None = None
 
-    def commit(self, draft: Draft, *, tenure: int, by: Actor) -> State:
+    def commit(self, draft: Draft, *, tenure: int, by: Actor) -> Committed:
         """One change, durable when this returns. Raises OSError if it could not be made so."""
         file = self._writable()
-        change = _change(draft, file.state, tenure, by)
+        if tenure < file.tenure:
+            raise StateError(f"Tenure {tenure} is older than {file.tenure}, which has written.")
+        change = _change(draft, file.last, tenure, by)
         line = seal(change)
-        state = apply_changes(file.state, [(change, line.digest)])
+        last = Witness(change.serial, line.digest)
         try:
-            file.append(line, change, state)
+            file.append(line, change)
         except OSError:
             self._replace((*file.lines, line), compressed=file.compressed)
-        self._acknowledge(state)
+        self._acknowledge(last)
         if file.has_outgrown():
             self.compact()
-        return state
+        return Committed(change.serial)
 
     def compact(self, *, at_rest: bool = False) -> None:
         """Replace snapshot and changes by one snapshot; the lines go into the history first.
@@ -74,7 +77,7 @@ class Journal:
         Its serial must be beyond every one that was acknowledged.
         """
         self._replace_by_snapshot(state)
-        self._acknowledge(state)
+        durable.replace(self._layout.acked, encode_witness(last_of(state)))
 
     def close(self) -> None:
         if self._open is not None:
@@ -99,14 +102,13 @@ class Journal:
             self._migrate(file)
         elif file.rest or not self._is_acknowledged(file.state):
             self._replace(file.lines, compressed=file.compressed)
-            self._acknowledge(file.state)
+            self._acknowledge(last_of(file.state))
         self._open = _OpenFile(self._layout, self._reader)
         return self._open
 
     def _begin(self) -> None:
         first = self._start()
-        witness = encode_witness(Witness(first.serial, first.prev))
-        durable.replace(self._layout.acked, witness)
+        durable.replace(self._layout.acked, encode_witness(last_of(first)))
         self._replace_by_snapshot(first)
 
     def _migrate(self, file: StateFile) -> None:
@@ -116,12 +118,12 @@ class Journal:
             self._seal_away(file)
         else:
             self._replace_by_snapshot(file.state)
-        self._acknowledge(file.state)
+        self._acknowledge(last_of(file.state))
 
     def _is_acknowledged(self, state: State) -> bool:
         """Whether the last acknowledged change is the last one."""
         witness = durable.read(self._layout.acked, WITNESS_SIZE + 1)
-        return witness == encode_witness(Witness(state.serial, state.prev))
+        return witness == encode_witness(last_of(state))
 
     def _seal_away(self, file: StateFile) -> None:
         sealed, replaced = history.seal(self._layout, file, backups.pinned(self._layout))
@@ -137,8 +139,8 @@ class Journal:
         self.close()
         durable.replace(self._layout.state, backups.as_lines(lines, compressed=compressed))
 
-    def _acknowledge(self, state: State) -> None:
-        data = encode_witness(Witness(state.serial, state.prev))
+    def _acknowledge(self, last: Witness) -> None:
+        data = encode_witness(last)
         try:
             durable.overwrite(self._layout.acked, data)
         except OSError:
@@ -160,7 +162,7 @@ class _OpenFile:
         self._file = file
         self._outgrown = max(REST_SIZE, len(file.lines[0].data))
         self._added = sum(len(line.data) for line in file.lines[1:])
-        self.state = file.state
+        self.last = last_of(file.state)
         self.lines = list(file.lines)
         self.changes = list(file.changes)
         self.compressed = file.compressed
@@ -174,23 +176,34 @@ class _OpenFile:
         if (now.st_dev, now.st_ino) != self._inode or now.st_size != self._size:
             return False
         witness = durable.read(layout.acked, WITNESS_SIZE + 1)
-        return witness == encode_witness(Witness(self.state.serial, self.state.prev))
+        return witness == encode_witness(self.last)
 
     def as_file(self) -> StateFile:
-        return structs.replace(
-            self._file,
-            state=self.state,
-            lines=tuple(self.lines),
-            changes=tuple(self.changes),
-            end=self._size,
-        )
+        """With what was appended; only then a new state is made of it."""
+        known = len(self._file.changes)
+        if known < len(self.changes):
+            digests = (line.digest for line in self.lines[1 + known :])
+            more = zip(self.changes[known:], digests, strict=True)
+            self._file = structs.replace(
+                self._file,
+                state=apply_changes(self._file.state, more),
+                lines=tuple(self.lines),
+                changes=tuple(self.changes),
+                end=self._size,
+            )
+        return self._file
 
-    def append(self, line: Line, change: Change, state: State) -> None:
+    @property
+    def tenure(self) -> int:
+        """The one that wrote last."""
+        return self.changes[-1].tenure if self.changes else self._file.snapshot.tenure
+
+    def append(self, line: Line, change: Change) -> None:
         data = backups.as_lines([line], compressed=self.compressed)
         durable.append(self._descriptor, data)
         self.lines.append(line)
         self.changes.append(change)
-        self.state = state
+        self.last = Witness(change.serial, line.digest)
         self._size += len(data)
         self._added += len(line.data)
 
@@ -201,9 +214,14 @@ class _OpenFile:
         os.close(self._descriptor)
 
 
-def _change(draft: Draft, state: State, tenure: int, by: Actor) -> Change:
+def last_of(state: State) -> Witness:
+    """What is witnessed of `state`."""
+    return Witness(state.serial, state.prev)
+
+
+def _change(draft: Draft, last: Witness, tenure: int, by: Actor) -> Change:
     return Change(
-        serial=state.serial + 1,
+        serial=last.serial + 1,
         id=uuid.uuid4().hex,
         at=datetime.now(UTC),
         tenure=tenure,
@@ -217,7 +235,7 @@ def _change(draft: Draft, state: State, tenure: int, by: Actor) -> Change:
         last_run=draft.last_run,
         late=draft.late,
         cuts=draft.cuts,
-        prev=state.prev,
+        prev=last.digest,
     )
 
 

@@ -37,7 +37,9 @@ def held(path: Path, complain: Complain) -> Iterator[None]:
     try:
         if not _locked(descriptor):
             _wait(descriptor, path, complain)
-        os.pwrite(descriptor, b"%-20d" % os.getpid(), 0)
+        ours = b"%-20d" % os.getpid()
+        if os.pread(descriptor, 20, 0) != ours:  # each write would weigh on the next sync
+            os.pwrite(descriptor, ours, 0)
         yield
     finally:
         os.close(descriptor)

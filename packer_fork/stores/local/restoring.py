@@ -17,11 +17,12 @@ from packer_fork.codec.segment import encode_segment
 from packer_fork.codec.witness import decode_witness
 from packer_fork.errors import DamagedError, StateError
 from packer_fork.model import Draft, Sealed, State
+from packer_fork.stores.base import Committed
 from packer_fork.stores.local import backups, history, salvage
 from packer_fork.stores.local.journal import Journal
 from packer_fork.stores.local.layout import Layout
 
-Commit = Callable[[Draft], State]
+Commit = Callable[[Draft], Committed]
 
 
 def put(layout: Layout, journal: Journal, state: State) -> State:
@@ -42,7 +43,7 @@ def _beyond_witness(layout: Layout, state: State) -> State:
     return structs.replace(state, serial=witness.serial + 1)
 
 
-def repair(layout: Layout, journal: Journal, commit: Commit) -> State:
+def repair(layout: Layout, journal: Journal, commit: Commit) -> Committed:
     """Raises StateError if nothing can be proven."""
     found = salvage.salvage(layout)
     if found.state is None or found.trail is None:
@@ -57,10 +58,10 @@ def repair(layout: Layout, journal: Journal, commit: Commit) -> State:
     if not _is_sound(journal):
         sealed = _seal_tail(layout, found.trail)
         journal.put(_beyond_witness(layout, structs.replace(found.state, sealed=sealed)))
-    state = commit(Draft(operation="repair", why=why, cuts=found.state.cuts))
+    committed = commit(Draft(operation="repair", why=why, cuts=found.state.cuts))
     for path in broken:
         path.unlink(missing_ok=True)
-    return state
+    return committed
 
 
 def _is_sound(journal: Journal) -> bool:

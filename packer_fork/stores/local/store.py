@@ -72,12 +72,11 @@ class LocalStore:
         with self._readable():
             yield from stretches.stretches(self._layout, self._reader)
 
-    def segments(self) -> Iterator[tuple[str, bytes]]:
+    def segments(self, state: State) -> Iterator[tuple[str, bytes]]:
         from packer_fork.stores.local import history
 
         with self._readable():
-            state = self.read()
-            for sealed in history.chain(self._layout, state) if state else ():
+            for sealed in history.chain(self._layout, state):
                 yield sealed.segment, history.read_bytes(self._layout, sealed)
 
     def backups(self) -> tuple[Backup, ...]:

@@ -12,7 +12,6 @@ import threading
 import uuid
 from collections.abc import Iterator
 from datetime import UTC, datetime
-from functools import partial
 from pathlib import Path
 
 import portalocker
@@ -23,6 +22,7 @@ from packer_fork.answers import Backup
 from packer_fork.errors import LockLostError, StateError, StoreError
 from packer_fork.locks import Closing, Holder, LockRecord, LockStatus, ProcessId
 from packer_fork.model import Actor, Draft, Sealed, State
+from packer_fork.stores.base import Committed
 from packer_fork.stores.local import backups, history, mutex, probe, restoring
 from packer_fork.stores.local.journal import Journal
 from packer_fork.stores.local.layout import Layout
@@ -127,11 +127,11 @@ class LocalTenure:
     def packer_lock(self) -> int:
         return self._locks.packer_descriptor
 
-    def commit(self, draft: Draft) -> State:
+    def commit(self, draft: Draft) -> Committed:
         with _as_store_error(self._layout, "make a change durable"), self._exclusively():
             self._check_or_record(draft)
             self._make_durable()
-            return self._journal.commit(draft, tenure=self.record.tenure, by=self.record.holder.by)
+            return self._commit(draft)
 
     def _make_durable(self) -> None:
         """What is fenced by the token must not be there without it."""
@@ -139,6 +139,9 @@ class LocalTenure:
             os.fsync(self._seen)
             durable.sync_folder(self._layout.folder)
             self._token_is_durable = True
+
+    def _commit(self, draft: Draft) -> Committed:
+        return self._journal.commit(draft, tenure=self.record.tenure, by=self.record.holder.by)
 
     def is_open(self) -> bool:
         try:
@@ -191,14 +194,11 @@ class LocalTenure:
             self._check()
             return history.put(self._layout, data)
 
-    def repair(self) -> State:
+    def repair(self) -> Committed:
         with _as_store_error(self._layout, "repair the state"), self._exclusively():
             self._check()
             self._make_durable()
-            commit = partial(
-                self._journal.commit, tenure=self.record.tenure, by=self.record.holder.by
-            )
-            return restoring.repair(self._layout, self._journal, commit)
+            return restoring.repair(self._layout, self._journal, self._commit)
 
     def discard_unused(self) -> tuple[str, ...]:
         with _as_store_error(self._layout, "remove unused segments"), self._exclusively():

@@ -86,9 +86,8 @@ def walk(layout: Layout, state: State, snapshot: State) -> Iterator[Walked]:
 
 def _by_name(layout: Layout) -> Iterator[Walked]:
     """Every segment that is there, where no state says which of them count."""
-    sound = {each.sealed.segment: each for each in history.sound(layout)}
     for name in history.stored(layout):
-        each = sound.get(name)
+        each = history.prove(layout, name)
         problem = Problem(
             file=str(layout.segment(name)),
             offset=0,
