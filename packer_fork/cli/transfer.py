@@ -46,7 +46,7 @@ def push(
     console = options.console()
     notify = PlainView(console)
     place = options.one_place(template, workspace, state, notify)
-    given = transfer.document(file)
+    given = transfer.read(file)
     found = transfer.look(place, given, force=force)
     if found is not None:
         for line in view.difference(found.difference):

@@ -18,10 +18,10 @@ from typing import Any
 import msgspec
 from msgspec import Struct
 
-from packer_fork import durable
 from packer_fork.codec.builds import encode_build
 from packer_fork.errors import UsageError
 from packer_fork.events import Notice, Notify
+from packer_fork.manager import given
 from packer_fork.manager.changing import Command, changing, made_sure_of
 from packer_fork.manager.places import Place
 from packer_fork.model import (
@@ -74,7 +74,7 @@ class Ancestor(Struct, frozen=True):
     version: int
     serial: int
     lineage: str
-    builds: dict[str, _Build]
+    builds: dict[str, _Build] | None = None
     template: _Template = _Template()
     builder_version: str = ""
     packer_version: str = ""
@@ -82,9 +82,7 @@ class Ancestor(Struct, frozen=True):
 
 def read(path: Path) -> Ancestor:
     """Raises UsageError if it is no state of the ancestor's."""
-    data = durable.read(path, _MAX_FILE)
-    if data is None:
-        raise UsageError(f"There is no file {path}.", hint="Look for .packer.d/builder-state.json.")
+    data = given.read(path, _MAX_FILE)
     try:
         return msgspec.json.decode(data, type=Ancestor)
     except (msgspec.MsgspecError, RecursionError, UnicodeDecodeError) as error:
@@ -114,12 +112,12 @@ def take_over(
         tenure.backup("import", keep=place.settings.keep_backups)
         builds = {
             name: encode_build(_build(name, each, found, bytes.fromhex(state.key)))
-            for name, each in found.builds.items()
+            for name, each in (found.builds or {}).items()
             if name not in state.builds
         }
         why = f"{path.name}: lineage {found.lineage}, serial {found.serial}"
         tenure.commit(Draft(operation="import", why=why, builds=builds))
-    for name in found.builds.keys() - builds.keys():
+    for name in (found.builds or {}).keys() - builds.keys():
         text = f"{name} is in the state already, and stays as it is."
         notify(Notice(level="warning", text=text))
     return len(builds)

@@ -21,7 +21,7 @@ from packer_fork.codec.lines import seal
 from packer_fork.codec.statefile import MAX_SIZE, StateFile, decode_file
 from packer_fork.errors import DamagedError, StateError, StoreError, UsageError
 from packer_fork.events import Notify
-from packer_fork.manager import replacing
+from packer_fork.manager import given, replacing
 from packer_fork.manager.changing import Command, changing
 from packer_fork.manager.places import Place
 from packer_fork.model import Draft, State
@@ -103,11 +103,9 @@ def _check(path: Path, state: State) -> None:
 def read(path: Path) -> StateFile:
     """The state in a backup of any kind. Raises UsageError, DamagedError or NewerFormatError."""
     try:
-        data = _state_in_tar(path) if _is_tar(path) else durable.read(path, MAX_SIZE)
+        data = _state_in_tar(path) if _is_tar(path) else given.read(path, MAX_SIZE)
     except (OSError, tarfile.TarError) as error:
         raise UsageError(f"{path} cannot be read: {error}.") from error
-    if data is None:
-        raise UsageError(f"There is no file {path}.", hint="Check the path.")
     file = decode_file(data, str(path))
     if file.rest:
         raise DamagedError(str(path), file.end, file.rest)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import secrets
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -14,7 +15,7 @@ from packer_fork.codec.builds import decode_once
 from packer_fork.codec.statefile import MAX_SIZE
 from packer_fork.errors import NewerFormatError, StateError, UsageError
 from packer_fork.events import Notice, Notify
-from packer_fork.manager import backup, past, places, replacing
+from packer_fork.manager import backup, given, past, places, replacing
 from packer_fork.manager.changing import Command, changing
 from packer_fork.manager.places import Place
 from packer_fork.model import FORMAT_VERSION, Draft, State
@@ -28,11 +29,9 @@ def pull(place: Place) -> State:
     return state
 
 
-def document(path: Path) -> State:
+def read(path: Path) -> State:
     """What `pull` printed, perhaps edited. Raises UsageError or NewerFormatError."""
-    data = durable.read(path, MAX_SIZE)
-    if data is None:
-        raise UsageError(f"There is no file {path}.", hint="Check the path.")
+    data = given.read(path, MAX_SIZE)
     try:
         # a line of ours must have no line breaks, which an indented document has
         state = msgspec.json.decode(msgspec.json.format(data, indent=-1), type=State)
@@ -57,27 +56,27 @@ def _refuse_newer(path: Path, data: bytes) -> None:
         raise NewerFormatError(str(path), version, FORMAT_VERSION)
 
 
-def look(place: Place, given: State, *, force: bool) -> replacing.Replacement | None:
+def look(place: Place, document: State, *, force: bool) -> replacing.Replacement | None:
     """What pushing would change; None where there is no state yet. Raises StateError."""
     now = place.store.read()
     if now is None:
         return None
-    if not force and now.lineage != given.lineage:
+    if not force and now.lineage != document.lineage:
         raise StateError(
-            f"The document is of another state (lineage {given.lineage}, not {now.lineage}).",
+            f"The document is of another state (lineage {document.lineage}, not {now.lineage}).",
             hint="If its builds shall take the place of these: --force.",
         )
-    if not force and given.serial < now.serial:
+    if not force and document.serial < now.serial:
         raise StateError(
-            f"The document is of serial {given.serial}, the state is at {now.serial} by now.",
+            f"The document is of serial {document.serial}, the state is at {now.serial} by now.",
             hint="Pull again and repeat what was changed, or overwrite it: --force.",
         )
-    return replacing.look(now, given)
+    return replacing.look(now, document)
 
 
 def push(
     place: Place,
-    given: State,
+    document: State,
     found: replacing.Replacement | None,
     notify: Notify,
     *,
@@ -85,11 +84,17 @@ def push(
 ) -> None:
     """Do what was looked at. Raises StateError if the state moved on meanwhile."""
     if found is not None:
-        why = f"a document of serial {given.serial}, lineage {given.lineage}"
+        why = f"a document of serial {document.serial}, lineage {document.lineage}"
         replacing.replace(place, found, notify, operation="push", why=why, environ=environ)
         return
+    key = document.key or secrets.token_hex(32)
     whole = structs.replace(
-        given, version=FORMAT_VERSION, sealed=None, cuts={}, prev=root_of(given.lineage)
+        document,
+        version=FORMAT_VERSION,
+        key=key,
+        sealed=None,
+        cuts={},
+        prev=root_of(document.lineage),
     )
     backup.put(place, whole, iter(()), notify, operation="push", environ=environ)
 

@@ -1,0 +1,19 @@
+"""Files that a command line names."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from packer_fork import durable
+from packer_fork.errors import UsageError
+
+
+def read(path: Path, limit: int) -> bytes:
+    """At most `limit` bytes. Raises UsageError where that is no file, or cannot be read."""
+    try:
+        data = durable.read(path, limit)
+    except OSError as error:
+        raise UsageError(f"{path} cannot be read: {error.strerror}.") from error
+    if data is None:
+        raise UsageError(f"There is no file {path}.", hint="Check the path.")
+    return data
