@@ -72,7 +72,7 @@ def migrate(
     console = options.console()
     notify = PlainView(console)
     source = options.one_place(template, workspace, state, notify)
-    target = transfer.target_of(source, to, os.environ, notify)
+    target = transfer.target_of(source, template, to, os.environ, notify)
     transfer.migrate(source, target, notify, environ=os.environ)
     console.tell(f"packer-fork: use it with --state {to}, or state = {to!r} in packer-fork.toml;")
     console.tell(f"  what is in {source.store.location} stays as it is")

@@ -10,7 +10,7 @@ from __future__ import annotations
 import hashlib
 import hmac
 import os
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -34,6 +34,7 @@ from packer_fork.model import (
     Step,
     StepStatus,
 )
+from packer_fork.packer.mask import Mask
 
 _MAX_FILE = 256 << 20
 _UNDER_WAY = frozenset(s for s in BuildStatus if not s.is_final)
@@ -110,8 +111,9 @@ def take_over(
     with changing(place, command, notify) as tenure:
         state = made_sure_of(place, tenure)
         tenure.backup("import", keep=place.settings.keep_backups)
+        key, mask = bytes.fromhex(state.key), Mask(tuple(_words(found.template.variables or {})))
         builds = {
-            name: encode_build(_build(name, each, found, bytes.fromhex(state.key)))
+            name: encode_build(mask.document(_build(name, each, found, key)))
             for name, each in (found.builds or {}).items()
             if name not in state.builds
         }
@@ -121,6 +123,12 @@ def take_over(
         text = f"{name} is in the state already, and stays as it is."
         notify(Notice(level="warning", text=text))
     return len(builds)
+
+
+def _words(variables: dict[str, Any]) -> Iterator[str]:
+    """Values that may stand in its texts; any of them may be a secret."""
+    for value in variables.values():
+        yield value if isinstance(value, str) else msgspec.json.encode(value).decode()
 
 
 def _build(name: str, old: _Build, found: Ancestor, key: bytes) -> Build:

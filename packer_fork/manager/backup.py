@@ -106,10 +106,20 @@ def read(path: Path) -> StateFile:
         data = _state_in_tar(path) if _is_tar(path) else given.read(path, MAX_SIZE)
     except (OSError, tarfile.TarError) as error:
         raise UsageError(f"{path} cannot be read: {error}.") from error
-    file = decode_file(data, str(path))
+    try:
+        file = decode_file(data, str(path))
+    except DamagedError as error:
+        raise _unsound(path, error.offset, error.what) from error
     if file.rest:
-        raise DamagedError(str(path), file.end, file.rest)
+        raise _unsound(path, file.end, file.rest)
     return file
+
+
+def _unsound(path: Path, offset: int, what: str) -> StateError:
+    return StateError(
+        f"{path} is no sound backup: byte {offset}: {what}.",
+        hint="Nothing was done. Choose another: packer-fork state backup --list.",
+    )
 
 
 def _is_tar(path: Path) -> bool:

@@ -28,7 +28,8 @@ def warn(state: State, notify: Notify) -> None:
 
 
 def describe(instance: Instance) -> str:
-    return " ".join((instance.provider, instance.region, instance.id, *instance.addresses)).strip()
+    parts = (instance.provider, instance.region, instance.id, *instance.addresses)
+    return " ".join(part for part in parts if part)
 
 
 def strike(place: Place, instance_id: str, notify: Notify, *, environ: Mapping[str, str]) -> None:

@@ -28,8 +28,6 @@ def at(store: Store, serial: int) -> State:
             passage = stretch.read()
             before = [pair for pair in passage.changes if pair[0].serial <= serial]
             return apply_changes(passage.state, before)
-        if stretch.last < serial:
-            break
     raise _not_kept(f"serial {serial}", oldest, newest)
 
 

@@ -32,10 +32,10 @@ def of_template(
     return Place(folder, _open(folder, template.identity, notify), settings)
 
 
-def moved(source: Place, to: str, environ: Mapping[str, str], notify: Notify) -> Place:
-    """The place of the same template and workspace in the store `to`. Raises UsageError."""
-    state = source.store.read()
-    identity = state.template.path if state else source.folder.label
+def moved(
+    source: Place, identity: str, to: str, environ: Mapping[str, str], notify: Notify
+) -> Place:
+    """The place of the template `identity`, same workspace, in `to`. Raises UsageError."""
     settings, _ = config.load(None, environ, {"state": to, "workspace": source.folder.workspace})
     folder = locate.folder_in(settings, identity)
     kept = structs.replace(source.settings, state=to)

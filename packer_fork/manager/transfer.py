@@ -15,7 +15,7 @@ from packer_fork.codec.builds import decode_once
 from packer_fork.codec.statefile import MAX_SIZE
 from packer_fork.errors import NewerFormatError, StateError, UsageError
 from packer_fork.events import Notice, Notify
-from packer_fork.manager import backup, given, past, places, replacing
+from packer_fork.manager import backup, given, locate, past, places, replacing
 from packer_fork.manager.changing import Command, changing
 from packer_fork.manager.places import Place
 from packer_fork.model import FORMAT_VERSION, Draft, State
@@ -99,9 +99,18 @@ def push(
     backup.put(place, whole, iter(()), notify, operation="push", environ=environ)
 
 
-def target_of(source: Place, to: str, environ: Mapping[str, str], notify: Notify) -> Place:
-    """The place of the same template and workspace in the store `to`. Raises UsageError."""
-    target = places.moved(source, to, environ, notify)
+def target_of(
+    source: Place, template: str | None, to: str, environ: Mapping[str, str], notify: Notify
+) -> Place:
+    """The place of the same template and workspace in the store `to`. Raises UsageError.
+
+    Without a `template` it is the one that the state itself names.
+    """
+    state = source.store.read()
+    identity = state.template.path if state else source.folder.label
+    if template is not None:
+        identity = locate.template(template).identity
+    target = places.moved(source, identity, to, environ, notify)
     if target.store.location == source.store.location:
         raise UsageError(f"The state is in {source.store.location} already.")
     return target

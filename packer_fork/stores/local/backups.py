@@ -21,11 +21,11 @@ from packer_fork.codec.lines import Line
 from packer_fork.codec.statefile import StateFile
 from packer_fork.errors import StoreError
 from packer_fork.stores.base import MANUAL
+from packer_fork.stores.local import history
 from packer_fork.stores.local.layout import Layout
 
 _NAME = re.compile(r"(\d{12})-([a-z0-9-]+)-(\d{8}T\d{6}\d{6}Z)(?:-([0-9a-f]{16}))?\.zst")
 _STAMP = "%Y%m%dT%H%M%S%fZ"
-_PINNED = 16
 
 
 def write(layout: Layout, file: StateFile, reason: str) -> Backup:
@@ -33,7 +33,7 @@ def write(layout: Layout, file: StateFile, reason: str) -> Backup:
     durable.make_folder(layout.backups)
     stamp = datetime.now(UTC).strftime(_STAMP)
     sealed = file.state.sealed
-    pin = f"-{sealed.segment[:_PINNED]}" if sealed else ""
+    pin = f"-{history.pin(sealed.segment)}" if sealed else ""
     path = layout.backups / f"{file.state.serial:012d}-{reason}-{stamp}{pin}.zst"
     durable.replace(path, b"".join(compress(line.data) for line in file.lines))
     if [line.digest for line in read(path).lines] != [line.digest for line in file.lines]:
@@ -57,10 +57,6 @@ def pinned(layout: Layout) -> frozenset[str]:
     """How the names of the segments begin that backups name."""
     matches = map(_NAME.fullmatch, _names(layout))
     return frozenset(match[4] for match in matches if match and match[4])
-
-
-def is_pinned(segment: str, pins: frozenset[str]) -> bool:
-    return segment[:_PINNED] in pins
 
 
 def rotate(layout: Layout, keep: int) -> None:

@@ -28,14 +28,29 @@ MAX_FILE = 4 << 30
 """Bytes of a segment's file that are read at the most."""
 
 
+_PINNED = 16
+"""Digits of a segment's name by which a backup pins it."""
+
+
 class MissingError(DamagedError):
     """A segment that is named is not there; a writer may have replaced it just now."""
+
+
+def pin(segment: str) -> str:
+    """How a backup says which segment it names."""
+    return segment[:_PINNED]
+
+
+def is_pinned(segment: str, pins: frozenset[str]) -> bool:
+    return pin(segment) in pins
 
 
 def seal(layout: Layout, file: StateFile, pinned: frozenset[str]) -> tuple[Sealed, Sealed | None]:
     """Write the lines of `file` into a segment; also the segment that it takes the place of."""
     newest = file.state.sealed
-    grown = _grown(layout, newest, file) if newest and newest.segment not in pinned else None
+    grown = (
+        _grown(layout, newest, file) if newest and not is_pinned(newest.segment, pinned) else None
+    )
     if grown is not None:
         lines, changes, first, before = grown
         made = codec.encode_segment(lines, changes, first, before)

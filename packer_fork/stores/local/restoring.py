@@ -96,7 +96,7 @@ def discard_unused(layout: Layout, journal: Journal) -> tuple[str, ...]:
     unused = [
         name
         for name in history.stored(layout)
-        if name not in used and not backups.is_pinned(name, pins)
+        if name not in used and not history.is_pinned(name, pins)
     ]
     for name in unused:
         with contextlib.suppress(FileNotFoundError):

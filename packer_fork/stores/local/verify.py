@@ -62,7 +62,7 @@ def verify(layout: Layout, reader: Reader) -> Verified:
         unused=tuple(
             str(layout.segment(name))
             for name in history.stored(layout)
-            if file and name not in named and not backups.is_pinned(name, pins)
+            if file and name not in named and not history.is_pinned(name, pins)
         ),
         problems=tuple(problems),
     )
