@@ -365,10 +365,11 @@ VARYING = (
     (re.compile(r"(under )?\d+(\.\d+)? (s|min|h|d)( \d+ (s|min|h))?\b"), "TIME"),
     (re.compile(r"\d{4}-\d\d-\d\d(T[\d:]+Z| [\d:]+ \w+)"), "MOMENT"),
     (re.compile(r"\S+@[^\s,]+"), "USER@HOST"),
+    # output that comes at once is committed at once
     (re.compile(r"serials? \d+( to \d+)?"), "serial N"),
     (re.compile(r"\d+ changes"), "N changes"),
     (re.compile(r"[\d.]+ [kM]?B read"), "SIZE read"),
-    (re.compile(r"[0-9a-f]{64}|\d{12}-rollback-\w+-[0-9a-f]{16}"), "NAME"),  # output that comes at once is committed at once
+    (re.compile(r"[0-9a-f]{64}|\d{12}-rollback-\w+-[0-9a-f]{16}"), "NAME"),
     (re.compile(r"/\S*/\.packer-fork/"), "/FOLDER/.packer-fork/"),
     (re.compile(r"\s+"), " "),
 )
@@ -432,9 +433,7 @@ def test_going_back_is_as_it_is_shown(cli: Cli, project: Project) -> None:
 
 
 @pytest.mark.usefixtures("packer")
-def test_a_damaged_state_is_told_of_and_repaired_as_it_is_shown(
-    cli: Cli, project: Project
-) -> None:
+def test_a_damaged_state_is_told_of_and_repaired_as_it_is_shown(cli: Cli, project: Project) -> None:
     project.example("demo")
     assert cli("build", "demo.pkr.hcl").rc == 0
     state = folder(project.root, "demo.pkr.hcl") / "state.json"
