@@ -22,8 +22,9 @@ check: $(STAMP) ## lint, format, types and import rules
 	$(BIN)/mypy
 	$(BIN)/pytest -q tests/test_architecture.py
 
-bench: packer $(STAMP) ## measure the lock and the plan, beside what they are compared with
+bench: packer $(STAMP) ## measure the lock, the state and the plan, beside what they are compared with
 	$(BIN)/python -m stress.lock_bench
+	$(BIN)/python -m stress.state_bench
 	$(BIN)/python -m stress.plan_bench
 
 packer:

@@ -1,0 +1,90 @@
+"""What whole processes cost: memory and time to show a large state, and to start at all."""
+
+from __future__ import annotations
+
+import statistics
+import subprocess
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+
+import msgspec
+from msgspec import Struct
+
+from packer_fork.manager import locate
+from stress import states
+from stress.meter import Bench
+
+_PACKAGE = Path(__file__).parents[1]
+_FORK = ("-m", "packer_fork")
+_TYPER = """
+import typer
+app = typer.Typer(add_completion=False, rich_markup_mode=None)
+@app.command()
+def nothing(): pass
+app()
+"""
+
+
+class Cost(Struct, frozen=True):
+    """What ``stress.launch`` tells."""
+
+    code: int
+    seconds: float
+    rss: int
+
+
+def processes(bench: Bench, count: int = 10_000) -> None:
+    folder = bench.folder()
+    (folder / states.TEMPLATE).touch()
+    states.place(folder / locate.FOLDER / states.TEMPLATE, states.state(count))
+    bench.section(f"e. processes, with a state of {count:,} builds")
+    show = (*_FORK, "state", "show", states.TEMPLATE)
+    _tell(
+        bench,
+        folder,
+        {
+            "python -c pass": ("-c", "pass"),
+            "a bare Typer app": ("-c", _TYPER),
+            "--version": (*_FORK, "--version"),
+            "lock status": (*_FORK, "lock", "status", states.TEMPLATE),
+            "state show --build": (*show, "--build", states.name(count - 1)),
+            "state show": show,
+            "state show --json": (*show, "--json"),
+        },
+    )
+    output = _output(folder, "state show").read_text(encoding="utf-8")
+    bench.check("state show has a row for each build", good=output.count(" complete ") >= count)
+    document = msgspec.json.decode(_output(folder, "state show --json").read_bytes())
+    bench.check("state show --json has them all", good=len(document["builds"]) == count)
+
+
+def _tell(bench: Bench, folder: Path, commands: Mapping[str, tuple[str, ...]]) -> None:
+    costs: dict[str, list[Cost]] = {what: [] for what in commands}
+    for _ in range(bench.rounds(15)):
+        for what, words in commands.items():
+            costs[what].append(_run(folder, _output(folder, what), words))
+    base = next(iter(commands))
+    for what, each in costs.items():
+        bench.check(f"{what} exits with 0", good={cost.code for cost in each} == {0})
+        beside = (base, _millis(costs[base])) if what != base else None
+        bench.add(f"{what}: time", _millis(each), "ms", base=beside)
+    for what, each in costs.items():
+        goal = 80.0 if what == "state show" else None
+        bench.add(f"{what}: memory", max(cost.rss for cost in each) / 1e6, "MB", goal=goal)
+
+
+def _output(folder: Path, what: str) -> Path:
+    return folder / f"{what.replace(' ', '_')}.out"
+
+
+def _run(folder: Path, output: Path, words: tuple[str, ...]) -> Cost:
+    launch = [sys.executable, str(_PACKAGE / "stress" / "launch.py"), str(output)]
+    done = subprocess.run(
+        [*launch, sys.executable, *words], cwd=folder, stdout=subprocess.PIPE, check=True
+    )
+    return msgspec.json.decode(done.stdout, type=Cost)
+
+
+def _millis(costs: list[Cost]) -> float:
+    return statistics.median(cost.seconds for cost in costs) * 1e3

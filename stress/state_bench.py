@@ -1,0 +1,53 @@
+"""What states and histories cost: python -m stress.state_bench [--quick] [--plot FILE.svg]
+
+The exit code tells of correctness only (what was written reads back), never of times.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+
+from stress import machine
+from stress.history_bench import growing
+from stress.meter import Bench
+from stress.one_change import commit_and_load, one_change
+from stress.process_bench import processes
+from stress.whole_states import compressed_or_not, hundred_builds, many_builds
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(prog="stress.state_bench")
+    parser.add_argument("--quick", action="store_true", help="shorter, the same in kind")
+    parser.add_argument("--folder", type=Path, help="on the file system to be measured")
+    parser.add_argument("--plot", type=Path, metavar="FILE.svg", help="cost against runs, drawn")
+    parser.add_argument("--json", type=Path, metavar="FILE", help="all figures, for programs")
+    parser.add_argument("--only", default="abcdefg", metavar="PARTS", help="some of abcdefg")
+    asked = parser.parse_args()
+    parts: dict[str, Callable[[Bench], None]] = {
+        "a": many_builds,
+        "b": one_change,
+        "c": commit_and_load,
+        "d": hundred_builds,
+        "e": processes,
+        "f": lambda bench: growing(bench, asked.plot),
+        "g": compressed_or_not,
+    }
+    with tempfile.TemporaryDirectory(dir=asked.folder) as place:
+        told = machine.line(Path(place))
+        print(told)
+        bench = Bench(Path(place), told, quick=asked.quick)
+        for part in asked.only:
+            parts[part](bench)
+            bench.clear()
+    if asked.json:
+        asked.json.write_bytes(bench.as_json())
+    print(f"{len(bench.wrong)} wrong" if bench.wrong else "\nall that was written reads back")
+    return 1 if bench.wrong else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
