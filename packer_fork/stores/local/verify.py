@@ -39,7 +39,7 @@ def verify(layout: Layout, reader: Reader) -> Verified:
         problems.append(_problem(error, "all that is not in the history or in a backup"))
     changes = len(file.changes) if file else 0
     named, oldest, size = set(), file.first_serial if file else None, _size(layout.state)
-    for walked in walk(layout, file.state, file.snapshot) if file else _by_name(layout):
+    for walked in walk(layout, file) if file else _by_name(layout):
         named.add(walked.sealed.segment)
         size += _size(layout.segment(walked.sealed.segment))
         if walked.problem:
@@ -68,9 +68,11 @@ def verify(layout: Layout, reader: Reader) -> Verified:
     )
 
 
-def walk(layout: Layout, state: State, snapshot: State) -> Iterator[Walked]:
-    """Every segment before `snapshot`, the newest first, until the way back is lost."""
-    sealed, after = history.uncut(state.cuts, state.sealed), snapshot
+def walk(layout: Layout, newest: StateFile) -> Iterator[Walked]:
+    """Every segment before `newest`, the newest first, until the way back is lost."""
+    state = newest.state
+    after: StateFile | None = newest
+    sealed = history.uncut(state.cuts, state.sealed)
     while sealed is not None:
         file, problem = None, None
         try:
@@ -80,7 +82,7 @@ def walk(layout: Layout, state: State, snapshot: State) -> Iterator[Walked]:
             problem = _problem(error, _serials(layout, sealed))
         yield Walked(sealed=sealed, file=file, problem=problem)
         older = _before(layout, sealed, file)
-        after = file.snapshot if file else structs.replace(after, serial=sealed.serial, prev="")
+        after = file
         sealed = history.uncut(state.cuts, older)
 
 
@@ -101,7 +103,9 @@ def _by_name(layout: Layout) -> Iterator[Walked]:
         )
 
 
-def _of_segment(layout: Layout, sealed: Sealed, file: StateFile, after: State) -> Problem | None:
+def _of_segment(
+    layout: Layout, sealed: Sealed, file: StateFile, after: StateFile | None
+) -> Problem | None:
     """Whether a segment that reads well says what its summary and its successor say."""
     path = str(layout.segment(sealed.segment))
 
@@ -115,18 +119,21 @@ def _of_segment(layout: Layout, sealed: Sealed, file: StateFile, after: State) -
         file.changes, first=file.first_serial, size=size, before=file.snapshot.sealed
     ):
         return wrong("its summary does not say what is in it")
-    if after.prev and file.state.serial == after.serial and not _is_followed(file.state, after):
+    if after is not None and not _is_followed(file.state, after):
         return wrong("the state that follows it is not the one that it leads to")
     return None
 
 
-def _is_followed(state: State, after: State) -> bool:
-    """Whether `after`, a snapshot, is `state`, which changes led to."""
-    return state.prev == after.prev and _without_links(state) == _without_links(after)
+def _is_followed(state: State, after: StateFile) -> bool:
+    """Whether `after` begins with `state`, or behind a gap that a repair left."""
+    if state.serial != after.first_serial:
+        return state.serial < after.first_serial
+    same = _without_links(state) == _without_links(after.snapshot)
+    return state.prev in after.first_links and same
 
 
 def _without_links(state: State) -> State:
-    return structs.replace(state, sealed=None, version=0)
+    return structs.replace(state, sealed=None, version=0, prev="")
 
 
 def _before(layout: Layout, sealed: Sealed, file: StateFile | None) -> Sealed | None:
