@@ -18,6 +18,7 @@ from packer_fork import durable
 from packer_fork.answers import Backup
 from packer_fork.codec.compression import compress
 from packer_fork.codec.lines import seal
+from packer_fork.codec.segment import decode_unnamed
 from packer_fork.codec.statefile import MAX_SIZE, StateFile, decode_file
 from packer_fork.errors import DamagedError, StateError, StoreError, UsageError
 from packer_fork.events import Notify
@@ -141,7 +142,15 @@ def segments(path: Path) -> Iterator[bytes]:
     with tarfile.open(path, mode="r:") as archive:
         for member in archive:
             if member.name.startswith(_HISTORY) and member.isfile() and member.size <= MAX_SIZE:
-                yield _content(archive, member)
+                yield _proven(path, member.name, _content(archive, member))
+
+
+def _proven(path: Path, name: str, data: bytes) -> bytes:
+    try:
+        decode_unnamed(data, f"{path}: {name}")
+    except DamagedError as error:
+        raise _unsound(path, error.offset, f"{name}: {error.what}") from error
+    return data
 
 
 def _content(archive: tarfile.TarFile, member: tarfile.TarInfo) -> bytes:

@@ -92,7 +92,7 @@ class _Running:
             raise StoreError(f"The state in {job.place.store.location} has vanished.")
         self._state = state
         number = 1 + (state.last_run.number if state.last_run else 0)
-        while (job.place.store.logs / f"{number}.log").exists():
+        while (job.place.store.logs / f"{number}.log").is_file():
             number += 1  # a run that a damaged or restored state does not know any more
         self._files = LogFiles(job.place.store.logs, number)
         self._run = self._describe(number)
