@@ -12,10 +12,6 @@ from packer_fork.model import Build
 from packer_fork.views import words
 from packer_fork.views.states import table
 
-_RUN_COLUMNS: tuple[str, ...] = (
-    *("RUN", "STATUS", "WHEN", "TOOK", "BRANCH", "WHO"),
-    *("BUILD", "STATUS", "ARTIFACTS"),
-)
 _SIGNS = {"added": "+", "removed": "-", "changed": "~"}
 
 
