@@ -5,11 +5,12 @@ from pathlib import Path
 
 import pytest
 
+from packer_fork.codec.statefile import decode_file
 from packer_fork.errors import StateError
 from packer_fork.locks import LockStatus
 from packer_fork.model import Build, Draft, State
 from packer_fork.stores.base import MANUAL, Tenure
-from packer_fork.stores.local import history
+from packer_fork.stores.local import backups, history
 from stress.contender import holder, open_store
 
 
@@ -49,6 +50,12 @@ def is_found(folder: Path, whole: State | None) -> bool:
     return False
 
 
+def reads_as(backup: Path, whole: bytes) -> bool:
+    """Some bits of a zstd frame mean nothing: then a backup still reads as it was written."""
+    lines = [line.digest for line in backups.read(backup).lines]
+    return lines == [line.digest for line in decode_file(whole, "whole").lines]
+
+
 @pytest.mark.parametrize("which", range(5))
 def test_a_flipped_bit_in_any_byte_is_found(folder: Path, which: int) -> None:
     path, whole = list(stored(folder))[which], open_store(folder).read()
@@ -58,12 +65,11 @@ def test_a_flipped_bit_in_any_byte_is_found(folder: Path, which: int) -> None:
         flipped = bytearray(data)
         flipped[offset] ^= 1 << (offset % 8)
         path.write_bytes(flipped)
-        if not is_found(folder, whole):
+        if not is_found(folder, whole) and not reads_as(path, data):
             missed.append(offset)
     path.write_bytes(data)
     assert not open_store(folder).verify().problems
-    # A frame of zstd has a bit without meaning, and a backup has two frames.
-    assert len(missed) <= (2 if path.parent.name == "backups" else 0), missed
+    assert not missed
 
 
 @pytest.mark.parametrize("which", [0, 2, 3, 4])

@@ -133,7 +133,7 @@ def _is_followed(state: State, after: StateFile) -> bool:
 
 
 def _without_links(state: State) -> State:
-    return structs.replace(state, sealed=None, version=0, prev="")
+    return structs.replace(state, sealed=None, cuts={}, version=0, prev="")
 
 
 def _before(layout: Layout, sealed: Sealed, file: StateFile | None) -> Sealed | None:
