@@ -77,7 +77,9 @@ def summarise(
         earliest=min(times, default=None),
         latest=max(times, default=None),
         statuses=tuple(sorted(_statuses(changes, runs.values()))),
-        builds=tuple(sorted(names)) if len(names) <= _MOST_BUILDS else None,
+        builds=tuple(sorted(names))
+        if len(names) <= _MOST_BUILDS and sum(map(len, names)) <= 100_000
+        else None,
         branches=tuple(sorted({run.git.branch for run in runs.values() if run.git})),
     )
 
@@ -114,6 +116,11 @@ def read_head(data: bytes, sealed: Sealed, path: str) -> Summary | None:
         return read_summary(line)
     except msgspec.MsgspecError as error:
         raise DamagedError(path, _HEAD, f"its summary cannot be read ({error})") from error
+
+
+def has_summary(data: bytes) -> bool:
+    """Whether `data` begins as a segment with a summary does, whole or not."""
+    return data.startswith(_SKIPPABLE)
 
 
 def peek(data: bytes) -> Summary | None:

@@ -38,7 +38,10 @@ def write(layout: Layout, file: StateFile, reason: str) -> Backup:
     durable.replace(path, b"".join(compress(line.data) for line in file.lines))
     if [line.digest for line in read(path).lines] != [line.digest for line in file.lines]:
         raise StoreError(f"The backup {path} does not read back as it was written.")
-    return _described(path)
+    made = _described(path)
+    if made is None:
+        raise StoreError(f"The backup {path} is gone.")
+    return made
 
 
 def read(path: Path) -> StateFile:
@@ -49,8 +52,8 @@ def read(path: Path) -> StateFile:
 
 def found(layout: Layout) -> tuple[Backup, ...]:
     """All backups, the oldest first."""
-    paths = (layout.backups / name for name in _names(layout))
-    return tuple(sorted(map(_described, paths), key=lambda each: (each.at, each.serial)))
+    found = filter(None, (_described(layout.backups / name) for name in _names(layout)))
+    return tuple(sorted(found, key=lambda each: (each.at, each.serial)))
 
 
 def pinned(layout: Layout) -> frozenset[str]:
@@ -89,14 +92,19 @@ def _names(layout: Layout) -> list[str]:
         return []
 
 
-def _described(path: Path) -> Backup:
+def _described(path: Path) -> Backup | None:
+    """None if it was removed meanwhile."""
     match = _NAME.fullmatch(path.name)
     if match is None:
         raise ValueError(path.name)
+    try:
+        size = path.stat().st_size
+    except FileNotFoundError:
+        return None
     return Backup(
         path=str(path),
         serial=int(match[1]),
         reason=match[2],
         at=datetime.strptime(match[3], _STAMP).replace(tzinfo=UTC),
-        size=path.stat().st_size,
+        size=size,
     )

@@ -15,6 +15,7 @@ from msgspec import Struct
 
 from packer_fork import durable
 from packer_fork.codec import segment as codec
+from packer_fork.codec.compression import ZSTD_MAGIC, decompress
 from packer_fork.codec.lines import Line
 from packer_fork.codec.statefile import StateFile
 from packer_fork.errors import DamagedError
@@ -48,9 +49,7 @@ def is_pinned(segment: str, pins: frozenset[str]) -> bool:
 def seal(layout: Layout, file: StateFile, pinned: frozenset[str]) -> tuple[Sealed, Sealed | None]:
     """Write the lines of `file` into a segment; also the segment that it takes the place of."""
     newest = file.state.sealed
-    grown = (
-        _grown(layout, newest, file) if newest and not is_pinned(newest.segment, pinned) else None
-    )
+    grown = _grown(layout, newest, file) if newest and _may_grow(newest, file, pinned) else None
     if grown is not None:
         lines, changes, first, before = grown
         made = codec.encode_segment(lines, changes, first, before)
@@ -59,6 +58,11 @@ def seal(layout: Layout, file: StateFile, pinned: frozenset[str]) -> tuple[Seale
     durable.make_folder(layout.history)
     durable.replace(layout.segment(made.sealed.segment), made.data)
     return made.sealed, newest if grown is not None else None
+
+
+def _may_grow(newest: Sealed, file: StateFile, pinned: frozenset[str]) -> bool:
+    """Not what a backup names, and not what was pruned."""
+    return newest.segment not in file.state.cuts and not is_pinned(newest.segment, pinned)
 
 
 def _grown(
@@ -108,7 +112,9 @@ def put(layout: Layout, data: bytes) -> Sealed:
     file = codec.decode_unnamed(data, "a segment that was brought here")
     sealed = codec.describe(data, file)
     path = layout.segment(sealed.segment)
-    if not path.exists():
+    if codec.has_summary(data) and codec.peek(data) is None:
+        raise DamagedError("a segment that was brought here", 0, "its summary is not whole")
+    if durable.read(path, MAX_FILE) != data:
         durable.make_folder(layout.history)
         durable.replace(path, data)
     return sealed
@@ -151,7 +157,7 @@ class Sound(Struct, frozen=True):
 
 def sound(layout: Layout) -> Iterator[Sound]:
     """All segments that can be read, the one that reaches furthest first."""
-    heads = [(_last(layout, name), name) for name in stored(layout)]
+    heads = [(last, name) for name in stored(layout) if (last := _last(layout, name)) is not None]
     for _, name in sorted(heads, reverse=True):
         found = prove(layout, name)
         if found is not None:
@@ -161,7 +167,9 @@ def sound(layout: Layout) -> Iterator[Sound]:
 def prove(layout: Layout, name: str) -> Sound | None:
     """The segment of that name if it is whole, whoever names it."""
     path = layout.segment(name)
-    data = _bytes(path, MAX_FILE)
+    data = durable.read(path, MAX_FILE)
+    if data is None:
+        return None
     try:
         file = codec.decode_unnamed(data, str(path))
     except DamagedError:
@@ -170,9 +178,12 @@ def prove(layout: Layout, name: str) -> Sound | None:
     return Sound(sealed, file) if sealed.segment == name and not file.rest else None
 
 
-def _last(layout: Layout, name: str) -> int:
+def _last(layout: Layout, name: str) -> int | None:
     """The last serial that the summary of a segment tells of; without one it comes first."""
-    summary = codec.peek(_bytes(layout.segment(name), codec.MAX_SUMMARY))
+    head = durable.read(layout.segment(name), codec.MAX_SUMMARY)
+    if head is None:
+        return None
+    summary = codec.peek(head)
     return summary.last if summary else 1 << 62
 
 
@@ -183,3 +194,13 @@ def stored(layout: Layout) -> tuple[str, ...]:
     except FileNotFoundError:
         return ()
     return tuple(sorted(name.removesuffix(".zst") for name in names if not name.startswith(".")))
+
+
+def text(layout: Layout, name: str) -> bytes:
+    """The lines of a segment that is not whole, if they can be decompressed."""
+    data = durable.read(layout.segment(name), MAX_FILE) or b""
+    start = data.find(ZSTD_MAGIC)
+    try:
+        return decompress(memoryview(data)[start:], codec.MAX_LINES) if start >= 0 else b""
+    except ValueError:
+        return b""

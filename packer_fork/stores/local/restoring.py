@@ -29,6 +29,8 @@ def put(layout: Layout, journal: Journal, state: State) -> State:
     """`state` as it is stored; what was there is kept in a folder of the backups."""
     if layout.state.exists() or layout.acked.exists():
         backups.set_aside(layout, (layout.state, layout.acked))
+    with contextlib.suppress(DamagedError):
+        journal.read()  # raises NewerFormatError, over which nothing is put
     cuts, _ = salvage.mend(layout, state)
     placed = _beyond_witness(layout, structs.replace(state, cuts=cuts))
     journal.put(placed)
@@ -53,6 +55,11 @@ def repair(layout: Layout, journal: Journal, commit: Commit) -> Committed:
         )
     broken = [Path(problem.file) for problem in found.problems]
     broken += [Path(each.path) for each in backups.found(layout) if _is_damaged(Path(each.path))]
+    broken += [
+        layout.segment(name)
+        for name in history.stored(layout)
+        if history.prove(layout, name) is None and layout.segment(name) not in broken
+    ]
     aside = backups.set_aside(layout, (layout.state, layout.acked, *broken))
     why = f"lost: {'; '.join(found.lost) or 'nothing'}; what was damaged is in {aside}"
     if not _is_sound(journal):

@@ -88,6 +88,18 @@ class _Pool:
             return
         self.starts.append(Trail(start=file.snapshot, source=str(source)))
 
+    def add_by_hand(self, path: Path) -> None:
+        """A document without a digest, which is no line."""
+        try:
+            file = statefile.decode_file(durable.read(path, statefile.MAX_SIZE) or b"", str(path))
+        except DamagedError:
+            return
+        if not file.canonical:
+            self.starts.append(Trail(start=file.snapshot, source=str(path)))
+
+    def lineages(self) -> set[str]:
+        return {start.start.lineage for start in self.starts}
+
     def trails(self) -> Iterator[Trail]:
         """Each start, led on as far as there are links; all ways where there are several."""
         ways = list(self.starts)
@@ -121,7 +133,10 @@ def salvage(layout: Layout) -> Found:
         state=structs.replace(state, cuts=cuts),
         sources=trail.sources,
         acknowledged=acknowledged,
-        lost=(*_missing(trail, acknowledged), *(problem.affected for problem in problems)),
+        lost=(
+            *_missing(trail, acknowledged, unknown=_is_torn(layout)),
+            *(problem.affected for problem in problems),
+        ),
         problems=problems,
         trail=trail,
     )
@@ -159,18 +174,34 @@ def _best(layout: Layout, witness: Witness | None) -> Trail | None:
     pool = _Pool()
     for path in (layout.state, *(Path(each.path) for each in backups.found(layout))):
         pool.add(durable.read(path, statefile.MAX_SIZE) or b"", path)
-    newest = next(history.sound(layout), None)
-    if newest is not None:
+    pool.add_by_hand(layout.state)
+    for name in history.stored(layout):
+        if history.prove(layout, name) is None:
+            pool.add(history.text(layout, name), layout.segment(name))
+    ours = pool.lineages()
+    for newest in history.sound(layout):
+        if ours and newest.file.state.lineage not in ours:
+            continue
         start = structs.replace(newest.file.state, sealed=newest.sealed)
-        pool.starts.append(Trail(start=start, source=str(layout.segment(newest.sealed.segment))))
+        trail = Trail(start=start, source=str(layout.segment(newest.sealed.segment)))
+        pool.starts.append(trail)
+        if witness is None or any(each.passes(witness) for each in pool.trails()):
+            break
     return max(
         pool.trails(),
-        key=lambda trail: (trail.passes(witness), trail.serial, len(trail.links)),
+        key=lambda trail: (
+            trail.passes(witness),
+            trail.serial,
+            trail.source == str(layout.state),
+            len(trail.links),
+        ),
         default=None,
     )
 
 
-def _missing(trail: Trail, acknowledged: int | None) -> tuple[str, ...]:
+def _missing(trail: Trail, acknowledged: int | None, *, unknown: bool) -> tuple[str, ...]:
+    if acknowledged is None and unknown:
+        return (f"what may have followed serial {trail.serial}: nothing tells what did",)
     if acknowledged is None or trail.serial >= acknowledged:
         return ()
     return (f"the changes of serials {trail.serial + 1} to {acknowledged}",)
@@ -193,3 +224,12 @@ def _pieces(data: bytes) -> Iterator[bytes | memoryview]:
             yield line
             end = start + stop
         start = data.find(ZSTD_MAGIC, max(end, start + 1))
+
+
+def _is_torn(layout: Layout) -> bool:
+    """Whether the state file does not end as one does that was left in peace."""
+    try:
+        data = durable.read(layout.state, statefile.MAX_SIZE) or b""
+        return bool(statefile.decode_file(data, str(layout.state)).rest)
+    except DamagedError:
+        return True

@@ -32,8 +32,8 @@ def stretches(layout: Layout, reader: Reader) -> Iterator[Stretch]:
             summary = history.read_summary(layout, sealed)
             older = summary.before if summary else history.read(layout, sealed).state.sealed
             first = summary.first if summary else history.read(layout, sealed).first_serial
-        except MissingError:
-            state = _moved_on(reader, state)
+        except MissingError as error:
+            state = _moved_on(reader, state, error)
             sealed = history.uncut(state.cuts, state.sealed)
             continue
         last = min(sealed.serial, below)
@@ -45,32 +45,34 @@ def stretches(layout: Layout, reader: Reader) -> Iterator[Stretch]:
         sealed = history.uncut(state.cuts, older)
 
 
-def _moved_on(reader: Reader, state: State) -> State:
-    """The state by now, if its history is another one. Raises MissingError's damage if not."""
+def _moved_on(reader: Reader, state: State, error: MissingError) -> State:
+    """The state by now, if its history is another one. Raises `error` if not."""
     file = reader.read()
-    if file is None or file.state.sealed == state.sealed or file.state.sealed is None:
-        raise _gone(state)
+    if file is None or (file.state.sealed, file.state.cuts) == (state.sealed, state.cuts):
+        raise error
     return file.state
-
-
-def _gone(state: State) -> MissingError:
-    name = state.sealed.segment if state.sealed else ""
-    return MissingError(name, 0, "this segment of the history is missing")
 
 
 def _read(layout: Layout, reader: Reader, sealed: Sealed, first: int, last: int) -> Passage:
     try:
         return _between(history.read(layout, sealed), first, last)
-    except MissingError:
+    except MissingError as error:
+        before, missing = None, error
+    while True:
         file = reader.read()
-        if file is None:
-            raise
-        for each in history.chain(layout, file.state):
-            if each.serial >= last:
-                found = history.read(layout, each)
-                if found.first_serial <= first:
-                    return _between(found, first, last)
-        raise
+        if file is None or file.state.sealed == before:
+            raise missing
+        before = file.state.sealed
+        try:
+            for each in history.chain(layout, file.state):
+                if each.serial >= last:
+                    found = history.read(layout, each)
+                    if found.first_serial <= first:
+                        return _between(found, first, last)
+        except MissingError as error:
+            missing = error
+        else:
+            raise missing
 
 
 def _between(file: StateFile, first: int, last: int) -> Passage:

@@ -11,6 +11,7 @@ from pathlib import Path
 
 from msgspec import Struct, structs
 
+from packer_fork import durable
 from packer_fork.answers import Problem, Verified
 from packer_fork.codec import segment as segments
 from packer_fork.codec.statefile import StateFile
@@ -29,8 +30,31 @@ class Walked(Struct, frozen=True, kw_only=True):
     problem: Problem | None
 
 
+_ATTEMPTS = 20
+
+
 def verify(layout: Layout, reader: Reader) -> Verified:
-    """Raises NewerFormatError for what this version cannot judge."""
+    """Raises NewerFormatError for what this version cannot judge.
+
+    What a writer replaced meanwhile is no damage: then it is looked at again.
+    """
+    for _ in range(_ATTEMPTS):
+        before = durable.read(layout.acked, 4096), _identity(layout)
+        found = _verify(layout, reader)
+        if not found.problems or before == (durable.read(layout.acked, 4096), _identity(layout)):
+            break
+    return found
+
+
+def _identity(layout: Layout) -> tuple[int, int, int] | None:
+    try:
+        now = layout.state.stat()
+    except FileNotFoundError:
+        return None
+    return now.st_ino, now.st_size, now.st_mtime_ns
+
+
+def _verify(layout: Layout, reader: Reader) -> Verified:
     problems: list[Problem] = []
     file = None
     try:
@@ -49,8 +73,21 @@ def verify(layout: Layout, reader: Reader) -> Verified:
             first = walked.file.first_serial
             oldest = first if oldest is None else min(oldest, first)
     kept = backups.found(layout)
-    problems += [found for each in kept if (found := _of_backup(Path(each.path)))]
+    problems += [found for each in kept if (found := _of_backup(Path(each.path), each.serial))]
     pins = backups.pinned(layout)
+    problems += [
+        Problem(
+            file=str(layout.segment(name)),
+            offset=0,
+            what="it is not the segment that it is named for",
+            affected="the history of a backup",
+        )
+        for name in history.stored(layout)
+        if file
+        and name not in named
+        and history.is_pinned(name, pins)
+        and history.prove(layout, name) is None
+    ]
     return Verified(
         location=str(layout.folder),
         bytes=size + sum(each.size for each in kept),
@@ -119,21 +156,22 @@ def _of_segment(
         file.changes, first=file.first_serial, size=size, before=file.snapshot.sealed
     ):
         return wrong("its summary does not say what is in it")
-    if after is not None and not _is_followed(file.state, after):
+    if after is not None and not _is_followed(file, after):
         return wrong("the state that follows it is not the one that it leads to")
     return None
 
 
-def _is_followed(state: State, after: StateFile) -> bool:
+def _is_followed(file: StateFile, after: StateFile) -> bool:
     """Whether `after` begins with `state`, or behind a gap that a repair left."""
+    state = file.state
     if state.serial != after.first_serial:
         return state.serial < after.first_serial
     same = _without_links(state) == _without_links(after.snapshot)
-    return state.prev in after.first_links and same
+    return same and (file.version == 1 or state.prev in after.first_links)
 
 
 def _without_links(state: State) -> State:
-    return structs.replace(state, sealed=None, cuts={}, version=0, prev="")
+    return structs.replace(state, sealed=None, version=0, prev="", cuts={})
 
 
 def _before(layout: Layout, sealed: Sealed, file: StateFile | None) -> Sealed | None:
@@ -153,15 +191,15 @@ def _serials(layout: Layout, sealed: Sealed) -> str:
     return f"serials {summary.first} to {summary.last}" if summary else ""
 
 
-def _of_backup(path: Path) -> Problem | None:
+def _of_backup(path: Path, serial: int) -> Problem | None:
     lost = "this backup; nothing else"
     try:
         file = backups.read(path)
     except DamagedError as error:
-        return _problem(error, lost)
-    if file.rest:
-        return Problem(file=str(path), offset=file.end, what=file.rest, affected=lost)
-    return None
+        return _problem(error, lost) if path.exists() else None  # gone: another took its place
+    short = file.state.serial != serial
+    what = file.rest or ("it ends before the serial in its name" if short else "")
+    return Problem(file=str(path), offset=file.end, what=what, affected=lost) if what else None
 
 
 def _problem(error: DamagedError, affected: str) -> Problem:

@@ -1,0 +1,167 @@
+"""States made through the store as builds make them, and all that can be read of one."""
+
+from __future__ import annotations
+
+import contextlib
+import random
+from collections.abc import Iterator
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import NamedTuple
+
+from msgspec import structs
+
+from packer_fork.locks import LockStatus
+from packer_fork.model import Build, BuildStatus, Change, Draft, Run, RunStatus, State
+from packer_fork.stores.base import MANUAL, Tenure
+from packer_fork.stores.local import backups, history
+from packer_fork.stores.local.layout import Layout
+from packer_fork.stores.local.store import LocalStore
+from stress import contender
+from tests.stores.hammer import BY, ignore
+
+NOW = datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)
+
+States = dict[int, State]
+"""The state after each acknowledged change, by its serial."""
+
+
+def open_store(folder: Path) -> LocalStore:
+    return contender.open_store(folder, ignore)
+
+
+@contextlib.contextmanager
+def tenure_of(store: LocalStore, *, even_damaged: bool = False) -> Iterator[Tenure]:
+    found = store.try_acquire(contender.holder("test"), even_damaged=even_damaged)
+    assert not isinstance(found, LockStatus), found
+    try:
+        yield found
+    finally:
+        found.close()
+
+
+def drafts(number: int, *, tenure: int = 1, text: str = "") -> tuple[Draft, Draft]:
+    """What a build commits at its beginning and at its end."""
+    name = f"b{number % 3}"
+    started = Run(number=number, tenure=tenure, started=NOW, by=BY, builds=(name,))
+    ended = structs.replace(started, status=RunStatus.COMPLETE, ended=NOW)
+    begun = Build(name=name, status=BuildStatus.CREATING, run=number)
+    done = structs.replace(begun, status=BuildStatus.COMPLETE, error=text)
+    return (
+        Draft(operation="start", why=f"+{number}", builds={name: begun}, last_run=started),
+        Draft(operation="finish", why=f"-{number}", builds={name: done}, last_run=ended),
+    )
+
+
+def commit(folder: Path, tenure: Tenure, *made: Draft) -> States:
+    states: States = {}
+    for draft in made:
+        serial = tenure.commit(draft).serial
+        state = open_store(folder).read()
+        assert state is not None
+        assert state.serial == serial
+        states[serial] = state
+    return states
+
+
+def run(folder: Path, tenure: Tenure, number: int, *, text: str = "") -> States:
+    return commit(folder, tenure, *drafts(number, tenure=tenure.record.tenure, text=text))
+
+
+def grow(folder: Path, numbers: range, *, text: str = "") -> States:
+    """One tenure a run, each ended as a build ends it."""
+    made: States = {}
+    for number in numbers:
+        with tenure_of(open_store(folder)) as tenure:
+            made |= run(folder, tenure, number, text=text)
+            tenure.compact()
+    return made
+
+
+def small(folder: Path, *, backup: bool = True) -> States:
+    """Three segments, a snapshot with three changes, and a backup of it without the last.
+
+    The segments end with the serials 2, 4 and 6, the backup with 8, the state with 9.
+    """
+    with _segment_a_tenure():
+        made = grow(folder, range(1, 4))
+    with tenure_of(open_store(folder)) as tenure:
+        made |= run(folder, tenure, 4)
+        if backup:
+            tenure.backup(MANUAL, keep=3)
+        return made | commit(folder, tenure, drafts(5)[0])
+
+
+@contextlib.contextmanager
+def _segment_a_tenure() -> Iterator[None]:
+    size, history.SEGMENT_SIZE = history.SEGMENT_SIZE, 1
+    try:
+        yield
+    finally:
+        history.SEGMENT_SIZE = size
+
+
+def large(folder: Path, builds: int) -> None:
+    """A large snapshot, some changes after it, several megabytes of history, and a backup."""
+    noise = random.Random(builds)
+    documents = {
+        f"b{number}": Build(name=f"b{number}", error=noise.randbytes(20).hex())
+        for number in range(builds)
+    }
+    with tenure_of(open_store(folder)) as tenure:
+        tenure.commit(Draft(operation="test", builds=documents))
+        tenure.compact()
+        for number in range(1, 16):
+            tenure.commit(drafts(number, text=noise.randbytes(200_000).hex())[1])
+            tenure.compact()
+        tenure.backup(MANUAL, keep=3)
+        tenure.commit(drafts(100)[0])
+
+
+class Whole(NamedTuple):
+    """All that a store holds, as it is read."""
+
+    state: State | None
+    changes: tuple[tuple[Change, str], ...]
+    backups: tuple[State, ...]
+
+
+def whole(folder: Path) -> Whole:
+    store = open_store(folder)
+    kept = (backups.read(Path(backup.path)).state for backup in store.backups())
+    return Whole(store.read(), tuple(changes(store)), tuple(kept))
+
+
+def changes(store: LocalStore) -> Iterator[tuple[Change, str]]:
+    """Every change of the history, the newest first."""
+    for stretch in store.history():
+        yield from reversed(stretch.read().changes)
+
+
+def serials(store: LocalStore) -> list[int]:
+    return [change.serial for change, _ in changes(store)]
+
+
+def segments(folder: Path) -> list[Path]:
+    """The files of the history, the newest first."""
+    store = open_store(folder)
+    state = store.read()
+    assert state is not None
+    return [folder / "history" / f"{name}.zst" for name, _ in store.segments(state)]
+
+
+def bare(state: State | None) -> State | None:
+    """A state without what says where its history lies."""
+    return state and structs.replace(state, sealed=None, cuts={})
+
+
+def flip(path: Path, offset: int, bit: int = 0) -> None:
+    data = bytearray(path.read_bytes())
+    data[offset] ^= 1 << bit
+    path.write_bytes(data)
+
+
+def segments_by_serial(folder: Path) -> dict[int, Path]:
+    """The segments that are whole, by the last serial in each."""
+    found = (each.sealed for each in history.sound(Layout(folder)))
+    return {each.serial: folder / "history" / f"{each.segment}.zst" for each in found}

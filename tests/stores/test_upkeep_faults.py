@@ -1,0 +1,195 @@
+"""A disk that fails, or a kill, anywhere in compaction, backup, prune, repair and restore."""
+
+import re
+import shutil
+import signal
+import subprocess
+import sys
+from collections import Counter
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from packer_fork.errors import StateError
+from packer_fork.model import Change, State
+from tests.stores import making
+from tests.stores.making import States, open_store, tenure_of
+
+CALLS = ("write", "pwrite64", "fdatasync", "fsync", "rename", "unlink")
+FAULTS = {"kill": "signal=SIGKILL", "error": "error=EIO"}
+ROOT = Path(__file__).parents[2]
+UPKEEP_PLACES = 5
+"""Calls of each kind that are hit while the state is kept up."""
+PLACES = 3
+"""The same for the others."""
+
+EACH = [
+    pytest.mark.parametrize("call", CALLS),
+    pytest.mark.parametrize("fault", FAULTS.values(), ids=FAULTS),
+]
+pytestmark = pytest.mark.usefixtures("strace")
+
+Told = list[tuple[str, int]]
+
+
+def run(folder: Path, mode: str, injection: str = "") -> tuple[Told, str]:
+    """What the script told, and what strace saw."""
+    trace = folder.parent / "trace"
+    done = subprocess.run(
+        [
+            *("strace", "-qq", "-o", str(trace), "-e", f"trace={','.join(CALLS)}"),
+            *(("-e", f"inject={injection}") if injection else ()),
+            *(sys.executable, "-B", "-m", "tests.stores.upkeep_script", mode, str(folder)),
+        ],
+        cwd=ROOT,
+        capture_output=True,
+        check=False,
+        text=True,
+    )
+    assert done.returncode in (0, -signal.SIGKILL), done.stderr
+    assert "Traceback" not in done.stderr
+    lines = (line.split() for line in done.stdout.splitlines())
+    return [(what, int(number)) for what, number in lines], trace.read_text()
+
+
+def each_fault(
+    made: Path, mode: str, call: str, fault: str, places: int
+) -> Iterator[tuple[Path, Told]]:
+    """A copy of the state `made` for each place that is hit, spread over all calls of a kind."""
+    told, trace = run(copy(made, "whole"), mode)
+    assert told
+    count = Counter(re.findall(r"^(\w+)\(", trace, re.MULTILINE))[call]
+    assert count or call == "unlink" or (mode, call) == ("put", "fdatasync")
+    for number in sorted({1 + count * place // places for place in range(places)}):
+        if number <= count:
+            folder = copy(made, f"{number}")
+            told, trace = run(folder, mode, f"{call}:{fault}:when={number}")
+            assert "INJECTED" in trace or "killed by SIGKILL" in trace
+            yield folder, told
+
+
+def copy(made: Path, name: str) -> Path:
+    """`made` and all that lies beside it."""
+    place = made.parent.with_name(f"{made.parent.name}.{name}")
+    shutil.copytree(made.parent, place)
+    return place / made.name
+
+
+def state_of(folder: Path) -> State:
+    state = open_store(folder).read()
+    assert state is not None
+    return state
+
+
+def assert_sound_and_goes_on(folder: Path) -> None:
+    assert open_store(folder).verify().problems == ()
+    last = state_of(folder).serial
+    assert min(making.grow(folder, range(90, 91))) == last + 1
+    with tenure_of(open_store(folder)) as tenure:
+        tenure.discard_unused()
+    verified = open_store(folder).verify()
+    assert (verified.problems, verified.unused) == ((), ())
+
+
+def assert_kept(folder: Path, made: States, told: Told, *, lost: frozenset[int]) -> None:
+    """Every change that was acknowledged is in the history, as it was, unless it is `lost`."""
+    found = {change.serial: (change.why, digest) for change, digest in changes(folder)}
+    assert len(found) == len(list(changes(folder))), "none comes twice"
+    for serial, state in made.items():
+        assert serial in lost or found[serial][1] == state.prev, serial
+    for what, serial in told:
+        if what not in {"pruning", "repaired", "put"}:
+            assert found[serial][0] == what
+
+
+def changes(folder: Path) -> Iterator[tuple[Change, str]]:
+    return making.changes(open_store(folder))
+
+
+@EACH[0]
+@EACH[1]
+def test_no_fault_in_upkeep_loses_or_damages_anything(
+    tmp_path: Path, call: str, fault: str
+) -> None:
+    folder = tmp_path / "root" / "default"
+    made = making.small(folder)
+    for each, told in each_fault(folder, "keep_up", call, fault, UPKEEP_PLACES):
+        pruned = max((number for what, number in told if what == "pruning"), default=0)
+        state = state_of(each)
+        assert state.serial >= max(made)
+        assert_kept(each, made, told, lost=frozenset(range(1, pruned + 1)))
+        kept = [Path(backup.path) for backup in open_store(each).backups()]
+        assert [path for path in kept if "-manual-" in path.name], "it was asked for"
+        assert_sound_and_goes_on(each)
+
+
+@EACH[0]
+@EACH[1]
+def test_a_repair_that_is_cut_short_can_be_done_again(
+    tmp_path: Path, call: str, fault: str
+) -> None:
+    folder = tmp_path / "root" / "default"
+    made = making.small(folder, backup=False)
+    state = folder / "state.json"
+    lines = state.read_bytes().splitlines(keepends=True)
+    making.flip(state, len(b"".join(lines[:2])) + 100)
+    middle = making.segments_by_serial(folder)[4]
+    making.flip(middle, 500)
+    for each, told in each_fault(folder, "repair", call, fault, PLACES):
+        repair_if_damaged(each)
+        assert_kept(each, made, told, lost=frozenset({3, 4, 8, 9}))
+        assert state_of(each).serial > max(made)
+        aside = {path.read_bytes() for path in each.glob("backups/damaged-*/*")}
+        assert {state.read_bytes(), middle.read_bytes()} <= aside
+        assert_sound_and_goes_on(each)
+
+
+def repair_if_damaged(folder: Path) -> None:
+    if open_store(folder).verify().problems:
+        with tenure_of(open_store(folder), even_damaged=True) as tenure:
+            tenure.repair()
+
+
+@pytest.mark.parametrize("before", ["nothing", "damaged"])
+@EACH[0]
+@EACH[1]
+def test_a_restore_that_is_cut_short_can_be_done_again(
+    tmp_path: Path, call: str, fault: str, before: str
+) -> None:
+    folder, source = tmp_path / "root" / "default", tmp_path / "root" / "source"
+    making.small(source)
+    with tenure_of(open_store(source)) as tenure:
+        tenure.compact()
+    if before == "damaged":
+        making.grow(folder, range(1, 9))
+        making.flip(folder / "state.json", 30)
+    else:
+        folder.mkdir()
+    for each, told in each_fault(folder, "put", call, fault, PLACES - 1):
+        if "put" not in dict(told):
+            put_again(each, source)
+        then, now = state_of(source), state_of(each)
+        assert (now.lineage, now.key) == (then.lineage, then.key)
+        assert set(then.builds) <= set(now.builds)
+        old = list(changes(source))
+        assert list(changes(each))[-len(old) :] == old
+        for what, serial in told:
+            assert now.serial >= serial, what
+        if before == "damaged":
+            aside = {path.read_bytes() for path in each.glob("backups/damaged-*/*")}
+            assert (folder / "state.json").read_bytes() in aside
+        assert_sound_and_goes_on(each)
+
+
+def put_again(folder: Path, source: Path) -> None:
+    """As `state restore` does where there is no sound state yet."""
+    try:
+        if open_store(folder).read() is not None:
+            return
+    except StateError:
+        pass
+    with tenure_of(open_store(folder), even_damaged=True) as tenure:
+        for _, data in open_store(source).segments(state_of(source)):
+            tenure.put_segment(data)
+        tenure.put(state_of(source))
