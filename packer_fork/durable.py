@@ -109,8 +109,18 @@ def sync_folder(path: Path) -> None:
 def read(path: Path, limit: int) -> bytes | None:
     """At most `limit` bytes of a file that may be missing (None)."""
     try:
-        with open(path, "rb") as file:  # noqa: PTH123 (Path.open costs as much again)
-            size = os.fstat(file.fileno()).st_size  # asking for `limit` would reserve as much
-            return file.read(min(size, limit))
+        descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
     except FileNotFoundError:
         return None
+    try:
+        return _read_all(descriptor, min(os.fstat(descriptor).st_size, limit))
+    finally:
+        os.close(descriptor)
+
+
+def _read_all(descriptor: int, size: int) -> bytes:
+    """As much as is there of `size` bytes; one call hands out 2 GB at the most."""
+    data = os.read(descriptor, size)
+    while len(data) < size and (more := os.read(descriptor, size - len(data))):
+        data += more
+    return data

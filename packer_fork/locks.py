@@ -96,10 +96,14 @@ class Waiter(Struct, frozen=True, kw_only=True, omit_defaults=True):
 
 
 class Wait(Struct, frozen=True, kw_only=True):
-    """How a tenure was come by: seconds waited, and how many were ahead on arrival."""
+    """How a tenure was come by: seconds waited, and how many were ahead on arrival.
+
+    ``taken`` is when, in seconds of this machine's monotonic clock.
+    """
 
     seconds: float = 0.0
     ahead: int = 0
+    taken: float = 0.0
 
 
 class LockStatus(Struct, frozen=True, kw_only=True, omit_defaults=True):

@@ -26,6 +26,6 @@ def clean(text: str) -> str:
     Every sequence begins with a character that never stays, so what is removed
     cannot leave the parts of a new sequence behind.
     """
-    if text.isprintable():
+    if text.replace("\n", "").isprintable():
         return text
     return _CONTROL.sub(lambda found: "\n" if found["line"] else "", text)

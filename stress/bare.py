@@ -8,6 +8,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from packer_fork import durable
+
 
 class Appender:
     """A file that is open, to which so many bytes are appended and synced at a time."""
@@ -45,3 +47,5 @@ def put(path: Path, data: bytes, *, sync: bool) -> None:
     finally:
         os.close(descriptor)
     temporary.rename(path)
+    if sync:
+        durable.sync_folder(path.parent)

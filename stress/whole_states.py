@@ -37,10 +37,11 @@ def many_builds(bench: Bench, count: int = 10_000) -> None:
     plain, whole = folder / "plain", states.ancestor(count)
     bench.compare(
         {
-            "bare write of the same bytes, fsync, rename": partial(
+            "bare write of the same bytes, synced and renamed": partial(
                 bare.put, folder / "bare", data, sync=True
             ),
-            "save": partial(journal.put, content),
+            "save": lambda: _write(layout, seal(content), compressed=False),
+            "beside it: put in place, with its witness": partial(journal.put, content),
             "save: of this, encode and seal": partial(seal, content),
             "beside it: decode and encode each build": lambda: _encoded(content),
             "ancestor's way, with fsync": partial(bare.save_ancestor, plain, whole, sync=True),
@@ -81,10 +82,11 @@ def hundred_builds(bench: Bench, count: int = 100) -> None:
     data, whole = layout.state.read_bytes(), states.ancestor(count)
     bench.compare(
         {
-            "bare write of the same bytes, fsync, rename": partial(
+            "bare write of the same bytes, synced and renamed": partial(
                 bare.put, folder / "bare", data, sync=True
             ),
-            "save": partial(journal.put, content),
+            "save": lambda: _write(layout, seal(content), compressed=False),
+            "beside it: put in place, with its witness": partial(journal.put, content),
             "save: of this, encode and seal": partial(seal, content),
             "the same write without fsync": partial(
                 durable.replace, folder / "unsynced", data, durable=False
@@ -94,7 +96,7 @@ def hundred_builds(bench: Bench, count: int = 100) -> None:
         },
         bench.rounds(200),
         unit="µs",
-        base="bare write of the same bytes, fsync, rename",
+        base="bare write of the same bytes, synced and renamed",
         goals={"save": GO_SAVES_100},
     )
     bench.compare(
@@ -139,6 +141,7 @@ def compressed_or_not(bench: Bench) -> None:
 
 
 def _write(layout: Layout, line: Line, *, compressed: bool) -> None:
+    """As a compaction does it."""
     durable.replace(layout.state, backups.as_lines([line], compressed=compressed))
 
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import signal
 import sys
-import tempfile
 import traceback
 from collections.abc import Sequence
 from types import FrameType
@@ -27,6 +26,7 @@ def guarded(argv: Sequence[str]) -> int:
     try:
         run(argv)
     except PackerForkError as error:
+        _ignore_signals()
         _say(error.message, error.hint)
         if "--json" in argv and {"build", "plan"} & set(argv):
             _say_as_event(error)
@@ -35,8 +35,15 @@ def guarded(argv: Sequence[str]) -> int:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 128 + signal.SIGPIPE
     except Exception:  # noqa: BLE001 (the last resort: told in one line, kept in a file)
+        _ignore_signals()
         return _our_own_fault()
     return 0
+
+
+def _ignore_signals() -> None:
+    """What is being told is the end already."""
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, signal.SIG_IGN)
 
 
 def _cancel(number: int, _: FrameType | None) -> None:
@@ -59,6 +66,8 @@ def _say_as_event(error: PackerForkError) -> None:
 
 
 def _our_own_fault() -> int:
+    import tempfile
+
     text = traceback.format_exc()
     try:
         descriptor, path = tempfile.mkstemp(prefix="packer-fork-", suffix=".traceback")

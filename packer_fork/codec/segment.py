@@ -101,6 +101,13 @@ def _statuses(changes: Iterable[Change], runs: Iterable[Run]) -> set[str]:
     return {str(run.status) for run in runs} | {str(build.status) for build in builds}
 
 
+def head_size(data: bytes) -> int:
+    """Bytes up to the end of the summary; 0 if there is none."""
+    if not data.startswith(_SKIPPABLE):
+        return 0
+    return _HEAD + int.from_bytes(data[len(_SKIPPABLE) : _HEAD], "little")
+
+
 def read_head(data: bytes, sealed: Sealed, path: str) -> Summary | None:
     """The summary at the beginning of `data`, as `sealed` promises; None if it promises none.
 

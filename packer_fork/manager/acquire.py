@@ -7,6 +7,8 @@ import time
 from collections.abc import Mapping
 from pathlib import Path
 
+from msgspec import structs
+
 from packer_fork import host
 from packer_fork.errors import LockedError
 from packer_fork.events import LockTaken, Notice, Notify, Waiting
@@ -70,7 +72,7 @@ def acquire(
     if found.replaced is not None and not even_damaged:
         _record_take_over(found, found.replaced, notify)
     notify(LockTaken(tenure=found.record.tenure, lock_id=found.record.id, waited=wait.seconds))
-    return found, wait
+    return found, structs.replace(wait, taken=time.monotonic())
 
 
 def _record_take_over(tenure: Tenure, replaced: LockStatus, notify: Notify) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import time
 from collections.abc import Generator, Mapping
 from datetime import UTC, datetime
 from pathlib import Path
@@ -99,7 +100,7 @@ class _Running:
 
     def go(self) -> Generator[None, None, Ended]:
         secrets = self._job.prepared.sensitive.values
-        self._files.keep_secrets(secrets)
+        self._keep(secrets)
         log = RunLog(self._files.masked, self._notify)
         recorder = Recorder(self._begin(), self._job.tenure, Mask(secrets), log, self._notify)
         try:
@@ -108,6 +109,22 @@ class _Running:
             return (yield from self._packer(recorder))
         finally:
             log.close()
+
+    def _keep(self, secrets: tuple[str, ...]) -> None:
+        try:
+            self._files.keep_secrets(secrets)
+        except OSError as error:
+            raise StoreError(
+                f"Cannot write {self._files.secrets}: {error.strerror}.",
+                hint="Make room or make the folder writable, or choose another with --state DIR.",
+            ) from error
+
+    def _forget_raw(self) -> None:
+        try:
+            self._files.forget_raw()
+        except OSError as error:
+            text = f"{error.filename} cannot be removed ({error.strerror}); it may hold secrets."
+            self._notify(Notice(level="warning", text=text, hint="Remove it by hand."))
 
     def _begin(self) -> Outcome:
         job = self._job
@@ -186,16 +203,16 @@ class _Running:
 
     def _put_away(self, recorder: Recorder, after: Outcome) -> None:
         if recorder.unsaved is None:
-            self._files.forget_raw()
+            self._forget_raw()
             with contextlib.suppress(StoreError):
                 self._job.tenure.compact()
         elif isinstance(recorder.unsaved, LockLostError):
             late.keep(self._job.place.store, after, self._notify)
-            self._files.forget_raw()
+            self._forget_raw()
 
     def _completed(self, after: Outcome, end: End) -> Outcome:
         """With digests of the artifacts, and how long the lock was held until this last change."""
-        held = (datetime.now(UTC) - self._job.tenure.record.created).total_seconds()
+        held = time.monotonic() - self._job.wait.taken
         status = RunStatus.FAILED if end.failed_fast else after.run.status
         run = structs.replace(after.run, held=round(held, 3), status=status)
         return artifacts.hashed(Outcome(run, after.builds))

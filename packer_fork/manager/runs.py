@@ -121,8 +121,10 @@ class _Gathering:
         if change.late is not None:
             self._add(change.late.run.number, change.late.builds)
         if change.last_run is not None:
-            documents = {n: decode_once(raw) for n, raw in change.builds.items() if raw != REMOVED}
-            self._add(change.last_run.number, documents)
+            number = change.last_run.number
+            known = self._builds.setdefault(number, {})
+            news = {n: raw for n, raw in change.builds.items() if n not in known and raw != REMOVED}
+            self._add(number, {name: decode_once(raw) for name, raw in news.items()})
             if change.operation == "start":
                 yield self._whole(change.last_run.number)
 

@@ -19,4 +19,7 @@ def indented(document: object) -> str:
 
 
 def _escaped(data: bytes) -> str:
-    return _HARMFUL.sub(lambda found: f"\\u{ord(found[0]):04x}", data.decode())
+    text = data.decode()
+    if text.replace("\n", "").isprintable():
+        return text
+    return _HARMFUL.sub(lambda found: f"\\u{ord(found[0]):04x}", text)

@@ -25,6 +25,9 @@ from packer_fork.stores.local.layout import Layout
 SEGMENT_SIZE = 1 << 20
 """Bytes of lines up to which the newest segment takes in more."""
 
+_HEAD = 4096
+"""Bytes that nearly every summary fits into."""
+
 MAX_FILE = 4 << 30
 """Bytes of a segment's file that are read at the most."""
 
@@ -90,7 +93,10 @@ def _grown(
 def read_summary(layout: Layout, sealed: Sealed) -> Summary | None:
     """Only the head of the segment is read. Raises DamagedError; None for those without one."""
     path = layout.segment(sealed.segment)
-    return codec.read_head(_bytes(path, codec.MAX_SUMMARY), sealed, str(path))
+    data = _bytes(path, _HEAD)
+    if codec.head_size(data) > len(data):
+        data = _bytes(path, codec.MAX_SUMMARY)
+    return codec.read_head(data, sealed, str(path))
 
 
 def read(layout: Layout, sealed: Sealed) -> StateFile:

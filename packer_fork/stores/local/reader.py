@@ -34,6 +34,19 @@ class Identity(NamedTuple):
         return cls(status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns)
 
 
+ATTEMPTS = 20
+"""How often whoever reads all that is stored begins anew because of a writer."""
+
+
+def marks(layout: Layout) -> tuple[bytes | None, Identity | None]:
+    """What changes with every write: if it did not, nobody wrote meanwhile."""
+    witness = durable.read(layout.acked, 4096)
+    try:
+        return witness, Identity.of(layout.state.stat())
+    except FileNotFoundError:
+        return witness, None
+
+
 class _Seen(NamedTuple):
     identity: Identity
     witness: bytes | None

@@ -26,6 +26,7 @@ from packer_fork.errors import DamagedError
 from packer_fork.model import Change, Sealed, State
 from packer_fork.stores.local import backups, history
 from packer_fork.stores.local.layout import Layout
+from packer_fork.stores.local.reader import ATTEMPTS, marks
 
 
 class _Link(NamedTuple):
@@ -119,7 +120,16 @@ class Found(Salvage, frozen=True, kw_only=True):
 
 
 def salvage(layout: Layout) -> Found:
-    """Raises NewerFormatError."""
+    """Raises NewerFormatError. What a writer replaced meanwhile is not lost: it looks again."""
+    for _ in range(ATTEMPTS):
+        before = marks(layout)
+        found = _salvage(layout)
+        if not (found.lost or found.problems) or before == marks(layout):
+            break
+    return found
+
+
+def _salvage(layout: Layout) -> Found:
     witness = _witness(layout)
     acknowledged = witness.serial if witness else None
     trail = _best(layout, witness)

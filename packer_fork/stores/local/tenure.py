@@ -119,6 +119,7 @@ class LocalTenure:
         self._complain = complain
         self._seen = os.open(layout.lock, os.O_RDONLY | os.O_CLOEXEC)
         self._token_is_durable = False
+        self._is_suspect = False
         self._refused = False
         self._handed_over = False
         self._in_process = threading.Lock()
@@ -135,6 +136,9 @@ class LocalTenure:
 
     def _make_durable(self) -> None:
         """What is fenced by the token must not be there without it."""
+        if self._is_suspect:
+            self._put(self.record)  # into a new inode: the old one gave an error
+            self._is_suspect = False
         if not self._token_is_durable:
             os.fsync(self._seen)
             durable.sync_folder(self._layout.folder)
@@ -167,7 +171,7 @@ class LocalTenure:
     def note(self, *, run: int, packer: ProcessId | None = None) -> None:
         with _as_store_error(self._layout, "write the lock's record"), self._exclusively():
             self._check()
-            self._write(structs.replace(self.record, run=run, packer=packer))
+            self._put(structs.replace(self.record, run=run, packer=packer))
 
     def compact(self) -> None:
         with _as_store_error(self._layout, "compact the state"), self._exclusively():
@@ -240,14 +244,21 @@ class LocalTenure:
                 stack.enter_context(mutex.held(self._layout.mutex, self._complain))
             yield
 
-    def _write(self, record: LockRecord) -> None:
-        self._put(record)
+    def _put(self, record: LockRecord) -> None:
+        """Replace the record. After an OSError it may be there or not, and is looked for."""
+        data = probe.encode_record(record)
+        try:
+            durable.replace(self._layout.lock, data, durable=self._token_is_durable)
+        except OSError:
+            self._token_is_durable, self._is_suspect = False, True
+            if probe.read_record(self._layout).record == record:
+                self._recognise(record)
+            raise
+        self._recognise(record)
+
+    def _recognise(self, record: LockRecord) -> None:
         os.close(self._seen)
         self._seen = os.open(self._layout.lock, os.O_RDONLY | os.O_CLOEXEC)
-
-    def _put(self, record: LockRecord) -> None:
-        data = probe.encode_record(record)
-        durable.replace(self._layout.lock, data, durable=self._token_is_durable)
         self.record = record
 
     def _check(self) -> None:

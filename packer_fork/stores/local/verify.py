@@ -11,7 +11,6 @@ from pathlib import Path
 
 from msgspec import Struct, structs
 
-from packer_fork import durable
 from packer_fork.answers import Problem, Verified
 from packer_fork.codec import segment as segments
 from packer_fork.codec.statefile import StateFile
@@ -19,7 +18,7 @@ from packer_fork.errors import DamagedError
 from packer_fork.model import Sealed, State
 from packer_fork.stores.local import backups, history
 from packer_fork.stores.local.layout import Layout
-from packer_fork.stores.local.reader import Reader
+from packer_fork.stores.local.reader import ATTEMPTS, Reader, marks
 
 
 class Walked(Struct, frozen=True, kw_only=True):
@@ -30,28 +29,17 @@ class Walked(Struct, frozen=True, kw_only=True):
     problem: Problem | None
 
 
-_ATTEMPTS = 20
-
-
 def verify(layout: Layout, reader: Reader) -> Verified:
     """Raises NewerFormatError for what this version cannot judge.
 
     What a writer replaced meanwhile is no damage: then it is looked at again.
     """
-    for _ in range(_ATTEMPTS):
-        before = durable.read(layout.acked, 4096), _identity(layout)
+    for _ in range(ATTEMPTS):
+        before = marks(layout)
         found = _verify(layout, reader)
-        if not found.problems or before == (durable.read(layout.acked, 4096), _identity(layout)):
+        if not found.problems or before == marks(layout):
             break
     return found
-
-
-def _identity(layout: Layout) -> tuple[int, int, int] | None:
-    try:
-        now = layout.state.stat()
-    except FileNotFoundError:
-        return None
-    return now.st_ino, now.st_size, now.st_mtime_ns
 
 
 def _verify(layout: Layout, reader: Reader) -> Verified:
