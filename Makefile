@@ -5,10 +5,10 @@ BIN := .venv/bin
 STAMP := .venv/.complete
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test check bench packer test-tools
+.PHONY: help demo test check stress-ci stress soak bench packer test-tools
 
 help: ## this list
-	@sed -n 's/^\([a-z]*\):.*## \(.*\)/make \1	\2/p' Makefile
+	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/make \1	\2/p' Makefile
 
 demo: packer $(STAMP) ## build an example with real Packer, then show its state and its lock
 	@.ci/demo
@@ -21,6 +21,15 @@ check: $(STAMP) ## lint, format, types and import rules
 	$(BIN)/ruff format --check
 	$(BIN)/mypy
 	$(BIN)/pytest -q tests/test_architecture.py
+
+stress-ci: packer test-tools $(STAMP) ## try to break it, for some minutes
+	$(BIN)/pytest stress -n auto --dist worksteal --scale ci
+
+stress: packer test-tools $(STAMP) ## the same at ten times the size
+	$(BIN)/pytest stress -n auto --dist worksteal --scale stress
+
+soak: packer test-tools $(STAMP) ## the same for hours, at every place there is
+	$(BIN)/pytest stress -n auto --dist worksteal --scale soak
 
 bench: packer $(STAMP) ## measure the lock, the state and the plan, beside what they are compared with
 	$(BIN)/python -m stress.lock_bench

@@ -1,0 +1,238 @@
+"""Many processes work on one state's lock and history at once, while they are killed.
+
+Like ``stress.lock_chaos``, of which this is made, but the workers also begin and end runs,
+compact, back up, roll back and prune; others only read the history, or back it up in files,
+and note whatever they should not have seen. What a prune lets go of is put into an archive
+before, so that in the end every acknowledged change must be in the history or in there.
+"""
+
+from __future__ import annotations
+
+import os
+import random
+import time
+from collections.abc import Callable, Iterator
+from contextlib import suppress
+from functools import partial
+from pathlib import Path
+
+import msgspec
+from msgspec import structs
+
+from packer_fork.changes import steps
+from packer_fork.config import Settings
+from packer_fork.errors import LockLostError, PackerForkError, StoreError, UsageError
+from packer_fork.manager import backup, past, prune
+from packer_fork.manager.locate import StateFolder
+from packer_fork.manager.places import Place
+from packer_fork.model import Build, BuildStatus, Draft, Run, RunStatus, State
+from packer_fork.stores.base import MANUAL, Tenure
+from packer_fork.stores.local.layout import Layout
+from packer_fork.stores.local.store import LocalStore
+from stress.checker import Committed, Kept
+from stress.contender import Contender, fork, open_store
+from stress.lock_chaos import Chaos
+from stress.recorder import Recorder, kept, now
+
+_KEEP_RUNS = 20
+_TEXT = "x" * 200
+_PAUSE = 0.15
+"""Seconds between two kills at the most."""
+
+
+class HistoryChaos(Chaos):
+    """`size` processes at any time, most of which want the lock."""
+
+    def __init__(self, folder: Path, size: int) -> None:
+        super().__init__(folder)
+        self.notes = folder / "notes"
+        self._archive = folder / "archive"
+        self._size = size
+        self.notes.touch()
+        self._archive.touch()
+
+    def run(self, seconds: float) -> None:
+        end = time.monotonic() + seconds
+        try:
+            while time.monotonic() < end:
+                while len(self._workers) < self._size:
+                    self._start()
+                time.sleep(random.uniform(0, _PAUSE))
+                self._unlock() if random.random() < 0.1 else self._kill()
+        finally:
+            for pid in list(self._workers):
+                self._end(pid)
+
+    def _start(self) -> None:
+        seed = random.random()
+        name, told = os.pipe()
+        work = random.choices((_write, _read, _copy), (10, 3, 1))[0]
+        pid = fork(partial(_be, work, self, told, seed))
+        os.close(told)
+        with open(name, "rb") as told_name:  # noqa: PTH123 (a pipe)
+            self._workers[pid] = told_name.read().decode()
+
+    def contender(self) -> Writer:
+        return Writer(self.folder, self._record, self._archive)
+
+    def kept(self) -> list[Kept]:
+        """Every change that is found in the end, also those that were let go of in order."""
+        archived = msgspec.json.Decoder(Kept).decode_lines(self._archive.read_bytes())
+        everything = {*archived, *kept(self.folder)}
+        return sorted(everything, key=lambda change: change.serial)
+
+    def note(self, text: str) -> None:
+        with self.notes.open("a", encoding="utf-8") as file:
+            file.write(f"{text}\n")
+
+
+def _be(
+    work: Callable[[HistoryChaos, Writer], None], chaos: HistoryChaos, told: int, seed: float
+) -> None:
+    random.seed(seed)
+    me = chaos.contender()
+    os.write(told, me.name.encode())
+    os.close(told)
+    try:
+        while True:
+            work(chaos, me)
+    except Exception as error:
+        chaos.note(f"{work.__name__}: {type(error).__name__}: {error}")
+        raise
+
+
+class Writer(Contender):
+    """Holds the lock to do what builds and operators do; notes each change it was promised."""
+
+    def __init__(self, folder: Path, record: Recorder, archive: Path) -> None:
+        super().__init__(folder, record)
+        self._archive = archive
+        self.place = _place(self.store, folder)
+
+    def work(self, tenure: Tenure) -> None:
+        """Raises LockLostError if the tenure was closed meanwhile."""
+        chosen: Callable[[Tenure], None] = random.choices(
+            (self._run, self._compact, self._back_up, self._roll_back, self._prune),
+            (10, 3, 2, 2, 2),
+        )[0]
+        chosen(tenure)
+
+    def _run(self, tenure: Tenure) -> None:
+        """One run, from its start to its end; and the end of those that others left."""
+        state = self.store.read()
+        for left in state.running.values() if state else ():
+            ended = structs.replace(left, status=RunStatus.INTERRUPTED)
+            self._commit(tenure, Draft(operation="recover", last_run=ended))
+        run = _next_run(state, tenure)
+        build = Build(name=f"b{run.number % 5}", run=run.number, error=_TEXT)
+        self._commit(tenure, _draft("start", run, build))
+        done = structs.replace(build, status=BuildStatus.COMPLETE)
+        ended = structs.replace(run, status=RunStatus.COMPLETE)
+        self._commit(tenure, _draft("finish", ended, done))
+
+    def _compact(self, tenure: Tenure) -> None:
+        tenure.compact()
+
+    def _back_up(self, tenure: Tenure) -> None:
+        if self.store.read() is not None:
+            tenure.backup(random.choice((MANUAL, "scheduled")), keep=3)
+            for old in self.store.backups()[:-5]:
+                Path(old.path).unlink(missing_ok=True)
+
+    def _roll_back(self, tenure: Tenure) -> None:
+        state = self.store.read()
+        if state is None:
+            return
+        with suppress(UsageError):  # beyond what is kept
+            then = past.at(self.store, max(1, state.serial - random.randrange(40)))
+            builds = steps(state.builds, then.builds)
+            self._commit(tenure, Draft(operation="rollback", builds=builds))
+
+    def _prune(self, tenure: Tenure) -> None:
+        found = prune.look(self.store, self.place.settings)
+        if found.cut:
+            self._keep(kept(Path(self.store.location)), upto=found.last)
+            prune.under(tenure, self.place)
+
+    def _keep(self, changes: list[Kept], *, upto: int) -> None:
+        going = (change for change in changes if change.serial <= upto)
+        data = b"".join(msgspec.json.encode(change) + b"\n" for change in going)
+        descriptor = os.open(self._archive, os.O_WRONLY | os.O_APPEND | os.O_CLOEXEC)
+        os.write(descriptor, data)
+        os.close(descriptor)
+
+    def _commit(self, tenure: Tenure, draft: Draft) -> None:
+        mark, begun = f"{self.name}.{self._changes}", now()
+        self._changes += 1
+        serial = tenure.commit(structs.replace(draft, why=mark)).serial
+        number = tenure.record.tenure
+        self._record.note(
+            Committed(tenure=number, serial=serial, mark=mark, begun=begun, acknowledged=now())
+        )
+
+
+def _write(_: HistoryChaos, me: Writer) -> None:
+    tenure = me.enter(queue=random.random() < 0.8)
+    if tenure is None:
+        return
+    with suppress(LockLostError):
+        for _times in range(random.randrange(1, 3)):
+            me.work(tenure)
+    me.leave(tenure)
+
+
+def _read(chaos: HistoryChaos, _: Writer) -> None:
+    """All of the history: each change once, without a gap, the newest at least."""
+    store = open_store(chaos.folder)
+    state = store.read()
+    serials = [change.serial for change in past.changes(store)]
+    if serials != sorted(set(serials), reverse=True):
+        chaos.note("the history was told out of order, or twice")
+    if serials and serials[0] - serials[-1] != len(serials) - 1:
+        chaos.note(f"{len(serials)} changes were told of {serials[-1]} to {serials[0]}")
+    if state is not None and max(serials, default=0) < state.serial:
+        chaos.note(f"{serials[:1]} was the newest change, after {state.serial} was seen")
+
+
+def _copy(chaos: HistoryChaos, me: Writer) -> None:
+    """A backup of state and history in a file, which reads back."""
+    path = chaos.folder.parent / f"{me.name}.{now()}.tar"
+    if chaos.folder.exists() and me.store.read() is not None:
+        with suppress(StoreError):  # it changes too fast
+            backup.in_file(me.place, path)
+            backup.read(path)
+        path.unlink(missing_ok=True)
+
+
+def _place(store: LocalStore, folder: Path) -> Place:
+    settings = Settings(keep_runs=_KEEP_RUNS, keep_backups=3)
+    return Place(StateFolder(folder.parent.parent, folder.parent.name, "default"), store, settings)
+
+
+def _next_run(state: State | None, tenure: Tenure) -> Run:
+    last = state.last_run if state else None
+    record = tenure.record
+    return Run(
+        number=1 + (last.number if last else 0),
+        tenure=record.tenure,
+        started=record.created,
+        by=record.holder.by,
+    )
+
+
+def _draft(operation: str, run: Run, build: Build) -> Draft:
+    named = structs.replace(run, builds=(build.name,))
+    return Draft(operation=operation, builds={build.name: build}, last_run=named)
+
+
+def problems(chaos: HistoryChaos) -> Iterator[str]:
+    """What workers should not have seen, and what is wrong with all that is stored."""
+    yield from chaos.notes.read_text(encoding="utf-8").splitlines()
+    store = open_store(chaos.folder)
+    try:
+        yield from (f"{each.file}: {each.what}" for each in store.verify().problems)
+    except PackerForkError as error:
+        yield error.message
+    left = [path.name for path in Layout(chaos.folder).folder.iterdir() if path.name[0] == "."]
+    if len(left) > chaos.kills:
+        yield f"{len(left)} files were left half-made by {chaos.kills} kills"

@@ -1,0 +1,76 @@
+"""What a run of the suite found, for people (Markdown) and for programs (JSON)."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from pathlib import Path
+
+import msgspec
+from msgspec import Struct
+
+FOLDER = Path(__file__).parent / "reports"
+"""Ignored by git."""
+
+
+class Figure(Struct, frozen=True, kw_only=True):
+    """Something measured or counted by a test; ``value`` in ``unit``."""
+
+    test: str
+    what: str
+    value: float
+    unit: str
+
+
+class Outcome(Struct, frozen=True, kw_only=True):
+    """How a test ended: ``passed``, ``failed`` or ``skipped``, with the reason."""
+
+    test: str
+    outcome: str
+    seconds: float
+    reason: str = ""
+
+
+class Report(Struct, frozen=True, kw_only=True):
+    """A whole run of the suite."""
+
+    machine: str
+    scale: str
+    seed: int
+    begun: datetime
+    seconds: float
+    outcomes: tuple[Outcome, ...]
+    figures: tuple[Figure, ...]
+
+
+def write(report: Report, folder: Path = FOLDER) -> Path:
+    """Both forms, named by when the run began; the path of the one for people."""
+    folder.mkdir(exist_ok=True)
+    name = f"{report.begun.astimezone(UTC):%Y%m%dT%H%M%SZ}-{report.scale}"
+    data = msgspec.json.format(msgspec.json.encode(report), indent=2)
+    (folder / f"{name}.json").write_bytes(data + b"\n")
+    path = folder / f"{name}.md"
+    path.write_text("\n".join(_lines(report)) + "\n", encoding="utf-8")
+    return path
+
+
+def _lines(report: Report) -> list[str]:
+    failed = sum(each.outcome == "failed" for each in report.outcomes)
+    passed = sum(each.outcome == "passed" for each in report.outcomes)
+    return [
+        f"# Stress, scale {report.scale}",
+        "",
+        f"{report.machine}. {_when(report)}. {passed} passed, {failed} failed.",
+        "",
+        "| test | outcome | seconds |",
+        "|---|---|---|",
+        *(f"| {o.test} | {o.outcome} {o.reason} | {o.seconds:.1f} |" for o in report.outcomes),
+        "",
+        "| test | what | figure |",
+        "|---|---|---|",
+        *(f"| {f.test} | {f.what} | {f.value:,.6g} {f.unit} |" for f in report.figures),
+    ]
+
+
+def _when(report: Report) -> str:
+    begun = f"{report.begun:%Y-%m-%d %H:%M:%S} UTC"
+    return f"Begun {begun}, took {report.seconds:.0f} s, seed {report.seed}"

@@ -1,0 +1,48 @@
+"""Histories that many processes write at once, proven by the checker."""
+
+from __future__ import annotations
+
+import random
+from collections import Counter
+from pathlib import Path
+
+import pytest
+
+from packer_fork.stores.local import (
+    history,
+    tenure,  # noqa: F401 (once, not by each worker anew)
+)
+from stress import recorder
+from stress.checker import Acquired, Committed, violations
+from stress.conftest import Say
+from stress.history_chaos import HistoryChaos, problems
+from stress.scale import Scale
+
+PROCESSES = 16
+"""At the smallest scale."""
+
+MANY = 300
+
+
+@pytest.mark.timeout(7200)
+def test_histories_of_many_contenders_keep_every_promise(
+    tmp_path: Path, scale: Scale, rng: random.Random, figure: Say, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(history, "SEGMENT_SIZE", 20_000)  # many segments of a short history
+    random.seed(rng.random())
+    chaos = HistoryChaos(tmp_path, PROCESSES if scale.times == 1 else MANY)
+    chaos.run(scale.seconds * 2)
+    events, changes = recorder.events(chaos.history), chaos.kept()
+    held = sum(isinstance(event, Acquired) for event in events)
+    committed = sum(isinstance(event, Committed) for event in events)
+    figure("tenures", held, "tenures")
+    figure("kills", chaos.kills, "kills")
+    figure("unlocks of what lived", chaos.unlocks, "unlocks")
+    figure("commits", committed, "commits")
+    figure("changes found", len(changes), "changes")
+    said = Counter(problems(chaos))
+    assert not said, said.most_common(10)
+    found = violations(events, changes, in_order=True)
+    assert not found, found[:10]
+    assert chaos.kills, "nobody was killed"
+    assert committed > chaos.kills / 2, "hardly anything was committed"
