@@ -33,8 +33,10 @@ from tests.stores.making import tenure_of
 __all__ = ["pytest_generate_tests"]
 
 READERS, WRITERS, SECONDS = 50, 20, 5.0
-PAUSE = 0.1
-"""Seconds between two looks of a reader, so that on few cores they leave room for writers."""
+PAUSES = {QueuedPen: 0.1, JournalPen: 1.0}
+"""Seconds between two looks of a reader: each reads anew what was changed meanwhile, which is
+much with a journal, and on few cores nobody would write.
+"""
 
 BUILDS = 10_000
 CYCLES = 500  # of each kind
@@ -61,16 +63,16 @@ def start(folder: Path) -> None:
 # Readers and writers
 
 
-@pytest.mark.parametrize("pen", [QueuedPen, JournalPen], ids=["queued", "journal"])
+@pytest.mark.parametrize("pen", PAUSES, ids=["queued", "journal"])
 def test_concurrent_reads_writes(
-    mix: str, times: int, folder: Path, scale: Scale, figure: Say, pen: Callable[[Path], Pen]
+    mix: str, times: int, folder: Path, scale: Scale, figure: Say, pen: type[QueuedPen | JournalPen]
 ) -> None:
     """For the mutex there are always as few, who go on the longer: it is had by any of them
     and not by the next, and who cannot have it for a minute gives up.
     """
     seconds = scale.seconds if times == scale.times else SECONDS
     crowd = times if pen is QueuedPen else 1
-    readers = reading(folder, READERS * crowd, PAUSE * crowd, seconds)
+    readers = reading(folder, READERS * crowd, PAUSES[pen] * crowd, seconds)
     writers = writing(pen, folder, WRITERS * crowd, seconds)
     answers = [count for (count,) in together(mix, [*readers, *writers])]
     reads, written = sum(answers[: len(readers)]), answers[len(readers) :]

@@ -89,7 +89,7 @@ def judge(layout: Layout) -> LockStatus:
     while True:
         status = _judge(layout, found)
         before, found = found, read_record(layout)
-        if status.verdict is Verdict.HELD or found == before:
+        if (status.verdict is Verdict.HELD and status.record) or found == before:
             return status
 
 
@@ -103,20 +103,33 @@ def _judge(layout: Layout, found: Record) -> LockStatus:
         return _without_record(layout, found)
     record = found.record
     if record.closed is not None:
+        later = _alive_among(layout, after=record.tenure)
+        if later is not None:  # a record that was put back from a copy
+            return later
         proof = f"tenure {record.tenure} was closed at {record.closed.at:%Y-%m-%dT%H:%M:%SZ}"
         return LockStatus(verdict=Verdict.FREE, record=record, id=record.id, proof=(proof,))
     verdict, proof = _open_tenure(layout, record.tenure)
     return LockStatus(verdict=verdict, id=record.id, record=record, proof=(proof,))
 
 
+def _alive_among(
+    layout: Layout, *, after: int, error: str = "", surrogate: str = ""
+) -> LockStatus | None:
+    """The newest tenure beyond `after` that lives although no record tells of it."""
+    for tenure in reversed(layout.known_tenures()):
+        if tenure > after and is_alive(layout, tenure):
+            verdict, proof = _open_tenure(layout, tenure)
+            name = surrogate or f"tenure-{tenure}"
+            return LockStatus(verdict=verdict, id=name, proof=(proof,), error=error)
+    return None
+
+
 def _without_record(layout: Layout, found: Record) -> LockStatus:
     """Without a readable record the files of the tenures still tell who lives."""
+    alive = _alive_among(layout, after=-1, error=found.error, surrogate=found.id)
+    if alive is not None:
+        return alive
     known = layout.known_tenures()
-    for tenure in reversed(known):
-        if is_alive(layout, tenure):
-            verdict, proof = _open_tenure(layout, tenure)
-            surrogate = found.id or f"tenure-{tenure}"
-            return LockStatus(verdict=verdict, id=surrogate, proof=(proof,), error=found.error)
     if found.error:
         proof = "no kernel lock of any tenure is held" if known else "no tenure left a file"
         return LockStatus(verdict=Verdict.UNKNOWN, id=found.id, proof=(proof,), error=found.error)
