@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, date, datetime, time, timedelta
 from itertools import islice
 from typing import TYPE_CHECKING, Annotated, TypeVar
 
@@ -91,7 +92,7 @@ def list_runs(
         build=build or "",
         branch=branch or "",
         since=_moment("--since", since),
-        until=_moment("--until", until),
+        until=_moment("--until", until, end=True),
     )
     found = runs(place.store, wanted, skip=limit * (page - 1))
     _print(console, _paged(found, limit, 1), view.runs, as_json=as_json)
@@ -107,17 +108,21 @@ def _status(given: str | None) -> str:
     return given or ""
 
 
-def _moment(option: str, given: str | None) -> datetime | None:
-    """A date or time (of this time zone, unless it names one), or so long ago."""
+def _moment(option: str, given: str | None, *, end: bool = False) -> datetime | None:
+    """A date or time (of this time zone, unless it names one), or so long ago.
+
+    A date alone is its first moment or, with `end`, its last.
+    """
     from packer_fork.config import parse_duration
     from packer_fork.errors import UsageError
 
     if given is None:
         return None
-    try:
+    with contextlib.suppress(ValueError, OverflowError):
+        day = date.fromisoformat(given)
+        return datetime.combine(day, time.max if end else time.min).astimezone(UTC)
+    with contextlib.suppress(ValueError, OverflowError):
         return datetime.now(UTC) - timedelta(seconds=parse_duration(given))
-    except (ValueError, OverflowError):
-        pass
     try:
         return datetime.fromisoformat(given).astimezone(UTC)
     except (ValueError, OverflowError) as error:

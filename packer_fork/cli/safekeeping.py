@@ -80,6 +80,8 @@ def restore(
     options.confirm("Restore?", yes=yes)
     manager.restore(place, file, found, notify, environ=os.environ)
     console.tell(f"packer-fork: restored from {file}")
+    if not isinstance(found, Replacement):
+        console.tell(f"  whatever was there before is kept in {place.store.location}/backups")
 
 
 def verify(

@@ -180,6 +180,7 @@ def rm(
     if instance is not None:
         leftovers.strike(place, instance, view, environ=os.environ)
     elif build is not None:
+        removal.check(place, build)
         options.confirm(f"Take {build} out of the state?", yes=yes)
         backup = removal.remove(place, build, view, environ=os.environ)
         console.tell(f"packer-fork: {build} is out of the state; it is in {backup.path}")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 from pathlib import Path
 from typing import Annotated
@@ -74,7 +75,8 @@ def migrate(
     source = options.one_place(template, workspace, state, notify)
     target = transfer.target_of(source, template, to, os.environ, notify)
     transfer.migrate(source, target, notify, environ=os.environ)
-    console.tell(f"packer-fork: use it with --state {to}, or state = {to!r} in packer-fork.toml;")
+    console.tell(f"packer-fork: use it with --state {to}, or in packer-fork.toml with")
+    console.tell(f"  state = {json.dumps(str(Path(to).resolve()))}")
     console.tell(f"  what is in {source.store.location} stays as it is")
 
 

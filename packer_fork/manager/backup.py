@@ -166,14 +166,13 @@ def look(place: Place, path: Path) -> replacing.Replacement | State:
     """
     then = read(path).state
     now = sound_state(place)
-    if now is None:
-        return then
-    if now.lineage != then.lineage:
+    known = now or place.store.salvage().state
+    if known is not None and known.lineage != then.lineage:
         raise StateError(
-            f"{path} is a backup of another state (lineage {then.lineage}, not {now.lineage}).",
+            f"{path} is a backup of another state (lineage {then.lineage}, not {known.lineage}).",
             hint="Name the template and workspace that it was made of.",
         )
-    return replacing.look(now, then)
+    return then if now is None else replacing.look(now, then)
 
 
 def sound_state(place: Place) -> State | None:

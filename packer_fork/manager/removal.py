@@ -14,6 +14,16 @@ from packer_fork.manager.show import require
 from packer_fork.model import Draft, possibly_left
 
 
+def check(place: Place, name: str) -> None:
+    """Raises UsageError if there is no build `name`, or if instances of it may be left."""
+    build = decode_once(require(place.store.read(), name))
+    for instance in possibly_left(build):
+        raise UsageError(
+            f"{name} may have left the instance {instance.id} behind, which only it tells of.",
+            hint=f"Once that is gone: packer-fork state rm --instance {instance.id}",
+        )
+
+
 def remove(place: Place, name: str, notify: Notify, *, environ: Mapping[str, str]) -> Backup:
     """Back up, then take the build `name` out; its past stays in the history.
 
@@ -21,12 +31,7 @@ def remove(place: Place, name: str, notify: Notify, *, environ: Mapping[str, str
     """
     words = ("state", "rm", "--build", name)
     with changing(place, Command(operation="rm", words=words, environ=environ), notify) as tenure:
-        build = decode_once(require(place.store.read(), name))
-        for instance in possibly_left(build):
-            raise UsageError(
-                f"{name} may have left the instance {instance.id} behind, which only it tells of.",
-                hint=f"Once that is gone: packer-fork state rm --instance {instance.id}",
-            )
+        check(place, name)
         backup = tenure.backup("rm", keep=place.settings.keep_backups)
         tenure.commit(Draft(operation="rm", why=f"build {name}", builds={name: None}))
     return backup

@@ -40,9 +40,12 @@ def put(layout: Layout, journal: Journal, state: State) -> State:
 def _beyond_witness(layout: Layout, state: State) -> State:
     """With a serial that was never acknowledged for anything else."""
     witness = decode_witness(durable.read(layout.acked, 4096) or b"")
-    if witness is None or witness.serial < state.serial or witness.digest == state.prev:
+    in_use = layout.state.exists() or layout.acked.exists()
+    last = salvage.furthest(layout) if in_use and witness is None else None
+    serial, digest = (last.serial, last.prev) if last else witness or (0, "")
+    if serial < state.serial or digest == state.prev:
         return state
-    return structs.replace(state, serial=witness.serial + 1)
+    return structs.replace(state, serial=serial + 1)
 
 
 def repair(layout: Layout, journal: Journal, commit: Commit) -> Committed:

@@ -152,6 +152,12 @@ def _salvage(layout: Layout) -> Found:
     )
 
 
+def furthest(layout: Layout) -> State | None:
+    """The state with the highest serial that can be proven, acknowledged or not."""
+    trail = _best(layout, None)
+    return trail.end if trail else None
+
+
 def mend(layout: Layout, state: State) -> tuple[dict[str, Sealed | None], tuple[Problem, ...]]:
     """Cuts that lead the history of `state` around every segment that cannot be read."""
     cuts, problems = dict(state.cuts), []
