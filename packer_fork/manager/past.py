@@ -27,7 +27,9 @@ def at(store: Store, serial: int) -> State:
         if stretch.first <= serial <= stretch.last:
             passage = stretch.read()
             before = [pair for pair in passage.changes if pair[0].serial <= serial]
-            return apply_changes(passage.state, before)
+            found = apply_changes(passage.state, before)
+            if found.serial == serial:
+                return found
     raise _not_kept(f"serial {serial}", oldest, newest)
 
 

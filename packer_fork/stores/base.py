@@ -34,7 +34,8 @@ class Stretch(Struct, frozen=True):
     """A piece of the history: serials above `first` up to `last`.
 
     ``segment`` names it, "" for what is not sealed. ``summary`` says what is in it, None
-    where that is known only by reading it. ``read`` raises DamagedError.
+    where that is known only by reading it. ``read`` raises DamagedError; it finds no changes
+    where the stretch was pruned meanwhile.
     """
 
     first: int

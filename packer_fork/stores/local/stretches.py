@@ -27,6 +27,7 @@ def stretches(layout: Layout, reader: Reader) -> Iterator[Stretch]:
     yield Stretch(file.first_serial, file.state.serial, "", None, partial(_passage, file))
     below, state = file.first_serial, file.state
     sealed = history.uncut(state.cuts, state.sealed)
+    pruned: list[State] = []
     while sealed is not None:
         try:
             summary = history.read_summary(layout, sealed)
@@ -38,10 +39,12 @@ def stretches(layout: Layout, reader: Reader) -> Iterator[Stretch]:
             continue
         last = min(sealed.serial, below)
         if first < last:
-            read = partial(_read, layout, reader, sealed, first, last)
+            read = partial(_read, layout, reader, sealed, first, last, pruned)
             told = summary if last == sealed.serial else None
             yield Stretch(first, last, sealed.segment, told, read)
             below = first
+        if pruned:  # what was handed out was gone when it was read: where does it end now?
+            state, older = pruned[-1], pruned.pop().sealed
         sealed = history.uncut(state.cuts, older)
 
 
@@ -53,7 +56,10 @@ def _moved_on(reader: Reader, state: State, error: MissingError) -> State:
     return file.state
 
 
-def _read(layout: Layout, reader: Reader, sealed: Sealed, first: int, last: int) -> Passage:
+def _read(
+    layout: Layout, reader: Reader, sealed: Sealed, first: int, last: int, pruned: list[State]
+) -> Passage:
+    """Tells `pruned` of the state that has this stretch no more."""
     try:
         return _between(history.read(layout, sealed), first, last)
     except MissingError as error:
@@ -72,7 +78,8 @@ def _read(layout: Layout, reader: Reader, sealed: Sealed, first: int, last: int)
         except MissingError as error:
             missing = error
         else:
-            raise missing
+            pruned.append(file.state)
+            return Passage(file.state, ())
 
 
 def _between(file: StateFile, first: int, last: int) -> Passage:
