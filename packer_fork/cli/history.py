@@ -47,10 +47,8 @@ def history(
     from packer_fork.answers import ChangeEntry
     from packer_fork.manager import past
     from packer_fork.views import history as view
-    from packer_fork.views.plain import PlainView
 
-    console = options.console()
-    place = options.one_place(template, workspace, state, PlainView(console))
+    console, _, place = options.spoken(template, workspace, state)
     found = (c for c in past.changes(place.store) if run is None or c.run == run)
     entries = map(ChangeEntry.of, _paged(found, limit, page))
     _print(console, entries, view.changes, as_json=as_json)
@@ -83,10 +81,8 @@ def list_runs(
     """List runs and their builds, the newest first."""
     from packer_fork.manager.runs import Wanted, runs
     from packer_fork.views import history as view
-    from packer_fork.views.plain import PlainView
 
-    console = options.console()
-    place = options.one_place(template, workspace, state, PlainView(console))
+    console, _, place = options.spoken(template, workspace, state)
     wanted = Wanted(
         status=_status(status),
         build=build or "",
@@ -171,10 +167,8 @@ def diff(
     from packer_fork.manager import differences, past
     from packer_fork.views import history as view
     from packer_fork.views.document import indented
-    from packer_fork.views.plain import PlainView
 
-    console = options.console()
-    place = options.one_place(template, workspace, state, PlainView(console))
+    console, _, place = options.spoken(template, workspace, state)
     states = (past.point(place.store, before), past.point(place.store, after))
     found = differences.between(*states)
     console.say(indented(found) if as_json else "\n".join(view.difference(found)))
@@ -197,11 +191,8 @@ def rollback(
     from packer_fork.manager import replacing
     from packer_fork.manager import rollback as manager
     from packer_fork.views import history as view
-    from packer_fork.views.plain import PlainView
 
-    console = options.console()
-    notify = PlainView(console)
-    place = options.one_place(template, workspace, state, notify)
+    console, notify, place = options.spoken(template, workspace, state)
     found = manager.look(place, to=to, run=run)
     for line in view.difference(found.difference):
         console.tell(line)
@@ -233,12 +224,9 @@ def prune(
     from packer_fork.manager import prune as manager
     from packer_fork.views import history as view
     from packer_fork.views.document import indented
-    from packer_fork.views.plain import PlainView
 
-    console = options.console()
-    notify = PlainView(console)
     more = {"keep_runs": keep_runs, "keep_days": keep_days}
-    place = options.one_place(template, workspace, state, notify, more)
+    console, notify, place = options.spoken(template, workspace, state, more)
     if dry_run:
         found = manager.look(place.store, place.settings)
     else:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
 
 import typer
 
@@ -91,3 +91,25 @@ def one_place(
         f"There are {len(found)} states below this directory{f': {names}' if names else ''}.",
         hint="Name the template, and with --workspace the workspace.",
     )
+
+
+class Spoken(NamedTuple):
+    """What a command about one state works with."""
+
+    console: Console
+    notify: Notify
+    place: Place
+
+
+def spoken(
+    template: str | None,
+    workspace: str | None,
+    state: str | None,
+    more: Mapping[str, Any] | None = None,
+) -> Spoken:
+    """The console, plain lines on it, and the place of `template` as `one_place` finds it."""
+    from packer_fork.views.plain import PlainView
+
+    out = console()
+    notify = PlainView(out)
+    return Spoken(out, notify, one_place(template, workspace, state, notify, more))

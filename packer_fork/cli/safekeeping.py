@@ -34,11 +34,8 @@ def backup(
     from packer_fork.views import history as view
     from packer_fork.views import words
     from packer_fork.views.document import indented
-    from packer_fork.views.plain import PlainView
 
-    console = options.console()
-    notify = PlainView(console)
-    place = options.one_place(template, workspace, state, notify)
+    console, notify, place = options.spoken(template, workspace, state)
     if file is not None:
         size = manager.in_file(place, file)
         console.tell(f"packer-fork: {file} holds state and history, {words.size(size)}, read back")
@@ -62,11 +59,8 @@ def restore(
     from packer_fork.manager import backup as manager
     from packer_fork.manager.replacing import Replacement
     from packer_fork.views import history as view
-    from packer_fork.views.plain import PlainView
 
-    console = options.console()
-    notify = PlainView(console)
-    place = options.one_place(template, workspace, state, notify)
+    console, notify, place = options.spoken(template, workspace, state)
     found = manager.look(place, file)
     if isinstance(found, Replacement):
         for line in view.difference(found.difference):
@@ -128,11 +122,8 @@ def repair(
 ) -> None:
     """Save what can be proven of a damaged state; says first what that is, and what is lost."""
     from packer_fork.manager import repair as manager
-    from packer_fork.views.plain import PlainView
 
-    console = options.console()
-    notify = PlainView(console)
-    place = options.one_place(template, workspace, state, notify)
+    console, notify, place = options.spoken(template, workspace, state)
     found = manager.look(place)
     if found is None:
         console.tell("packer-fork: nothing is damaged, so nothing is repaired.")

@@ -21,10 +21,8 @@ def pull(
     """Print the state as one JSON document, its key included, for `state push`."""
     from packer_fork.manager import transfer
     from packer_fork.views.document import indented
-    from packer_fork.views.plain import PlainView
 
-    console = options.console()
-    place = options.one_place(template, workspace, state, PlainView(console))
+    console, _, place = options.spoken(template, workspace, state)
     console.say(indented(transfer.pull(place)))
 
 
@@ -42,11 +40,8 @@ def push(
     """Take a document for the state; what is replaced is backed up first."""
     from packer_fork.manager import transfer
     from packer_fork.views import history as view
-    from packer_fork.views.plain import PlainView
 
-    console = options.console()
-    notify = PlainView(console)
-    place = options.one_place(template, workspace, state, notify)
+    console, notify, place = options.spoken(template, workspace, state)
     given = transfer.read(file)
     found = transfer.look(place, given, force=force)
     if found is not None:
@@ -68,11 +63,8 @@ def migrate(
 ) -> None:
     """Copy state, history and logs to another place, proven; it may be run again."""
     from packer_fork.manager import transfer
-    from packer_fork.views.plain import PlainView
 
-    console = options.console()
-    notify = PlainView(console)
-    source = options.one_place(template, workspace, state, notify)
+    console, notify, source = options.spoken(template, workspace, state)
     target = transfer.target_of(source, template, to, os.environ, notify)
     transfer.migrate(source, target, notify, environ=os.environ)
     console.tell(f"packer-fork: use it with --state {to}, or in packer-fork.toml with")

@@ -87,7 +87,8 @@ def read(path: Path) -> Ancestor:
     try:
         return msgspec.json.decode(data, type=Ancestor)
     except (msgspec.MsgspecError, RecursionError, UnicodeDecodeError) as error:
-        raise UsageError(f"{path} is no state of the Go program: {error}.") from error
+        hint = "Give its .packer.d/builder-state.json."
+        raise UsageError(f"{path} is no state of the Go program: {error}.", hint=hint) from error
 
 
 def template_of(found: Ancestor, path: Path) -> str:
