@@ -174,6 +174,10 @@ def test_a_backup_of_another_state_is_refused(cli: Cli, project: Project) -> Non
         refused(cli, *command, rc=10, text="is a backup of another state")
     refused(cli, "state", "restore", "other.tar", "--yes", rc=2, text="There are 2 states")
     assert kept(folder) == before
+    flip(folder / "state.json", 20)
+    before = kept(folder)
+    refused(cli, *command, rc=10, text="is a backup of another state")
+    assert kept(folder) == before, "a damaged state is of a lineage as well"
 
 
 def test_a_file_that_is_no_sound_backup_is_named(cli: Cli, project: Project) -> None:

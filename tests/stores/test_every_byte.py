@@ -116,3 +116,15 @@ def test_a_repair_saves_what_can_be_proven(folder: Path, place: str) -> None:
     lost = set() if place == "snapshot" else {"b4"}
     assert whole.builds.keys() - after.builds.keys() == lost
     assert any(each.name.startswith("damaged-") for each in (folder / "backups").iterdir())
+
+
+def test_no_serial_is_given_out_twice_where_the_witness_is_unreadable(folder: Path) -> None:
+    store = open_store(folder)
+    newest = store.read()
+    assert newest is not None
+    older = next(reversed(list(store.history()))).read().state
+    (folder / "acked").write_bytes(b"nothing that can be read")
+    tenure = opened(folder, even_damaged=True)
+    placed = tenure.put(older)
+    tenure.close()
+    assert placed.serial > newest.serial
