@@ -122,6 +122,17 @@ def alive(identity: ProcessId) -> bool:
     return stat is not None and not stat.is_dead and stat.started == identity.started
 
 
+def may_lead(identity: ProcessId) -> bool:
+    """Whether a session of its pid is its own: not if another process has that pid by now.
+
+    While a session lives, the kernel gives its number to no new process.
+    """
+    if not same_system(identity):
+        return False
+    stat = _stat(identity.pid) if _HAS_PROC else None
+    return stat is None or stat.started == identity.started
+
+
 def _pid_in_use(pid: int) -> bool:
     try:
         os.kill(pid, 0)

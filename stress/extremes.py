@@ -6,6 +6,7 @@ and time; that may raise PackerForkError, and nothing else.
 
 from __future__ import annotations
 
+import contextlib
 import io
 import tarfile
 from collections.abc import Callable, Iterator, Mapping
@@ -14,6 +15,7 @@ from pathlib import Path
 
 from packer_fork import config
 from packer_fork.codec import segment
+from packer_fork.grammar import TooComplexError
 from packer_fork.inputs import hcl, hcl_json, legacy
 from packer_fork.inputs.cache import DigestCache
 from packer_fork.locks import LockStatus
@@ -82,8 +84,9 @@ def _outline(path: Path) -> None:
 
 def _read_hcl(path: Path) -> None:
     data = path.read_bytes()
-    list(literals.declarations_in_hcl(data, {}))
-    literals.assignments_in_hcl(data, {})
+    with contextlib.suppress(TooComplexError):
+        list(literals.declarations_in_hcl(data, {}))
+        literals.assignments_in_hcl(data, {})
     hcl.parse(data)
 
 

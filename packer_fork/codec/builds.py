@@ -7,7 +7,7 @@ from typing import Any
 
 import msgspec
 
-from packer_fork.errors import UsageError
+from packer_fork.errors import MALFORMED, UsageError
 from packer_fork.model import MAX_METADATA_DEPTH, Build
 
 _CACHED = 2048
@@ -19,14 +19,29 @@ _decoder = msgspec.json.Decoder(Build)
 
 def encode_build(build: Build) -> msgspec.Raw:
     """Raises UsageError if its metadata is nested deeper than MAX_METADATA_DEPTH."""
-    metadata = (build.metadata, build.instance.metadata if build.instance else {})
+    check_depth(build)
+    return msgspec.Raw(_encoder.encode(build))
+
+
+def check_build(name: str, raw: msgspec.Raw) -> None:
+    """Raises UsageError if `raw`, from whoever gave it, is not to be stored as build `name`."""
+    try:
+        build = decode_once(raw)
+    except MALFORMED as error:
+        raise UsageError(f"The document of build {name!r} is none: {error}.") from error
+    check_depth(build)
+
+
+def check_depth(build: Build) -> None:
+    """Raises UsageError if its metadata is nested deeper than MAX_METADATA_DEPTH."""
+    instances = (build.instance, *build.leftovers) if build.instance else build.leftovers
+    metadata = (build.metadata, *(instance.metadata for instance in instances))
     if any(_deeper_than(each, MAX_METADATA_DEPTH) for each in metadata):
         raise UsageError(
             f"The metadata of build {build.name!r} is nested deeper than "
             f"{MAX_METADATA_DEPTH} levels.",
             hint="Flatten it; nothing of it was stored.",
         )
-    return msgspec.Raw(_encoder.encode(build))
 
 
 def decode_build(raw: msgspec.Raw) -> Build:

@@ -6,6 +6,8 @@ import sys
 from collections.abc import Iterator
 from typing import Any
 
+from packer_fork.errors import StateError
+
 ZSTD_MAGIC = b"\x28\xb5\x2f\xfd"
 _IN = 1 << 16
 _OUT = 1 << 20
@@ -33,7 +35,8 @@ def decompress(data: bytes | memoryview, limit: int) -> bytes:
 def frames(data: bytes | memoryview, limit: int) -> Iterator[tuple[bytes, int]]:
     """Each whole frame, decompressed, with the offset behind it; ends at the first that is not.
 
-    All together are no more than `limit` bytes: what would be more is not whole.
+    All together are no more than `limit` bytes: what would be more is not whole. Raises
+    StateError if memory does not suffice.
     """
     end = 0
     while end < len(data):
@@ -60,9 +63,14 @@ def _frame(data: bytes | memoryview, start: int, limit: int) -> tuple[bytes, int
             size += len(part)
             if size > limit:
                 return None
+        return b"".join(parts), fed - len(frame.unused_data)
     except zstd.ZstdError:
         return None
-    return b"".join(parts), fed - len(frame.unused_data)
+    except MemoryError as error:
+        raise StateError(
+            f"Decompressed, the data are over {size >> 20} MiB: more than there is memory for.",
+            hint="Nothing was changed. If the file is to be trusted, use a larger machine.",
+        ) from error
 
 
 def _zstd() -> Any:

@@ -10,14 +10,13 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Iterable, Sequence
 
-import msgspec
 from msgspec import Struct
 
 from packer_fork.codec.builds import decode_once
 from packer_fork.codec.compression import ZSTD_MAGIC, compress, decompress
 from packer_fork.codec.lines import Line, read_summary, seal, unseal
 from packer_fork.codec.statefile import StateFile, decode_file
-from packer_fork.errors import DamagedError
+from packer_fork.errors import MALFORMED, DamagedError
 from packer_fork.model import FORMAT_VERSION, REMOVED, Change, Run, Sealed, Summary
 
 MAX_SUMMARY = 1 << 20
@@ -121,7 +120,7 @@ def read_head(data: bytes, sealed: Sealed, path: str) -> Summary | None:
         raise DamagedError(path, 0, "its summary is not the one that was sealed")
     try:
         return read_summary(line)
-    except msgspec.MsgspecError as error:
+    except MALFORMED as error:
         raise DamagedError(path, _HEAD, f"its summary cannot be read ({error})") from error
 
 
@@ -138,7 +137,7 @@ def peek(data: bytes) -> Summary | None:
     line = unseal(data[_HEAD : _HEAD + size])
     try:
         return read_summary(line) if line else None
-    except msgspec.MsgspecError:
+    except MALFORMED:
         return None
 
 

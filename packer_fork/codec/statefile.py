@@ -14,7 +14,7 @@ from packer_fork.changes import apply_changes
 from packer_fork.codec.compression import ZSTD_MAGIC, frames
 from packer_fork.codec.lines import Line, read_change, read_snapshot, unseal
 from packer_fork.codec.witness import Witness
-from packer_fork.errors import DamagedError, NewerFormatError
+from packer_fork.errors import MALFORMED, DamagedError, NewerFormatError
 from packer_fork.model import FORMAT_VERSION, Change, State, Template
 
 MAX_SIZE = 4 << 30
@@ -137,7 +137,7 @@ def read_link(line: Line, before: str) -> Change | None:
     """The change of `line` if it follows the one whose digest is `before`."""
     try:
         change = read_change(line)
-    except (msgspec.MsgspecError, RecursionError):
+    except MALFORMED:
         return None
     return change if change.prev == before else None
 
@@ -148,7 +148,7 @@ def _snapshot(line: Line, path: str) -> State:
         raise NewerFormatError(path, int(told[1]), FORMAT_VERSION)
     try:
         return read_snapshot(line)
-    except (msgspec.MsgspecError, RecursionError) as error:
+    except MALFORMED as error:
         _refuse_newer(line.data, path)
         raise DamagedError(path, 0, f"its snapshot is not a state ({error})") from error
 
@@ -161,7 +161,7 @@ def _minimal(data: bytes, path: str) -> StateFile:
     try:
         # written by hand, so perhaps over many lines, which a line of ours must not be
         found = msgspec.json.decode(msgspec.json.format(data, indent=-1), type=_Minimal)
-    except (msgspec.MsgspecError, RecursionError, UnicodeDecodeError) as error:
+    except MALFORMED as error:
         _refuse_as_damaged(path, error)
     digest = hashlib.sha256(data).hexdigest()
     state = State(
@@ -193,7 +193,7 @@ def _refuse_as_damaged(path: str, error: Exception) -> NoReturn:
 def _refuse_newer(data: bytes | memoryview, path: str) -> None:
     try:
         version = msgspec.json.decode(data, type=_Versioned).version
-    except (msgspec.MsgspecError, RecursionError, UnicodeDecodeError):
+    except MALFORMED:
         return
     if version > FORMAT_VERSION:
         raise NewerFormatError(path, version, FORMAT_VERSION)

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import re
 import zlib
 from typing import NamedTuple
 
 WITNESS_SIZE = 20 + 1 + 64 + 1 + 8 + 1
 """Bytes of an encoded witness."""
+
+
+_TEXT = re.compile(rb"([0-9]{20}) ([0-9a-f]{0,64}) *")
 
 
 class Witness(NamedTuple):
@@ -27,5 +31,5 @@ def decode_witness(data: bytes) -> Witness | None:
     text, crc = data[: WITNESS_SIZE - 10], data[WITNESS_SIZE - 10 :]
     if len(data) != WITNESS_SIZE or crc != b" %08x\n" % zlib.crc32(text):
         return None
-    serial, digest = text[:20], text[21:]
-    return Witness(int(serial), digest.decode().strip())
+    told = _TEXT.fullmatch(text)
+    return Witness(int(told[1]), told[2].decode()) if told else None

@@ -18,6 +18,7 @@ from pathlib import Path
 import msgspec
 
 from packer_fork import durable
+from packer_fork.errors import MALFORMED
 
 _SETTLED_NS = 2_000_000_000
 _MAX_BYTES = 256 << 20
@@ -75,5 +76,5 @@ def _load(path: Path) -> dict[str, Known]:
     try:
         data = durable.read(path, _MAX_BYTES)
         return msgspec.json.decode(data, type=dict[str, Known]) if data else {}
-    except (OSError, msgspec.DecodeError, UnicodeDecodeError):
+    except (OSError, *MALFORMED):
         return {}

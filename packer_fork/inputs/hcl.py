@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from msgspec import Struct, structs
-from tree_sitter import Language, Node, Parser
+from tree_sitter import Node
 
+from packer_fork import grammar
 from packer_fork.inputs.mentions import Expression, Local, Mention, Parsed, Part, Unknown
 from packer_fork.inputs.oneline import one_line, pieces, text_of, unescape
 from packer_fork.inputs.scope import EVALUABLE, Scope, closed, dynamic, free
@@ -21,21 +22,17 @@ OPENING = frozenset(
 
 _TEXTS = ("quoted_template", "heredoc_template", "string_lit")
 _DEFINITIONS = ("variable", "variables", "locals", "local", "packer")
-_BOM = b"\xef\xbb\xbf"
 
 
 def parse(source: bytes) -> Parsed:
-    root = tree(source)
+    """What is nested too deeply, or is too complex, is unintelligible to us."""
     reader = _Reader()
-    reader.body(root, ())
+    try:
+        root = grammar.parse(source)
+        reader.body(root, ())
+    except (grammar.TooComplexError, RecursionError):
+        return Parsed(intelligible=False)
     return reader.result(intelligible=not root.has_error)
-
-
-def tree(source: bytes) -> Node:
-    import tree_sitter_hcl
-
-    parser = Parser(Language(tree_sitter_hcl.language()))
-    return parser.parse(source.removeprefix(_BOM)).root_node
 
 
 class _Reader:

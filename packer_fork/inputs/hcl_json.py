@@ -10,6 +10,7 @@ from typing import Any
 
 import msgspec
 
+from packer_fork.errors import MALFORMED
 from packer_fork.inputs import hcl
 from packer_fork.inputs.mentions import Parsed
 
@@ -25,7 +26,7 @@ _TOP_LEVEL = {"source": 2, "data": 2}
 def parse(source: bytes) -> Parsed:
     try:
         document = msgspec.json.decode(source.removeprefix(_BOM), type=dict[str, Any])
-    except (msgspec.DecodeError, UnicodeDecodeError):
+    except MALFORMED:
         return Parsed(intelligible=False)
     return hcl.parse("".join(_body(document, _LABELS | _TOP_LEVEL)).encode())
 

@@ -8,6 +8,7 @@ from typing import Any
 
 import msgspec
 
+from packer_fork.errors import MALFORMED
 from packer_fork.inputs.mentions import Expression, Mention, Parsed, Part, Unknown
 
 _BOM = b"\xef\xbb\xbf"
@@ -22,7 +23,7 @@ _SECTIONS = ("builders", "provisioners", "post-processors", "error-cleanup-provi
 def parse(source: bytes) -> Parsed:
     try:
         document = msgspec.json.decode(source.removeprefix(_BOM), type=dict[str, Any])
-    except (msgspec.DecodeError, UnicodeDecodeError):
+    except MALFORMED:
         return Parsed(intelligible=False)
     variables = document.get("variables")
     variables = variables if isinstance(variables, dict) else {}

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 from tree_sitter import Node
 
@@ -36,19 +36,20 @@ def one_line(node: Node) -> str:
 
 
 def _joined(node: Node, *, verbatim: bool) -> Iterator[str]:
-    end = node.start_byte
+    between, end = _between(node), node.start_byte
     for child in node.children:
-        gap = _between(node, end, child.start_byte)
+        gap = between(end, child.start_byte)
         yield gap if verbatim else " " * bool(gap)
         yield one_line(child)
         end = child.end_byte
     if verbatim:
-        yield _between(node, end, node.end_byte)
+        yield between(end, node.end_byte)
 
 
-def _between(node: Node, start: int, end: int) -> str:
-    offset = node.start_byte
-    return (node.text or b"")[start - offset : end - offset].decode("utf-8", "surrogateescape")
+def _between(node: Node) -> Callable[[int, int], str]:
+    """The source between two offsets, of which `node` is copied but once."""
+    text, offset = node.text or b"", node.start_byte
+    return lambda start, end: text[start - offset : end - offset].decode("utf-8", "surrogateescape")
 
 
 def _quoted(piece: Node | str) -> str:
@@ -68,14 +69,15 @@ def pieces(template: Node) -> Iterator[Node | str]:
         end = max(start, end)
     else:
         start, end = children[0].end_byte, children[-1].start_byte
+    between = _between(template)
     for child in children:
         if child.type in ("template_interpolation", "template_directive"):
             if child.start_byte > start:
-                yield _between(template, start, child.start_byte)
+                yield between(start, child.start_byte)
             yield child
             start = child.end_byte
     if end > start:
-        yield _between(template, start, end)
+        yield between(start, end)
 
 
 def _after(node: Node, offset: int) -> bytes:

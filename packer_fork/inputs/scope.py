@@ -16,6 +16,8 @@ from packer_fork.inputs.oneline import one_line, text_of
 EVALUABLE = frozenset(("var", "local", "path"))
 """What Packer can evaluate before a build runs."""
 
+_LOOPS = ("for_tuple_expr", "for_object_expr")
+
 
 class Binder(Struct, frozen=True):
     """``for NAMES in COLLECTION :``, what that rests on, and a condition behind it."""
@@ -77,7 +79,8 @@ def _around(node: Node) -> Iterator[Binder]:
     """The ``for`` expressions that `node` is in the body of, from the inside."""
     child, parent = node, node.parent
     while parent:
-        intro = next((each for each in parent.children if each.type == "for_intro"), None)
+        loops = parent.children if parent.type in _LOOPS else ()
+        intro = next((each for each in loops if each.type == "for_intro"), None)
         if intro and child.type != "for_intro":
             condition = next((each for each in parent.children if each.type == "for_cond"), None)
             yield Binder(

@@ -7,6 +7,7 @@ digests by the state's key.
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import hmac
 import os
@@ -19,7 +20,7 @@ import msgspec
 from msgspec import Struct
 
 from packer_fork.codec.builds import encode_build
-from packer_fork.errors import UsageError
+from packer_fork.errors import MALFORMED, UsageError
 from packer_fork.events import Notice, Notify
 from packer_fork.manager import given
 from packer_fork.manager.changing import Command, changing, made_sure_of
@@ -86,7 +87,7 @@ def read(path: Path) -> Ancestor:
     data = given.read(path, _MAX_FILE)
     try:
         return msgspec.json.decode(data, type=Ancestor)
-    except (msgspec.MsgspecError, RecursionError, UnicodeDecodeError) as error:
+    except MALFORMED as error:
         hint = "Give its .packer.d/builder-state.json."
         raise UsageError(f"{path} is no state of the Go program: {error}.", hint=hint) from error
 
@@ -96,8 +97,9 @@ def template_of(found: Ancestor, path: Path) -> str:
     folder = path.resolve().parent
     beside = folder.parent if folder.name == ".packer.d" else folder
     for candidate in (beside / found.template.path, Path(found.template.path)):
-        if found.template.path and candidate.exists():
-            return os.path.relpath(candidate)
+        with contextlib.suppress(OSError):  # its name may be too long to look for
+            if found.template.path and candidate.exists():
+                return os.path.relpath(candidate)
     raise UsageError(
         f"{path} is of the template {found.template.path!r}, which is not there.",
         hint="Name it with --template TEMPLATE.",

@@ -31,6 +31,7 @@ from packer_fork.stores.base import MANUAL
 _STATE = "state.json"
 _HISTORY = "history/"
 _ATTEMPTS = 5
+_HEADER, _MAGIC = 512, 257
 
 
 def in_store(place: Place, notify: Notify, *, environ: Mapping[str, str]) -> Backup:
@@ -105,9 +106,6 @@ def read(path: Path) -> StateFile:
     """The state in a backup of any kind. Raises UsageError, DamagedError or NewerFormatError."""
     try:
         data = _state_in_tar(path) if _is_tar(path) else given.read(path, MAX_SIZE)
-    except (OSError, tarfile.TarError) as error:
-        raise UsageError(f"{path} cannot be read: {error}.") from error
-    try:
         file = decode_file(data, str(path))
     except DamagedError as error:
         raise _unsound(path, error.offset, error.what) from error
@@ -124,14 +122,46 @@ def _unsound(path: Path, offset: int, what: str) -> StateError:
 
 
 def _is_tar(path: Path) -> bool:
-    return path.is_file() and tarfile.is_tarfile(path)
+    """By the signature of POSIX.1 and of GNU in the first header, where `in_file` has it."""
+    try:
+        with path.open("rb") as file:
+            return path.is_file() and file.read(_HEADER)[_MAGIC : _MAGIC + 5] == b"ustar"
+    except OSError:
+        return False
+
+
+def _members(path: Path) -> Iterator[tuple[str, bytes]]:
+    """Names and contents of the plain files in a tar.
+
+    Raises UsageError where it is not as `in_file` writes it: cut off, sparse, with headers
+    that go on in others, or with sizes beyond its own.
+    """
+    size = path.stat().st_size
+    try:
+        with tarfile.open(path, mode="r:", tarinfo=_PlainMember) as archive:
+            for member in archive:
+                if member.size > size - member.offset_data:
+                    raise tarfile.ReadError(f"{member.name} is cut off")
+                stream = archive.extractfile(member) if member.isfile() else None
+                if stream is not None:
+                    yield member.name, stream.read()
+    except (OSError, tarfile.TarError) as error:
+        raise UsageError(f"{path} cannot be read: {error}.") from error
+
+
+class _PlainMember(tarfile.TarInfo):
+    """A header that says all itself: what others add can claim any amount of memory."""
+
+    def _proc_member(self, archive: tarfile.TarFile) -> tarfile.TarInfo:
+        if self.type not in tarfile.REGULAR_TYPES:
+            raise tarfile.ReadError(f"{self.name} is no plain file")
+        return super()._proc_member(archive)  # type: ignore[misc, no-any-return]
 
 
 def _state_in_tar(path: Path) -> bytes:
-    with tarfile.open(path, mode="r:") as archive:
-        for member in archive:
-            if member.name == _STATE and member.isfile() and member.size <= MAX_SIZE:
-                return _content(archive, member)
+    for name, data in _members(path):
+        if name == _STATE:
+            return data
     raise UsageError(f"{path} holds no {_STATE}.", hint="Give a file that `state backup` wrote.")
 
 
@@ -139,10 +169,9 @@ def segments(path: Path) -> Iterator[bytes]:
     """The sealed segments in a backup, if it holds any."""
     if not _is_tar(path):
         return
-    with tarfile.open(path, mode="r:") as archive:
-        for member in archive:
-            if member.name.startswith(_HISTORY) and member.isfile() and member.size <= MAX_SIZE:
-                yield _proven(path, member.name, _content(archive, member))
+    for name, data in _members(path):
+        if name.startswith(_HISTORY):
+            yield _proven(path, name, data)
 
 
 def _proven(path: Path, name: str, data: bytes) -> bytes:
@@ -151,11 +180,6 @@ def _proven(path: Path, name: str, data: bytes) -> bytes:
     except DamagedError as error:
         raise _unsound(path, error.offset, f"{name}: {error.what}") from error
     return data
-
-
-def _content(archive: tarfile.TarFile, member: tarfile.TarInfo) -> bytes:
-    stream = archive.extractfile(member)
-    return stream.read() if stream else b""
 
 
 def look(place: Place, path: Path) -> replacing.Replacement | State:

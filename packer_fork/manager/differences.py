@@ -8,6 +8,7 @@ import msgspec
 
 from packer_fork.answers import BuildDifference, Difference
 from packer_fork.codec.builds import decode_once
+from packer_fork.errors import MALFORMED
 from packer_fork.inputs.record import Inputs, difference
 from packer_fork.model import Artifact, Build, State
 
@@ -66,7 +67,7 @@ def _inputs(state: State, fingerprint: str) -> Inputs | None:
     raw = state.inputs.get(fingerprint)
     try:
         return None if raw is None else msgspec.json.decode(raw, type=Inputs)
-    except msgspec.MsgspecError:
+    except MALFORMED:
         return None
 
 

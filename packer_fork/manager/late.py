@@ -9,7 +9,7 @@ import msgspec
 
 from packer_fork import durable
 from packer_fork.codec.builds import decode_build
-from packer_fork.errors import StateError, UsageError
+from packer_fork.errors import MALFORMED, StateError, UsageError
 from packer_fork.events import Notice, Notify
 from packer_fork.manager.changing import Command, changing
 from packer_fork.manager.places import Place
@@ -60,7 +60,7 @@ def _read(path: Path) -> Late:
         raise UsageError(f"There is no file {path}.", hint="Check the path.")
     try:
         return msgspec.json.decode(data, type=Late)
-    except (msgspec.MsgspecError, RecursionError, UnicodeDecodeError) as error:
+    except MALFORMED as error:
         raise UsageError(f"{path} holds no late results ({error}).") from error
 
 

@@ -16,6 +16,7 @@ from msgspec import Struct
 
 from packer_fork.codec.builds import decode_build
 from packer_fork.config import Settings
+from packer_fork.errors import MALFORMED
 from packer_fork.events import Action, BuildPlan
 from packer_fork.inputs.collect import collect
 from packer_fork.inputs.record import Inputs, difference
@@ -181,7 +182,7 @@ def _stored(state: State | None, fingerprint: str) -> Inputs | None:
         return None
     try:
         return msgspec.json.decode(raw, type=Inputs)
-    except msgspec.MsgspecError:
+    except MALFORMED:
         return None
 
 

@@ -18,6 +18,7 @@ import msgspec
 from msgspec import Struct
 
 from packer_fork import durable
+from packer_fork.errors import MALFORMED
 from packer_fork.events import Notice, Notify
 from packer_fork.terminal import clean
 
@@ -54,7 +55,7 @@ class LogFiles(Struct, frozen=True):
         try:
             data = durable.read(self.secrets, _MAX_SECRETS)
             return None if data is None else msgspec.json.decode(data, type=tuple[str, ...])
-        except (OSError, msgspec.MsgspecError):
+        except (OSError, *MALFORMED):
             return None
 
     def forget_raw(self) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import secrets
 from collections.abc import Mapping
 from pathlib import Path
@@ -13,12 +14,14 @@ from packer_fork import durable
 from packer_fork.changes import root_of
 from packer_fork.codec.builds import decode_once
 from packer_fork.codec.statefile import MAX_SIZE
-from packer_fork.errors import NewerFormatError, StateError, UsageError
+from packer_fork.errors import MALFORMED, NewerFormatError, StateError, UsageError
 from packer_fork.events import Notice, Notify
 from packer_fork.manager import backup, given, locate, past, places, replacing
 from packer_fork.manager.changing import Command, changing
 from packer_fork.manager.places import Place
 from packer_fork.model import FORMAT_VERSION, Draft, State
+
+_KEY = re.compile(r"(?:[0-9a-f]{64})?")
 
 
 def pull(place: Place) -> State:
@@ -38,19 +41,21 @@ def read(path: Path) -> State:
         for name, raw in state.builds.items():
             if decode_once(raw).name != name:
                 raise UsageError(f"{path}: builds.{name}: its name is {decode_once(raw).name!r}.")
-    except (msgspec.MsgspecError, RecursionError, UnicodeDecodeError) as error:
+    except MALFORMED as error:
         _refuse_newer(path, data)
         hint = "Give a file that `packer-fork state pull` wrote."
         raise UsageError(f"{path} is no state: {error}.", hint=hint) from error
     if state.version > FORMAT_VERSION:
         raise NewerFormatError(str(path), state.version, FORMAT_VERSION)
+    if not _KEY.fullmatch(state.key):
+        raise UsageError(f"{path}: key: it is not of 64 hex digits.", hint="Leave it as it was.")
     return state
 
 
 def _refuse_newer(path: Path, data: bytes) -> None:
     try:
         version = msgspec.json.decode(data).get("version", 0)
-    except (msgspec.MsgspecError, RecursionError, UnicodeDecodeError, AttributeError):
+    except (*MALFORMED, AttributeError):
         return
     if isinstance(version, int) and version > FORMAT_VERSION:
         raise NewerFormatError(str(path), version, FORMAT_VERSION)

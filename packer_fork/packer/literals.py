@@ -1,7 +1,7 @@
 """Values that stand plainly in HCL and JSON, found without Packer.
 
 Only what needs no evaluation is read: strings, numbers, lists and maps of them, and
-``env("NAME")``. Broken sources give what can still be told; nothing raises.
+``env("NAME")``. Broken sources give what can still be told; nothing raises but TooComplexError.
 """
 
 from __future__ import annotations
@@ -9,12 +9,12 @@ from __future__ import annotations
 import json
 import textwrap
 from collections.abc import Iterator, Mapping
-from functools import cache
 from typing import Any
 
-import tree_sitter_hcl
 from msgspec import Struct
-from tree_sitter import Language, Node, Parser
+from tree_sitter import Node
+
+from packer_fork import grammar
 
 _KINDS = {"variable": "var", "local": "local"}
 
@@ -30,7 +30,7 @@ class Declaration(Struct, frozen=True):
 
 def declarations_in_hcl(source: bytes, environ: Mapping[str, str]) -> Iterator[Declaration]:
     """Every ``variable`` and ``local`` block, with the values of its default or expression."""
-    for body in _of_type(_parser().parse(source).root_node, "body"):
+    for body in _of_type(grammar.parse(source), "body"):
         for block in _of_type(body, "block"):
             kind, *labels = (_text(child) for child in block.children[:2])
             if kind in _KINDS and labels:
@@ -56,7 +56,7 @@ _VALUE_OF = {"var": "default", "local": "expression"}
 def assignments_in_hcl(source: bytes, environ: Mapping[str, str]) -> dict[str, tuple[str, ...]]:
     """The values in each ``name = ...`` of a variables file."""
     found: dict[str, tuple[str, ...]] = {}
-    for body in _of_type(_parser().parse(source).root_node, "body"):
+    for body in _of_type(grammar.parse(source), "body"):
         for name, value in _attributes(body).items():
             found[name] = tuple(_leaves(value, environ))
     return found
@@ -99,11 +99,6 @@ def leaves(value: object) -> Iterator[str]:
             waiting.extend(item.values())
         elif isinstance(item, list):
             waiting.extend(item)
-
-
-@cache
-def _parser() -> Parser:
-    return Parser(Language(tree_sitter_hcl.language()))
 
 
 def _of_type(node: Node, *types: str) -> Iterator[Node]:

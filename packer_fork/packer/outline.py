@@ -15,6 +15,7 @@ from typing import Any
 import msgspec
 from msgspec import Struct
 
+from packer_fork.errors import MALFORMED
 from packer_fork.packer import lines
 from packer_fork.packer.renames import Renamed, renamed
 from packer_fork.packer.selection import select
@@ -117,7 +118,7 @@ def _renamed(path: Path) -> list[Renamed]:
 def _legacy(path: Path) -> dict[str, Any]:
     try:
         return msgspec.json.decode(_read(path), type=dict[str, Any])
-    except msgspec.DecodeError:
+    except MALFORMED:
         return {}
 
 

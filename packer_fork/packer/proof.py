@@ -11,6 +11,7 @@ from packer_fork.model import Artifact, Build, BuildStatus, File, Run
 from packer_fork.packer import steps
 
 _LONGEST_ERROR = 20_000
+_COUNT_DIGITS = 9
 
 
 def finished(build: Build, run: Run, at: datetime) -> Build:
@@ -43,7 +44,7 @@ def started(build: Build, at: datetime) -> Build:
 
 def counted(build: Build, run: Run, count: str) -> Build:
     """The number of artifacts that Packer is going to tell."""
-    if not count.isdecimal():
+    if not (count.isdecimal() and len(count) <= _COUNT_DIGITS):
         return build
     evidence = structs.replace(build.evidence, artifact_count=int(count))
     return judged(structs.replace(build, evidence=evidence), run)

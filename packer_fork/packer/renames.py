@@ -9,11 +9,11 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 
-import tree_sitter_hcl
 from msgspec import Struct
-from tree_sitter import Language, Node, Parser
+from tree_sitter import Node
 
-_BOM = b"\xef\xbb\xbf"
+from packer_fork import grammar
+
 _PLAIN = re.compile(r'"([^"\\$%]*)"')
 
 
@@ -30,7 +30,10 @@ class Renamed(Struct, frozen=True):
 
 def renamed(source: bytes) -> Iterator[Renamed]:
     """Every renamed source of one file; a broken file tells what it still can."""
-    root = Parser(Language(tree_sitter_hcl.language())).parse(source.removeprefix(_BOM)).root_node
+    try:
+        root = grammar.parse(source)
+    except grammar.TooComplexError:
+        return
     for kind, _, body in _blocks(_body_of(root)):
         if kind == "build":
             build = _plain(_attribute(body, "name")) or ""

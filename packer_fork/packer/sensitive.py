@@ -18,6 +18,7 @@ from typing import Any
 from msgspec import Struct
 
 from packer_fork.errors import TemplateError
+from packer_fork.grammar import MAX_SOURCE, TooComplexError
 from packer_fork.packer import literals
 from packer_fork.packer.evaluate import Evaluator
 from packer_fork.packer.flags import PackerFlags
@@ -25,7 +26,6 @@ from packer_fork.packer.literals import Declaration
 from packer_fork.packer.mask import MIN_LENGTH
 from packer_fork.packer.program import Program
 
-_MAX_FILE = 16 << 20
 _ENVIRONMENT = "PKR_VAR_"
 _NO_SECRETS = frozenset(("true", "false", "null"))
 _LEGACY_ENV = re.compile(r"""\{\{-?\s*env\s+[`"]([^`"]+)[`"]\s*-?\}\}""")
@@ -56,15 +56,27 @@ def collect(
     large to be read; what else is wrong with a template is Packer's to tell.
     """
     path = Path(template)
-    if _is_hcl(path):
-        plain = _of_hcl(path, flags, environ)
-        asked = {name: name for name in plain if _IDENTIFIER.fullmatch(name)}
-    else:
-        plain = _of_legacy(path, flags, environ)
-        asked = {name: f"user {json.dumps(name, ensure_ascii=False)}" for name in plain}
+    try:
+        plain, asked = _plain(path, flags, environ)
+    except TooComplexError as error:
+        raise TemplateError(
+            f"{template} or its variables are too complex to be searched for secrets.",
+            hint="Is a text in it without an end? `packer validate` tells.",
+        ) from error
     told = Evaluator(program, template, flags, environ)(asked) if asked else {}
     evaluated = {name: tuple(literals.leaves(value)) for name, value in (told or {}).items()}
     return _summed_up(plain, evaluated)
+
+
+def _plain(
+    path: Path, flags: PackerFlags, environ: Mapping[str, str]
+) -> tuple[Values, dict[str, str]]:
+    """What stands plainly of each secret, and the expressions to ask Packer for."""
+    if _is_hcl(path):
+        plain = _of_hcl(path, flags, environ)
+        return plain, {name: name for name in plain if _IDENTIFIER.fullmatch(name)}
+    plain = _of_legacy(path, flags, environ)
+    return plain, {name: f"user {json.dumps(name, ensure_ascii=False)}" for name in plain}
 
 
 def _is_hcl(path: Path) -> bool:
@@ -196,9 +208,9 @@ def _read(path: Path) -> bytes:
         found = path.stat()
         if not stat.S_ISREG(found.st_mode):
             return b""
-        if found.st_size > _MAX_FILE:
+        if found.st_size > MAX_SOURCE:
             raise TemplateError(
-                f"{path} is larger than {_MAX_FILE >> 20} MiB: it cannot be searched for secrets.",
+                f"{path} is larger than {MAX_SOURCE >> 20} MiB: it cannot be searched for secrets.",
                 hint="Is it the right file? Large data is better read by file() at build time.",
             )
         return path.read_bytes()

@@ -25,7 +25,7 @@ _VERDICT = (
     r"(?P<verdict>finished|errored|failed to acquire semaphore)"
     r"(?: after [^:]*)?(?:\.?\Z|: (?P<error>.*))"
 )
-_UNKNOWN_VERDICT = re.compile(rf"Build '(?P<name>.+?)' {_VERDICT}", re.DOTALL)
+_UNKNOWN_VERDICT = re.compile(rf"Build '(?P<name>.{{1,1000}}?)' {_VERDICT}", re.DOTALL)
 
 
 class Said(Struct, frozen=True):

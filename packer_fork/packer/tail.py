@@ -7,6 +7,8 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
+from packer_fork.errors import StoreError
+
 _CHUNK = 1 << 20
 
 
@@ -15,12 +17,19 @@ class Tail:
 
     def __init__(self, path: Path, offset: int) -> None:
         """Raises FileNotFoundError or another OSError."""
+        self._path = path
         self._descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
         self._offset = offset
 
     def read(self) -> bytes:
-        """The next bytes, at most 1 MiB of them; empty if there are none yet."""
-        data = os.pread(self._descriptor, _CHUNK, self._offset)
+        """The next bytes, at most 1 MiB of them; empty if there are none yet.
+
+        Raises StoreError if the file cannot be read any more.
+        """
+        try:
+            data = os.pread(self._descriptor, _CHUNK, self._offset)
+        except OSError as error:
+            raise StoreError(f"{self._path} cannot be read: {error.strerror}.") from error
         self._offset += len(data)
         return data
 

@@ -16,7 +16,7 @@ from msgspec import Raw, structs
 
 from packer_fork import durable
 from packer_fork.changes import apply_changes
-from packer_fork.codec.builds import encode_build
+from packer_fork.codec.builds import check_build, check_depth, encode_build
 from packer_fork.codec.lines import Line, seal
 from packer_fork.codec.statefile import StateFile
 from packer_fork.codec.witness import WITNESS_SIZE, Witness, encode_witness
@@ -220,6 +220,8 @@ def last_of(state: State) -> Witness:
 
 
 def _change(draft: Draft, last: Witness, tenure: int, by: Actor) -> Change:
+    for build in draft.late.builds.values() if draft.late else ():
+        check_depth(build)
     return Change(
         serial=last.serial + 1,
         id=uuid.uuid4().hex,
@@ -230,7 +232,7 @@ def _change(draft: Draft, last: Witness, tenure: int, by: Actor) -> Change:
         why=draft.why,
         run=draft.last_run.number if draft.last_run else None,
         log_offset=draft.last_run.log_offset if draft.last_run else None,
-        builds={name: _document(build) for name, build in draft.builds.items()},
+        builds={name: _document(name, build) for name, build in draft.builds.items()},
         inputs={name: REMOVED if raw is None else raw for name, raw in draft.inputs.items()},
         last_run=draft.last_run,
         late=draft.late,
@@ -239,7 +241,10 @@ def _change(draft: Draft, last: Witness, tenure: int, by: Actor) -> Change:
     )
 
 
-def _document(build: Build | Raw | None) -> Raw:
+def _document(name: str, build: Build | Raw | None) -> Raw:
     if build is None:
         return REMOVED
-    return build if isinstance(build, Raw) else encode_build(build)
+    if not isinstance(build, Raw):
+        return encode_build(build)
+    check_build(name, build)
+    return build

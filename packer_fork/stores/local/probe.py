@@ -16,6 +16,7 @@ import msgspec
 from msgspec import Struct, structs
 
 from packer_fork import durable, processes
+from packer_fork.errors import MALFORMED
 from packer_fork.locks import MARKER, LiveProcess, LockRecord, LockStatus, Verdict
 from packer_fork.stores.local import filesystem
 from packer_fork.stores.local.layout import Layout
@@ -43,7 +44,7 @@ def read_record(layout: Layout) -> Record:
         return Record()
     try:
         record = _decoder.decode(data)
-    except (msgspec.MsgspecError, RecursionError, UnicodeDecodeError) as error:
+    except MALFORMED as error:
         surrogate = f"unreadable-{hashlib.sha256(data).hexdigest()[:12]}"
         return Record(
             id=surrogate, error=f"{layout.lock} cannot be read as a lock record ({error})"
@@ -170,7 +171,7 @@ def _processes(layout: Layout, record: LockRecord | None) -> tuple[LiveProcess, 
     if processes.alive(record.holder.process):
         pid = record.holder.process.pid
         found[pid] = LiveProcess(pid=pid, command="packer-fork", how="holds the lock")
-    if record.packer and processes.same_system(record.packer):
+    if record.packer and processes.may_lead(record.packer):
         add(processes.in_session(record.packer.pid), "in the session of its Packer")
     add(processes.marked(MARKER, record.id), "carries the lock's ID in its environment")
     add(processes.holders_of(layout.packer(record.tenure)), "has the lock file open")

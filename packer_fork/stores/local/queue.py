@@ -20,6 +20,7 @@ import msgspec
 from msgspec import Struct
 
 from packer_fork import durable
+from packer_fork.errors import MALFORMED
 from packer_fork.locks import Waiter
 from packer_fork.stores.local import probe
 from packer_fork.stores.local.layout import Layout
@@ -57,7 +58,7 @@ def waiters(layout: Layout) -> tuple[Waiter, ...]:
 
 
 def _waiter(path: Path) -> Waiter:
-    with contextlib.suppress(OSError, msgspec.MsgspecError, RecursionError):
+    with contextlib.suppress(OSError, *MALFORMED):
         return msgspec.json.decode(durable.read(path, _MAX_TICKET) or b"", type=Waiter)
     return Waiter()
 

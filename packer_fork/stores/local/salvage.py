@@ -12,7 +12,6 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
 
-import msgspec
 from msgspec import Struct, structs
 
 from packer_fork import durable
@@ -22,7 +21,7 @@ from packer_fork.codec import statefile
 from packer_fork.codec.compression import ZSTD_MAGIC, frames
 from packer_fork.codec.lines import Line, read_change, unseal
 from packer_fork.codec.witness import Witness, decode_witness
-from packer_fork.errors import DamagedError
+from packer_fork.errors import MALFORMED, DamagedError
 from packer_fork.model import Change, Sealed, State
 from packer_fork.stores.local import backups, history
 from packer_fork.stores.local.layout import Layout
@@ -77,7 +76,7 @@ class _Pool:
         for line in filter(None, map(unseal, _pieces(data))):
             try:
                 change = read_change(line)
-            except (msgspec.MsgspecError, RecursionError):
+            except MALFORMED:
                 self._add_start(line, source)
             else:
                 self._links[change.prev][line.digest] = _Link(line, change, str(source))
