@@ -291,12 +291,17 @@ class Found(NamedTuple):
     problem: str
 
 
+WAKEUP = "Exception ignored when trying to write to the signal wakeup fd"
+"""The fault hit a pipe of the interpreter's own, as calls change places by a little."""
+
+
 def broken_at(here: Scene, before: Path, point: Point) -> Found:
     aftermath.put_back(here, before)
     traced = faults.with_fault(here.cli.files / "trace", point, "error=EIO")
     result = here.build(under=traced.under)
     try:
-        aftermath.assert_calm(result)
+        if WAKEUP not in result.err:
+            aftermath.assert_calm(result)
         assert result.rc in KEPT_OR_REFUSED, result
         return Found(aftermath.check(here), "")
     except AssertionError as error:

@@ -9,8 +9,9 @@ import traceback
 from collections.abc import Sequence
 from types import FrameType
 
-from packer_fork.errors import EXIT_INTERNAL, CancelledError, PackerForkError
+from packer_fork.errors import EXIT_INTERNAL, EXIT_STORE, CancelledError, PackerForkError
 from packer_fork.terminal import clean
+from packer_fork.views.console import lost_output
 
 
 def guarded(argv: Sequence[str]) -> int:
@@ -31,6 +32,10 @@ def guarded(argv: Sequence[str]) -> int:
         if "--json" in argv and {"build", "plan"} & set(argv):
             _say_as_event(error)
         return error.exit_code
+    except SystemExit as ended:
+        if not ended.code and (why := lost_output()):
+            raise SystemExit(_output_lost(why)) from ended
+        raise
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 128 + signal.SIGPIPE
@@ -63,6 +68,14 @@ def _say_as_event(error: PackerForkError) -> None:
 
     failed = Failed(text=error.message, hint=error.hint, exit_code=error.exit_code)
     print(jsonlines.encode(failed))
+
+
+def _output_lost(why: str) -> int:
+    _say(
+        f"Standard output could not be written ({why}): what it holds is incomplete.",
+        "All else was done: `packer-fork state show` tells what is on record.",
+    )
+    return EXIT_STORE
 
 
 def _our_own_fault() -> int:

@@ -15,7 +15,7 @@ from packer_fork.events import LockTaken, Notice, Notify, Waiting
 from packer_fork.locks import Holder, LockStatus, Verdict, Wait, who
 from packer_fork.manager import forecast
 from packer_fork.model import Draft
-from packer_fork.stores.base import TAKE_OVER, Store, Tenure
+from packer_fork.stores.base import TAKE_OVER, Store, Tenure, Ticket
 
 _LOOK = 1.0
 """Seconds after which a waiter looks around, even if nothing woke it."""
@@ -98,11 +98,11 @@ def _queue(
             left = timeout - (time.monotonic() - start)
             if left <= 0:
                 break
-            reminder.tell(found, ticket.place(), left)
+            reminder.tell(found, ticket, left)
             ticket.wait(min(_LOOK, left))
     finally:
         ticket.leave()
-    seconds = round(time.monotonic() - start, 3)
+    seconds = max(0.0, round(time.monotonic() - start, 3))
     return found, Wait(seconds=seconds, ahead=ticket.ahead)
 
 
@@ -112,11 +112,12 @@ class _Reminder:
     def __init__(self, store: Store, notify: Notify) -> None:
         self._store = store
         self._notify = notify
-        self._told: tuple[str, str, int] | None = None
+        self._told: tuple[str, str, int | None] | None = None
         self._at = 0.0
 
-    def tell(self, found: LockStatus, place: int, left: float) -> None:
-        now = (found.verdict, found.id, place)
+    def tell(self, found: LockStatus, ticket: Ticket, left: float) -> None:
+        """Asks for the whole place only when it tells: that looks at everybody who is ahead."""
+        now = (found.verdict, found.id, ticket.before())
         if now == self._told and time.monotonic() - self._at < _REMIND:
             return
         self._told, self._at = now, time.monotonic()
@@ -125,7 +126,7 @@ class _Reminder:
             Waiting(
                 status=found,
                 seconds_left=left,
-                place=place,
+                place=ticket.place(),
                 phase=progress.phase,
                 eta=progress.seconds,
             )

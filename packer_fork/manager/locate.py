@@ -66,6 +66,11 @@ def template(given: str) -> Template:
             hint="Write it to a file and give its name, or run `packer build -` itself.",
         )
     path = Path(given).resolve()
+    if not (_is_utf8(path) and _is_utf8(Path.cwd())):
+        raise TemplateError(
+            f"The path of {given} is not UTF-8, which a state cannot name.",
+            hint="Rename the file or its folders.",
+        )
     if not path.exists():
         raise TemplateError(f"There is no template {given}.", hint="Check the path.")
     if not os.access(path, os.R_OK | (os.X_OK if path.is_dir() else 0)):
@@ -76,6 +81,14 @@ def template(given: str) -> Template:
             hint="Packer loads files from it that end in .pkr.hcl or .pkr.json.",
         )
     return Template(given, path, project_of(path))
+
+
+def _is_utf8(path: Path) -> bool:
+    try:
+        str(path).encode()
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def _is_hcl(path: Path) -> bool:

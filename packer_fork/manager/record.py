@@ -52,9 +52,9 @@ class Recorder:
 
     def feed_stderr(self, data: bytes) -> None:
         """Take bytes of Packer's standard error: shown and logged, never interpreted."""
-        *whole, self._stderr = (self._stderr + data).split(b"\n")
+        whole, self._stderr = lines.split(self._stderr + data)
         for raw in whole:
-            self._take_stderr(raw)
+            self._take_stderr(raw.removesuffix(b"\n"))
 
     def end(self, how: outcome.Ended, exit_code: int | None) -> Outcome:
         """The verdict, not committed yet. A last line that was not finished proves nothing."""

@@ -214,7 +214,7 @@ class _Running:
         """With digests of the artifacts, and how long the lock was held until this last change."""
         held = time.monotonic() - self._job.wait.taken
         status = RunStatus.FAILED if end.failed_fast else after.run.status
-        run = structs.replace(after.run, held=round(held, 3), status=status)
+        run = structs.replace(after.run, held=max(0.0, round(held, 3)), status=status)
         return artifacts.hashed(Outcome(run, after.builds))
 
     def _describe(self, number: int) -> Run:

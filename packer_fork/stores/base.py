@@ -126,7 +126,10 @@ class Ticket(Protocol):
         """How many waited already on arrival."""
 
     def place(self) -> int:
-        """How many live waiters are before this one now."""
+        """How many live waiters are before this one now; costs a look at each."""
+
+    def before(self) -> int | None:
+        """The number of the nearest live waiter before this one; it alone is looked at."""
 
     def wait(self, timeout: float) -> None:
         """Sleep until it may be our turn, at most `timeout` seconds."""

@@ -1,7 +1,8 @@
 """Two streams and what may be done to them: safe text, colour where wanted, no broken pipe.
 
 Packer's texts go to stdout, our own to stderr. A reader that goes away (``| head``)
-must not end a build: what can no longer be shown is dropped.
+must not end a build: what can no longer be shown is dropped. Nor must a full or broken
+disk behind stdout, but then the command does not end as if all had been said.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ from typing import TextIO
 
 from packer_fork.terminal import clean
 
+_lost: list[str] = []
 _STYLES = {"say": "1;32", "error": "1;31", "warning": "1;33", "stderr": "2"}
 
 
@@ -39,6 +41,15 @@ class Console:
             stream.flush()
         except BrokenPipeError:
             _drop(stream)
+        except OSError as error:
+            _drop(stream)
+            if stream is self._out:
+                _lost.append(error.strerror or str(error))
+
+
+def lost_output() -> str:
+    """Why standard output could not be written, if so: to be asked once the command has ended."""
+    return _lost[0] if _lost else ""
 
 
 def _drop(stream: TextIO) -> None:
