@@ -3,6 +3,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 STAMP := .venv/.complete
+SEEDED := $(if $(SEED),--seed $(SEED))
 
 .DEFAULT_GOAL := help
 .PHONY: help demo test check stress-ci stress soak bench packer test-tools
@@ -23,18 +24,16 @@ check: $(STAMP) ## lint, format, types and import rules
 	$(BIN)/pytest -q tests/test_architecture.py
 
 stress-ci: packer test-tools $(STAMP) ## try to break it, for some minutes
-	$(BIN)/pytest stress -n auto --dist worksteal --scale ci
+	$(BIN)/pytest stress -n auto --dist worksteal --scale ci $(SEEDED)
 
 stress: packer test-tools $(STAMP) ## the same at ten times the size
-	$(BIN)/pytest stress -n auto --dist worksteal --scale stress
+	$(BIN)/pytest stress -n auto --dist worksteal --scale stress $(SEEDED)
 
 soak: packer test-tools $(STAMP) ## the same for hours, at every place there is
-	$(BIN)/pytest stress -n auto --dist worksteal --scale soak
+	$(BIN)/pytest stress -n auto --dist worksteal --scale soak $(SEEDED)
 
-bench: packer $(STAMP) ## measure the lock, the state and the plan, beside what they are compared with
-	$(BIN)/python -m stress.lock_bench
-	$(BIN)/python -m stress.state_bench
-	$(BIN)/python -m stress.plan_bench
+bench: packer $(STAMP) ## measure it beside what it is compared with, into README.md
+	$(BIN)/python -m stress.bench --readme README.md --plot stress/cost.svg
 
 packer:
 	@.ci/ensure-packer

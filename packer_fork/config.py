@@ -19,7 +19,9 @@ from msgspec import Meta, Struct
 from packer_fork.errors import UsageError
 
 FILE_NAME = "packer-fork.toml"
-_MAX_FILE = 64 << 10
+MAX_FILE = 64 << 10
+"""Bytes that packer-fork.toml may have."""
+
 _UNITS = {"s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
 _DURATION = re.compile(r"(?:(\d+(?:\.\d+)?)([smhd]))")
 _WORKSPACE = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
@@ -128,9 +130,9 @@ def parse_duration(text: str) -> float:
 def _from_file(path: Path) -> dict[str, Setting]:
     try:
         with path.open("rb") as file:
-            text = file.read(_MAX_FILE + 1)
-        if len(text) > _MAX_FILE:
-            raise UsageError(f"{path} is larger than {_MAX_FILE} bytes.", hint="Shorten it.")
+            text = file.read(MAX_FILE + 1)
+        if len(text) > MAX_FILE:
+            raise UsageError(f"{path} is larger than {MAX_FILE} bytes.", hint="Shorten it.")
         content = tomllib.loads(text.decode())
     except (OSError, ValueError, RecursionError, MemoryError) as error:
         raise UsageError(f"{path} cannot be read: {error}.", hint="Correct the file.") from error

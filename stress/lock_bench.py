@@ -1,17 +1,9 @@
-"""What the local lock costs, and how fair it is: python -m stress.lock_bench [--quick]
-
-The exit code tells of correctness only (order, overlaps, by the checker), never of times.
-"""
+"""What the local lock costs, and how fair it is; order and exclusion by the checker."""
 
 from __future__ import annotations
 
-import argparse
 import os
-import platform
 import resource
-import statistics
-import sys
-import tempfile
 import time
 from collections import Counter
 from collections.abc import Callable
@@ -28,44 +20,35 @@ from packer_fork.stores.base import Tenure
 from stress import recorder
 from stress.checker import Acquired, AnyEvent, Released, violations
 from stress.contender import Contender, fork, holder, open_store, wait_for
+from stress.meter import Bench, Step
 from stress.recorder import Recorder
 
 Work = Callable[[Contender], None]
 
 
-def main() -> int:
-    parser = argparse.ArgumentParser(prog="stress.lock_bench")
-    parser.add_argument("--quick", action="store_true", help="shorter, the same in kind")
-    parser.add_argument("--folder", type=Path, help="on the file system to be measured")
-    asked = parser.parse_args()
-    name, cores = os.uname(), os.cpu_count()
-    print(f"{name.sysname} {name.release} {name.machine}, {cores} CPUs, ", end="")
-    print(f"Python {platform.python_version()}")
-    found: list[str] = []
-    with tempfile.TemporaryDirectory(dir=asked.folder) as place:
-        room = _Room(Path(place))
-        uncontended(room, 300 if asked.quick else 2000)
-        for waiters in (2, 10, 50):
-            found += hand_over(room, waiters, 200 if asked.quick else 1000)
-        found += fairness(room, 20, 3 if asked.quick else 10)
-        found += marathon(room, 100, 5 if asked.quick else 50)
-        waiting(room, 2 if asked.quick else 5)
-    for line in found:
-        print(f"WRONG: {line}")
-    print("order and exclusion: proven" if not found else f"{len(found)} violations")
-    return 1 if found else 0
+def lock(bench: Bench) -> None:
+    bench.section("h. the lock")
+    room, quick = _Room(bench), bench.quick
+    uncontended(room, 300 if quick else 2000)
+    for waiters in (2, 10, 50):
+        hand_over(room, waiters, 200 if quick else 1000)
+    fairness(room, 20, 3 if quick else 10)
+    marathon(room, 100, 5 if quick else 50)
+    waiting(room, 2 if quick else 5)
 
 
 class _Room:
     """Gives each measurement a folder of its own, and runs its processes."""
 
-    def __init__(self, place: Path) -> None:
-        self._place = place
-        self._number = 0
+    def __init__(self, bench: Bench) -> None:
+        self.bench = bench
 
     def folder(self) -> Path:
-        self._number += 1
-        return self._place / f"{self._number}" / "default"
+        return self.bench.folder() / "default"
+
+    def prove(self, events: list[AnyEvent]) -> None:
+        for line in violations(events, in_order=True):
+            self.bench.check(line, good=False)
 
     def crowd(self, folder: Path, processes: int, work: Work) -> list[AnyEvent]:
         """Have `work` done by many at once, from one starting signal; all that they noted."""
@@ -89,7 +72,6 @@ def _contend(folder: Path, path: Path, gate: int, opens: int, work: Work) -> Non
 def uncontended(room: _Room, times: int) -> None:
     store, asking = open_store(room.folder()), holder("bench")
     plain = room.folder()
-    plain.parent.mkdir()
     plain.touch()
 
     def ours() -> None:
@@ -101,19 +83,12 @@ def uncontended(room: _Room, times: int) -> None:
         with portalocker.Lock(plain, mode="r+", flags=portalocker.LockFlags.EXCLUSIVE):
             pass
 
-    samples: dict[str, list[float]] = {"packer-fork": [], "portalocker": []}
-    for _ in range(times):
-        for what, step in (("packer-fork", ours), ("portalocker", bare)):
-            start = time.perf_counter_ns()
-            step()
-            samples[what].append((time.perf_counter_ns() - start) / 1000)
-    medians = {what: statistics.median(taken) for what, taken in samples.items()}
-    print("uncontended acquire and release, median: ", end="")
-    print(", ".join(f"{what} {micros:.0f} µs" for what, micros in medians.items()), end="")
-    print(f", ratio {medians['packer-fork'] / medians['portalocker']:.1f}")
+    bare_lock = "bare portalocker"
+    steps: dict[str, Step] = {bare_lock: bare, "taken and released": ours}
+    room.bench.compare(steps, times, unit="µs", base=bare_lock)
 
 
-def hand_over(room: _Room, waiters: int, times: int) -> tuple[str, ...]:
+def hand_over(room: _Room, waiters: int, times: int) -> None:
     """From the word of the holder to the next holder's first, with a full queue."""
     share = max(times // waiters, 4)
 
@@ -127,12 +102,12 @@ def hand_over(room: _Room, waiters: int, times: int) -> tuple[str, ...]:
     middle = held[waiters : -waiters - 1]
     millis = sorted((after[0] - before[1]) / 1e6 for before, after in pairwise(middle))
     p50, p99 = (millis[int(len(millis) * share)] for share in (0.5, 0.99))
-    print(f"hand-over, {waiters} waiters: p50 {p50:.2f} ms, p99 {p99:.2f} ms, ", end="")
-    print(f"max {millis[-1]:.2f} ms ({len(millis)} times)")
-    return violations(events, in_order=True)
+    for what, value in (("p50", p50), ("p99", p99), ("max", millis[-1])):
+        room.bench.add(f"hand-over, {waiters} waiters: {what}", value, "ms")
+    room.prove(events)
 
 
-def fairness(room: _Room, processes: int, seconds: float) -> tuple[str, ...]:
+def fairness(room: _Room, processes: int, seconds: float) -> None:
     def work(me: Contender) -> None:
         end = time.monotonic() + seconds
         while time.monotonic() < end:
@@ -141,13 +116,12 @@ def fairness(room: _Room, processes: int, seconds: float) -> tuple[str, ...]:
     events = room.crowd(room.folder(), processes, work)
     counts = Counter(event.process for event in events if isinstance(event, Acquired))
     least, most = min(counts.values()), max(counts.values())
-    print(f"fairness, {processes} processes over {seconds} s: {least / most:.3f} ", end="")
-    print(f"({least} to {most} acquisitions each)")
-    missing = () if len(counts) == processes else ("a process never got the lock",)
-    return (*missing, *violations(events, in_order=True))
+    room.bench.add(f"fewest to most acquisitions of {processes} processes", least / most, "")
+    room.bench.check("each process got the lock", good=len(counts) == processes)
+    room.prove(events)
 
 
-def marathon(room: _Room, processes: int, each: int) -> tuple[str, ...]:
+def marathon(room: _Room, processes: int, each: int) -> None:
     def work(me: Contender) -> None:
         for _ in range(each):
             _hold(me, 0)
@@ -156,10 +130,12 @@ def marathon(room: _Room, processes: int, each: int) -> tuple[str, ...]:
     events = room.crowd(room.folder(), processes, work)
     seconds, cpu = time.monotonic() - start, _cpu_of_children() - before
     got = sum(isinstance(event, Acquired) for event in events)
-    print(f"{processes} processes, {each} acquisitions each: {got} of {processes * each} ", end="")
-    print(f"in {seconds:.1f} s, {cpu:.1f} s of CPU, {seconds / got * 1000:.2f} ms each")
-    missing = () if got == processes * each else (f"{processes * each - got} never got the lock",)
-    return (*missing, *violations(events, in_order=True))
+    crowd = f"{processes} processes"
+    room.bench.add(f"{crowd}: acquisitions", got, f"of {processes * each:,}")
+    room.bench.add(f"{crowd}: each", seconds / got * 1000, "ms")
+    room.bench.add(f"{crowd}: processor", cpu / got * 1000, "ms each")
+    room.bench.check("each process got the lock as often as it asked", good=got == processes * each)
+    room.prove(events)
 
 
 def waiting(room: _Room, seconds: float) -> None:
@@ -176,7 +152,7 @@ def waiting(room: _Room, seconds: float) -> None:
         with open(pipe) as said:  # noqa: PTH123 (a pipe)
             shares = [float(line) for line in said]
         wait_for(pids)
-        print(f"a waiter ({place} in the queue) uses {shares[0]:.2%} of a core")
+        room.bench.add(f"a waiter, {place} in the queue", shares[0] * 100, "% of a core")
     tenure.close()
 
 
@@ -205,7 +181,3 @@ def _times(events: list[AnyEvent]) -> list[tuple[int, int]]:
 def _cpu_of_children() -> float:
     used = resource.getrusage(resource.RUSAGE_CHILDREN)
     return used.ru_utime + used.ru_stime
-
-
-if __name__ == "__main__":
-    sys.exit(main())

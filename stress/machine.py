@@ -11,8 +11,9 @@ def line(folder: Path) -> str:
     """System, kernel, processors and Python; and the file system that `folder` is on."""
     name, cores = os.uname(), os.cpu_count()
     python = f"{platform.python_implementation()} {platform.python_version()}"
+    kernel = name.release.partition("-")[0]
     return (
-        f"{name.sysname} {name.release} {name.machine}, {cores} CPUs ({_processor()}), "
+        f"{name.sysname} {name.release.partition('-')[0]} {name.machine}, {cores} CPUs ({_processor()}), "
         f"{python}, {file_system(folder)}"
     )
 

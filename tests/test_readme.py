@@ -21,7 +21,7 @@ import typer.main
 from msgspec import Struct
 
 import packer_fork
-from packer_fork import answers, config, errors, events, locks, model
+from packer_fork import answers, config, errors, events, grammar, locks, model
 from packer_fork.cli import handover
 from packer_fork.cli.app import app
 from packer_fork.codec import statefile
@@ -37,6 +37,8 @@ from packer_fork.stores.local import journal
 from packer_fork.views.history import VerifiedEntry
 from packer_fork.views.locks import Report
 from packer_fork.views.settings import Shown
+from stress import figures
+from stress.meter import Figure
 from tests.conftest import Cli, Project, eventually
 from tests.states import folder, verdict
 from tests.templates import GATED, begun, go_on
@@ -299,6 +301,9 @@ def test_sizes_and_limits_are_those_of_the_code() -> None:
     assert f"no longer than {journal.REST_SIZE >> 20} MiB" in files
     assert f"nested {model.MAX_METADATA_DEPTH} levels deep" in limits
     assert f"up to {statefile.MAX_SIZE >> 30} GiB" in limits
+    assert f"HCL is read up to {grammar.MAX_SOURCE >> 20} MiB" in limits
+    assert grammar.MAX_SECONDS == 1
+    assert f"may have {config.MAX_FILE >> 10} KiB" in limits
     kept = section("Where states are kept")
     assert f"at most {locate._DEEPEST} folders deep" in re.sub(r"\s+", " ", kept)
     assert names(kept) >= locate._NOT_SEARCHED
@@ -341,12 +346,30 @@ def test_links_lead_somewhere() -> None:
             assert (ROOT / target).exists(), target
 
 
-def test_figures_come_from_commands_of_this_repository() -> None:
-    for row in table("command", section("Figures")):
-        (command,) = names(row[0])
-        module = re.fullmatch(r"python -m (stress\.\w+)( --\w+)*", command)
-        assert module, command
-        assert (ROOT / module[1].replace(".", "/")).with_suffix(".py").exists(), command
+def test_figures_are_those_that_make_bench_writes() -> None:
+    _, _, rest = README.partition(figures.BEGIN)
+    rows = re.findall(r"^\| (.+?) \| (.+?) \|$", rest.partition(figures.END)[0], re.MULTILINE)
+    assert [text for text, _ in rows[1:]] == [row.text for row in figures.ROWS]
+    assert all(re.match(r"\d", cell) for _, cell in rows[1:])
+
+
+def test_a_table_of_figures_is_written_anew(tmp_path: Path) -> None:
+    taken = [
+        Figure(section=section, what=what, value=number / 7, unit="ms", ratio=1.25)
+        for row in figures.ROWS
+        for number, (section, what) in enumerate(row.figures)
+    ]
+    path = tmp_path / "README.md"
+    path.write_text(f"before\n{figures.BEGIN}old{figures.END}after\n", encoding="utf-8")
+    figures.renew(path, "a machine", taken)
+    renewed = path.read_text(encoding="utf-8")
+    assert renewed.startswith(f"before\n{figures.BEGIN}Measured on a machine.\n")
+    assert renewed.endswith(f"{figures.END}after\n")
+    assert "| 0, 0.143, 0.286 ms |" in renewed
+    assert "| 1.2, 1.2, 1.2 times |" in renewed
+    with pytest.raises(KeyError):
+        figures.renew(path, "a machine", taken[:3])
+    assert path.read_text(encoding="utf-8") == renewed
 
 
 def test_rooms_on_the_map_exist() -> None:

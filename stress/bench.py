@@ -1,18 +1,22 @@
-"""What states and histories cost: python -m stress.state_bench [--quick] [--plot FILE.svg]
+"""What all of it costs, beside what it is compared with: python -m stress.bench [--quick]
 
-The exit code tells of correctness only (what was written reads back), never of times.
+The exit code tells of correctness only (what was written reads back, order and exclusion
+of the lock, by the checker), never of times.
 """
 
 from __future__ import annotations
 
 import argparse
+import os
 import sys
 import tempfile
 from collections.abc import Callable
 from pathlib import Path
 
-from stress import machine
+from stress import figures, machine
+from stress.build_bench import builds
 from stress.history_bench import growing
+from stress.lock_bench import lock
 from stress.meter import Bench
 from stress.one_change import commit_and_load, one_change
 from stress.process_bench import processes
@@ -20,12 +24,13 @@ from stress.whole_states import compressed_or_not, hundred_builds, many_builds
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(prog="stress.state_bench")
+    parser = argparse.ArgumentParser(prog="stress.bench")
     parser.add_argument("--quick", action="store_true", help="shorter, the same in kind")
     parser.add_argument("--folder", type=Path, help="on the file system to be measured")
     parser.add_argument("--plot", type=Path, metavar="FILE.svg", help="cost against runs, drawn")
     parser.add_argument("--json", type=Path, metavar="FILE", help="all figures, for programs")
-    parser.add_argument("--only", default="abcdefg", metavar="PARTS", help="some of abcdefg")
+    parser.add_argument("--only", default="hiabcdegf", metavar="PARTS", help="some of them")
+    parser.add_argument("--readme", type=Path, metavar="FILE", help="the table in it, anew")
     asked = parser.parse_args()
     parts: dict[str, Callable[[Bench], None]] = {
         "a": many_builds,
@@ -35,6 +40,8 @@ def main() -> int:
         "e": processes,
         "f": lambda bench: growing(bench, asked.plot),
         "g": compressed_or_not,
+        "h": lock,
+        "i": builds,
     }
     with tempfile.TemporaryDirectory(dir=asked.folder) as place:
         told = machine.line(Path(place))
@@ -43,6 +50,9 @@ def main() -> int:
         for part in asked.only:
             parts[part](bench)
             bench.clear()
+            os.sync()  # what is written back later would disturb the next
+    if asked.readme and not bench.wrong:
+        figures.renew(asked.readme, told, bench.figures)
     if asked.json:
         asked.json.write_bytes(bench.as_json())
     print(f"{len(bench.wrong)} wrong" if bench.wrong else "\nall that was written reads back")

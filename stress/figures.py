@@ -1,0 +1,169 @@
+"""The README's table of figures, renewed between its two marks by what was measured."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+
+from msgspec import Struct
+
+from stress.meter import Figure
+
+BEGIN = "<!-- figures: made by `make bench` -->\n"
+END = "<!-- end of figures -->\n"
+
+
+class Row(Struct, frozen=True):
+    """What a row says, and the figures that it says it with: section and name of each.
+
+    ``ratio``: not the figures themselves, but what they are to what they stand beside.
+    """
+
+    text: str
+    figures: tuple[tuple[str, str], ...]
+    ratio: bool = False
+
+
+def _each(sections: Sequence[str], what: str) -> tuple[tuple[str, str], ...]:
+    return tuple((section, what) for section in sections)
+
+
+_SIZES = [f"b. one change of a state of {count} builds" for count in ("10", "1,000", "10,000")]
+_LARGE, _SMALL = "a. 10,000 builds", "c. commit and load, 10 builds, compacted after each 8 changes"
+_HUNDRED = "d. 100 builds (the Go ancestor: save 405 µs, load 461 µs, no fsync)"
+_PROCESSES = "e. processes, with a state of 10,000 builds"
+_RUNS = [f"f. a history of {count} runs" for count in ("100", "10,000", "100,000", "1,000,000")]
+_LOCK, _BUILD, _DEMO = (
+    "h. the lock",
+    "i. a build of one null source",
+    "j. the demo of the tests, nothing to do",
+)
+_WAITERS = (2, 10, 50)
+_BARE_WRITE = "bare write of the same bytes, synced and renamed"
+
+ROWS = (
+    Row("`packer build` of a template that does nothing", ((_BUILD, "packer build"),)),
+    Row("`packer-fork build` of it: added to that", ((_BUILD, "added to a build"),)),
+    Row("`packer-fork build` of it, up to date", ((_BUILD, "packer-fork build, up to date"),)),
+    Row("`packer validate` of a demo with scripts", ((_DEMO, "packer validate"),)),
+    Row(
+        "`packer-fork plan` of it, never built; `plan`, `build` when up to date",
+        (
+            (_DEMO, "plan, never built"),
+            (_DEMO, "plan, up to date"),
+            (_DEMO, "build, up to date"),
+        ),
+    ),
+    Row(
+        "start-up: `python -c pass`, a Typer command that does nothing",
+        ((_PROCESSES, "python -c pass: time"), (_PROCESSES, "a bare Typer app: time")),
+    ),
+    Row(
+        "start-up: `--version`, `lock status`, `state show --build` of 10,000 builds",
+        (
+            (_PROCESSES, "--version: time"),
+            (_PROCESSES, "lock status: time"),
+            (_PROCESSES, "state show --build: time"),
+        ),
+    ),
+    Row("memory of `state show` of 10,000 builds", ((_PROCESSES, "state show: memory"),)),
+    Row(
+        "lock: taken and released, nobody else there; bare portalocker",
+        ((_LOCK, "taken and released"), (_LOCK, "bare portalocker")),
+    ),
+    Row(
+        "lock: from release to the next one's start, 2, 10, 50 waiters, median",
+        tuple((_LOCK, f"hand-over, {number} waiters: p50") for number in _WAITERS),
+    ),
+    Row(
+        "the same, 99th percentile",
+        tuple((_LOCK, f"hand-over, {number} waiters: p99") for number in _WAITERS),
+    ),
+    Row(
+        "lock: 20 processes over 10 s, fewest acquisitions to most",
+        ((_LOCK, "fewest to most acquisitions of 20 processes"),),
+    ),
+    Row(
+        "lock: 100 processes, 50 acquisitions each; those that were had",
+        ((_LOCK, "100 processes: acquisitions"),),
+    ),
+    Row("lock: a waiting build", ((_LOCK, "a waiter, first in the queue"),)),
+    Row(
+        "one change committed, in a state of 10, 1,000, 10,000 builds",
+        _each(_SIZES, "Tenure.commit"),
+    ),
+    Row(
+        "the same to a bare append and fdatasync of as many bytes",
+        _each(_SIZES, "Tenure.commit"),
+        ratio=True,
+    ),
+    Row(
+        "100 builds: saved whole, synced; loaded",
+        ((_HUNDRED, "save"), (_HUNDRED, "load")),
+    ),
+    Row(
+        "the same by Python's json, temp file, fsync, rename; by json.load",
+        ((_HUNDRED, "ancestor's way, with fsync"), (_HUNDRED, "ancestor's way: json.load")),
+    ),
+    Row(
+        "10,000 builds: saved whole, synced; a bare write of the same bytes",
+        ((_LARGE, "save"), (_LARGE, _BARE_WRITE)),
+    ),
+    Row(
+        "10,000 builds: loaded and one build read; all builds read",
+        ((_LARGE, "load, one build decoded"), (_LARGE, "load, all builds decoded")),
+    ),
+    Row(
+        "the same by Python's json, temp file, fsync, rename; by json.load",
+        ((_LARGE, "ancestor's way, with fsync"), (_LARGE, "ancestor's way: json.load")),
+    ),
+    Row(
+        "one change committed and the state loaded, 10 builds; a bare append and fdatasync",
+        ((_SMALL, "commit and load"), (_SMALL, "bare append and fdatasync")),
+    ),
+    Row("after 100, 10,000, 100,000, 1,000,000 runs: a change committed", _each(_RUNS, "commit")),
+    Row("likewise: `state show --build`, without its start-up", _each(_RUNS, "state show --build")),
+    Row("likewise: first page of `state list`", _each(_RUNS, "first page of runs")),
+    Row(
+        "likewise: first page of those that failed, one in 10,000",
+        _each(_RUNS, "first page of failed runs"),
+    ),
+)
+
+
+def renew(path: Path, machine: str, figures: Iterable[Figure]) -> None:
+    """Put the table in the place of the one that is there.
+
+    Raises ValueError if the marks are missing, KeyError if a figure is.
+    """
+    before, begin, rest = path.read_text(encoding="utf-8").partition(BEGIN)
+    _, end, after = rest.partition(END)
+    if not (begin and end):
+        raise ValueError(f"{path} has no place for a table")
+    table = lines(machine, figures)
+    path.write_text("".join((before, BEGIN, *table, END, after)), encoding="utf-8")
+
+
+def lines(machine: str, figures: Iterable[Figure]) -> list[str]:
+    known = {(figure.section, figure.what): figure for figure in figures}
+    rows = (f"| {row.text} | {_cell(row, known)} |\n" for row in ROWS)
+    head = f"Measured on {machine}.\n\n"
+    return [head, "| what | figures |\n|---|---|\n", *rows]
+
+
+def _cell(row: Row, known: dict[tuple[str, str], Figure]) -> str:
+    found = [known[place] for place in row.figures]
+    if row.ratio:
+        return f"{', '.join(f'{figure.ratio or 0:.1f}' for figure in found)} times"
+    units = {figure.unit for figure in found}
+    if len(units) == 1:
+        return f"{', '.join(map(_number, found))} {found[0].unit}".rstrip()
+    return ", ".join(f"{_number(figure)} {figure.unit}" for figure in found)
+
+
+def _number(figure: Figure) -> str:
+    """Three digits of it: more are noise."""
+    value = figure.value
+    if value >= 100:
+        return f"{value:,.0f}"
+    return f"{value:.3g}"
