@@ -13,7 +13,7 @@ def line(folder: Path) -> str:
     python = f"{platform.python_implementation()} {platform.python_version()}"
     kernel = name.release.partition("-")[0]
     return (
-        f"{name.sysname} {name.release.partition('-')[0]} {name.machine}, {cores} CPUs ({_processor()}), "
+        f"{name.sysname} {kernel} {name.machine}, {cores} CPUs ({_processor()}), "
         f"{python}, {file_system(folder)}"
     )
 
