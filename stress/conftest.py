@@ -82,7 +82,7 @@ class _Collector:
     def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
         if report.when != "call" and report.outcome == "passed":
             return
-        name = report.nodeid.rpartition("/")[2]
+        name = report.nodeid.removeprefix("stress/")
         reason = str(report.longrepr).splitlines()[-1] if report.outcome != "passed" else ""
         outcome = Outcome(test=name, outcome=report.outcome, seconds=report.duration, reason=reason)
         self._outcomes.append(outcome)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections import Counter, defaultdict
+from collections.abc import Iterator, Mapping
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -54,21 +56,47 @@ def write(report: Report, folder: Path = FOLDER) -> Path:
 
 
 def _lines(report: Report) -> list[str]:
-    failed = sum(each.outcome == "failed" for each in report.outcomes)
-    passed = sum(each.outcome == "passed" for each in report.outcomes)
+    counts = Counter(each.outcome for each in report.outcomes)
     return [
         f"# Stress, scale {report.scale}",
         "",
-        f"{report.machine}. {_when(report)}. {passed} passed, {failed} failed.",
+        f"{report.machine}. {_when(report)}. {_counted(counts)}.",
         "",
-        "| test | outcome | seconds |",
+        *_not_passed(report),
+        "| test | cases | seconds |",
         "|---|---|---|",
-        *(f"| {o.test} | {o.outcome} {o.reason} | {o.seconds:.1f} |" for o in report.outcomes),
+        *_tests(report),
         "",
-        "| test | what | figure |",
+        "| case | what | figure |",
         "|---|---|---|",
-        *(f"| {f.test} | {f.what} | {f.value:,.6g} {f.unit} |" for f in report.figures),
+        *(f"| {_plain(f.test)} | {f.what} | {f.value:,.6g} {f.unit} |" for f in report.figures),
     ]
+
+
+def _not_passed(report: Report) -> Iterator[str]:
+    for each in report.outcomes:
+        if each.outcome != "passed":
+            yield f"- {each.outcome}: {_plain(each.test)} {_plain(each.reason)}".rstrip()
+            yield ""
+
+
+def _tests(report: Report) -> Iterator[str]:
+    """One row for all cases of a test, in the order of files."""
+    cases: dict[str, list[Outcome]] = defaultdict(list)
+    for each in report.outcomes:
+        cases[each.test.partition("[")[0]].append(each)
+    for test, outcomes in sorted(cases.items()):
+        counts = Counter(each.outcome for each in outcomes)
+        yield f"| {test} | {_counted(counts)} | {sum(each.seconds for each in outcomes):.1f} |"
+
+
+def _counted(counts: Mapping[str, int]) -> str:
+    return ", ".join(f"{count:,} {outcome}" for outcome, count in sorted(counts.items()))
+
+
+def _plain(text: str) -> str:
+    """Fit for one cell of a table, whatever a case is named for."""
+    return " ".join(text.split()).replace("|", "\\|")
 
 
 def _when(report: Report) -> str:
