@@ -22,7 +22,11 @@ from stress.scale import Scale
 CASES = 120
 """Of each reader, at the smallest scale."""
 
-_WRITTEN = frozenset({"lock", "mutex", "1.log", ".gitignore", "states", "default", "tenures"})
+_WRITTEN = frozenset(
+    {"lock", "mutex", "mutex.turn", "1.log", ".gitignore", "states", "default", "tenures"}
+)
+    {"lock", "mutex", "mutex.turn", "1.log", ".gitignore", "states", "default", "tenures"}
+)
 """What a run, or who looks for its lock, writes in any case."""
 
 

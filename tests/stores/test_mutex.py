@@ -10,6 +10,7 @@ import pytest
 from packer_fork.stores.local import mutex
 from stress.contender import open_store
 from stress.stage import Player, Stage
+from tests.conftest import eventually
 
 
 @pytest.fixture
@@ -80,6 +81,50 @@ def test_a_holder_that_cannot_close_is_found_abandoned(stage: Stage) -> None:
     other.signal(signal.SIGCONT)
     other.ask("drop_mutex")
     assert holder.ask("take")["replaced"] == "abandoned"
+
+
+def test_a_waiter_is_not_passed_by_who_wants_it_again_at_once(tmp_path: Path) -> None:
+    """On a busy machine it was, for a minute: a look now and then rarely met the free moment."""
+    path, done = tmp_path / "mutex", threading.Event()
+    had = 0
+
+    def hog() -> None:
+        nonlocal had
+        while not done.is_set():
+            with mutex.held(path, print):
+                had += 1
+                done.wait(0.02)
+
+    thread = threading.Thread(target=hog)
+    thread.start()
+    try:
+        eventually(lambda: had > 0)
+        counts = []
+        for _ in range(20):
+            before = had
+            with mutex.held(path, print):
+                counts.append(had - before)
+    finally:
+        done.set()
+        thread.join()
+    assert max(counts) <= 3, counts
+
+
+def test_who_is_stopped_in_the_turnstile_is_named(stage: Stage, stopped: Player) -> None:
+    """It waits for the mutex, and everybody else for it."""
+    first, second = stage.enter(), stage.enter()
+    first.tell("hold_mutex")
+    turn = mutex.turnstile(stage.folder / "mutex")
+    eventually(lambda: turn.read_text().split() == [str(first.pid)])
+    first.signal(signal.SIGSTOP)
+    stopped.signal(signal.SIGCONT)
+    stopped.ask("drop_mutex")
+    second.ask("patience", "0.1", "60")
+    assert f"held by process {first.pid}" in second.ask("take")["complaint"]
+    first.signal(signal.SIGCONT)
+    first.answer()
+    first.ask("drop_mutex")
+    assert second.answer()["tenure"] == 2
 
 
 def test_threads_exclude_each_other(tmp_path: Path) -> None:

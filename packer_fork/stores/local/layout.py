@@ -3,6 +3,7 @@
 state.json           snapshot, then one line per change
 acked                witness: serial and digest of the last acknowledged change
 mutex                short lock around a commit and around opening or closing a tenure
+mutex.turn           what everybody comes through before it, so that nobody is passed
 lock                 record of the current tenure, replaced by rename under the mutex
 tenures/N.wrapper    locked by the wrapper of tenure N for as long as it lives
 tenures/N.packer     locked by Packer and all its children

@@ -3,6 +3,10 @@
 Held for milliseconds, by kernel flock, so that it ends with its holder. Whoever
 holds it for long (a stopped process, a hanging disk) is named after five seconds,
 and after a minute the waiter gives up, so that nothing ever hangs on it.
+
+One waiter alone looks whether it is free again: the one that holds the lock on the
+turnstile, through which everybody comes. So whoever gives it up and wants it again at once
+comes behind that one, and nobody is passed for ever.
 """
 
 from __future__ import annotations
@@ -33,16 +37,34 @@ def held(path: Path, complain: Complain) -> Iterator[None]:
 
     Raises TimeoutError, an OSError, when somebody else keeps it for a minute.
     """
-    descriptor = durable.create(path)
+    wait = _Wait(complain)
+    turn, descriptor = durable.create(turnstile(path)), -1
     try:
-        if not _locked(descriptor):
-            _wait(descriptor, path, complain)
-        ours = b"%-20d" % os.getpid()
-        if os.pread(descriptor, 20, 0) != ours:  # each write would weigh on the next sync
-            os.pwrite(descriptor, ours, 0)
+        try:
+            wait.until_locked(turn, turnstile(path))
+            descriptor = durable.create(path)
+            if not _locked(descriptor):
+                _sign(turn)
+                wait.until_locked(descriptor, path)
+        finally:
+            os.close(turn)
+        _sign(descriptor)
         yield
     finally:
-        os.close(descriptor)
+        if descriptor >= 0:
+            os.close(descriptor)
+
+
+def turnstile(path: Path) -> Path:
+    """What goes before the mutex at `path`."""
+    return path.with_name(f"{path.name}.turn")
+
+
+def _sign(descriptor: int) -> None:
+    """Say who holds it. Not if that stands there: each write would weigh on the next sync."""
+    ours = b"%-20d" % os.getpid()
+    if os.pread(descriptor, 20, 0) != ours:
+        os.pwrite(descriptor, ours, 0)
 
 
 def _locked(descriptor: int) -> bool:
@@ -53,19 +75,26 @@ def _locked(descriptor: int) -> bool:
     return True
 
 
-def _wait(descriptor: int, path: Path, complain: Complain) -> None:
-    start = time.monotonic()
-    pause, named = 0.0002, False
-    while not _locked(descriptor):
-        time.sleep(pause * random.uniform(0.5, 1.5))  # noqa: S311 (spreads waiters, no secret)
-        pause = min(2 * pause, 0.005)
-        waited = time.monotonic() - start
-        if waited > NAMED_AFTER and not named:
-            complain(f"Still waiting for {path}, held by {_holder(descriptor)}.")
-            named = True
-        if waited > GIVEN_UP_AFTER:
-            why = f"its mutex is held by {_holder(descriptor)}, which should go on or be ended"
-            raise TimeoutError(errno.ETIMEDOUT, why, str(path))
+class _Wait:
+    """One waiter's patience, with turnstile and mutex together."""
+
+    def __init__(self, complain: Complain) -> None:
+        self._complain = complain
+        self._start = time.monotonic()
+        self._named = False
+
+    def until_locked(self, descriptor: int, path: Path) -> None:
+        pause = 0.0002
+        while not _locked(descriptor):
+            time.sleep(pause * random.uniform(0.5, 1.5))  # noqa: S311 (spreads waiters, no secret)
+            pause = min(2 * pause, 0.005)
+            waited = time.monotonic() - self._start
+            if waited > NAMED_AFTER and not self._named:
+                self._complain(f"Still waiting for {path}, held by {_holder(descriptor)}.")
+                self._named = True
+            if waited > GIVEN_UP_AFTER:
+                why = f"its mutex is held by {_holder(descriptor)}, which should go on or be ended"
+                raise TimeoutError(errno.ETIMEDOUT, why, str(path))
 
 
 def _holder(descriptor: int) -> str:
