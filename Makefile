@@ -33,7 +33,7 @@ soak: packer test-tools $(STAMP) ## the same for hours, at every place there is
 	$(BIN)/pytest stress -n auto --dist worksteal --scale soak $(SEEDED)
 
 bench: packer $(STAMP) ## measure it beside what it is compared with, into README.md
-	$(BIN)/python -m stress.bench --readme README.md --plot stress/cost.svg
+	$(BIN)/python -m stress.bench --readme README.md --plots stress
 
 packer:
 	@.ci/ensure-packer

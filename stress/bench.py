@@ -20,6 +20,7 @@ from stress.lock_bench import lock
 from stress.meter import Bench
 from stress.one_change import commit_and_load, one_change
 from stress.process_bench import processes
+from stress.size_bench import sizes
 from stress.whole_states import compressed_or_not, hundred_builds, many_builds
 
 
@@ -27,9 +28,9 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="stress.bench")
     parser.add_argument("--quick", action="store_true", help="shorter, the same in kind")
     parser.add_argument("--folder", type=Path, help="on the file system to be measured")
-    parser.add_argument("--plot", type=Path, metavar="FILE.svg", help="cost against runs, drawn")
+    parser.add_argument("--plots", type=Path, metavar="FOLDER", help="cost against size, drawn")
     parser.add_argument("--json", type=Path, metavar="FILE", help="all figures, for programs")
-    parser.add_argument("--only", default="hiabcdegf", metavar="PARTS", help="some of them")
+    parser.add_argument("--only", default="hiabcdekgf", metavar="PARTS", help="some of them")
     parser.add_argument("--readme", type=Path, metavar="FILE", help="the table in it, anew")
     asked = parser.parse_args()
     parts: dict[str, Callable[[Bench], None]] = {
@@ -38,10 +39,11 @@ def main() -> int:
         "c": commit_and_load,
         "d": hundred_builds,
         "e": processes,
-        "f": lambda bench: growing(bench, asked.plot),
+        "f": lambda bench: growing(bench, asked.plots and asked.plots / "runs.svg"),
         "g": compressed_or_not,
         "h": lock,
         "i": builds,
+        "k": lambda bench: sizes(bench, asked.plots and asked.plots / "builds.svg"),
     }
     with tempfile.TemporaryDirectory(dir=asked.folder) as place:
         told = machine.line(Path(place))

@@ -32,6 +32,7 @@ _SIZES = [f"b. one change of a state of {count} builds" for count in ("10", "1,0
 _LARGE, _SMALL = "a. 10,000 builds", "c. commit and load, 10 builds, compacted after each 8 changes"
 _HUNDRED = "d. 100 builds (the Go ancestor: save 405 µs, load 461 µs, no fsync)"
 _PROCESSES = "e. processes, with a state of 10,000 builds"
+_GROWING = [f"k. a state of {count} builds" for count in ("10", "100", "1,000", "10,000", "50,000")]
 _RUNS = [f"f. a history of {count} runs" for count in ("100", "10,000", "100,000", "1,000,000")]
 _LOCK, _BUILD, _DEMO = (
     "h. the lock",
@@ -96,6 +97,14 @@ ROWS = (
         "the same to a bare append and fdatasync of as many bytes",
         _each(_SIZES, "Tenure.commit"),
         ratio=True,
+    ),
+    Row(
+        "one change in a state of 10, 100, 1,000, 10,000, 50,000 builds",
+        _each(_GROWING, "one change"),
+    ),
+    Row(
+        "the same by writing all of it as JSON: temp file, fsync, rename",
+        _each(_GROWING, "one change, whole JSON"),
     ),
     Row(
         "100 builds: saved whole, synced; loaded",

@@ -40,7 +40,7 @@ much with a journal, and on few cores nobody would write.
 
 BUILDS = 10_000
 CYCLES = 500  # of each kind
-FILES = ["acked", "history", "lock", "logs", "mutex", "mutex.turn", "state.json", "tenures"]
+FILES = ["acked", "history", "lock", "logs", "mutex", "state.json", "tenures"]
 
 
 @pytest.fixture
@@ -153,7 +153,8 @@ def test_rapid_save_load(kind: str, times: int, folder: Path, figure: Say) -> No
     )
     assert after == before, "it has left files open"
     assert making.segments(folder), "it has never got to the history"
-    assert sorted(path.name for path in folder.iterdir()) == FILES, "it has left files behind"
+    left = {path.name for path in folder.iterdir()} - {"mutex.turn"}
+    assert sorted(left) == FILES, "it has left files behind"
 
 
 def cycles(folder: Path, number: int) -> Answer:

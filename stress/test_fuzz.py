@@ -25,8 +25,6 @@ CASES = 120
 _WRITTEN = frozenset(
     {"lock", "mutex", "mutex.turn", "1.log", ".gitignore", "states", "default", "tenures"}
 )
-    {"lock", "mutex", "mutex.turn", "1.log", ".gitignore", "states", "default", "tenures"}
-)
 """What a run, or who looks for its lock, writes in any case."""
 
 

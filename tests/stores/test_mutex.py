@@ -115,7 +115,7 @@ def test_who_is_stopped_in_the_turnstile_is_named(stage: Stage, stopped: Player)
     first, second = stage.enter(), stage.enter()
     first.tell("hold_mutex")
     turn = mutex.turnstile(stage.folder / "mutex")
-    eventually(lambda: turn.read_text().split() == [str(first.pid)])
+    eventually(lambda: turn.exists() and turn.read_text().split() == [str(first.pid)])
     first.signal(signal.SIGSTOP)
     stopped.signal(signal.SIGCONT)
     stopped.ask("drop_mutex")
@@ -125,6 +125,17 @@ def test_who_is_stopped_in_the_turnstile_is_named(stage: Stage, stopped: Player)
     first.answer()
     first.ask("drop_mutex")
     assert second.answer()["tenure"] == 2
+
+
+def test_the_mark_of_a_dead_waiter_holds_nobody_up(stage: Stage, stopped: Player) -> None:
+    waiter, path = stage.enter(), stage.folder / "mutex"
+    waiter.tell("hold_mutex")
+    eventually(lambda: path.read_bytes()[20:] == b"w")
+    waiter.kill()
+    stopped.signal(signal.SIGCONT)
+    stopped.ask("drop_mutex")
+    assert stage.enter().ask("take")["tenure"] == 2
+    assert path.read_bytes()[20:] == b" "
 
 
 def test_threads_exclude_each_other(tmp_path: Path) -> None:

@@ -5,8 +5,8 @@ holds it for long (a stopped process, a hanging disk) is named after five second
 and after a minute the waiter gives up, so that nothing ever hangs on it.
 
 One waiter alone looks whether it is free again: the one that holds the lock on the
-turnstile, through which everybody comes. So whoever gives it up and wants it again at once
-comes behind that one, and nobody is passed for ever.
+turnstile, and has marked the mutex. Whoever gives the mutex up and wants it again at once
+sees the mark and comes behind that one, so that nobody is passed for ever.
 """
 
 from __future__ import annotations
@@ -28,6 +28,9 @@ NAMED_AFTER = 5.0
 GIVEN_UP_AFTER = 60.0
 """Seconds of waiting after which it is an error."""
 
+_MARK, _WAITED_FOR = 20, b"w"
+"""Where the mark stands, behind the pid, and what it is."""
+
 Complain = Callable[[str], None]
 
 
@@ -37,27 +40,48 @@ def held(path: Path, complain: Complain) -> Iterator[None]:
 
     Raises TimeoutError, an OSError, when somebody else keeps it for a minute.
     """
-    wait = _Wait(complain)
-    turn, descriptor = durable.create(turnstile(path)), -1
+    descriptor = durable.create(path)
     try:
-        try:
-            wait.until_locked(turn, turnstile(path))
-            descriptor = durable.create(path)
-            if not _locked(descriptor):
-                _sign(turn)
-                wait.until_locked(descriptor, path)
-        finally:
-            os.close(turn)
+        if not _locked(descriptor) or _passes_somebody(descriptor, path):
+            _wait(descriptor, path, complain)
         _sign(descriptor)
         yield
     finally:
-        if descriptor >= 0:
-            os.close(descriptor)
+        os.close(descriptor)
 
 
 def turnstile(path: Path) -> Path:
     """What goes before the mutex at `path`."""
     return path.with_name(f"{path.name}.turn")
+
+
+def _passes_somebody(descriptor: int, path: Path) -> bool:
+    """Whether somebody waits already; then the mutex is let go. A dead waiter's mark is removed."""
+    if os.pread(descriptor, 1, _MARK) != _WAITED_FOR:
+        return False
+    turn = durable.create(turnstile(path))
+    try:
+        is_waited_for = not _locked(turn)
+    finally:
+        os.close(turn)
+    if is_waited_for:
+        fcntl.flock(descriptor, fcntl.LOCK_UN)
+    else:
+        os.pwrite(descriptor, b" ", _MARK)
+    return is_waited_for
+
+
+def _wait(descriptor: int, path: Path, complain: Complain) -> None:
+    patience = _Patience(complain)
+    turn = durable.create(turnstile(path))
+    try:
+        patience.until_locked(turn, turnstile(path))
+        _sign(turn)
+        os.pwrite(descriptor, _WAITED_FOR, _MARK)
+        patience.until_locked(descriptor, path)
+        os.pwrite(descriptor, b" ", _MARK)
+    finally:
+        os.close(turn)
 
 
 def _sign(descriptor: int) -> None:
@@ -75,7 +99,7 @@ def _locked(descriptor: int) -> bool:
     return True
 
 
-class _Wait:
+class _Patience:
     """One waiter's patience, with turnstile and mutex together."""
 
     def __init__(self, complain: Complain) -> None:
