@@ -10,6 +10,7 @@ import difflib
 import re
 import tomllib
 from collections.abc import Mapping
+from functools import cache
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -177,12 +178,13 @@ def _check(name: str, setting: Setting) -> Any:
             hint="Use letters, digits, '.', '_' and '-', at most 64, the first a letter or digit.",
         )
     try:
-        return msgspec.convert(value, _type_of(name), strict=not isinstance(value, str))
+        return msgspec.convert(value, _types()[name], strict=not isinstance(value, str))
     except msgspec.ValidationError as error:
         raise UsageError(
             f"{setting.origin}: {name}: {error}.", hint="Correct the value."
         ) from error
 
 
-def _type_of(name: str) -> Any:
-    return next(f.type for f in msgspec.structs.fields(Settings) if f.name == name)
+@cache
+def _types() -> dict[str, Any]:
+    return {field.name: field.type for field in msgspec.structs.fields(Settings)}

@@ -71,11 +71,6 @@ def holders_of(path: Path) -> list[Process]:
     return [found for pid in _pids() if _has_open(pid, path.name, wanted) and (found := _read(pid))]
 
 
-def descendants(pid: int) -> list[Process]:
-    """Children of `pid`, their children, and so on; without `pid` itself."""
-    return below({pid}, all_processes())
-
-
 def below(roots: Collection[int], processes: Iterable[Process]) -> list[Process]:
     """Those of `processes` that descend from one of the pids `roots`; without these."""
     children: dict[int, list[Process]] = {}

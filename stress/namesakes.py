@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from packer_fork import processes
-from tests.conftest import Cli, eventually, unavailable
+from tests.conftest import Cli, descendants, eventually, unavailable
 
 _LAST_PID = "/proc/sys/kernel/ns_last_pid"
 _BOOT_ID = "/proc/sys/kernel/random/boot_id"
@@ -43,7 +43,7 @@ class Namespace:
         command = [*self.under, "setsid", "sleep", "600"]
         process = subprocess.Popen(command, env=self._cli.environment)
         self._cli.started.append(process)
-        (child,) = eventually(lambda: processes.descendants(process.pid))
+        (child,) = eventually(lambda: descendants(process.pid))
         if pid_inside(child.pid) == pid:
             return eventually(lambda: _sleeping(child.pid))
         kill_all([child.pid])
@@ -64,7 +64,7 @@ def namespace(cli: Cli) -> Iterator[Namespace]:
         unavailable(f"not permitted here: {permitted.stderr.decode().strip()}")
     process = subprocess.Popen([*command, sys.executable, "-c", _FIRST], env=cli.environment)
     cli.started.append(process)
-    (first,) = eventually(lambda: processes.descendants(process.pid))
+    (first,) = eventually(lambda: descendants(process.pid))
     eventually(lambda: processes.arguments(first.pid)[-1] == _FIRST)
     try:
         yield Namespace(cli, first.pid)

@@ -19,7 +19,7 @@ from stress.conftest import Say
 from stress.namesakes import Namespace, pid_inside
 from tests import states
 from tests.cli.asking import answers
-from tests.conftest import Cli, Project, Result, Running, eventually, unavailable
+from tests.conftest import Cli, Project, Result, Running, descendants, eventually, unavailable
 from tests.templates import GATED, go_on
 
 pytestmark = [pytest.mark.usefixtures("packer"), pytest.mark.timeout(300)]
@@ -162,7 +162,7 @@ def killed(here: Scene, space: Namespace, project: Project, *, all_of_it: bool) 
     running = here.start(*command, under=space.under)
     eventually(lambda: (project.root / "begun").exists() or running.process.poll() is not None)
     record: dict[str, Any] = json.loads((here.folder / "lock").read_bytes())
-    tree = [process.pid for process in processes.descendants(running.pid)]
+    tree = [process.pid for process in descendants(running.pid)]
     wrapper = record["holder"]["process"]["pid"]
     namesakes.kill_all([pid for pid in tree if all_of_it or pid_inside(pid) == wrapper])
     running.process.wait()

@@ -19,6 +19,9 @@ from typing import NamedTuple, NoReturn, TypeVar
 
 import pytest
 
+from packer_fork import processes
+from packer_fork.processes import Process
+
 EXAMPLES = Path(__file__).parent / "examples"
 MARK = "PROCESS_OF_TEST"
 
@@ -135,6 +138,11 @@ class Cli(NamedTuple):
             process.kill()
             process.wait()
         _kill_all(f"{MARK}={self.environment[MARK]}".encode())
+
+
+def descendants(pid: int) -> list[Process]:
+    """Children of `pid`, their children, and so on; without `pid` itself."""
+    return processes.below({pid}, processes.all_processes())
 
 
 def unavailable(reason: str) -> NoReturn:

@@ -13,7 +13,7 @@ from msgspec import structs
 from packer_fork import host, processes
 from packer_fork.locks import ProcessId
 from packer_fork.model import CiJob, Git
-from tests.conftest import eventually
+from tests.conftest import descendants, eventually
 
 linux_only = pytest.mark.skipif(sys.platform != "linux", reason="needs /proc")
 
@@ -28,7 +28,7 @@ def sleeper(tmp_path: Path) -> Iterator[subprocess.Popen[bytes]]:
             stdout=held,
             start_new_session=True,
         )
-    eventually(lambda: processes.descendants(process.pid))
+    eventually(lambda: descendants(process.pid))
     yield process
     os.killpg(process.pid, signal.SIGKILL)
     process.wait()
@@ -67,9 +67,9 @@ def test_pid_that_is_not_in_use() -> None:
 def test_session_and_descendants(sleeper: subprocess.Popen[bytes]) -> None:
     session = {process.command for process in processes.in_session(sleeper.pid)}
     assert session == {"sh", "sleep"}
-    (child,) = processes.descendants(sleeper.pid)
+    (child,) = descendants(sleeper.pid)
     assert (child.command, child.ppid, child.session) == ("sleep", sleeper.pid, sleeper.pid)
-    assert child.pid in {process.pid for process in processes.descendants(os.getpid())}
+    assert child.pid in {process.pid for process in descendants(os.getpid())}
 
 
 @linux_only

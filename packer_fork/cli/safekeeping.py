@@ -11,7 +11,7 @@ import typer
 from packer_fork.cli import options
 
 if TYPE_CHECKING:
-    from packer_fork.answers import Salvage
+    from packer_fork.answers import Backup, Salvage
     from packer_fork.manager.places import Place
     from packer_fork.views.console import Console
     from packer_fork.views.history import VerifiedEntry
@@ -37,10 +37,12 @@ def backup(
 
     console, notify, place = options.spoken(template, workspace, state)
     if file is not None:
-        size = manager.in_file(place, file)
-        console.tell(f"packer-fork: {file} holds state and history, {words.size(size)}, read back")
-        return
-    if list_them:
+        found: tuple[Backup, ...] = (manager.in_file(place, file),)
+        size = words.size(found[0].size)
+        console.tell(f"packer-fork: {file} holds state and history, {size}, read back")
+        if not as_json:
+            return
+    elif list_them:
         found = place.store.backups()
     else:
         found = (manager.in_store(place, notify, environ=os.environ),)

@@ -12,6 +12,7 @@ import os
 import tarfile
 import uuid
 from collections.abc import Iterator, Mapping
+from datetime import UTC, datetime
 from pathlib import Path
 
 from packer_fork import durable
@@ -41,8 +42,8 @@ def in_store(place: Place, notify: Notify, *, environ: Mapping[str, str]) -> Bac
         return tenure.backup(MANUAL, keep=place.settings.keep_backups)
 
 
-def in_file(place: Place, path: Path) -> int:
-    """State and history in one new file, read back; its size. Takes no lock.
+def in_file(place: Place, path: Path) -> Backup:
+    """State and history in one new file, read back. Takes no lock.
 
     Raises UsageError if it cannot be written, StateError if there is nothing to back up.
     """
@@ -61,7 +62,13 @@ def in_file(place: Place, path: Path) -> int:
     finally:
         with contextlib.suppress(OSError):
             temporary.unlink()
-    return path.stat().st_size
+    return Backup(
+        path=str(path),
+        serial=state.serial,
+        reason=MANUAL,
+        at=datetime.now(UTC),
+        size=path.stat().st_size,
+    )
 
 
 def _write(path: Path, place: Place) -> State:

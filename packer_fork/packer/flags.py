@@ -106,10 +106,6 @@ class PackerFlags(Struct, frozen=True):
         return self._boolean("machine-readable", unset=False)
 
     @property
-    def timestamp_ui(self) -> bool:
-        return self._boolean("timestamp-ui", unset=False)
-
-    @property
     def on_error(self) -> str:
         return next((value for value in reversed(self._values("on-error"))), "cleanup")
 

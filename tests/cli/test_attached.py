@@ -6,10 +6,9 @@ from collections.abc import Sequence
 
 import pytest
 
-from packer_fork import processes
 from tests import states
 from tests.cli.on_terminal import CTRL_C, ENTER, STAYING_SHELL, appears, on_terminal
-from tests.conftest import Cli, Project, Running, eventually
+from tests.conftest import Cli, Project, Running, descendants, eventually
 from tests.templates import NULL_AND_FILE
 
 pytestmark = pytest.mark.usefixtures("packer")
@@ -121,7 +120,7 @@ def test_the_lock_is_held_and_a_signal_handed_on(cli: Cli, project: Project) -> 
 
 def test_a_packer_that_was_killed_leaves_the_terminal_usable(cli: Cli, project: Project) -> None:
     running = paused(cli, project)
-    for process in processes.descendants(running.pid):
+    for process in descendants(running.pid):
         if process.command == "packer build":
             os.kill(process.pid, signal.SIGKILL)
     result = running.wait()

@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from packer_fork import __version__, processes
+from packer_fork import __version__
 from tests.cli.on_terminal import ENTER, appears, on_terminal
-from tests.conftest import Cli, Project, Result
+from tests.conftest import Cli, Project, Result, descendants
 from tests.templates import NULL_AND_FILE
 
 pytestmark = pytest.mark.usefixtures("packer")
@@ -84,7 +84,7 @@ def test_packer_takes_our_place(cli: Cli, templates: Project) -> None:
     assert result.rc == 0, result
     held = on_terminal(cli, "console", template)
     appears(held, "> ")
-    (first, *_) = processes.descendants(held.pid)
+    (first, *_) = descendants(held.pid)
     assert (first.ppid, first.command) == (held.pid, "packer console")
 
 

@@ -62,11 +62,15 @@ def test_backups_of_both_kinds(cli: Cli, project: Project) -> None:
     assert sorted(names) == [*sorted(stored), "state.json"]
     assert mode(project.root / "b.tar") == mode(Path(made["path"])) == 0o600
     assert serials(cli)[0] == serial, "a backup is no change"
+    (other,) = answer(cli, "backup", "c.tar")
+    assert (other["path"], other["serial"]) == ("c.tar", serial)
+    assert other["size"] == (project.root / "c.tar").stat().st_size
     refused(cli, "state", "backup", "b.tar", rc=2, text="b.tar is there already")
     refused(cli, "state", "backup", "no/b.tar", rc=2, text="no/b.tar cannot be written")
     assert sorted(path.name for path in project.root.iterdir()) == [
         ".packer-fork",
         "b.tar",
+        "c.tar",
         "t.pkr.hcl",
     ]
 

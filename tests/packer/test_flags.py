@@ -103,7 +103,7 @@ def test_what_is_read_from_them() -> None:
     assert (flags.force, flags.color, flags.debug, flags.machine_readable) == (0, 1, 0, 0)
     assert (PackerFlags().only, PackerFlags().on_error) == ((), "cleanup")
     given, _ = take(["-color=false", "-debug", "--machine-readable=t", "-timestamp-ui"])
-    assert (given.color, given.debug, given.machine_readable, given.timestamp_ui) == (0, 1, 1, 1)
+    assert (given.color, given.debug, given.machine_readable) == (0, 1, 1)
 
 
 @pytest.mark.parametrize(
