@@ -71,6 +71,21 @@ class Backup(Struct, frozen=True, kw_only=True):
     size: int
 
 
+class Done(Struct, frozen=True, kw_only=True):
+    """What a command did to a state.
+
+    ``serial`` is the state's by now, ``backup`` where that is which was replaced,
+    ``difference`` what that changed; both None where there is no such.
+    """
+
+    operation: str
+    template: str
+    workspace: str
+    serial: int
+    backup: Backup | None = None
+    difference: Difference | None = None
+
+
 class Problem(Struct, frozen=True, kw_only=True):
     """Damage: in which file, at which byte, what is wrong, and what it costs."""
 

@@ -186,6 +186,7 @@ def rollback(
     yes: options.Yes = False,
     workspace: options.Workspace = None,
     state: options.State = None,
+    as_json: options.Json = False,
 ) -> None:
     """Bring the builds of an earlier state back, by a new change; the history stays."""
     from packer_fork.manager import replacing
@@ -196,14 +197,17 @@ def rollback(
     found = manager.look(place, to=to, run=run)
     for line in view.difference(found.difference):
         console.tell(line)
-    if found.is_nothing:
-        return
-    options.confirm("Roll back?", yes=yes)
-    why = f"to serial {found.then.serial}"
-    backup = replacing.replace(
-        place, found, notify, operation="rollback", why=why, environ=os.environ
-    )
-    console.tell(f"packer-fork: rolled back {why}; what was is in the history and in {backup.path}")
+    backup = None
+    if not found.is_nothing:
+        options.confirm("Roll back?", yes=yes)
+        why = f"to serial {found.then.serial}"
+        backup = replacing.replace(
+            place, found, notify, operation="rollback", why=why, environ=os.environ
+        )
+        where = f"what was is in the history and in {backup.path}"
+        console.tell(f"packer-fork: rolled back {why}; {where}")
+    if as_json:
+        options.answer(console, place, "rollback", backup=backup, difference=found.difference)
 
 
 def prune(

@@ -11,6 +11,7 @@ import typer
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+    from packer_fork.answers import Backup, Difference
     from packer_fork.events import Notify
     from packer_fork.manager.places import Place
     from packer_fork.views.console import Console
@@ -99,6 +100,30 @@ class Spoken(NamedTuple):
     console: Console
     notify: Notify
     place: Place
+
+
+def answer(
+    console: Console,
+    place: Place,
+    operation: str,
+    *,
+    backup: Backup | None = None,
+    difference: Difference | None = None,
+) -> None:
+    """Say in JSON what `operation` did to the state of `place`."""
+    from packer_fork.answers import Done
+    from packer_fork.views.document import indented
+
+    state = place.store.read()
+    done = Done(
+        operation=operation,
+        template=place.folder.label,
+        workspace=place.folder.workspace,
+        serial=state.serial if state else 0,
+        backup=backup,
+        difference=difference,
+    )
+    console.say(indented(done))
 
 
 def spoken(

@@ -56,6 +56,7 @@ def restore(
     yes: options.Yes = False,
     workspace: options.Workspace = None,
     state: options.State = None,
+    as_json: options.Json = False,
 ) -> None:
     """Bring the builds of a backup back; what is replaced is backed up first."""
     from packer_fork.manager import backup as manager
@@ -68,16 +69,21 @@ def restore(
         for line in view.difference(found.difference):
             console.tell(line)
         if found.is_nothing:
+            if as_json:
+                options.answer(console, place, "restore", difference=found.difference)
             return
     else:
         builds = len(found.builds)
         what = f"serial {found.serial} with {builds} builds"
         console.tell(f"there is no sound state here: {what} is put in its place")
     options.confirm("Restore?", yes=yes)
-    manager.restore(place, file, found, notify, environ=os.environ)
+    made = manager.restore(place, file, found, notify, environ=os.environ)
     console.tell(f"packer-fork: restored from {file}")
     if not isinstance(found, Replacement):
         console.tell(f"  whatever was there before is kept in {place.store.location}/backups")
+    if as_json:
+        difference = found.difference if isinstance(found, Replacement) else None
+        options.answer(console, place, "restore", backup=made, difference=difference)
 
 
 def verify(
@@ -121,6 +127,7 @@ def repair(
     yes: options.Yes = False,
     workspace: options.Workspace = None,
     state: options.State = None,
+    as_json: options.Json = False,
 ) -> None:
     """Save what can be proven of a damaged state; says first what that is, and what is lost."""
     from packer_fork.manager import repair as manager
@@ -129,12 +136,16 @@ def repair(
     found = manager.look(place)
     if found is None:
         console.tell("packer-fork: nothing is damaged, so nothing is repaired.")
+        if as_json:
+            options.answer(console, place, "repair")
         return
     _tell(console, found)
     options.confirm("Repair?", yes=yes)
     serial = manager.repair(place, notify, environ=os.environ)
     console.tell(f"packer-fork: repaired, serial {serial}; what was damaged is kept in")
     console.tell(f"  {place.store.location}/backups")
+    if as_json:
+        options.answer(console, place, "repair")
 
 
 def _tell(console: Console, found: Salvage) -> None:

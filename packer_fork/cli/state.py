@@ -166,6 +166,7 @@ def rm(
     yes: options.Yes = False,
     workspace: options.Workspace = None,
     state_folder: options.State = None,
+    as_json: options.Json = False,
 ) -> None:
     """Take a build out of the state, or an instance that a failed run may have left behind."""
     from packer_fork.errors import UsageError
@@ -177,6 +178,7 @@ def rm(
     place = options.one_place(template, workspace, state_folder, view)
     if (instance is None) == (build is None):
         raise UsageError("Give one of --instance ID and --build NAME.")
+    backup = None
     if instance is not None:
         leftovers.strike(place, instance, view, environ=os.environ)
     elif build is not None:
@@ -184,3 +186,5 @@ def rm(
         options.confirm(f"Take {build} out of the state?", yes=yes)
         backup = removal.remove(place, build, view, environ=os.environ)
         console.tell(f"packer-fork: {build} is out of the state; it is in {backup.path}")
+    if as_json:
+        options.answer(console, place, "rm", backup=backup)

@@ -36,6 +36,7 @@ def push(
     yes: options.Yes = False,
     workspace: options.Workspace = None,
     state: options.State = None,
+    as_json: options.Json = False,
 ) -> None:
     """Take a document for the state; what is replaced is backed up first."""
     from packer_fork.manager import transfer
@@ -47,11 +48,13 @@ def push(
     if found is not None:
         for line in view.difference(found.difference):
             console.tell(line)
-        if found.is_nothing:
-            return
-    options.confirm("Push?", yes=yes)
-    transfer.push(place, given, found, notify, environ=os.environ)
-    console.tell(f"packer-fork: {file} is the state of {place.folder.label} now")
+    backup, difference = None, found.difference if found else None
+    if found is None or not found.is_nothing:
+        options.confirm("Push?", yes=yes)
+        backup = transfer.push(place, given, found, notify, environ=os.environ)
+        console.tell(f"packer-fork: {file} is the state of {place.folder.label} now")
+    if as_json:
+        options.answer(console, place, "push", backup=backup, difference=difference)
 
 
 def migrate(
@@ -60,6 +63,7 @@ def migrate(
     to: Annotated[str, typer.Option("--to", metavar="DIR", help="Folder of the states there.")],
     workspace: options.Workspace = None,
     state: options.State = None,
+    as_json: options.Json = False,
 ) -> None:
     """Copy state, history and logs to another place, proven; it may be run again."""
     from packer_fork.manager import transfer
@@ -70,6 +74,8 @@ def migrate(
     console.tell(f"packer-fork: use it with --state {to}, or in packer-fork.toml with")
     console.tell(f"  state = {json.dumps(str(Path(to).resolve()))}")
     console.tell(f"  what is in {source.store.location} stays as it is")
+    if as_json:
+        options.answer(console, target, "migrate")
 
 
 def import_state(
@@ -80,6 +86,7 @@ def import_state(
     template: options.TemplateOption = None,
     workspace: options.Workspace = None,
     state: options.State = None,
+    as_json: options.Json = False,
 ) -> None:
     """Take over the builds that the Go program before packer-fork kept."""
     from packer_fork.manager import ancestor
@@ -92,3 +99,5 @@ def import_state(
     place = options.one_place(chosen, workspace, state, notify)
     count = ancestor.take_over(place, found, file, notify, environ=os.environ)
     console.tell(f"packer-fork: {count} builds were taken over into the state of {chosen}")
+    if as_json:
+        options.answer(console, place, "import")

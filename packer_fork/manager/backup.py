@@ -221,13 +221,18 @@ def restore(
     notify: Notify,
     *,
     environ: Mapping[str, str],
-) -> None:
-    """Do what was looked at. Raises StateError if the state moved on meanwhile."""
+) -> Backup | None:
+    """Do what was looked at; where what was replaced is, if there was a sound state.
+
+    Raises StateError if the state moved on meanwhile.
+    """
     if isinstance(found, replacing.Replacement):
         why = f"{path.name}, serial {found.then.serial}"
-        replacing.replace(place, found, notify, operation="restore", why=why, environ=environ)
-        return
+        return replacing.replace(
+            place, found, notify, operation="restore", why=why, environ=environ
+        )
     put(place, found, segments(path), notify, operation="restore", environ=environ)
+    return None
 
 
 def put(

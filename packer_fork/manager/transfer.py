@@ -11,6 +11,7 @@ import msgspec
 from msgspec import structs
 
 from packer_fork import durable
+from packer_fork.answers import Backup
 from packer_fork.changes import root_of
 from packer_fork.codec.builds import decode_once
 from packer_fork.codec.statefile import MAX_SIZE
@@ -86,12 +87,14 @@ def push(
     notify: Notify,
     *,
     environ: Mapping[str, str],
-) -> None:
-    """Do what was looked at. Raises StateError if the state moved on meanwhile."""
+) -> Backup | None:
+    """Do what was looked at; where what was replaced is, if there was a state.
+
+    Raises StateError if the state moved on meanwhile.
+    """
     if found is not None:
         why = f"a document of serial {document.serial}, lineage {document.lineage}"
-        replacing.replace(place, found, notify, operation="push", why=why, environ=environ)
-        return
+        return replacing.replace(place, found, notify, operation="push", why=why, environ=environ)
     key = document.key or secrets.token_hex(32)
     whole = structs.replace(
         document,
@@ -102,6 +105,7 @@ def push(
         prev=root_of(document.lineage),
     )
     backup.put(place, whole, iter(()), notify, operation="push", environ=environ)
+    return None
 
 
 def target_of(
