@@ -37,6 +37,16 @@ def eventually(predicate: Callable[[], T], timeout: float = 30) -> T:
     return result
 
 
+def _hear_signals_again() -> None:
+    """Whoever was started by nohup, or behind a shell's &, ignores them, and so would a build."""
+    for number in (signal.SIGINT, signal.SIGHUP):
+        if signal.getsignal(number) is signal.SIG_IGN:
+            signal.signal(number, signal.SIG_DFL)
+
+
+_hear_signals_again()
+
+
 class Result(NamedTuple):
     """How a command ended, and all that it wrote."""
 
