@@ -359,11 +359,12 @@ class Operated:
     def _is_one_of(self, state: State, surely: int, before: int) -> None:
         """What was saved is what once was, and nothing that was safe is missing."""
         now = self._picture(state)
-        candidates = [s for s in sorted(self.expected.pictures) if surely <= s <= before]
-        fitting = [s for s in candidates if self.expected.pictures[s] == now]
-        assert fitting or (now == EMPTY and surely == 0), f"{now} was never so since {surely}"
+        pictures = {0: EMPTY, **self.expected.pictures}
+        candidates = [s for s in sorted(pictures) if surely <= s <= before]
+        fitting = [s for s in candidates if pictures[s] == now]
+        assert fitting, f"{now} was never so since {surely}"
         self.expected.now = now
-        self._lost_after = min(fitting, default=0)
+        self._lost_after = min(fitting)
 
     def restores_over(self, document: Document) -> None:
         before = self.expected.serial
