@@ -18,7 +18,6 @@ from packer_fork.errors import (
     EXIT_PACKER_FAILED,
     EXIT_TEMPLATE,
     LockLostError,
-    PackerError,
     StoreError,
 )
 from packer_fork.events import Notice, Notify, RunEnded, RunStarted
@@ -97,6 +96,7 @@ class _Running:
             number += 1  # a run that a damaged or restored state does not know any more
         self._files = LogFiles(job.place.store.logs, number)
         self._run = self._describe(number)
+        self._was_started = False
 
     def go(self) -> Generator[None, None, Ended]:
         secrets = self._job.prepared.sensitive.values
@@ -144,10 +144,9 @@ class _Running:
                 )
             else:
                 end = yield from self._follow(recorder)
-        except (PackerError, StoreError):
-            raise  # it was not started
         except BaseException:
-            self._job.tenure.hand_over()  # Packer lives on, and so must its lock
+            if self._was_started:
+                self._job.tenure.hand_over()  # Packer lives on, and so must its lock
             raise
         return self._finish(recorder, end)
 
@@ -176,6 +175,7 @@ class _Running:
         )
 
     def _started(self, packer: ProcessId) -> None:
+        self._was_started = True
         with contextlib.suppress(StoreError, LockLostError):
             self._job.tenure.note(run=self._run.number, packer=packer)
 

@@ -29,7 +29,10 @@ class Tail:
         try:
             data = os.pread(self._descriptor, _CHUNK, self._offset)
         except OSError as error:
-            raise StoreError(f"{self._path} cannot be read: {error.strerror}.") from error
+            raise StoreError(
+                f"{self._path} cannot be read: {error.strerror}.",
+                hint="Packer goes on without us, and keeps the lock until it ends.",
+            ) from error
         self._offset += len(data)
         return data
 
