@@ -87,8 +87,6 @@ def _add_files(
             lookup.add_glob(glob)
     except TooManyFilesError:
         return [f"more than {request.max_files} files"]
-    except RecursionError:
-        return ["folders nested too deeply"]
     return []
 
 

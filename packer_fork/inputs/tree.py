@@ -59,20 +59,24 @@ class Tree:
             self._outside.add(path)
         if os.path.isdir(path):  # noqa: PTH112 (a hot loop, as all below)
             self.entries[f"directory {self.name(path)}"] = "present"
-            self._add_folder(path, frozenset((os.path.realpath(path),)))
+            self._add_folder(path)
         else:
             self._spend()
             self._add_file(path)
 
-    def _add_folder(self, folder: str, above: frozenset[str]) -> None:
-        for path in self._children(folder):
-            if os.path.isdir(path):  # noqa: PTH112
-                real = os.path.realpath(path)
-                if real not in above:
-                    self._add_folder(path, above | {real})
-            elif path not in self._seen:
-                self._seen.add(path)
-                self._add_file(path)
+    def _add_folder(self, top: str) -> None:
+        real = os.path.realpath(top)
+        waiting = [(top, real, frozenset((real,)))]
+        while waiting:
+            folder, real, above = waiting.pop()
+            for path in self._children(folder):
+                if os.path.isdir(path):  # noqa: PTH112
+                    inner = _real(path, real)
+                    if inner not in above:
+                        waiting.append((path, inner, above | {inner}))
+                elif path not in self._seen:
+                    self._seen.add(path)
+                    self._add_file(path)
 
     def _children(self, folder: str) -> Iterator[str]:
         try:
@@ -114,12 +118,14 @@ class Tree:
             self._listed[folder] = list(self._walk(folder)) if present else []
         return self._listed[folder]
 
-    def _walk(self, folder: str) -> Iterator[str]:
-        for path in self._children(folder):
-            if os.path.isdir(path) and not os.path.islink(path):  # noqa: PTH112, PTH114
-                yield from self._walk(path)
-            else:
-                yield path
+    def _walk(self, top: str) -> Iterator[str]:
+        waiting = [top]
+        while waiting:
+            for path in self._children(waiting.pop()):
+                if os.path.isdir(path) and not os.path.islink(path):  # noqa: PTH112, PTH114
+                    waiting.append(path)
+                else:
+                    yield path
 
     def name(self, path: str) -> str:
         """Relative to the project, also where that leads out of it; UTF-8 in any case."""
@@ -130,6 +136,13 @@ class Tree:
         except UnicodeEncodeError:
             return quote(os.fsencode(name), safe="/")
         return name
+
+
+def _real(path: str, parent: str) -> str:
+    """The real path of `path`, whose folder's is `parent`: only a link has to be followed."""
+    if os.path.islink(path):  # noqa: PTH114
+        return os.path.realpath(path)
+    return f"{parent.rstrip('/')}/{os.path.basename(path)}"  # noqa: PTH119
 
 
 def keyed(key: bytes, content: str) -> str:
