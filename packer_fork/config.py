@@ -135,7 +135,9 @@ def _from_file(path: Path) -> dict[str, Setting]:
         if len(text) > MAX_FILE:
             raise UsageError(f"{path} is larger than {MAX_FILE} bytes.", hint="Shorten it.")
         content = tomllib.loads(text.decode())
-    except (OSError, ValueError, RecursionError, MemoryError) as error:
+    except MemoryError as error:
+        raise UsageError(f"{path} takes more memory than there is.", hint="Shorten it.") from error
+    except (OSError, ValueError, RecursionError) as error:
         raise UsageError(f"{path} cannot be read: {error}.", hint="Correct the file.") from error
     for key in content:
         if key not in Settings.__struct_fields__:

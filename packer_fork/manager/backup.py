@@ -130,9 +130,11 @@ def _unsound(path: Path, offset: int, what: str) -> StateError:
 
 def _is_tar(path: Path) -> bool:
     """By the signature of POSIX.1 and of GNU in the first header, where `in_file` has it."""
+    if not path.is_file():  # opening a pipe would wait for whoever writes
+        return False
     try:
         with path.open("rb") as file:
-            return path.is_file() and file.read(_HEADER)[_MAGIC : _MAGIC + 5] == b"ustar"
+            return file.read(_HEADER)[_MAGIC : _MAGIC + 5] == b"ustar"
     except OSError:
         return False
 

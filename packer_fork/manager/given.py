@@ -10,6 +10,8 @@ from packer_fork.errors import UsageError
 
 def read(path: Path, limit: int) -> bytes:
     """At most `limit` bytes. Raises UsageError where that is no file, or cannot be read."""
+    if path.exists() and not path.is_file():  # opening a pipe would wait for whoever writes
+        raise UsageError(f"{path} is no plain file.", hint="Write it to a file and name that.")
     try:
         data = durable.read(path, limit)
     except OSError as error:

@@ -11,6 +11,7 @@ from packer_fork import durable
 from packer_fork.codec.builds import decode_build
 from packer_fork.errors import MALFORMED, StateError, UsageError
 from packer_fork.events import Notice, Notify
+from packer_fork.manager import given
 from packer_fork.manager.changing import Command, changing
 from packer_fork.manager.places import Place
 from packer_fork.model import Build, Draft, Late, State
@@ -55,9 +56,7 @@ def replay(place: Place, path: Path, notify: Notify, *, environ: Mapping[str, st
 
 
 def _read(path: Path) -> Late:
-    data = durable.read(path, _MAX_FILE)
-    if data is None:
-        raise UsageError(f"There is no file {path}.", hint="Check the path.")
+    data = given.read(path, _MAX_FILE)
     try:
         return msgspec.json.decode(data, type=Late)
     except MALFORMED as error:

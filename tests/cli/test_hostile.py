@@ -1,11 +1,19 @@
 """What surrounds packer-fork may be broken or hostile: it says so in one sentence."""
 
 import os
+import subprocess
 from pathlib import Path
 
 import pytest
 
-from packer_fork.errors import EXIT_DONE, EXIT_LOCKED, EXIT_STORE, EXIT_TEMPLATE, EXIT_USAGE
+from packer_fork.errors import (
+    EXIT_DONE,
+    EXIT_LOCKED,
+    EXIT_STORE,
+    EXIT_TEMPLATE,
+    EXIT_TO_BUILD,
+    EXIT_USAGE,
+)
 from tests import states
 from tests.conftest import Cli, Project, eventually
 from tests.templates import GATED, begun, go_on
@@ -15,6 +23,17 @@ pytestmark = pytest.mark.usefixtures("packer")
 ALONE = """
     source "null" "n" { communicator = "none" }
     build { sources = ["null.n"] }
+"""
+
+COPIES_DEEP = """
+    source "null" "n" { communicator = "none" }
+    build {
+      sources = ["null.n"]
+      provisioner "file" {
+        source      = "deep/"
+        destination = "/nowhere"
+      }
+    }
 """
 
 
@@ -65,6 +84,35 @@ def test_a_ticket_that_cannot_be_read_still_waits(
     assert "Traceback" not in status.err
     go_on(project.root)
     assert holder.wait().rc == waiter.wait().rc == EXIT_DONE
+
+
+@pytest.mark.parametrize("words", ["restore", "push", "replay", "import"])
+def test_a_pipe_is_no_file(cli: Cli, project: Project, words: str) -> None:
+    """Nobody writes into it, so that opening it would wait for ever."""
+    project.write("t.pkr.hcl", ALONE)
+    os.mkfifo(project.root / "pipe")
+    confirmed = ["--yes"] if words in ("restore", "push") else []
+    result = cli("state", words, "pipe", "--template", "t.pkr.hcl", *confirmed, timeout=20)
+    assert result.rc == EXIT_USAGE, result
+    assert "pipe is no plain file" in result.err
+
+
+def test_folders_nested_deeper_than_a_stack(cli: Cli, project: Project) -> None:
+    project.write("t.pkr.hcl", ALONE)
+    project.write("copies.pkr.hcl", COPIES_DEEP)
+    file = project.root / "deep" / ("d/" * 1100) / "file"
+    subprocess.run(["mkdir", "-p", file.parent], check=True)
+    known = ("--input", "deep/**", "t.pkr.hcl")
+    try:
+        file.write_bytes(b"1")
+        planned = cli("plan", "copies.pkr.hcl")
+        assert "never built" in planned.out, planned
+        assert cli("build", *known).rc == EXIT_DONE
+        assert cli("plan", "--detailed-exitcode", *known).rc == EXIT_DONE
+        file.write_bytes(b"2")
+        assert cli("plan", "--detailed-exitcode", *known).rc == EXIT_TO_BUILD
+    finally:
+        subprocess.run(["rm", "-rf", "deep"], cwd=project.root, check=True)
 
 
 def test_a_text_without_an_end_costs_no_minutes(cli: Cli, project: Project) -> None:
