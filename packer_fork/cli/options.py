@@ -102,6 +102,20 @@ class Spoken(NamedTuple):
     place: Place
 
 
+def spoken(
+    template: str | None,
+    workspace: str | None,
+    state: str | None,
+    more: Mapping[str, Any] | None = None,
+) -> Spoken:
+    """The console, plain lines on it, and the place of `template` as `one_place` finds it."""
+    from packer_fork.views.plain import PlainView
+
+    out = console()
+    notify = PlainView(out)
+    return Spoken(out, notify, one_place(template, workspace, state, notify, more))
+
+
 def answer(
     console: Console,
     place: Place,
@@ -124,17 +138,3 @@ def answer(
         difference=difference,
     )
     console.say(indented(done))
-
-
-def spoken(
-    template: str | None,
-    workspace: str | None,
-    state: str | None,
-    more: Mapping[str, Any] | None = None,
-) -> Spoken:
-    """The console, plain lines on it, and the place of `template` as `one_place` finds it."""
-    from packer_fork.views.plain import PlainView
-
-    out = console()
-    notify = PlainView(out)
-    return Spoken(out, notify, one_place(template, workspace, state, notify, more))

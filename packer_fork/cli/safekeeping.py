@@ -64,26 +64,21 @@ def restore(
     from packer_fork.views import history as view
 
     console, notify, place = options.spoken(template, workspace, state)
-    found = manager.look(place, file)
-    if isinstance(found, Replacement):
-        for line in view.difference(found.difference):
-            console.tell(line)
-        if found.is_nothing:
-            if as_json:
-                options.answer(console, place, "restore", difference=found.difference)
-            return
-    else:
-        builds = len(found.builds)
-        what = f"serial {found.serial} with {builds} builds"
-        console.tell(f"there is no sound state here: {what} is put in its place")
-    options.confirm("Restore?", yes=yes)
-    made = manager.restore(place, file, found, notify, environ=os.environ)
-    console.tell(f"packer-fork: restored from {file}")
+    found, backup = manager.look(place, file), None
+    difference = found.difference if isinstance(found, Replacement) else None
     if not isinstance(found, Replacement):
+        what = f"serial {found.serial} with {len(found.builds)} builds"
+        console.tell(f"there is no sound state here: {what} is put in its place")
+    for line in view.difference(difference) if difference else ():
+        console.tell(line)
+    if difference is None or difference.builds:
+        options.confirm("Restore?", yes=yes)
+        backup = manager.restore(place, file, found, notify, environ=os.environ)
+        console.tell(f"packer-fork: restored from {file}")
+    if difference is None:
         console.tell(f"  whatever was there before is kept in {place.store.location}/backups")
     if as_json:
-        difference = found.difference if isinstance(found, Replacement) else None
-        options.answer(console, place, "restore", backup=made, difference=difference)
+        options.answer(console, place, "restore", backup=backup, difference=difference)
 
 
 def verify(
