@@ -3,6 +3,7 @@
 import subprocess
 import sys
 import threading
+from datetime import UTC, datetime
 from pathlib import Path
 
 import msgspec
@@ -12,7 +13,7 @@ from packer_fork.codec.builds import decode_build
 from packer_fork.codec.compression import ZSTD_MAGIC
 from packer_fork.codec.statefile import StateFile
 from packer_fork.errors import DamagedError, NewerFormatError, StateError, UsageError
-from packer_fork.model import MAX_METADATA_DEPTH, Build, Draft
+from packer_fork.model import MAX_METADATA_DEPTH, Build, Draft, Instance, Late, Run
 from packer_fork.stores.local import journal, mutex
 from packer_fork.stores.local.layout import Layout
 from packer_fork.stores.local.reader import judge
@@ -284,6 +285,33 @@ def test_metadata_may_be_nested_up_to_the_bound(tmp_path: Path) -> None:
     file = open_journal(tmp_path).read()
     assert file is not None
     assert "deeper" not in file.state.builds
+
+
+_DEEP = _nested(MAX_METADATA_DEPTH + 1)
+_RUN = Run(number=1, tenure=1, started=datetime.now(UTC), by=BY)
+_LATE = Build(name="b", metadata=_DEEP)
+_STOWED = Build(name="b", leftovers=(Instance(id="i", metadata=_DEEP),))
+
+
+@pytest.mark.parametrize(
+    "draft",
+    [
+        Draft(operation="test", builds={"b": msgspec.Raw(b"5")}),
+        Draft(operation="test", builds={"b": msgspec.Raw(b'{"name":"b","unknown":1}')}),
+        Draft(operation="test", builds={"b": msgspec.Raw(msgspec.json.encode(_LATE))}),
+        Draft(operation="test", builds={"b": _STOWED}),
+        Draft(operation="test", late=Late(lineage="test", run=_RUN, builds={"b": _LATE})),
+    ],
+    ids=["no build", "unknown key", "deep document", "deep leftover", "deep late result"],
+)
+def test_what_could_not_be_read_again_is_not_stored(tmp_path: Path, draft: Draft) -> None:
+    here = open_journal(tmp_path)
+    commit(tmp_path, here, "before")
+    before = (tmp_path / "state.json").read_bytes()
+    with pytest.raises(UsageError), mutex.held(tmp_path / "mutex", ignore):
+        here.commit(draft, tenure=1, by=BY)
+    assert (tmp_path / "state.json").read_bytes() == before
+    assert commit(tmp_path, here, "after") == 2
 
 
 def test_a_state_of_rest_is_one_document(tmp_path: Path) -> None:
