@@ -45,6 +45,12 @@ def main() -> int:
         "i": builds,
         "k": lambda bench: sizes(bench, asked.plots and asked.plots / "builds.svg"),
     }
+    if unknown := set(asked.only) - parts.keys():
+        parser.error(f"--only: no part is called {min(unknown)!r}; there are {''.join(parts)}")
+    if asked.readme and (asked.quick or set(asked.only) != parts.keys()):
+        parser.error("--readme: its table needs all parts, and not --quick")
+    if asked.readme and not figures.has_place(asked.readme):
+        parser.error(f"--readme: {asked.readme} is no file with the two marks of the table")
     with tempfile.TemporaryDirectory(dir=asked.folder) as place:
         told = machine.line(Path(place))
         print(told)

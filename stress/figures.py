@@ -140,15 +140,18 @@ ROWS = (
 )
 
 
-def renew(path: Path, machine: str, figures: Iterable[Figure]) -> None:
-    """Put the table in the place of the one that is there.
+def has_place(path: Path) -> bool:
+    """Whether the file at `path` has the two marks."""
+    if not path.is_file():
+        return False
+    _, begin, rest = path.read_text(encoding="utf-8").partition(BEGIN)
+    return bool(begin) and END in rest
 
-    Raises ValueError if the marks are missing, KeyError if a figure is.
-    """
-    before, begin, rest = path.read_text(encoding="utf-8").partition(BEGIN)
-    _, end, after = rest.partition(END)
-    if not (begin and end):
-        raise ValueError(f"{path} has no place for a table")
+
+def renew(path: Path, machine: str, figures: Iterable[Figure]) -> None:
+    """Put the table in the place of the one there. Raises KeyError if a figure is missing."""
+    before, _, rest = path.read_text(encoding="utf-8").partition(BEGIN)
+    _, _, after = rest.partition(END)
     table = lines(machine, figures)
     path.write_text("".join((before, BEGIN, *table, END, after)), encoding="utf-8")
 
