@@ -248,13 +248,18 @@ DAEMON = GATED.replace("echo begun;", "setsid sleep 300 >/dev/null 2>&1 & echo b
 """It leaves a process behind that has inherited the lock, in a session of its own."""
 
 
+def _daemons(mark: str) -> list[int]:
+    left = processes.marked(MARKER, mark)
+    return [each.pid for each in left if each.session == each.pid and each.command == "sleep"]
+
+
 def test_whoever_has_the_pid_of_a_dead_packer_is_none_of_its_run(
     cli: Cli, project: Project, space: Namespace, figure: Say
 ) -> None:
     here = aftermath.scene(cli, project, DAEMON)
     record = killed(here, space, project, all_of_it=False)
+    daemons = eventually(lambda: _daemons(record["id"]))
     left = processes.marked(MARKER, record["id"])
-    daemons = [each.pid for each in left if each.session == each.pid and each.command == "sleep"]
     namesakes.kill_all([each.pid for each in left if each.pid not in daemons])
     other = space.give(record["packer"]["pid"])
     asked = json.loads(inside(here, space, "lock", "status", TEMPLATE, "--json", rc=11).out)
