@@ -16,7 +16,7 @@ from packer_fork.codec.lines import Line, seal
 from packer_fork.codec.segment import encode_segment
 from packer_fork.codec.witness import Witness, encode_witness
 from packer_fork.model import Build, BuildStatus, Change, Run, RunStatus, Sealed, State
-from packer_fork.stores.local import history
+from packer_fork.stores.archive import history
 from packer_fork.stores.local.layout import Layout
 from packer_fork.stores.local.reader import Reader
 from stress import states

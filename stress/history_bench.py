@@ -13,8 +13,8 @@ from packer_fork.codec.builds import decode_once
 from packer_fork.manager import runs as manager
 from packer_fork.manager.runs import Page, Wanted
 from packer_fork.model import Build
+from packer_fork.stores.archive import history
 from packer_fork.stores.base import Tenure
-from packer_fork.stores.local import history
 from packer_fork.stores.local.layout import Layout
 from stress import histories, plot, states
 from stress.bare import Appender

@@ -31,7 +31,7 @@ from packer_fork.manager import (
 from packer_fork.manager.changing import Command, changing
 from packer_fork.manager.places import Place
 from packer_fork.model import State
-from packer_fork.stores.local import history
+from packer_fork.stores.archive import history
 from packer_fork.stores.local.layout import Layout
 from packer_fork.stores.local.store import LocalStore
 from stress.expected import EMPTY, Expected, Flight, Known, Picture, dropped

@@ -31,7 +31,8 @@ from packer_fork.manager.runlog import LogFiles
 from packer_fork.model import Actor, Late, Run
 from packer_fork.packer import lines, literals, outcome, outline
 from packer_fork.packer.mask import Mask
-from packer_fork.stores.local import history, probe
+from packer_fork.stores.archive import history
+from packer_fork.stores.local import probe
 from packer_fork.stores.local.layout import Layout
 from packer_fork.stores.local.queue import Ticket
 from stress import mangle

@@ -8,9 +8,9 @@ from pathlib import Path
 
 import msgspec
 
+from packer_fork.stores.archive.stretches import stretches
 from packer_fork.stores.local.layout import Layout
 from packer_fork.stores.local.reader import Reader
-from packer_fork.stores.local.stretches import stretches
 from stress.checker import AnyEvent, Kept
 
 now = time.monotonic_ns

@@ -22,8 +22,8 @@ from packer_fork.errors import EXIT_DONE, EXIT_OUTBOX, EXIT_STORE, StoreError
 from packer_fork.model import Build, Draft
 from packer_fork.stores.base import Tenure
 from packer_fork.stores.local import probe
+from packer_fork.stores.local.folder import MIN_FREE
 from packer_fork.stores.local.layout import Layout
-from packer_fork.stores.local.store import MIN_FREE
 from stress import aftermath, disks, faults, noting
 from stress.aftermath import ALONE, TEMPLATE, Scene
 from stress.checker import Committed, violations

@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
+from packer_fork.stores.archive import history
 from packer_fork.stores.local import (
-    history,
     tenure,  # noqa: F401 (once, not by each worker anew)
 )
 from stress import recorder

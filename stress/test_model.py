@@ -20,7 +20,7 @@ from hypothesis.stateful import (
 )
 
 from packer_fork.manager.unlock import How
-from packer_fork.stores.local import history
+from packer_fork.stores.archive import history
 from stress.conftest import Say
 from stress.operating import Document, Operated
 from stress.scale import Scale

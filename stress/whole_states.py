@@ -14,7 +14,7 @@ from packer_fork.codec.compression import ZSTD_MAGIC
 from packer_fork.codec.lines import Line, seal
 from packer_fork.codec.statefile import StateFile
 from packer_fork.model import Build, State
-from packer_fork.stores.local import backups
+from packer_fork.stores.archive import backups
 from packer_fork.stores.local.journal import COMPRESSED_SIZE
 from packer_fork.stores.local.layout import Layout
 from packer_fork.stores.local.reader import Reader

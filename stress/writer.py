@@ -10,7 +10,8 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 
-from packer_fork.stores.local import history, journal
+from packer_fork.stores.archive import history
+from packer_fork.stores.local import journal
 from stress.contender import Contender
 from stress.recorder import Recorder
 

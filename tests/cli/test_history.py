@@ -11,7 +11,7 @@ from packer_fork.answers import BuildDifference, ChangeEntry, Difference, Prunab
 from packer_fork.locks import Holder, LockStatus
 from packer_fork.manager import acquire
 from packer_fork.model import Draft, Run, RunStatus
-from packer_fork.stores.local import history
+from packer_fork.stores.archive import history
 from packer_fork.stores.local.store import LocalStore
 from tests import states
 from tests.cli.asking import (

@@ -22,7 +22,8 @@ from packer_fork.model import (
     RunStatus,
     Sealed,
 )
-from packer_fork.stores.local import history, mutex
+from packer_fork.stores.archive import history
+from packer_fork.stores.local import mutex
 from packer_fork.stores.local.layout import Layout
 from packer_fork.stores.local.store import LocalStore
 from tests.stores.hammer import ignore, open_journal

@@ -15,11 +15,11 @@ from pathlib import Path
 from packer_fork.changes import new_state
 from packer_fork.codec.witness import decode_witness
 from packer_fork.model import Actor, Build, Change, Draft, State, Template
+from packer_fork.stores.archive.stretches import stretches
 from packer_fork.stores.local import journal, mutex
 from packer_fork.stores.local.journal import Journal
 from packer_fork.stores.local.layout import Layout
 from packer_fork.stores.local.reader import Reader
-from packer_fork.stores.local.stretches import stretches
 
 BY = Actor(user="test", host="here", pid=1)
 

@@ -11,10 +11,11 @@ from typing import NamedTuple
 
 from msgspec import structs
 
+from packer_fork.codec.statefile import StateFile
 from packer_fork.locks import LockStatus
 from packer_fork.model import Build, BuildStatus, Change, Draft, Run, RunStatus, State
+from packer_fork.stores.archive import backups, history
 from packer_fork.stores.base import MANUAL, Tenure
-from packer_fork.stores.local import backups, history
 from packer_fork.stores.local.layout import Layout
 from packer_fork.stores.local.store import LocalStore
 from stress import contender
@@ -128,8 +129,13 @@ class Whole(NamedTuple):
 
 def whole(folder: Path) -> Whole:
     store = open_store(folder)
-    kept = (backups.read(Path(backup.path)).state for backup in store.backups())
+    kept = (read_backup(backup.path).state for backup in store.backups())
     return Whole(store.read(), tuple(changes(store)), tuple(kept))
+
+
+def read_backup(path: Path | str) -> StateFile:
+    """A backup by where it is."""
+    return backups.read(Layout(Path(path).parents[1]), Path(path).name)
 
 
 def changes(store: LocalStore) -> Iterator[tuple[Change, str]]:

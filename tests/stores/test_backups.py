@@ -8,8 +8,9 @@ import pytest
 from packer_fork.errors import DamagedError, LockLostError, StateError
 from packer_fork.locks import LockStatus, Verdict
 from packer_fork.model import Draft, Sealed, State
+from packer_fork.stores.archive import history
 from packer_fork.stores.base import MANUAL, Tenure
-from packer_fork.stores.local import backups, history, journal
+from packer_fork.stores.local import journal
 from packer_fork.stores.local.layout import Layout
 from stress.contender import holder
 from tests.stores import making
@@ -58,12 +59,12 @@ def test_a_backup_reads_as_the_state_that_it_was_made_of(
         monkeypatch.setattr(journal, "COMPRESSED_SIZE", 1)
     made = making.small(folder, backup=False)
     path = back_up(folder)
-    assert backups.read(path).state == made[9]
+    assert making.read_backup(path).state == made[9]
     (told,) = open_store(folder).backups()
     assert (told.path, told.serial, told.reason) == (str(path), 9, MANUAL)
     assert told.size == path.stat().st_size
     making.grow(folder, range(8, 12))
-    assert backups.read(path).state == made[9], "it stays as it is"
+    assert making.read_backup(path).state == made[9], "it stays as it is"
 
 
 def test_a_backup_of_what_was_just_committed_has_it(folder: Path) -> None:
@@ -71,8 +72,8 @@ def test_a_backup_of_what_was_just_committed_has_it(folder: Path) -> None:
         for number in range(1, 4):
             serial = tenure.commit(making.drafts(number)[0]).serial
             path = Path(tenure.backup(MANUAL, keep=3).path)
-            assert backups.read(path).state == state_of(folder)
-            assert backups.read(path).state.serial == serial
+            assert making.read_backup(path).state == state_of(folder)
+            assert making.read_backup(path).state.serial == serial
 
 
 def test_only_the_newest_are_kept_and_all_that_were_asked_for(folder: Path) -> None:
@@ -128,7 +129,7 @@ def test_the_segment_of_a_backup_goes_with_the_last_one_that_names_it(folder: Pa
 def test_a_backup_and_its_segments_bring_the_whole_state_back(folder: Path, other: Path) -> None:
     made = making.small(folder)
     (backup,) = open_store(folder).backups()
-    then = backups.read(Path(backup.path)).state
+    then = making.read_backup(backup.path).state
     assert bare(then) == bare(made[8])
     with tenure_of(open_store(other)) as tenure:
         for _, data in open_store(folder).segments(then):
@@ -297,7 +298,7 @@ def test_backups_and_history_survive_that_the_folder_is_moved(folder: Path, tmp_
     shutil.rmtree(folder)
     assert open_store(moved).verify().problems == ()
     (backup,) = open_store(moved).backups()
-    assert bare(backups.read(Path(backup.path)).state) == bare(made[8])
+    assert bare(making.read_backup(backup.path).state) == bare(made[8])
 
 
 def test_the_history_of_a_backup_stays_whole_while_the_state_goes_on(
@@ -306,7 +307,7 @@ def test_the_history_of_a_backup_stays_whole_while_the_state_goes_on(
     monkeypatch.setattr(history, "SEGMENT_SIZE", 10_000)
     making.grow(folder, range(1, 3))
     path = back_up(folder)
-    then = backups.read(path).state
+    then = making.read_backup(path).state
     making.grow(folder, range(3, 40))
     with tenure_of(open_store(folder)) as tenure:
         tenure.discard_unused()

@@ -15,8 +15,8 @@ from packer_fork.codec import segment as codec
 from packer_fork.codec.lines import seal
 from packer_fork.errors import DamagedError
 from packer_fork.model import Build, Draft, Summary
+from packer_fork.stores.archive import history
 from packer_fork.stores.base import MANUAL
-from packer_fork.stores.local import history
 from packer_fork.stores.local.layout import Layout
 from stress.contender import fork
 from tests.conftest import eventually

@@ -15,7 +15,7 @@ from msgspec import structs
 from packer_fork.codec.lines import unseal
 from packer_fork.errors import DamagedError, NewerFormatError, StateError
 from packer_fork.model import FORMAT_VERSION, Draft, State
-from packer_fork.stores.local import backups, history
+from packer_fork.stores.archive import history
 from packer_fork.stores.local.layout import Layout
 from stress.contender import holder
 from tests.stores import making
@@ -121,7 +121,7 @@ def test_the_state_as_it_was_is_kept_in_a_backup(folder: Path, name: str) -> Non
     migrate(folder)
     (backup,) = open_store(folder).backups()
     assert (backup.reason, backup.serial) == ("format-1", OLD[name])
-    file = backups.read(Path(backup.path))
+    file = making.read_backup(backup.path)
     assert b"".join(bytes(line.data) for line in file.lines) == lines
     assert file.state == before
     making.grow(folder, range(50, 52))
@@ -290,7 +290,7 @@ def test_a_newer_backup_is_told_of_as_such(folder: Path) -> None:
     with pytest.raises(NewerFormatError):
         open_store(folder).verify()
     with pytest.raises(NewerFormatError):
-        backups.read(Path(backup.path))
+        making.read_backup(backup.path)
 
 
 @pytest.mark.parametrize("indent", [-1, 0, 2])
@@ -306,7 +306,7 @@ def test_what_was_written_by_hand_is_taken_over(folder: Path, indent: int, versi
     assert state_of(folder).builds == before.builds
     (backup,) = open_store(folder).backups()
     assert (backup.reason, backup.serial) == (f"format-{version}", 7)
-    assert backups.read(Path(backup.path)).state == before
+    assert making.read_backup(backup.path).state == before
     assert serials(open_store(folder)) == [8]
     making.grow(folder, range(50, 52))
     assert serials(open_store(folder)) == [12, 11, 10, 9, 8]

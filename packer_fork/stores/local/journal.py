@@ -8,24 +8,22 @@ was acknowledged, is never appended to: its proven lines go into a new one.
 from __future__ import annotations
 
 import os
-import uuid
 from collections.abc import Callable
-from datetime import UTC, datetime
 
-from msgspec import Raw, structs
+from msgspec import structs
 
 from packer_fork import durable
 from packer_fork.changes import apply_changes
-from packer_fork.codec.builds import check_build, check_depth, encode_build
 from packer_fork.codec.lines import Line, seal
 from packer_fork.codec.statefile import StateFile
 from packer_fork.codec.witness import WITNESS_SIZE, Witness, encode_witness
 from packer_fork.errors import StateError
-from packer_fork.model import FORMAT_VERSION, REMOVED, Actor, Build, Change, Draft, State
+from packer_fork.model import FORMAT_VERSION, Actor, Change, Draft, State
+from packer_fork.stores.archive import backups, history
+from packer_fork.stores.archive.making import change_of, last_of
 from packer_fork.stores.base import Committed
-from packer_fork.stores.local import backups, history
 from packer_fork.stores.local.layout import Layout
-from packer_fork.stores.local.reader import Reader
+from packer_fork.stores.local.reader import Identity, Reader
 
 REST_SIZE = 1 << 20
 """Bytes of snapshot up to which a state at rest is one plain document."""
@@ -49,7 +47,7 @@ class Journal:
         file = self._writable()
         if tenure < file.tenure:
             raise StateError(f"Tenure {tenure} is older than {file.tenure}, which has written.")
-        change = _change(draft, file.last, tenure, by)
+        change = change_of(draft, file.last, tenure, by)
         line = seal(change)
         last = Witness(change.serial, line.digest)
         try:
@@ -89,6 +87,9 @@ class Journal:
         if self._open is not None and self._open.is_current(self._layout):
             return self._open.as_file()
         return self._reader.read()
+
+    def marks(self) -> tuple[bytes | None, Identity | None]:
+        return self._reader.marks()
 
     def _writable(self) -> _OpenFile:
         """The current file, opened for appending, everything in it acknowledged."""
@@ -212,39 +213,3 @@ class _OpenFile:
 
     def close(self) -> None:
         os.close(self._descriptor)
-
-
-def last_of(state: State) -> Witness:
-    """What is witnessed of `state`."""
-    return Witness(state.serial, state.prev)
-
-
-def _change(draft: Draft, last: Witness, tenure: int, by: Actor) -> Change:
-    for build in draft.late.builds.values() if draft.late else ():
-        check_depth(build)
-    return Change(
-        serial=last.serial + 1,
-        id=uuid.uuid4().hex,
-        at=datetime.now(UTC),
-        tenure=tenure,
-        by=by,
-        operation=draft.operation,
-        why=draft.why,
-        run=draft.last_run.number if draft.last_run else None,
-        log_offset=draft.last_run.log_offset if draft.last_run else None,
-        builds={name: _document(name, build) for name, build in draft.builds.items()},
-        inputs={name: REMOVED if raw is None else raw for name, raw in draft.inputs.items()},
-        last_run=draft.last_run,
-        late=draft.late,
-        cuts=draft.cuts,
-        prev=last.digest,
-    )
-
-
-def _document(name: str, build: Build | Raw | None) -> Raw:
-    if build is None:
-        return REMOVED
-    if not isinstance(build, Raw):
-        return encode_build(build)
-    check_build(name, build)
-    return build

@@ -20,20 +20,23 @@ import contextlib
 import os
 from pathlib import Path
 
+from packer_fork.stores.archive.files import ACKED, BACKUPS, HISTORY, STATE, segment
+from packer_fork.stores.local.files import LocalFiles
 
-class Layout:
+
+class Layout(LocalFiles):
     """Paths, made once: this is asked several times in every commit."""
 
     def __init__(self, folder: Path) -> None:
-        self.folder = folder
-        self.state = folder / "state.json"
-        self.acked = folder / "acked"
+        super().__init__(folder)
+        self.state = folder / STATE
+        self.acked = folder / ACKED
         self.mutex = folder / "mutex"
         self.lock = folder / "lock"
         self.tenures = folder / "tenures"
         self.queue = folder / "queue"
-        self.history = folder / "history"
-        self.backups = folder / "backups"
+        self.history = folder / HISTORY
+        self.backups = folder / BACKUPS
         self.logs = folder / "logs"
 
     def wrapper(self, tenure: int) -> Path:
@@ -46,7 +49,7 @@ class Layout:
         return self.queue / str(number)
 
     def segment(self, name: str) -> Path:
-        return self.history / f"{name}.zst"
+        return self.folder / segment(name)
 
     def known_tenures(self) -> tuple[int, ...]:
         """Numbers of the tenures that left files, ascending."""

@@ -16,6 +16,7 @@ from packer_fork.codec import statefile
 from packer_fork.codec.statefile import StateFile
 from packer_fork.codec.witness import decode_witness
 from packer_fork.errors import DamagedError, StateError
+from packer_fork.stores.archive.files import MAX_ACKED
 from packer_fork.stores.local.layout import Layout
 
 _ATTEMPTS = 8
@@ -32,19 +33,6 @@ class Identity(NamedTuple):
     @classmethod
     def of(cls, status: os.stat_result) -> Identity:
         return cls(status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns)
-
-
-ATTEMPTS = 20
-"""How often whoever reads all that is stored begins anew because of a writer."""
-
-
-def marks(layout: Layout) -> tuple[bytes | None, Identity | None]:
-    """What changes with every write: if it did not, nobody wrote meanwhile."""
-    witness = durable.read(layout.acked, 4096)
-    try:
-        return witness, Identity.of(layout.state.stat())
-    except FileNotFoundError:
-        return witness, None
 
 
 class _Seen(NamedTuple):
@@ -67,7 +55,7 @@ class Reader:
         """
         seen: tuple[bytes | None, bytes | None] | None = None
         for attempt in range(_ATTEMPTS):
-            witness = durable.read(self._layout.acked, 4096)
+            witness = durable.read(self._layout.acked, MAX_ACKED)
             kept = self._kept
             if kept and kept.witness == witness and kept.identity == self._identity():
                 return kept.file
@@ -85,6 +73,10 @@ class Reader:
                 return file
             time.sleep(0.001)
         raise AssertionError
+
+    def marks(self) -> tuple[bytes | None, Identity | None]:
+        """What changes with every write: if it did not, nobody wrote meanwhile."""
+        return durable.read(self._layout.acked, MAX_ACKED), self._identity()
 
     def _identity(self) -> Identity | None:
         try:

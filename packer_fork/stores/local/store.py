@@ -2,10 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
-import errno
-import os
-import secrets
 import uuid
 from collections.abc import Iterator
 from datetime import UTC, datetime
@@ -15,19 +11,17 @@ from msgspec import structs
 
 from packer_fork import durable
 from packer_fork.answers import Backup, Salvage, Verified
-from packer_fork.changes import new_state
-from packer_fork.errors import DamagedError, StoreError
-from packer_fork.locks import Closing, Holder, LockStatus, Verdict, Waiter
-from packer_fork.model import State, Template
+from packer_fork.errors import DamagedError
+from packer_fork.locks import Closing, Holder, LockRecord, LockStatus, Verdict, Waiter
+from packer_fork.model import State
 from packer_fork.stores import base
+from packer_fork.stores.archive import making
 from packer_fork.stores.base import TAKE_OVER, Tenure
 from packer_fork.stores.local import mutex, probe, queue
+from packer_fork.stores.local.folder import Folder
 from packer_fork.stores.local.journal import Journal
 from packer_fork.stores.local.layout import Layout
 from packer_fork.stores.local.reader import Reader
-
-MIN_FREE = 256 << 10
-"""Bytes that must be free on the file system before a tenure is opened."""
 
 
 class LocalStore:
@@ -48,8 +42,8 @@ class LocalStore:
         """
         self._layout = Layout(folder)
         self._reader = Reader(self._layout)
-        self._root = root
-        self._template = Template(path=template)
+        self._folder = Folder(self._layout, root=root, complain=complain)
+        self._template = template
         self._workspace = workspace
         self._complain = complain
 
@@ -62,43 +56,43 @@ class LocalStore:
         return self._layout.logs
 
     def read(self) -> State | None:
-        with self._readable():
+        with self._folder.readable():
             file = self._reader.read()
         return file.state if file else None
 
     def history(self) -> Iterator[base.Stretch]:
-        from packer_fork.stores.local import stretches
+        from packer_fork.stores.archive import stretches
 
-        with self._readable():
+        with self._folder.readable():
             yield from stretches.stretches(self._layout, self._reader)
 
     def segments(self, state: State) -> Iterator[tuple[str, bytes]]:
-        from packer_fork.stores.local import history
+        from packer_fork.stores.archive import history
 
-        with self._readable():
+        with self._folder.readable():
             for sealed in history.chain(self._layout, state):
                 yield sealed.segment, history.read_bytes(self._layout, sealed)
 
     def backups(self) -> tuple[Backup, ...]:
-        from packer_fork.stores.local import backups
+        from packer_fork.stores.archive import backups
 
-        with self._readable():
+        with self._folder.readable():
             return backups.found(self._layout)
 
     def verify(self) -> Verified:
-        from packer_fork.stores.local import verify
+        from packer_fork.stores.archive import verify
 
-        with self._readable():
+        with self._folder.readable():
             return verify.verify(self._layout, self._reader)
 
     def salvage(self) -> Salvage:
-        from packer_fork.stores.local import salvage
+        from packer_fork.stores.archive import salvage
 
-        with self._readable():
-            return salvage.salvage(self._layout)
+        with self._folder.readable():
+            return salvage.salvage(self._layout, self._reader)
 
     def status(self) -> LockStatus:
-        with self._readable():
+        with self._folder.readable():
             found = probe.status(self._layout)
             waiters = queue.waiters(self._layout)
         # who waits has the lock's files open as well, and is none of the run's processes
@@ -127,7 +121,7 @@ class LocalStore:
         ours = ticket if isinstance(ticket, queue.Ticket) else None
         found = probe.judge(self._layout)
         if self._is_ours_to_take(found, over, lock_id, ours):
-            with self._under_mutex():
+            with self._folder.exclusively():
                 found = probe.judge_once(self._layout)
                 if self._is_ours_to_take(found, over, lock_id, ours):
                     if not lock_id:
@@ -136,7 +130,7 @@ class LocalStore:
         return found
 
     def join_queue(self, holder: Holder) -> base.Ticket:
-        with self._under_mutex():
+        with self._folder.exclusively():
             record = probe.read_record(self._layout).record
             waiter = Waiter(holder=holder, since=datetime.now(UTC))
             ticket = queue.Ticket(self._layout, waiter, record.served if record else 0)
@@ -166,12 +160,14 @@ class LocalStore:
         if replaced is not None:
             self._close_found(found, holder)
         last, old = found.record, self._layout.known_tenures()
-        record, locks = tenure.open_tenure(
-            self._layout,
-            holder,
-            number=1 + max(*old, last.tenure if last else 0, written, 0),
+        record = LockRecord(
+            id=str(uuid.uuid4()),
+            tenure=1 + max(*old, last.tenure if last else 0, written, 0),
+            holder=holder,
+            created=datetime.now(UTC),
             served=max(last.served if last else 0, ticket.number if ticket else 0),
         )
+        locks = tenure.open_tenure(self._layout, record)
         if ticket is not None:
             ticket.leave()
         for earlier in old:
@@ -179,18 +175,6 @@ class LocalStore:
         return tenure.LocalTenure(
             self._layout, self._journal(), record, locks, replaced=replaced, complain=self._complain
         )
-
-    @contextlib.contextmanager
-    def _under_mutex(self) -> Iterator[None]:
-        # It imports portalocker, which takes longer than all the rest: only who locks
-        # pays, and not while others wait for the mutex or for us to be the next.
-        import packer_fork.stores.local.tenure  # noqa: F401
-
-        with self._writable():
-            self._make_folders()
-            with mutex.held(self._layout.mutex, self._complain):
-                self._sweep()
-                yield
 
     def _close_found(self, found: LockStatus, holder: Holder) -> None:
         """Close the tenure found, durably: what it may still try to commit is refused."""
@@ -215,55 +199,4 @@ class LocalStore:
         return Journal(self._layout, self._empty, self._reader)
 
     def _empty(self) -> State:
-        return new_state(
-            lineage=str(uuid.uuid4()),
-            key=secrets.token_hex(32),
-            template=self._template,
-            workspace=self._workspace,
-        )
-
-    def _make_folders(self) -> None:
-        _check_room(self._layout.folder)
-        for folder in (self._root, self._layout.folder, self._layout.tenures, self._layout.logs):
-            durable.make_folder(folder)
-        ignore = self._root / ".gitignore"
-        if not ignore.exists():
-            durable.replace(ignore, b"*\n", durable=False)
-
-    def _sweep(self) -> None:
-        """Remove what a killed writer left half-made; under the mutex nobody else writes."""
-        for name in os.listdir(self._layout.folder):  # noqa: PTH208 (on every acquisition)
-            if name.startswith("."):
-                (self._layout.folder / name).unlink(missing_ok=True)
-
-    @contextlib.contextmanager
-    def _readable(self) -> Iterator[None]:
-        try:
-            yield
-        except OSError as error:
-            raise StoreError(
-                f"Cannot read the state in {self.location}: {error.strerror}.",
-                hint="Check that you may read this folder.",
-            ) from error
-
-    @contextlib.contextmanager
-    def _writable(self) -> Iterator[None]:
-        try:
-            yield
-        except OSError as error:
-            raise StoreError(
-                f"Cannot write in {self.location}: {error.strerror}.",
-                hint="Make room or make the folder writable, or choose another with --state DIR.",
-            ) from error
-
-
-def _check_room(folder: Path) -> None:
-    """Raise OSError where a run would hit a full disk at once, before anything is made."""
-    try:
-        room = os.statvfs(folder)
-    except FileNotFoundError:
-        _check_room(folder.parent)
-        return
-    if room.f_bavail * room.f_frsize < MIN_FREE:
-        text = f"less than {MIN_FREE >> 10} KiB are free on its file system"
-        raise OSError(errno.ENOSPC, text, str(folder))
+        return making.first_state(self._template, self._workspace)

@@ -9,7 +9,6 @@ from __future__ import annotations
 import contextlib
 import os
 import threading
-import uuid
 from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
@@ -20,10 +19,11 @@ from msgspec import structs
 from packer_fork import durable
 from packer_fork.answers import Backup
 from packer_fork.errors import LockLostError, StateError, StoreError
-from packer_fork.locks import Closing, Holder, LockRecord, LockStatus, ProcessId
+from packer_fork.locks import Closing, LockRecord, LockStatus, ProcessId
 from packer_fork.model import Actor, Draft, Sealed, State
+from packer_fork.stores.archive import backups, history, restoring
 from packer_fork.stores.base import Committed
-from packer_fork.stores.local import backups, history, mutex, probe, restoring
+from packer_fork.stores.local import mutex, probe
 from packer_fork.stores.local.journal import Journal
 from packer_fork.stores.local.layout import Layout
 
@@ -66,25 +66,16 @@ def _locked(path: Path) -> int:
     return descriptor
 
 
-def open_tenure(
-    layout: Layout, holder: Holder, *, number: int, served: int
-) -> tuple[LockRecord, KernelLocks]:
-    """Lock the files of tenure `number` and write its record. Under the mutex only."""
-    locks = KernelLocks(layout, number)
-    record = LockRecord(
-        id=str(uuid.uuid4()),
-        tenure=number,
-        holder=holder,
-        created=datetime.now(UTC),
-        served=served,
-    )
+def open_tenure(layout: Layout, record: LockRecord) -> KernelLocks:
+    """Lock the files of the tenure, then write its record. Under the mutex only."""
+    locks = KernelLocks(layout, record.tenure)
     try:
         durable.replace(layout.lock, probe.encode_record(record), durable=False)
     except BaseException:
         locks.release()
-        forget(layout, number)
+        forget(layout, record.tenure)
         raise
-    return record, locks
+    return locks
 
 
 def forget(layout: Layout, number: int) -> None:

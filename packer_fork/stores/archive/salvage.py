@@ -9,12 +9,10 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Iterator
-from pathlib import Path
 from typing import NamedTuple
 
 from msgspec import Struct, structs
 
-from packer_fork import durable
 from packer_fork.answers import Problem, Salvage
 from packer_fork.changes import apply_changes
 from packer_fork.codec import statefile
@@ -23,9 +21,17 @@ from packer_fork.codec.lines import Line, read_change, unseal
 from packer_fork.codec.witness import Witness, decode_witness
 from packer_fork.errors import MALFORMED, DamagedError
 from packer_fork.model import Change, Sealed, State
-from packer_fork.stores.local import backups, history
-from packer_fork.stores.local.layout import Layout
-from packer_fork.stores.local.reader import ATTEMPTS, marks
+from packer_fork.stores.archive import backups, history
+from packer_fork.stores.archive.files import (
+    ACKED,
+    ATTEMPTS,
+    BACKUPS,
+    MAX_ACKED,
+    STATE,
+    Files,
+    Reader,
+    segment,
+)
 
 
 class _Link(NamedTuple):
@@ -72,30 +78,30 @@ class _Pool:
         self.starts: list[Trail] = []
         self._links: dict[str, dict[str, _Link]] = defaultdict(dict)
 
-    def add(self, data: bytes, source: Path) -> None:
+    def add(self, data: bytes, source: str) -> None:
         for line in filter(None, map(unseal, _pieces(data))):
             try:
                 change = read_change(line)
             except MALFORMED:
                 self._add_start(line, source)
             else:
-                self._links[change.prev][line.digest] = _Link(line, change, str(source))
+                self._links[change.prev][line.digest] = _Link(line, change, source)
 
-    def _add_start(self, line: Line, source: Path) -> None:
+    def _add_start(self, line: Line, source: str) -> None:
         try:
-            file = statefile.decode_file(bytes(line.data), str(source))
+            file = statefile.decode_file(bytes(line.data), source)
         except DamagedError:
             return
-        self.starts.append(Trail(start=file.snapshot, source=str(source)))
+        self.starts.append(Trail(start=file.snapshot, source=source))
 
-    def add_by_hand(self, path: Path) -> None:
+    def add_by_hand(self, data: bytes, source: str) -> None:
         """A document without a digest, which is no line."""
         try:
-            file = statefile.decode_file(durable.read(path, statefile.MAX_SIZE) or b"", str(path))
+            file = statefile.decode_file(data, source)
         except DamagedError:
             return
         if not file.canonical:
-            self.starts.append(Trail(start=file.snapshot, source=str(path)))
+            self.starts.append(Trail(start=file.snapshot, source=source))
 
     def lineages(self) -> set[str]:
         return {start.start.lineage for start in self.starts}
@@ -118,32 +124,32 @@ class Found(Salvage, frozen=True, kw_only=True):
     trail: Trail | None = None
 
 
-def salvage(layout: Layout) -> Found:
+def salvage(files: Files, reader: Reader) -> Found:
     """Raises NewerFormatError. What a writer replaced meanwhile is not lost: it looks again."""
     for _ in range(ATTEMPTS):
-        before = marks(layout)
-        found = _salvage(layout)
-        if not (found.lost or found.problems) or before == marks(layout):
+        before = reader.marks()
+        found = _salvage(files)
+        if not (found.lost or found.problems) or before == reader.marks():
             break
     return found
 
 
-def _salvage(layout: Layout) -> Found:
-    witness = _witness(layout)
+def _salvage(files: Files) -> Found:
+    witness = _witness(files)
     acknowledged = witness.serial if witness else None
-    trail = _best(layout, witness)
+    trail = _best(files, witness)
     if trail is None:
-        what = Problem(file=str(layout.state), offset=0, what="no line is whole", affected="all")
+        what = Problem(file=files.where(STATE), offset=0, what="no line is whole", affected="all")
         lost = ("everything: nothing that was stored can be proven",)
         return Found(state=None, sources=(), acknowledged=acknowledged, lost=lost, problems=(what,))
     state = trail.end
-    cuts, problems = mend(layout, state)
+    cuts, problems = mend(files, state)
     return Found(
         state=structs.replace(state, cuts=cuts),
         sources=trail.sources,
         acknowledged=acknowledged,
         lost=(
-            *_missing(trail, acknowledged, unknown=_is_torn(layout)),
+            *_missing(trail, acknowledged, unknown=_is_torn(files)),
             *(problem.affected for problem in problems),
         ),
         problems=problems,
@@ -151,21 +157,21 @@ def _salvage(layout: Layout) -> Found:
     )
 
 
-def furthest(layout: Layout) -> State | None:
+def furthest(files: Files) -> State | None:
     """The state with the highest serial that can be proven, acknowledged or not."""
-    trail = _best(layout, None)
+    trail = _best(files, None)
     return trail.end if trail else None
 
 
-def mend(layout: Layout, state: State) -> tuple[dict[str, Sealed | None], tuple[Problem, ...]]:
+def mend(files: Files, state: State) -> tuple[dict[str, Sealed | None], tuple[Problem, ...]]:
     """Cuts that lead the history of `state` around every segment that cannot be read."""
     cuts, problems = dict(state.cuts), []
     sealed = history.uncut(cuts, state.sealed)
     while sealed is not None:
         try:
-            older = history.read(layout, sealed).snapshot.sealed
+            older = history.read(files, sealed).snapshot.sealed
         except DamagedError as error:
-            older = cuts[sealed.segment] = _stand_in(layout, sealed)
+            older = cuts[sealed.segment] = _stand_in(files, sealed)
             first = older.serial + 1 if older else 1
             affected = f"the history of serials {first} to {sealed.serial}"
             problems.append(
@@ -175,30 +181,31 @@ def mend(layout: Layout, state: State) -> tuple[dict[str, Sealed | None], tuple[
     return cuts, tuple(problems)
 
 
-def _stand_in(layout: Layout, sealed: Sealed) -> Sealed | None:
+def _stand_in(files: Files, sealed: Sealed) -> Sealed | None:
     """The newest sound segment that is older than one that cannot be read."""
     try:
-        return history.before(layout, sealed)
+        return history.before(files, sealed)
     except DamagedError:
         pass
-    older = (each.sealed for each in history.sound(layout) if each.sealed.serial < sealed.serial)
+    older = (each.sealed for each in history.sound(files) if each.sealed.serial < sealed.serial)
     return next(older, None)
 
 
-def _best(layout: Layout, witness: Witness | None) -> Trail | None:
+def _best(files: Files, witness: Witness | None) -> Trail | None:
     pool = _Pool()
-    for path in (layout.state, *(Path(each.path) for each in backups.found(layout))):
-        pool.add(durable.read(path, statefile.MAX_SIZE) or b"", path)
-    pool.add_by_hand(layout.state)
-    for name in history.stored(layout):
-        if history.prove(layout, name) is None:
-            pool.add(history.text(layout, name), layout.segment(name))
+    names = (backups.name_of(each) for each in backups.found(files))
+    for name in (STATE, *(f"{BACKUPS}/{name}" for name in names)):
+        pool.add(_bytes(files, name), files.where(name))
+    pool.add_by_hand(_bytes(files, STATE), files.where(STATE))
+    for name in history.stored(files):
+        if history.prove(files, name) is None:
+            pool.add(history.text(files, name), files.where(segment(name)))
     ours = pool.lineages()
-    for newest in history.sound(layout):
+    for newest in history.sound(files):
         if ours and newest.file.state.lineage not in ours:
             continue
         start = structs.replace(newest.file.state, sealed=newest.sealed)
-        trail = Trail(start=start, source=str(layout.segment(newest.sealed.segment)))
+        trail = Trail(start=start, source=files.where(segment(newest.sealed.segment)))
         pool.starts.append(trail)
         if witness is None or any(each.passes(witness) for each in pool.trails()):
             break
@@ -207,7 +214,7 @@ def _best(layout: Layout, witness: Witness | None) -> Trail | None:
         key=lambda trail: (
             trail.passes(witness),
             trail.serial,
-            trail.source == str(layout.state),
+            trail.source == files.where(STATE),
             len(trail.links),
         ),
         default=None,
@@ -222,8 +229,8 @@ def _missing(trail: Trail, acknowledged: int | None, *, unknown: bool) -> tuple[
     return (f"the changes of serials {trail.serial + 1} to {acknowledged}",)
 
 
-def _witness(layout: Layout) -> Witness | None:
-    return decode_witness(durable.read(layout.acked, 4096) or b"")
+def _witness(files: Files) -> Witness | None:
+    return decode_witness(files.read(ACKED, MAX_ACKED) or b"")
 
 
 def _pieces(data: bytes) -> Iterator[bytes | memoryview]:
@@ -241,10 +248,13 @@ def _pieces(data: bytes) -> Iterator[bytes | memoryview]:
         start = data.find(ZSTD_MAGIC, max(end, start + 1))
 
 
-def _is_torn(layout: Layout) -> bool:
+def _is_torn(files: Files) -> bool:
     """Whether the state file does not end as one does that was left in peace."""
     try:
-        data = durable.read(layout.state, statefile.MAX_SIZE) or b""
-        return bool(statefile.decode_file(data, str(layout.state)).rest)
+        return bool(statefile.decode_file(_bytes(files, STATE), files.where(STATE)).rest)
     except DamagedError:
         return True
+
+
+def _bytes(files: Files, name: str) -> bytes:
+    return files.read(name, statefile.MAX_SIZE) or b""

@@ -7,20 +7,18 @@ names it. Only who holds the mutex writes or removes segments.
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator, Mapping
-from pathlib import Path
 
 from msgspec import Struct
 
-from packer_fork import durable
 from packer_fork.codec import segment as codec
 from packer_fork.codec.compression import ZSTD_MAGIC, decompress
 from packer_fork.codec.lines import Line
 from packer_fork.codec.statefile import StateFile
 from packer_fork.errors import DamagedError
 from packer_fork.model import Change, Sealed, State, Summary
-from packer_fork.stores.local.layout import Layout
+from packer_fork.stores.archive.files import HISTORY, Files
+from packer_fork.stores.archive.files import segment as named
 
 SEGMENT_SIZE = 1 << 20
 """Bytes of lines up to which the newest segment takes in more."""
@@ -49,17 +47,16 @@ def is_pinned(segment: str, pins: frozenset[str]) -> bool:
     return pin(segment) in pins
 
 
-def seal(layout: Layout, file: StateFile, pinned: frozenset[str]) -> tuple[Sealed, Sealed | None]:
+def seal(files: Files, file: StateFile, pinned: frozenset[str]) -> tuple[Sealed, Sealed | None]:
     """Write the lines of `file` into a segment; also the segment that it takes the place of."""
     newest = file.state.sealed
-    grown = _grown(layout, newest, file) if newest and _may_grow(newest, file, pinned) else None
+    grown = _grown(files, newest, file) if newest and _may_grow(newest, file, pinned) else None
     if grown is not None:
         lines, changes, first, before = grown
         made = codec.encode_segment(lines, changes, first, before)
     else:
         made = codec.encode_segment(file.lines, file.changes, file.first_serial, newest)
-    durable.make_folder(layout.history)
-    durable.replace(layout.segment(made.sealed.segment), made.data)
+    files.replace(named(made.sealed.segment), made.data)
     return made.sealed, newest if grown is not None else None
 
 
@@ -69,19 +66,19 @@ def _may_grow(newest: Sealed, file: StateFile, pinned: frozenset[str]) -> bool:
 
 
 def _grown(
-    layout: Layout, newest: Sealed, file: StateFile
+    files: Files, newest: Sealed, file: StateFile
 ) -> tuple[tuple[Line, ...], tuple[Change, ...], int, Sealed | None] | None:
     """The newest segment with the changes of `file` behind its own; None if that is too much."""
     added = sum(len(line.data) for line in file.lines[1:])
     try:
-        summary = read_summary(layout, newest)
+        summary = read_summary(files, newest)
         if (
             summary is None
             or summary.size + added > SEGMENT_SIZE
             or summary.last != file.first_serial
         ):
             return None
-        old = read(layout, newest)
+        old = read(files, newest)
     except DamagedError:
         return None  # it stays as it is, to be told of and repaired
     if old.state.prev != file.first_links[0] or not file.is_present:
@@ -90,61 +87,60 @@ def _grown(
     return lines, (*old.changes, *file.changes), old.first_serial, summary.before
 
 
-def read_summary(layout: Layout, sealed: Sealed) -> Summary | None:
+def read_summary(files: Files, sealed: Sealed) -> Summary | None:
     """Only the head of the segment is read. Raises DamagedError; None for those without one."""
-    path = layout.segment(sealed.segment)
-    data = _bytes(path, _HEAD)
+    name = named(sealed.segment)
+    data = _bytes(files, name, _HEAD)
     if codec.head_size(data) > len(data):
-        data = _bytes(path, codec.MAX_SUMMARY)
-    return codec.read_head(data, sealed, str(path))
+        data = _bytes(files, name, codec.MAX_SUMMARY)
+    return codec.read_head(data, sealed, files.where(name))
 
 
-def read(layout: Layout, sealed: Sealed) -> StateFile:
+def read(files: Files, sealed: Sealed) -> StateFile:
     """A segment, proven. Raises DamagedError or NewerFormatError."""
-    path = layout.segment(sealed.segment)
-    return codec.decode_segment(_bytes(path, MAX_FILE), sealed, str(path))
+    name = named(sealed.segment)
+    return codec.decode_segment(_bytes(files, name, MAX_FILE), sealed, files.where(name))
 
 
-def read_bytes(layout: Layout, sealed: Sealed) -> bytes:
+def read_bytes(files: Files, sealed: Sealed) -> bytes:
     """The bytes of a segment, proven as well."""
-    path = layout.segment(sealed.segment)
-    data = _bytes(path, MAX_FILE)
-    codec.decode_segment(data, sealed, str(path))
+    name = named(sealed.segment)
+    data = _bytes(files, name, MAX_FILE)
+    codec.decode_segment(data, sealed, files.where(name))
     return data
 
 
-def put(layout: Layout, data: bytes) -> Sealed:
+def put(files: Files, data: bytes) -> Sealed:
     """Write a segment under the name that its bytes have. Raises DamagedError."""
     file = codec.decode_unnamed(data, "a segment that was brought here")
     sealed = codec.describe(data, file)
-    path = layout.segment(sealed.segment)
+    name = named(sealed.segment)
     if codec.has_summary(data) and codec.peek(data) is None:
         raise DamagedError("a segment that was brought here", 0, "its summary is not whole")
-    if durable.read(path, MAX_FILE) != data:
-        durable.make_folder(layout.history)
-        durable.replace(path, data)
+    if files.read(name, MAX_FILE) != data:
+        files.replace(name, data)
     return sealed
 
 
-def _bytes(path: Path, limit: int) -> bytes:
-    data = durable.read(path, limit)
+def _bytes(files: Files, name: str, limit: int) -> bytes:
+    data = files.read(name, limit)
     if data is None:
-        raise MissingError(str(path), 0, "it is missing, though the history goes on in it")
+        raise MissingError(files.where(name), 0, "it is missing, though the history goes on in it")
     return data
 
 
-def before(layout: Layout, sealed: Sealed) -> Sealed | None:
+def before(files: Files, sealed: Sealed) -> Sealed | None:
     """The segment before this one, whatever state of repair the rest of it is in."""
-    summary = read_summary(layout, sealed)
-    return summary.before if summary else read(layout, sealed).state.sealed
+    summary = read_summary(files, sealed)
+    return summary.before if summary else read(files, sealed).state.sealed
 
 
-def chain(layout: Layout, state: State) -> Iterator[Sealed]:
+def chain(files: Files, state: State) -> Iterator[Sealed]:
     """All segments, the newest first. Raises DamagedError where the way cannot be found."""
     sealed = uncut(state.cuts, state.sealed)
     while sealed is not None:
         yield sealed
-        sealed = uncut(state.cuts, before(layout, sealed))
+        sealed = uncut(state.cuts, before(files, sealed))
 
 
 def uncut(cuts: Mapping[str, Sealed | None], sealed: Sealed | None) -> Sealed | None:
@@ -161,50 +157,46 @@ class Sound(Struct, frozen=True):
     file: StateFile
 
 
-def sound(layout: Layout) -> Iterator[Sound]:
+def sound(files: Files) -> Iterator[Sound]:
     """All segments that can be read, the one that reaches furthest first."""
-    heads = [(last, name) for name in stored(layout) if (last := _last(layout, name)) is not None]
+    heads = [(last, name) for name in stored(files) if (last := _last(files, name)) is not None]
     for _, name in sorted(heads, reverse=True):
-        found = prove(layout, name)
+        found = prove(files, name)
         if found is not None:
             yield found
 
 
-def prove(layout: Layout, name: str) -> Sound | None:
+def prove(files: Files, name: str) -> Sound | None:
     """The segment of that name if it is whole, whoever names it."""
-    path = layout.segment(name)
-    data = durable.read(path, MAX_FILE)
+    data = files.read(named(name), MAX_FILE)
     if data is None:
         return None
     try:
-        file = codec.decode_unnamed(data, str(path))
+        file = codec.decode_unnamed(data, files.where(named(name)))
     except DamagedError:
         return None
     sealed = codec.describe(data, file)
     return Sound(sealed, file) if sealed.segment == name and not file.rest else None
 
 
-def _last(layout: Layout, name: str) -> int | None:
+def _last(files: Files, name: str) -> int | None:
     """The last serial that the summary of a segment tells of; without one it comes first."""
-    head = durable.read(layout.segment(name), codec.MAX_SUMMARY)
+    head = files.read(named(name), codec.MAX_SUMMARY)
     if head is None:
         return None
     summary = codec.peek(head)
     return summary.last if summary else 1 << 62
 
 
-def stored(layout: Layout) -> tuple[str, ...]:
+def stored(files: Files) -> tuple[str, ...]:
     """Names of all segments that are there."""
-    try:
-        names = os.listdir(layout.history)  # noqa: PTH208 (a million runs leave thousands)
-    except FileNotFoundError:
-        return ()
-    return tuple(sorted(name.removesuffix(".zst") for name in names if not name.startswith(".")))
+    names = (name.removesuffix(".zst") for name in files.names(HISTORY) if name[0] != ".")
+    return tuple(sorted(names))
 
 
-def text(layout: Layout, name: str) -> bytes:
+def text(files: Files, name: str) -> bytes:
     """The lines of a segment that is not whole, if they can be decompressed."""
-    data = durable.read(layout.segment(name), MAX_FILE) or b""
+    data = files.read(named(name), MAX_FILE) or b""
     start = data.find(ZSTD_MAGIC)
     try:
         return decompress(memoryview(data)[start:], codec.MAX_LINES) if start >= 0 else b""

@@ -12,14 +12,13 @@ from functools import partial
 from packer_fork.changes import apply_changes
 from packer_fork.codec.statefile import StateFile
 from packer_fork.model import Sealed, State
+from packer_fork.stores.archive import history
+from packer_fork.stores.archive.files import Files, Reader
+from packer_fork.stores.archive.history import MissingError
 from packer_fork.stores.base import Passage, Stretch
-from packer_fork.stores.local import history
-from packer_fork.stores.local.history import MissingError
-from packer_fork.stores.local.layout import Layout
-from packer_fork.stores.local.reader import Reader
 
 
-def stretches(layout: Layout, reader: Reader) -> Iterator[Stretch]:
+def stretches(files: Files, reader: Reader) -> Iterator[Stretch]:
     """Raises DamagedError where the way back cannot be found."""
     file = reader.read()
     if file is None:
@@ -30,16 +29,16 @@ def stretches(layout: Layout, reader: Reader) -> Iterator[Stretch]:
     pruned: list[State] = []
     while sealed is not None:
         try:
-            summary = history.read_summary(layout, sealed)
-            older = summary.before if summary else history.read(layout, sealed).state.sealed
-            first = summary.first if summary else history.read(layout, sealed).first_serial
+            summary = history.read_summary(files, sealed)
+            older = summary.before if summary else history.read(files, sealed).state.sealed
+            first = summary.first if summary else history.read(files, sealed).first_serial
         except MissingError as error:
             state = _moved_on(reader, state, error)
             sealed = history.uncut(state.cuts, state.sealed)
             continue
         last = min(sealed.serial, below)
         if first < last:
-            read = partial(_read, layout, reader, sealed, first, last, pruned)
+            read = partial(_read, files, reader, sealed, first, last, pruned)
             told = summary if last == sealed.serial else None
             yield Stretch(first, last, sealed.segment, told, read)
             below = first
@@ -57,11 +56,11 @@ def _moved_on(reader: Reader, state: State, error: MissingError) -> State:
 
 
 def _read(
-    layout: Layout, reader: Reader, sealed: Sealed, first: int, last: int, pruned: list[State]
+    files: Files, reader: Reader, sealed: Sealed, first: int, last: int, pruned: list[State]
 ) -> Passage:
     """Tells `pruned` of the state that has this stretch no more."""
     try:
-        return _between(history.read(layout, sealed), first, last)
+        return _between(history.read(files, sealed), first, last)
     except MissingError as error:
         before, missing = None, error
     while True:
@@ -70,9 +69,9 @@ def _read(
             raise missing
         before = file.state.sealed
         try:
-            for each in history.chain(layout, file.state):
+            for each in history.chain(files, file.state):
                 if each.serial >= last:
-                    found = history.read(layout, each)
+                    found = history.read(files, each)
                     if found.first_serial <= first:
                         return _between(found, first, last)
         except MissingError as error:

@@ -7,18 +7,16 @@ state that follows it; each backup. What nobody names is told of, but is no dama
 from __future__ import annotations
 
 from collections.abc import Iterator
-from pathlib import Path
 
 from msgspec import Struct, structs
 
-from packer_fork.answers import Problem, Verified
+from packer_fork.answers import Backup, Problem, Verified
 from packer_fork.codec import segment as segments
 from packer_fork.codec.statefile import StateFile
 from packer_fork.errors import DamagedError
 from packer_fork.model import Sealed, State
-from packer_fork.stores.local import backups, history
-from packer_fork.stores.local.layout import Layout
-from packer_fork.stores.local.reader import ATTEMPTS, Reader, marks
+from packer_fork.stores.archive import backups, history
+from packer_fork.stores.archive.files import ATTEMPTS, BACKUPS, STATE, Files, Reader, segment
 
 
 class Walked(Struct, frozen=True, kw_only=True):
@@ -29,20 +27,20 @@ class Walked(Struct, frozen=True, kw_only=True):
     problem: Problem | None
 
 
-def verify(layout: Layout, reader: Reader) -> Verified:
+def verify(files: Files, reader: Reader) -> Verified:
     """Raises NewerFormatError for what this version cannot judge.
 
     What a writer replaced meanwhile is no damage: then it is looked at again.
     """
     for _ in range(ATTEMPTS):
-        before = marks(layout)
-        found = _verify(layout, reader)
-        if not found.problems or before == marks(layout):
+        before = reader.marks()
+        found = _verify(files, reader)
+        if not found.problems or before == reader.marks():
             break
     return found
 
 
-def _verify(layout: Layout, reader: Reader) -> Verified:
+def _verify(files: Files, reader: Reader) -> Verified:
     problems: list[Problem] = []
     file = None
     try:
@@ -50,34 +48,34 @@ def _verify(layout: Layout, reader: Reader) -> Verified:
     except DamagedError as error:
         problems.append(_problem(error, "all that is not in the history or in a backup"))
     changes = len(file.changes) if file else 0
-    named, oldest, size = set(), file.first_serial if file else None, _size(layout.state)
-    for walked in walk(layout, file) if file else _by_name(layout):
+    named, oldest, size = set(), file.first_serial if file else None, _size(files, STATE)
+    for walked in walk(files, file) if file else _by_name(files):
         named.add(walked.sealed.segment)
-        size += _size(layout.segment(walked.sealed.segment))
+        size += _size(files, segment(walked.sealed.segment))
         if walked.problem:
             problems.append(walked.problem)
         if walked.file:
             changes += len(walked.file.changes)
             first = walked.file.first_serial
             oldest = first if oldest is None else min(oldest, first)
-    kept = backups.found(layout)
-    problems += [found for each in kept if (found := _of_backup(Path(each.path), each.serial))]
-    pins = backups.pinned(layout)
+    kept = backups.found(files)
+    problems += [found for each in kept if (found := _of_backup(files, each))]
+    pins = backups.pinned(files)
     problems += [
         Problem(
-            file=str(layout.segment(name)),
+            file=files.where(segment(name)),
             offset=0,
             what="it is not the segment that it is named for",
             affected="the history of a backup",
         )
-        for name in history.stored(layout)
+        for name in history.stored(files)
         if file
         and name not in named
         and history.is_pinned(name, pins)
-        and history.prove(layout, name) is None
+        and history.prove(files, name) is None
     ]
     return Verified(
-        location=str(layout.folder),
+        location=files.location,
         bytes=size + sum(each.size for each in kept),
         serial=file.state.serial if file else None,
         oldest=oldest,
@@ -85,15 +83,15 @@ def _verify(layout: Layout, reader: Reader) -> Verified:
         segments=len(named),
         backups=len(kept),
         unused=tuple(
-            str(layout.segment(name))
-            for name in history.stored(layout)
+            files.where(segment(name))
+            for name in history.stored(files)
             if file and name not in named and not history.is_pinned(name, pins)
         ),
         problems=tuple(problems),
     )
 
 
-def walk(layout: Layout, newest: StateFile) -> Iterator[Walked]:
+def walk(files: Files, newest: StateFile) -> Iterator[Walked]:
     """Every segment before `newest`, the newest first, until the way back is lost."""
     state = newest.state
     after: StateFile | None = newest
@@ -101,22 +99,22 @@ def walk(layout: Layout, newest: StateFile) -> Iterator[Walked]:
     while sealed is not None:
         file, problem = None, None
         try:
-            file = history.read(layout, sealed)
-            problem = _of_segment(layout, sealed, file, after)
+            file = history.read(files, sealed)
+            problem = _of_segment(files, sealed, file, after)
         except DamagedError as error:
-            problem = _problem(error, _serials(layout, sealed))
+            problem = _problem(error, _serials(files, sealed))
         yield Walked(sealed=sealed, file=file, problem=problem)
-        older = _before(layout, sealed, file)
+        older = _before(files, sealed, file)
         after = file
         sealed = history.uncut(state.cuts, older)
 
 
-def _by_name(layout: Layout) -> Iterator[Walked]:
+def _by_name(files: Files) -> Iterator[Walked]:
     """Every segment that is there, where no state says which of them count."""
-    for name in history.stored(layout):
-        each = history.prove(layout, name)
+    for name in history.stored(files):
+        each = history.prove(files, name)
         problem = Problem(
-            file=str(layout.segment(name)),
+            file=files.where(segment(name)),
             offset=0,
             what="it is not the segment that it is named for",
             affected="the history in it",
@@ -129,16 +127,16 @@ def _by_name(layout: Layout) -> Iterator[Walked]:
 
 
 def _of_segment(
-    layout: Layout, sealed: Sealed, file: StateFile, after: StateFile | None
+    files: Files, sealed: Sealed, file: StateFile, after: StateFile | None
 ) -> Problem | None:
     """Whether a segment that reads well says what its summary and its successor say."""
-    path = str(layout.segment(sealed.segment))
+    path = files.where(segment(sealed.segment))
 
     def wrong(what: str) -> Problem:
         affected = f"serials {file.first_serial} to {file.state.serial}"
         return Problem(file=path, offset=0, what=what, affected=affected)
 
-    summary = history.read_summary(layout, sealed)
+    summary = history.read_summary(files, sealed)
     size = sum(len(line.data) for line in file.lines)
     if summary is not None and summary != segments.summarise(
         file.changes, first=file.first_serial, size=size, before=file.snapshot.sealed
@@ -162,32 +160,33 @@ def _without_links(state: State) -> State:
     return structs.replace(state, sealed=None, version=0, prev="", cuts={})
 
 
-def _before(layout: Layout, sealed: Sealed, file: StateFile | None) -> Sealed | None:
+def _before(files: Files, sealed: Sealed, file: StateFile | None) -> Sealed | None:
     if file is not None:
         return file.snapshot.sealed
     try:
-        return history.before(layout, sealed)
+        return history.before(files, sealed)
     except DamagedError:
         return None
 
 
-def _serials(layout: Layout, sealed: Sealed) -> str:
+def _serials(files: Files, sealed: Sealed) -> str:
     try:
-        summary = history.read_summary(layout, sealed)
+        summary = history.read_summary(files, sealed)
     except DamagedError:
         return f"serials up to {sealed.serial}, and all before them"
     return f"serials {summary.first} to {summary.last}" if summary else ""
 
 
-def _of_backup(path: Path, serial: int) -> Problem | None:
-    lost = "this backup; nothing else"
+def _of_backup(files: Files, backup: Backup) -> Problem | None:
+    lost, name = "this backup; nothing else", backups.name_of(backup)
     try:
-        file = backups.read(path)
+        file = backups.read(files, name)
     except DamagedError as error:
-        return _problem(error, lost) if path.exists() else None  # gone: another took its place
-    short = file.state.serial != serial
+        is_gone = files.size(f"{BACKUPS}/{name}") is None  # another took its place
+        return None if is_gone else _problem(error, lost)
+    short = file.state.serial != backup.serial
     what = file.rest or ("it ends before the serial in its name" if short else "")
-    return Problem(file=str(path), offset=file.end, what=what, affected=lost) if what else None
+    return Problem(file=backup.path, offset=file.end, what=what, affected=lost) if what else None
 
 
 def _problem(error: DamagedError, affected: str) -> Problem:
@@ -196,8 +195,5 @@ def _problem(error: DamagedError, affected: str) -> Problem:
     )
 
 
-def _size(path: Path) -> int:
-    try:
-        return path.stat().st_size
-    except FileNotFoundError:
-        return 0
+def _size(files: Files, name: str) -> int:
+    return files.size(name) or 0

@@ -1,0 +1,1 @@
+"""History, backups, verification and repair of a state, wherever its files are."""

@@ -1,0 +1,61 @@
+"""From what is wanted to the change that says so: the next link of the chain."""
+
+from __future__ import annotations
+
+import secrets
+import uuid
+from datetime import UTC, datetime
+
+from msgspec import Raw
+
+from packer_fork.changes import new_state
+from packer_fork.codec.builds import check_build, check_depth, encode_build
+from packer_fork.codec.witness import Witness
+from packer_fork.model import REMOVED, Actor, Build, Change, Draft, State, Template
+
+
+def first_state(template: str, workspace: str) -> State:
+    """An empty one, of a lineage and with a key of its own."""
+    return new_state(
+        lineage=str(uuid.uuid4()),
+        key=secrets.token_hex(32),
+        template=Template(path=template),
+        workspace=workspace,
+    )
+
+
+def last_of(state: State) -> Witness:
+    """What is witnessed of `state`."""
+    return Witness(state.serial, state.prev)
+
+
+def change_of(draft: Draft, last: Witness, tenure: int, by: Actor) -> Change:
+    """The change that follows `last`. Raises StateError for what no state may hold."""
+    for build in draft.late.builds.values() if draft.late else ():
+        check_depth(build)
+    return Change(
+        serial=last.serial + 1,
+        id=uuid.uuid4().hex,
+        at=datetime.now(UTC),
+        tenure=tenure,
+        by=by,
+        operation=draft.operation,
+        why=draft.why,
+        run=draft.last_run.number if draft.last_run else None,
+        log_offset=draft.last_run.log_offset if draft.last_run else None,
+        builds={name: _document(name, build) for name, build in draft.builds.items()},
+        inputs={name: REMOVED if raw is None else raw for name, raw in draft.inputs.items()},
+        last_run=draft.last_run,
+        late=draft.late,
+        cuts=draft.cuts,
+        prev=last.digest,
+    )
+
+
+def _document(name: str, build: Build | Raw | None) -> Raw:
+    if build is None:
+        return REMOVED
+    if not isinstance(build, Raw):
+        return encode_build(build)
+    check_build(name, build)
+    return build
