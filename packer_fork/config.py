@@ -25,6 +25,7 @@ MAX_FILE = 64 << 10
 
 _UNITS = {"s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
 _DURATION = re.compile(r"(?:(\d+(?:\.\d+)?)([smhd]))")
+_PROJECT = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}|")
 _WORKSPACE = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 
 
@@ -46,6 +47,13 @@ class Settings(Struct, frozen=True, kw_only=True):
     failed sources are built again, the first time after ``retry_pause``; ``fail_fast``:
     cancel the others when one fails; ``isolate``: a Packer of its own for each source.
 
+    With a shared store: ``project`` names what its states stand below; ``lock_ttl``: how long
+    an abandoned lock lasts; ``on_lock_lost``: what becomes of Packer when its lock is lost,
+    "auto" cancels it with a shared store and lets it finish else, "strict" cancels it also
+    where that cannot be known; ``outbox``: folder for results while the store is away.
+    ``store_ca``, ``store_certificate``, ``store_key``: PEM files; ``store_username`` and
+    ``store_password`` for etcd, ``store_token`` for Consul.
+
     ``keep_runs``, ``keep_days``: history is pruned beyond so many runs that is also older;
     0 sets no such bound. ``backup_every``: after so many changes the state is backed up at
     the end of a build, 0 for never; ``keep_backups``: how many of the backups stay that
@@ -58,6 +66,16 @@ class Settings(Struct, frozen=True, kw_only=True):
     grace: float = 900.0
     on_wrapper_death: Literal["auto", "cancel", "finish"] = "auto"
     abandoned: Literal["take", "block"] = "take"
+    project: str = ""
+    lock_ttl: float = 60.0
+    on_lock_lost: Literal["auto", "cancel", "finish", "strict"] = "auto"
+    outbox: str = ""
+    store_ca: str = ""
+    store_certificate: str = ""
+    store_key: str = ""
+    store_username: str = ""
+    store_password: str = ""
+    store_token: str = ""
     packer: str = "packer"
     max_age: float = 30 * 86400.0
     inputs: tuple[str, ...] = ()
@@ -76,8 +94,12 @@ class Settings(Struct, frozen=True, kw_only=True):
     keep_backups: Annotated[int, Meta(ge=1)] = 10
 
 
-_DURATIONS = frozenset({"lock_timeout", "grace", "max_age", "retry_pause"})
+_DURATIONS = frozenset({"lock_timeout", "lock_ttl", "grace", "max_age", "retry_pause"})
+_PATHS = frozenset({"outbox", "store_ca", "store_certificate", "store_key"})
 _LISTS = frozenset({"inputs", "input_env", "ignore", "ignore_vars", "assume_unchanged"})
+
+SECRET = frozenset({"store_password", "store_token"})
+"""Settings that are never shown, nor passed on to Packer."""
 
 _FLAGS = {"inputs": "--input", "ignore_vars": "--ignore-var"}
 """Flags that are not called like their setting."""
@@ -88,6 +110,20 @@ class Setting(Struct, frozen=True):
 
     value: Any
     origin: str
+
+
+def secrets_of(settings: Settings) -> tuple[str, ...]:
+    """The values that are to be masked wherever they come up."""
+    return tuple(filter(None, (getattr(settings, name) for name in sorted(SECRET))))
+
+
+def variables_of_secrets() -> frozenset[str]:
+    """The environment variables that secrets are set by, which Packer has no use for."""
+    return frozenset(_variable(name) for name in SECRET)
+
+
+def _variable(name: str) -> str:
+    return f"PACKER_FORK_{name.upper()}"
 
 
 def load(
@@ -144,6 +180,9 @@ def _from_file(path: Path) -> dict[str, Setting]:
             raise UsageError(f"{path}: unknown key {key!r}.", hint=_nearest(key))
     if isinstance(state := content.get("state"), str) and state and "://" not in state:
         content["state"] = str(path.parent / state)
+    for key in _PATHS & content.keys():
+        if isinstance(content[key], str) and content[key]:
+            content[key] = str(path.parent / content[key])
     return {key: Setting(value, str(path)) for key, value in content.items()}
 
 
@@ -155,7 +194,7 @@ def _nearest(key: str) -> str:
 def _from_environment(environ: Mapping[str, str]) -> dict[str, Setting]:
     found = {}
     for name in Settings.__struct_fields__:
-        variable = f"PACKER_FORK_{name.upper()}"
+        variable = _variable(name)
         if environ.get(variable):
             text = environ[variable]
             found[name] = Setting(text.split(",") if name in _LISTS else text, variable)
@@ -166,7 +205,7 @@ def _check(name: str, setting: Setting) -> Any:
     value = setting.value
     if name in _DURATIONS and isinstance(value, str):
         try:
-            return parse_duration(value)
+            value = parse_duration(value)
         except ValueError as error:
             raise UsageError(
                 f"{setting.origin}: {value!r} is not a duration.",
@@ -179,6 +218,13 @@ def _check(name: str, setting: Setting) -> Any:
             f"{setting.origin}: {value!r} is not a workspace name.",
             hint="Use letters, digits, '.', '_' and '-', at most 64, the first a letter or digit.",
         )
+    if name == "project" and not _PROJECT.fullmatch(str(value)):
+        raise UsageError(
+            f"{setting.origin}: {value!r} is not the name of a project.",
+            hint="Use letters, digits, '.', '_' and '-', at most 100, the first a letter or digit.",
+        )
+    if name == "lock_ttl" and isinstance(value, int | float) and value < 1:
+        raise UsageError(f"{setting.origin}: lock_ttl is too short.", hint="Give 1s or more.")
     try:
         return msgspec.convert(value, _types()[name], strict=not isinstance(value, str))
     except msgspec.ValidationError as error:

@@ -122,6 +122,19 @@ class Cancelling(Event, frozen=True, tag="cancelling"):
     kill_in: float
 
 
+class Kept(Event, frozen=True, tag="kept"):
+    """Results that are not in the state: they are in a file, to be replayed.
+
+    ``lineage``, ``run`` and ``builds`` are what the file holds.
+    """
+
+    path: str
+    why: str
+    lineage: str
+    run: Run
+    builds: dict[str, Build]
+
+
 class RunEnded(Event, frozen=True, tag="run_ended"):
     run: Run
     builds: tuple[Build, ...]

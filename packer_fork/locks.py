@@ -66,7 +66,8 @@ class LockRecord(Struct, frozen=True, kw_only=True, omit_defaults=True):
     """The current tenure, as it stands in the store.
 
     ``packer`` is the session that Packer runs in, once it was started; ``served`` is
-    the highest ticket of the queue that ever got the lock.
+    the highest ticket of the queue that ever got the lock, where tickets are numbered;
+    ``lease`` is how many seconds it lasts without being renewed, where it does not last.
     """
 
     version: int = 1
@@ -77,6 +78,7 @@ class LockRecord(Struct, frozen=True, kw_only=True, omit_defaults=True):
     run: int | None = None
     packer: ProcessId | None = None
     served: int = 0
+    lease: float = 0.0
     closed: Closing | None = None
 
 

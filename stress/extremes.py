@@ -19,7 +19,7 @@ from packer_fork.grammar import TooComplexError
 from packer_fork.inputs import hcl, hcl_json, legacy
 from packer_fork.inputs.cache import DigestCache
 from packer_fork.locks import LockStatus
-from packer_fork.manager import ancestor, backup, late, transfer
+from packer_fork.manager import ancestor, backup, replay, transfer
 from packer_fork.manager.record import Recorder
 from packer_fork.manager.runlog import LogFiles, RunLog
 from packer_fork.packer import lines, literals, outline
@@ -95,7 +95,7 @@ def _settings(path: Path) -> None:
 
 
 def _replay(path: Path) -> None:
-    late.replay(place_in(path.parent), path, _nothing, environ={})
+    replay.replay(place_in(path.parent), path, _nothing, environ={})
 
 
 def _secrets(path: Path) -> None:

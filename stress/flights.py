@@ -21,7 +21,7 @@ from msgspec import structs
 
 from packer_fork import processes
 from packer_fork.errors import LockLostError
-from packer_fork.manager import acquire, late, recover, results
+from packer_fork.manager import acquire, outbox, recover, results
 from packer_fork.manager.changing import made_sure_of
 from packer_fork.manager.places import Place
 from packer_fork.manager.record import Recorder
@@ -120,7 +120,9 @@ class Recorded:
         after, lost = self._recorder.shown(), self._recorder.unsaved
         self._log.close()
         if isinstance(lost, LockLostError):
-            late.keep(self._place.store, after, silent)
+            state = self._place.store.read()
+            lineage = state.lineage if state else ""
+            outbox.keep(self._place.store.logs, lineage, after)
         self._files.forget_raw()
         self._tenure.compact() if lost is None else None
         return lost is not None

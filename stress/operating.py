@@ -16,7 +16,6 @@ from packer_fork.errors import LockedError, StateError
 from packer_fork.locks import Verdict
 from packer_fork.manager import (
     backup,
-    late,
     locate,
     past,
     places,
@@ -24,6 +23,7 @@ from packer_fork.manager import (
     recover,
     repair,
     replacing,
+    replay,
     rollback,
     transfer,
     unlock,
@@ -288,7 +288,7 @@ class Operated:
     def replay(self, index: int) -> None:
         path, number, said = self.late[index]
         if self._under_lock(
-            lambda: late.replay(self.place, path, silent, environ={}), recovers=False
+            lambda: replay.replay(self.place, path, silent, environ={}), recovers=False
         ):
             self.expected.replayed(number, said)
             del self.late[index]

@@ -25,7 +25,7 @@ from packer_fork.codec.witness import decode_witness
 from packer_fork.inputs import hcl, hcl_json, legacy
 from packer_fork.inputs.cache import DigestCache
 from packer_fork.locks import LockStatus
-from packer_fork.manager import ancestor, backup, late, locate, places, replacing, transfer
+from packer_fork.manager import ancestor, backup, locate, places, replacing, replay, transfer
 from packer_fork.manager.places import Place
 from packer_fork.manager.runlog import LogFiles
 from packer_fork.model import Actor, Late, Run
@@ -315,7 +315,7 @@ def _late(folder: Path) -> Reader:
 
     def read(data: bytes) -> None:
         path.write_bytes(data)
-        late.replay(place, path, _silent, environ={})
+        replay.replay(place, path, _silent, environ={})
         place.store.read()
 
     return Reader((msgspec.json.encode(document),), mangle.mangled, read)

@@ -29,7 +29,7 @@ MAY_USE: Mapping[str, set[str]] = {
     | {"host", "processes", "durable", "terminal"}
     | LEAVES,
     "views": {"events", "terminal"} | LEAVES,
-    "stores": {"host", "processes", "durable", "codec", "changes"} | LEAVES,
+    "stores": {"host", "processes", "durable", "terminal", "codec", "changes"} | LEAVES,
     "packer": {"host", "processes", "terminal", "grammar"} | LEAVES,
     "inputs": {"host", "durable", "grammar"} | LEAVES,
     "metrics": {"events"} | LEAVES,
@@ -49,7 +49,8 @@ MAY_USE: Mapping[str, set[str]] = {
     "__init__": {"api"},
 }
 
-REMOTE_STORES = ("stores.etcd", "stores.consul", "stores.http")
+TRANSPORT = ("stores.http", "stores.connection", "stores.trouble")
+REMOTE_STORES = ("stores.etcd", "stores.consul", *TRANSPORT)
 
 # Which modules (by the beginning of their names) may import what comes from outside.
 ONLY_IN: Mapping[str, tuple[str, ...]] = {
@@ -59,7 +60,8 @@ ONLY_IN: Mapping[str, tuple[str, ...]] = {
     "http": REMOTE_STORES,
     "ssl": REMOTE_STORES,
     "socket": REMOTE_STORES,
-    "urllib.request": REMOTE_STORES,
+    "urllib.request": (),  # it follows redirects, and proxies of the environment
+    "stamina": ("stores.http",),
     "click": (),  # Typer carries its own
 }
 

@@ -189,7 +189,9 @@ def test_the_example_of_settings_is_valid(tmp_path: Path) -> None:
 
 
 def _other_value(name: str) -> str:
-    return {"on_wrapper_death": "finish", "abandoned": "block"}.get(name, "1")
+    return {"on_wrapper_death": "finish", "on_lock_lost": "finish", "abandoned": "block"}.get(
+        name, "1"
+    )
 
 
 DOCUMENTS = [

@@ -9,6 +9,7 @@ import typer
 
 from packer_fork.cli import options
 
+_HIDDEN = "***"
 app = typer.Typer(name="config", help="What is set, and where.", no_args_is_help=True)
 
 
@@ -31,12 +32,18 @@ def show(
     as_json: options.Json = False,
 ) -> None:
     """Show each setting with its value, and where it comes from."""
+    from packer_fork import config as known
     from packer_fork.manager import settings as manager
     from packer_fork.views import settings as view
 
     flags = {"workspace": workspace, "state": state}
     found = manager.of(template, flags, os.environ)
-    shown = {name: view.Shown(each.value, each.origin) for name, each in found.origins.items()}
+    shown = {
+        name: view.Shown(
+            _HIDDEN if each.value and name in known.SECRET else each.value, each.origin
+        )
+        for name, each in found.origins.items()
+    }
     console = options.console()
     if as_json:
         console.say(view.as_json(str(found.file) if found.file else None, shown))

@@ -144,12 +144,12 @@ def replay(
     state_folder: options.State = None,
 ) -> None:
     """Bring results into the history that came after their lock had been closed."""
-    from packer_fork.manager import late
+    from packer_fork.manager import replay as manager
     from packer_fork.views.plain import PlainView
 
     view = PlainView(options.console())
     place = options.one_place(template, workspace, state_folder, view)
-    late.replay(place, file, view, environ=os.environ)
+    manager.replay(place, file, view, environ=os.environ)
 
 
 @app.command("rm")

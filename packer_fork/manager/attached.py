@@ -84,6 +84,8 @@ class _Waiting:
         self._watch = watch
         self._notify = notify
         self._grace = start.grace
+        self._until_lost = start.until_lost
+        self._lost = False
         self._deadline = float("inf")
         self._heeded = 0
         self._look_at = 0.0
@@ -94,7 +96,8 @@ class _Waiting:
         if code < 0 or self._heeded:
             self._end_leftovers(cleans_up=self._packer.outlived_by_inner())
         first = self._watch.signals[0] if self._watch.signals else 0
-        return End(exit_code=code if code >= 0 else None, died=code < 0, signal=first)
+        code_on_record = code if code >= 0 else None
+        return End(exit_code=code_on_record, died=code < 0, signal=first, lost=self._lost)
 
     def _step(self) -> None:
         self._watch.wait(_TICK)
@@ -103,6 +106,10 @@ class _Waiting:
         if time.monotonic() > self._look_at:
             self._look_at = time.monotonic() + _LOOK
             self._recorder.look_at_lock()
+            if self._until_lost and self._recorder.is_lost and not self._lost:
+                self._lost = True
+                self._deadline = time.monotonic() + self._grace
+                self._packer.terminate()
         if time.monotonic() > self._deadline:
             self._kill("The time that Packer had to clean up is over")
 

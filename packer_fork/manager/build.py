@@ -15,7 +15,16 @@ from packer_fork import host
 from packer_fork.errors import EXIT_DONE, CancelledError, StoreError
 from packer_fork.events import Action, MachineLine, Notice, Notify
 from packer_fork.locks import Wait
-from packer_fork.manager import acquire, leftovers, locate, places, planning, recover, upkeep
+from packer_fork.manager import (
+    acquire,
+    late,
+    leftovers,
+    locate,
+    places,
+    planning,
+    recover,
+    upkeep,
+)
 from packer_fork.manager.changing import made_sure_of
 from packer_fork.manager.follow import side_by_side
 from packer_fork.manager.plan import Plan
@@ -48,6 +57,7 @@ def build(request: BuildRequest, notify: Notify) -> int:
     _warn(request, place, prepared, notify)
     tenure, wait = _lock(request, place, notify)
     try:
+        late.replay_waiting(place, tenure, notify)
         recover.recover(place.store, tenure, notify, reason="found by the next build")
         if wait.seconds:
             prepared = prepare(template, request.flags, place.settings, request.environ)

@@ -38,7 +38,8 @@ _LEFTOVERS = 5.0
 class Start(Struct, frozen=True, kw_only=True):
     """What Packer is started with.
 
-    ``grace``: seconds that a cancelled Packer may clean up. ``failures``: builds that
+    ``grace``: seconds that a cancelled Packer may clean up. ``until_lost``: it is cancelled
+    when the lock is lost. ``failures``: builds that
     failed, shared by all Packers that run side by side, for ``fail_fast``.
     """
 
@@ -48,22 +49,28 @@ class Start(Struct, frozen=True, kw_only=True):
     lock: int
     lock_id: str
     die_with_parent: bool
+    until_lost: bool
     grace: float
     fail_fast: bool
     failures: set[str]
 
 
 class End(Struct, frozen=True, kw_only=True):
-    """How it ended: its exit code, whether it died of something, and the signal we got, if any."""
+    """How it ended: its exit code, whether it died of something, the signal we got, if any,
+    and whether it was cancelled because the lock was lost.
+    """
 
     exit_code: int | None
     died: bool
     signal: int = 0
+    lost: bool = False
     failed_fast: bool = False
 
     @property
     def how(self) -> Ended:
-        return "cancelled" if self.signal else "interrupted" if self.died else "normal"
+        if self.signal or self.lost:
+            return "cancelled"
+        return "interrupted" if self.died else "normal"
 
 
 Life = Generator[None, None, End]
@@ -130,6 +137,8 @@ class _Following:
         self._watch = watch
         self._notify = notify
         self._grace = start.grace
+        self._until_lost = start.until_lost
+        self._lost = False
         self._fail_fast = start.fail_fast
         self._failures = start.failures
         self._failed_fast = False
@@ -147,7 +156,7 @@ class _Following:
             self._read()
             if died := self._died(code):
                 yield from self._end_session(cleans_up=self._packer.outlived_by_inner())
-            elif self._heeded or self._failed_fast:
+            elif self._heeded or self._failed_fast or self._lost:
                 yield from self._end_session(cleans_up=False)
             self._read()
         self._packer.reap()
@@ -156,6 +165,7 @@ class _Following:
             exit_code=code if code >= 0 else None,
             died=died,
             signal=first,
+            lost=self._lost,
             failed_fast=self._failed_fast,
         )
 
@@ -174,6 +184,8 @@ class _Following:
         if time.monotonic() > self._look_at:
             self._look_at = time.monotonic() + _LOOK
             self._recorder.look_at_lock()
+            if self._until_lost and self._recorder.is_lost and not self._lost:
+                self._cancel_after_loss()
         if time.monotonic() > self._deadline:
             self._kill("The time that Packer had to clean up is over")
 
@@ -202,6 +214,14 @@ class _Following:
             text = f"{', '.join(self._failures)} failed: other builds are cancelled (--fail-fast)."
             self._notify(Notice(level="warning", text=text))
             self._failed_fast = True
+            self._deadline = time.monotonic() + self._grace
+            self._packer.terminate()
+
+    def _cancel_after_loss(self) -> None:
+        self._lost = True
+        if not self._heeded:
+            text = "The lock is lost: Packer is told to end (on_lock_lost)."
+            self._notify(Notice(level="warning", text=text))
             self._deadline = time.monotonic() + self._grace
             self._packer.terminate()
 

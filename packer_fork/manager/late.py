@@ -1,61 +1,48 @@
-"""Late results: of a run whose lock was closed under it. Kept in a file, replayed when wanted."""
+"""Late results: of a run whose lock or store was gone at its end, on their way into the state."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from pathlib import Path
 
 import msgspec
 
-from packer_fork import durable
 from packer_fork.codec.builds import decode_build
-from packer_fork.errors import MALFORMED, StateError, UsageError
+from packer_fork.errors import MALFORMED, PackerForkError, StateError, UsageError
 from packer_fork.events import Notice, Notify
-from packer_fork.manager import given
-from packer_fork.manager.changing import Command, changing
+from packer_fork.manager import given, outbox
 from packer_fork.manager.places import Place
 from packer_fork.model import Build, Draft, Late, State
-from packer_fork.packer.outcome import Outcome
-from packer_fork.stores.base import Store
+from packer_fork.stores.base import Tenure
 
 _MAX_FILE = 1 << 30
 
 
-def keep(store: Store, outcome: Outcome, notify: Notify) -> None:
-    """Write what a run came to into a file of its own, and tell how it gets into the state."""
-    state = store.read()
-    late = Late(
-        lineage=state.lineage if state else "", run=outcome.run, builds=dict(outcome.builds)
-    )
-    path = store.logs / f"{outcome.run.number}-{outcome.run.tenure}.late.json"
-    durable.replace(path, msgspec.json.encode(late))
-    notify(
-        Notice(
-            level="error",
-            text=f"The lock was closed while Packer ran; the results are kept in {path}.",
-            hint=f"Bring them into the history with: packer-fork state replay {path}",
-        )
-    )
+def replay_waiting(place: Place, tenure: Tenure, notify: Notify) -> None:
+    """Bring in what waits in the outbox, under a tenure that is held already.
 
-
-def replay(place: Place, path: Path, notify: Notify, *, environ: Mapping[str, str]) -> None:
-    """Bring late results into the history; what was built since is not replaced.
-
-    Raises UsageError for a file that is not of this state, LockedError, or StoreError.
+    What is of another lineage stays where it is, and is told.
     """
-    late = _read(path)
-    words = ("state", "replay", path.name)
-    command = Command(operation="replay", words=words, environ=environ, recovers=False)
-    with changing(place, command, notify) as tenure:
-        draft = _draft(place.store.read(), late, path)
+    for path in outbox.waiting(place.outbox) if place.outbox else ():
+        try:
+            late = read(path)
+            draft = draft_of(place.store.read(), late, path)
+        except PackerForkError as error:
+            notify(Notice(level="warning", text=error.message, hint=error.hint))
+            continue
         tenure.commit(draft)
-    path.rename(path.with_name(f"{path.name}.replayed"))
+        put_away(path, late, draft, notify)
+
+
+def put_away(path: Path, late: Late, draft: Draft, notify: Notify) -> None:
+    """Once `draft` is committed: the file is done with, and what came of it is told."""
+    outbox.done(path)
     taken = ", ".join(draft.builds) or "none: all were built again since"
     text = f"Run {late.run.number} is in the history; builds that it now stands for: {taken}."
     notify(Notice(level="info", text=text))
 
 
-def _read(path: Path) -> Late:
+def read(path: Path) -> Late:
+    """Raises UsageError for a file that holds none."""
     data = given.read(path, _MAX_FILE)
     try:
         return msgspec.json.decode(data, type=Late)
@@ -63,7 +50,11 @@ def _read(path: Path) -> Late:
         raise UsageError(f"{path} holds no late results ({error}).") from error
 
 
-def _draft(state: State | None, late: Late, path: Path) -> Draft:
+def draft_of(state: State | None, late: Late, path: Path) -> Draft:
+    """The change that brings `late` in; what was built since is not replaced.
+
+    Raises StateError if it is of another state. `path` is only for the message.
+    """
     if state is None or state.lineage != late.lineage:
         raise StateError(
             f"{path} belongs to another state (lineage {late.lineage}).",

@@ -18,9 +18,12 @@ from urllib.parse import quote, unquote
 from msgspec import Struct
 
 from packer_fork import config
-from packer_fork.errors import TemplateError, UsageError
+from packer_fork.errors import TemplateError
 
 FOLDER = ".packer-fork"
+SHARED = "@shared"
+"""Below FOLDER: what stands on this machine of states on servers."""
+
 _OF_A_DIRECTORY = "@directory"
 _LONGEST = 200
 _DEEPEST = 12
@@ -49,6 +52,11 @@ class StateFolder(Struct, frozen=True):
     @property
     def folder(self) -> Path:
         return self.root / self.template / self.workspace
+
+    @property
+    def is_shared(self) -> bool:
+        """Whether the state itself stands on servers."""
+        return self.root.parent.name == SHARED
 
     @property
     def label(self) -> str:
@@ -112,27 +120,31 @@ def settings_folder(path: Path) -> Path | None:
 
 
 def state_folder(found: Template, settings: config.Settings) -> StateFolder:
-    """Raises UsageError for a store that this version does not know."""
+    """Raises UsageError for a store that there is not."""
     if settings.state:
-        return folder_in(settings, found.identity)
+        return folder_in(settings, found.identity, found.project)
     if found.path.is_dir():
         root, name = found.path / FOLDER, _OF_A_DIRECTORY
     else:
-        root, name = found.path.parent / FOLDER, _escape(found.path.name)
+        root, name = found.path.parent / FOLDER, escape(found.path.name)
     return StateFolder(root, name, settings.workspace)
 
 
-def folder_in(settings: config.Settings, identity: str) -> StateFolder:
-    """The folder of a template in the folder of all states that is set. Raises UsageError."""
+def folder_in(settings: config.Settings, identity: str, project: Path) -> StateFolder:
+    """The folder of a template in the folder of all states, or of what is on servers.
+
+    Raises UsageError.
+    """
     if "://" in settings.state:
-        raise UsageError(
-            f"--state {settings.state.partition('://')[0]}://: there is no such store.",
-            hint="Give a directory.",
-        )
-    return StateFolder(Path(settings.state).resolve(), _escape(identity), settings.workspace)
+        from packer_fork.manager import servers
+
+        root = project / FOLDER / SHARED / servers.name_of(settings)
+        return StateFolder(root, escape(identity), settings.workspace)
+    return StateFolder(Path(settings.state).resolve(), escape(identity), settings.workspace)
 
 
-def _escape(name: str) -> str:
+def escape(name: str) -> str:
+    """`name` as one part of a path, which begins with no dot and, but for the root, no @."""
     if name == ".":
         return _OF_A_DIRECTORY
     escaped = quote(os.fsencode(name), safe="")
@@ -153,7 +165,7 @@ def below(start: Path, state: str) -> Iterator[StateFolder]:
         folders[:] = sorted(set(folders) - _NOT_SEARCHED - {FOLDER}) if depth < _DEEPEST else []
     for root in roots:
         for name in _folders(root):
-            for workspace in _folders(root / name):
+            for workspace in _folders(root / name) if name != SHARED else ():
                 yield StateFolder(root, name, workspace)
 
 

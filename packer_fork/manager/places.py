@@ -22,6 +22,16 @@ class Place(Struct, frozen=True):
     store: Store
     settings: config.Settings
 
+    @property
+    def outbox(self) -> Path | None:
+        """Where results wait for a store that is away; a local one needs none."""
+        if not self.folder.is_shared:
+            return None
+        chosen, here = self.settings.outbox, self.folder
+        if not chosen:
+            return here.folder / "outbox"
+        return Path(chosen) / here.root.name / here.template / here.workspace
+
 
 def of_template(
     template: locate.Template, flags: Mapping[str, Any], environ: Mapping[str, str], notify: Notify
@@ -29,7 +39,7 @@ def of_template(
     """The place of one template. Raises UsageError."""
     settings, _ = config.load(locate.settings_folder(template.path), environ, flags)
     folder = locate.state_folder(template, settings)
-    return Place(folder, _open(folder, template.identity, notify), settings)
+    return Place(folder, _open(folder, template.identity, settings, notify), settings)
 
 
 def moved(
@@ -37,9 +47,9 @@ def moved(
 ) -> Place:
     """The place of the template `identity`, same workspace, in `to`. Raises UsageError."""
     settings, _ = config.load(None, environ, {"state": to, "workspace": source.folder.workspace})
-    folder = locate.folder_in(settings, identity)
-    kept = structs.replace(source.settings, state=to)
-    return Place(folder, _open(folder, identity, notify), kept)
+    kept = structs.replace(source.settings, state=settings.state)
+    folder = locate.folder_in(kept, identity, locate.project_of(Path.cwd()))
+    return Place(folder, _open(folder, identity, kept, notify), kept)
 
 
 def below(flags: Mapping[str, Any], environ: Mapping[str, str], notify: Notify) -> Iterator[Place]:
@@ -47,16 +57,39 @@ def below(flags: Mapping[str, Any], environ: Mapping[str, str], notify: Notify) 
     here = Path.cwd()
     settings, origins = config.load(locate.settings_folder(here), environ, flags)
     chosen = origins["workspace"].origin != "default"
-    for folder in locate.below(here, settings.state):
+    found = [(folder, folder.label) for folder in locate.below(here, settings.state)]
+    for folder, identity in (*_on_servers(settings, here), *found):
         if not chosen or folder.workspace == settings.workspace:
-            yield Place(folder, _open(folder, folder.label, notify), settings)
+            yield Place(folder, _open(folder, identity, settings, notify), settings)
 
 
-def _open(folder: locate.StateFolder, identity: str, notify: Notify) -> Store:
+def _on_servers(settings: config.Settings, here: Path) -> list[tuple[locate.StateFolder, str]]:
+    if "://" not in settings.state:
+        return []
+    from packer_fork.manager import remote
+
+    project = locate.project_of(here)
+    states = [
+        (identity, structs.replace(settings, workspace=workspace))
+        for identity, workspace in remote.states(settings)
+    ]
+    return [(locate.folder_in(its, identity, project), identity) for identity, its in states]
+
+
+def _open(
+    folder: locate.StateFolder, identity: str, settings: config.Settings, notify: Notify
+) -> Store:
+    def complain(text: str) -> None:
+        notify(Notice(level="warning", text=text))
+
+    if folder.is_shared:
+        from packer_fork.manager import remote
+
+        return remote.store(folder, identity, settings, complain)
     return LocalStore(
         folder.folder,
         root=folder.root,
         template=identity,
         workspace=folder.workspace,
-        complain=lambda text: notify(Notice(level="warning", text=text)),
+        complain=complain,
     )

@@ -6,6 +6,7 @@ to the same result; the fold itself is ``packer.outcome``.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from datetime import UTC, datetime
 
 from msgspec import Raw, structs
@@ -24,9 +25,18 @@ class Recorder:
     """Feeds on the raw log of one run. Failing commits are told once and made up for later."""
 
     def __init__(
-        self, start: Outcome, tenure: Tenure, mask: Mask, log: RunLog, notify: Notify
+        self,
+        start: Outcome,
+        tenure: Tenure,
+        mask: Mask,
+        log: RunLog,
+        notify: Notify,
+        keep: Callable[[Outcome | None], None] = lambda _: None,
     ) -> None:
-        """`start` rests on ``run.log_offset`` bytes of the log, which are not folded again."""
+        """`start` rests on ``run.log_offset`` bytes of the log, which are not folded again.
+
+        `keep` is given what could not be committed, and None once it could be.
+        """
         self.outcome = start
         self.unsaved: StoreError | LockLostError | None = None
         self._committed: dict[str, Build] = {}
@@ -38,6 +48,7 @@ class Recorder:
         self._mask = mask
         self._log = log
         self._notify = notify
+        self._keep = keep
 
     def feed(self, data: bytes) -> None:
         """Take the next bytes of the raw log; commit if they moved a build on."""
@@ -92,10 +103,13 @@ class Recorder:
             self._tenure.commit(draft)
         except (StoreError, LockLostError) as error:
             if self.unsaved is None:
-                text = f"{error.message} Packer goes on; its results are kept."
+                text = f"{error.message} What Packer comes to is kept."
                 self._notify(Notice(level="warning", text=text, hint=error.hint))
             self.unsaved = error
+            self._keep(self.shown())
         else:
+            if self.unsaved is not None:
+                self._keep(None)
             self.unsaved = None
             self.outcome = structs.replace(self.outcome, run=run)
             self._committed = self.outcome.builds
@@ -109,6 +123,11 @@ class Recorder:
         """Find out, and tell, that the lock was closed under us, even if there is no news."""
         if self.unsaved is None and not self._tenure.is_open():
             self.commit("progress")
+
+    @property
+    def is_lost(self) -> bool:
+        """Whether the lock is known to be lost."""
+        return isinstance(self.unsaved, LockLostError)
 
     def raise_unsaved(self) -> None:
         """Raise why the last commit failed, if it did."""

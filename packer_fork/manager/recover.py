@@ -9,10 +9,11 @@ from pathlib import Path
 
 from msgspec import structs
 
+from packer_fork import host
 from packer_fork.codec.builds import decode_build
 from packer_fork.errors import EXIT_DONE, LockedError, PackerForkError
 from packer_fork.events import Notice, Notify, Recovered
-from packer_fork.manager import acquire, artifacts
+from packer_fork.manager import acquire, artifacts, late, outbox
 from packer_fork.manager.places import Place
 from packer_fork.manager.record import Recorder
 from packer_fork.manager.runlog import LogFiles, RunLog
@@ -61,7 +62,8 @@ def recover_place(place: Place, notify: Notify, *, environ: Mapping[str, str]) -
     What hinders it is told, so that other states can be gone on with.
     """
     try:
-        if unfinished(place.store.read()):
+        left = outbox.waiting(place.outbox) if place.outbox else []
+        if left or unfinished(place.store.read()):
             _under_lock(place, notify, environ)
         else:
             text = f"{place.folder.label}: there is nothing to recover."
@@ -83,6 +85,7 @@ def _under_lock(place: Place, notify: Notify, environ: Mapping[str, str]) -> Non
     )
     tenure, _ = acquire.acquire(place.store, asking, notify, timeout=0)
     try:
+        late.replay_waiting(place, tenure, notify)
         recover(place.store, tenure, notify, reason="state recover")
         tenure.compact()
     finally:
@@ -92,7 +95,7 @@ def _under_lock(place: Place, notify: Notify, environ: Mapping[str, str]) -> Non
 def _finish(before: Outcome, files: LogFiles, tenure: Tenure, notify: Notify, reason: str) -> None:
     secrets = files.kept_secrets()
     if secrets is None:
-        text = f"What to mask in the log of run {before.run.number} is lost: it was not read."
+        text = _why_unread(before.run)
         notify(Notice(level="warning", text=text))
     log = RunLog(files.masked, notify)
     recorder = Recorder(before, tenure, Mask(secrets or ()), log, lambda _: None)
@@ -111,6 +114,12 @@ def _finish(before: Outcome, files: LogFiles, tenure: Tenure, notify: Notify, re
     recorder.raise_unsaved()
     after = recorder.shown()
     notify(Recovered(run=after.run, builds=tuple(after.builds.values())))
+
+
+def _why_unread(run: Run) -> str:
+    if run.by.host != host.this_actor().host:
+        return f"Run {run.number} ran on {run.by.host}, where its log is: it was not read."
+    return f"What to mask in the log of run {run.number} is lost: it was not read."
 
 
 def _read(path: Path, feed: Callable[[bytes], None]) -> None:

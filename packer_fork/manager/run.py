@@ -10,7 +10,7 @@ from pathlib import Path
 
 from msgspec import Struct, structs
 
-from packer_fork import host
+from packer_fork import config, host
 from packer_fork.errors import (
     EXIT_DONE,
     EXIT_LOCK_LOST,
@@ -20,9 +20,9 @@ from packer_fork.errors import (
     LockLostError,
     StoreError,
 )
-from packer_fork.events import Notice, Notify, RunEnded, RunStarted
+from packer_fork.events import Kept, Notice, Notify, RunEnded, RunStarted
 from packer_fork.locks import ProcessId, Wait
-from packer_fork.manager import artifacts, attached, late, results, runlog
+from packer_fork.manager import artifacts, attached, outbox, results, runlog
 from packer_fork.manager.follow import End, Start, follow
 from packer_fork.manager.places import Place
 from packer_fork.manager.plan import Plan, kept_inputs
@@ -102,7 +102,9 @@ class _Running:
         secrets = self._job.prepared.sensitive.values
         self._keep(secrets)
         log = RunLog(self._files.masked, self._notify)
-        recorder = Recorder(self._begin(), self._job.tenure, Mask(secrets), log, self._notify)
+        recorder = Recorder(
+            self._begin(), self._job.tenure, Mask(secrets), log, self._notify, self._keep_away
+        )
         try:
             recorder.commit("start", inputs=kept_inputs(self._state, self._job.plan))
             recorder.raise_unsaved()
@@ -118,6 +120,24 @@ class _Running:
                 f"Cannot write {self._files.secrets}: {error.strerror}.",
                 hint="Make room or make the folder writable, or choose another with --state DIR.",
             ) from error
+
+    def _keep_away(self, outcome: Outcome | None) -> None:
+        """Into the outbox with what the store did not take; out with it once it did."""
+        folder = self._job.place.outbox
+        if folder is None:
+            return
+        if outcome is None:
+            outbox.path_of(folder, self._run).unlink(missing_ok=True)
+        else:
+            self._write_away(folder, outcome)
+
+    def _write_away(self, folder: Path, outcome: Outcome) -> Path | None:
+        try:
+            return outbox.keep(folder, self._state.lineage, outcome)
+        except OSError as error:
+            text = f"The results cannot be kept in {folder} ({error.strerror})."
+            self._notify(Notice(level="error", text=text, hint="The log of the run has them."))
+            return None
 
     def _forget_raw(self) -> None:
         try:
@@ -159,16 +179,18 @@ class _Running:
 
     def _start(self) -> Start:
         job, settings = self._job, self._job.place.settings
-        policy = settings.on_wrapper_death
+        policy, lost = settings.on_wrapper_death, settings.on_lock_lost
+        is_shared = job.place.folder.is_shared
         build_command = attached.command if attached.asks(job.flags) else program.build_command
         in_ci = host.ci_job(job.environ) is not None
         return Start(
             command=build_command(job.prepared.program, job.flags, job.template),
             directory=Path.cwd(),
-            environ=job.environ,
+            environ=_without_secrets(job.environ),
             lock=job.tenure.packer_lock,
             lock_id=job.tenure.record.id,
-            die_with_parent=policy == "cancel" or (policy == "auto" and in_ci),
+            die_with_parent=policy == "cancel" or (policy == "auto" and (in_ci or is_shared)),
+            until_lost=lost in ("cancel", "strict") or (lost == "auto" and is_shared),
             grace=settings.grace,
             fail_fast=settings.fail_fast,
             failures=job.failures,
@@ -207,8 +229,25 @@ class _Running:
             with contextlib.suppress(StoreError):
                 self._job.tenure.compact()
         elif isinstance(recorder.unsaved, LockLostError):
-            late.keep(self._job.place.store, after, self._notify)
-            self._forget_raw()
+            folder = self._job.place.outbox or self._job.place.store.logs
+            path = self._write_away(folder, after)
+            if path is not None:
+                self._tell_of_kept(path, after, "The lock was closed while Packer ran")
+                self._forget_raw()
+        elif self._job.place.outbox is not None:
+            path = outbox.path_of(self._job.place.outbox, after.run)
+            self._tell_of_kept(path, after, "The store is away")
+
+    def _tell_of_kept(self, path: Path, after: Outcome, why: str) -> None:
+        self._notify(
+            Kept(
+                path=str(path),
+                why=why,
+                lineage=self._state.lineage,
+                run=after.run,
+                builds=after.builds,
+            )
+        )
 
     def _completed(self, after: Outcome, end: End) -> Outcome:
         """With digests of the artifacts, and how long the lock was held until this last change."""
@@ -235,6 +274,12 @@ class _Running:
             waited=job.wait.seconds,
             ahead=job.wait.ahead,
         )
+
+
+def _without_secrets(environ: Mapping[str, str]) -> dict[str, str]:
+    """What opens the store is none of Packer's business, nor of its plugins and scripts."""
+    kept = config.variables_of_secrets()
+    return {name: value for name, value in environ.items() if name not in kept}
 
 
 def _failed(after: Outcome) -> tuple[str, ...]:

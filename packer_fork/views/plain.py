@@ -5,8 +5,11 @@ from __future__ import annotations
 from packer_fork import events
 from packer_fork.views import sentences, words
 from packer_fork.views.console import Console
+from packer_fork.views.document import one_line
 
 _PREFIX = "packer-fork: "
+_OF_LATE = ("lineage", "run", "builds")
+"""What of a Kept event makes a document that `state replay` takes."""
 
 
 class PlainView:
@@ -65,6 +68,13 @@ class PlainView:
         names = ", ".join(event.run.builds) or "what Packer finds"
         workspace = f" in workspace {event.workspace}" * (event.workspace != "default")
         self._tell(f"run {event.run.number} of {event.template}{workspace}: {names}")
+
+    def _on_kept(self, event: events.Kept) -> None:
+        """On stdout as a document, so that a CI job whose disk goes with it still has them."""
+        self._tell(f"error: {event.why}; the results are kept in {event.path}.", "error")
+        self._tell(f"  Bring them into the history with: packer-fork state replay {event.path}")
+        if not self._machine_readable:
+            self._console.say(one_line({name: getattr(event, name) for name in _OF_LATE}))
 
     def _on_cancelling(self, event: events.Cancelling) -> None:
         self._tell(sentences.cancelling(event), "warning")

@@ -99,7 +99,7 @@ def test_a_log_that_cannot_be_written_does_no_harm(cli: Cli, project: Project) -
         ([".."], 14, "holds no template"),
         (["t.pkr.hcl", "--workspace", "../x"], 2, "not a workspace name"),
         (["t.pkr.hcl", "--lock-timeout", "soon"], 2, "not a duration"),
-        (["t.pkr.hcl", "--state", "ftp://x"], 2, "no such store"),
+        (["t.pkr.hcl", "--state", "ftp://x"], 2, "is not the URL of a store"),
         (["t.pkr.hcl", "-var"], 2, "-var needs a value"),
         (["t.pkr.hcl", "-force=maybe"], 2, "neither true nor false"),
         ([], 2, "TEMPLATE"),

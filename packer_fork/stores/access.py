@@ -1,0 +1,162 @@
+"""Where the servers of a shared store are, and what they are asked with.
+
+A URL says where: ``etcd://h1:2379,h2:2379/images``, with etcds, consul, consuls for TLS
+and for Consul. It is stored and shown, so that no secret may be in it; those stand in `Access`.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import Protocol
+
+from msgspec import Struct
+
+from packer_fork.errors import UsageError
+from packer_fork.terminal import clean
+
+PREFIX = "packer-fork"
+"""Below which keys stand if the URL names no path."""
+
+_PORTS = {"etcd": 2379, "consul": 8500}
+_PRODUCTS = {"etcd": "etcd", "consul": "Consul"}
+_URL = re.compile(r"(?P<scheme>[a-z]+)://(?P<places>[^/]*)(?P<path>/.*)?")
+_PLACE = re.compile(
+    r"(?P<host>\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9_][A-Za-z0-9_.-]*)(:(?P<port>[0-9]{1,5}))?"
+)
+_PATH = re.compile(r"[A-Za-z0-9._-]+(/[A-Za-z0-9._-]+)*")
+_EXAMPLE = "Write it like etcd://host1:2379,host2:2379/path or consuls://host:8501/path."
+
+
+class Endpoint(Struct, frozen=True):
+    """One server; an IPv6 address without its brackets."""
+
+    host: str
+    port: int
+
+    def __str__(self) -> str:
+        return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
+
+
+class Address(Struct, frozen=True):
+    """A cluster, and the prefix of the keys there. ``kind``: "etcd" or "consul"."""
+
+    kind: str
+    tls: bool
+    endpoints: tuple[Endpoint, ...]
+    prefix: str
+
+    @property
+    def product(self) -> str:
+        """What the servers are, for messages."""
+        return _PRODUCTS[self.kind]
+
+    @property
+    def scheme(self) -> str:
+        return f"{self.kind}s" if self.tls else self.kind
+
+    def __str__(self) -> str:
+        places = ",".join(map(str, self.endpoints))
+        return f"{self.scheme}://{places}/{self.prefix}"
+
+
+class Guard(Protocol):
+    """A circuit breaker: asked before each attempt at the cluster, and told how that ended."""
+
+    def before(self) -> None:
+        """Raises StoreError if the attempt should not be made now."""
+
+    def succeeded(self) -> None: ...
+
+    def failed(self, reason: str) -> None: ...
+
+
+class Access(Struct, frozen=True, kw_only=True):
+    """How the servers are asked. ``ca``, ``certificate`` and ``key`` are paths of PEM files.
+
+    All times are seconds: ``connect_timeout`` for a connection, TLS included;
+    ``request_timeout`` for an answer, more than the 7 s after which etcd itself gives up;
+    ``patience`` for trying again what may be tried again.
+    """
+
+    username: str = ""
+    password: str = ""
+    token: str = ""
+    ca: str = ""
+    certificate: str = ""
+    key: str = ""
+    connect_timeout: float = 3.0
+    request_timeout: float = 10.0
+    patience: float = 15.0
+    guard: Guard | None = None
+
+    def __repr__(self) -> str:
+        """Secrets are told as there or not: this may get into a traceback."""
+        told = {name: getattr(self, name) for name in self.__struct_fields__}
+        told |= {name: "***" for name in ("password", "token") if told[name]}
+        return f"Access({', '.join(f'{name}={value!r}' for name, value in told.items())})"
+
+
+def is_address(text: str) -> bool:
+    """Whether a setting names servers and no folder."""
+    return text.partition("://")[0] in {f"{kind}{s}" for kind in _PORTS for s in ("", "s")}
+
+
+def parse_address(url: str) -> Address:
+    """What `url` says. Raises UsageError, which never shows what could be a secret."""
+    if "@" in url:
+        raise UsageError(
+            "The store's URL has credentials in it, where everybody sees them.",
+            hint="Leave them out of the URL; user, password and token have settings of their own.",
+        )
+    if "?" in url or "#" in url:
+        raise UsageError(
+            "The store's URL has a query or a fragment.",
+            hint="Leave out what begins with '?' or '#'; all else has settings of its own.",
+        )
+    match = _URL.fullmatch(url)
+    if match is None or not is_address(url):
+        raise UsageError(
+            f"{clean(url)!r} is not the URL of a store: its beginning is not one of etcd://,"
+            " etcds://, consul:// and consuls://.",
+            hint=_EXAMPLE,
+        )
+    kind = next(kind for kind in _PORTS if match["scheme"] in (kind, f"{kind}s"))
+    endpoints = (_endpoint(place, url, _PORTS[kind]) for place in match["places"].split(","))
+    return Address(
+        kind, match["scheme"] != kind, tuple(dict.fromkeys(endpoints)), _prefix(match["path"], url)
+    )
+
+
+def _endpoint(place: str, url: str, port: int) -> Endpoint:
+    match = _PLACE.fullmatch(place)
+    port = int((match and match["port"]) or port)
+    if match is None or not 0 < port < 1 << 16 or not _is_host(match["host"]):
+        raise UsageError(
+            f"{clean(url)!r}: {clean(place)!r} is no host, with or without a port.",
+            hint=f"{_EXAMPLE} An IPv6 address stands in brackets.",
+        )
+    return Endpoint(match["host"].strip("[]").lower(), port)
+
+
+def _is_host(host: str) -> bool:
+    if not host.startswith("["):
+        return True
+    import ipaddress
+
+    try:
+        ipaddress.IPv6Address(host.strip("[]"))
+    except ValueError:
+        return False
+    return True
+
+
+def _prefix(path: str | None, url: str) -> str:
+    prefix = (path or "").strip("/")
+    if not prefix:
+        return PREFIX
+    if not _PATH.fullmatch(prefix) or {".", ".."} & set(prefix.split("/")):
+        raise UsageError(
+            f"{clean(url)!r}: the path {clean(prefix)!r} is no prefix of keys.",
+            hint="Use letters, digits, '.', '_' and '-' in each part, '/' between two.",
+        )
+    return prefix

@@ -1,0 +1,139 @@
+"""Reading the state: the head, then what it names. No lock is needed for it.
+
+What a head names goes only once another head stands: whoever misses a piece looks at
+the head again, and takes it for damage only if that is still the same.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Hashable
+from typing import NamedTuple
+
+from packer_fork.codec import statefile
+from packer_fork.codec.lines import read_change, unseal
+from packer_fork.codec.statefile import StateFile
+from packer_fork.errors import MALFORMED, DamagedError
+from packer_fork.stores.shared import blobs, head, names
+from packer_fork.stores.shared.head import Head
+from packer_fork.stores.shared.keys import Item, Keys
+
+_ATTEMPTS = 20
+
+
+class Seen(NamedTuple):
+    """A head as it was read, and the state that it leads to."""
+
+    item: Item
+    head: Head
+    file: StateFile
+
+
+class SharedReader:
+    """Safe for threads: what is kept is replaced in one step."""
+
+    def __init__(self, keys: Keys) -> None:
+        self._keys = keys
+        self.kept: Seen | None = None
+
+    def read(self) -> StateFile | None:
+        seen = self.look()
+        return seen.file if seen else None
+
+    def marks(self) -> Hashable:
+        item = self._keys.get(names.HEAD)
+        return item.modified if item else 0
+
+    def look(self) -> Seen | None:
+        """What is proven, or None where no state was ever written. Raises DamagedError."""
+        for _ in range(_ATTEMPTS):
+            item, kept = self._keys.get(names.HEAD), self.kept
+            if item is None:
+                self._refuse_leftovers()
+                return None
+            if kept is not None and kept.item == item:
+                return kept
+            try:
+                return self.keep(self._follow(item))
+            except DamagedError:
+                if self.marks() == item.modified:
+                    raise
+        raise DamagedError(self.where(names.HEAD), 0, "it never stands still for a reader")
+
+    def keep(self, seen: Seen) -> Seen:
+        """What a writer has put there needs not be fetched again."""
+        self.kept = seen
+        return seen
+
+    def where(self, key: str) -> str:
+        """A key for messages."""
+        return f"{self._keys.location}/{key}"
+
+    def stored(self) -> bytes | None:
+        """Every line that is there, also what no head leads to; None if there is nothing."""
+        found = [
+            blobs.unpack(self._keys, item.key, item.value, statefile.MAX_SIZE)
+            for prefix in (names.SNAPSHOTS, names.CHANGES)
+            for item in self._keys.items(prefix)
+        ]
+        return b"".join(found) if found or self._keys.get(names.HEAD) else None
+
+    def _refuse_leftovers(self) -> None:
+        if self._keys.names(names.CHANGES):
+            what = "it is missing, though changes were committed"
+            raise DamagedError(self.where(names.HEAD), 0, what)
+
+    def _follow(self, item: Item) -> Seen:
+        found = head.decode(item, self.where(names.HEAD))
+        lines = self._lines_after(found) or self._lines(found)
+        file = statefile.decode_file(b"".join(lines), self.where(found.snapshot_key))
+        if file.rest or not file.reaches(found.witness) or file.state.serial != found.serial:
+            what = file.rest or "the changes do not lead to what was acknowledged"
+            lost = f"serials after {file.state.serial} up to {found.serial} are lost"
+            raise DamagedError(self.where(found.snapshot_key), file.end, what, lost=lost)
+        return Seen(item, found, file)
+
+    def _lines(self, found: Head) -> list[bytes]:
+        snapshot = blobs.read(self._keys, found.snapshot_key, statefile.MAX_SIZE)
+        if snapshot is None:
+            raise DamagedError(self.where(found.snapshot_key), 0, "the snapshot is missing")
+        return [snapshot, *self._links(found, found.first)[0]]
+
+    def _lines_after(self, found: Head) -> list[bytes] | None:
+        """With those that were read already; None if the head does not go on from there."""
+        kept = self.kept
+        if kept is None or kept.head.snapshot_key != found.snapshot_key:
+            return None
+        if found.serial < kept.head.serial:
+            return None
+        more, before = self._links(found, kept.head.serial)
+        if before != kept.head.digest:
+            return None
+        return [*(bytes(line.data) for line in kept.file.lines), *more]
+
+    def _links(self, found: Head, first: int) -> tuple[list[bytes], str]:
+        """The changes after serial `first` up to the head's, and the digest that they follow.
+
+        The way goes backwards, as each names the one before it: a commit that failed may
+        have left a change of the same serial, which nothing names.
+        """
+        start = names.change(first + 1)
+        stored = {item.key: item.value for item in self._keys.items(names.CHANGES, start=start)}
+        way: list[bytes] = []
+        digest = found.digest
+        for serial in range(found.serial, first, -1):
+            key = names.change(serial, digest)
+            lost = f"serials {first + 1} up to {serial} are lost"
+            if key not in stored:
+                raise DamagedError(self.where(key), 0, "a change is missing", lost=lost)
+            data = blobs.unpack(self._keys, key, stored[key], statefile.MAX_SIZE)
+            try:
+                line = unseal(data)
+                digest = read_change(line).prev if line else ""
+            except MALFORMED:
+                digest = ""
+            if not digest:
+                what = "a change that does not carry its own digest"
+                raise DamagedError(self.where(key), 0, what, lost=lost)
+            way.append(data)
+        way.reverse()
+        return way, digest

@@ -1,0 +1,240 @@
+"""The shared store: joins journal, probe, queue and tenure into ``stores.base.Store``."""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Callable, Iterator
+from datetime import UTC, datetime
+from functools import partial
+from pathlib import Path
+
+from msgspec import Struct, structs
+
+from packer_fork.answers import Backup, Salvage, Verified
+from packer_fork.errors import DamagedError
+from packer_fork.locks import Holder, LockRecord, LockStatus, Verdict, Waiter
+from packer_fork.model import State
+from packer_fork.stores import base
+from packer_fork.stores.archive import making
+from packer_fork.stores.base import TAKE_OVER, Tenure
+from packer_fork.stores.shared import names, probe, queue
+from packer_fork.stores.shared.companion import Companion
+from packer_fork.stores.shared.deciding import decide
+from packer_fork.stores.shared.files import SharedFiles
+from packer_fork.stores.shared.keys import Delete, Keys, Put, Write
+from packer_fork.stores.shared.lease import Lease
+from packer_fork.stores.shared.reader import SharedReader
+
+
+class Terms(Struct, frozen=True, kw_only=True):
+    """``ttl``: seconds after which an abandoned lock goes by itself. ``surely``: a lease that
+    could not be renewed for two thirds of that counts as lost.
+    """
+
+    ttl: float = 60.0
+    surely: bool = False
+
+
+class SharedStore:
+    """State and lock under a prefix of etcd or Consul."""
+
+    def __init__(
+        self,
+        keys: Keys,
+        renewals: Keys,
+        companion: Companion,
+        *,
+        template: str,
+        workspace: str,
+        terms: Terms,
+        register: Callable[[], None],
+    ) -> None:
+        """`renewals` asks the same servers, at once and once only, for leases alone.
+
+        `register` lets others know that there is this state; it is called before the first
+        tenure.
+        """
+        self._keys = keys
+        self._renewals = renewals
+        self._companion = companion
+        self._start = partial(making.first_state, template, workspace)
+        self._terms = terms
+        self._register = register
+        self._reader = SharedReader(keys)
+        self._files = SharedFiles(keys, self._reader)
+
+    @property
+    def location(self) -> str:
+        return self._keys.location
+
+    @property
+    def logs(self) -> Path:
+        return self._companion.layout.logs
+
+    def read(self) -> State | None:
+        file = self._reader.read()
+        return file.state if file else None
+
+    def history(self) -> Iterator[base.Stretch]:
+        from packer_fork.stores.archive import stretches
+
+        return stretches.stretches(self._files, self._reader)
+
+    def segments(self, state: State) -> Iterator[tuple[str, bytes]]:
+        from packer_fork.stores.archive import history
+
+        for sealed in history.chain(self._files, state):
+            yield sealed.segment, history.read_bytes(self._files, sealed)
+
+    def backups(self) -> tuple[Backup, ...]:
+        from packer_fork.stores.archive import backups
+
+        return backups.found(self._files)
+
+    def verify(self) -> Verified:
+        from packer_fork.stores.archive import verify
+
+        return verify.verify(self._files, self._reader)
+
+    def salvage(self) -> Salvage:
+        from packer_fork.stores.archive import salvage
+
+        return salvage.salvage(self._files, self._reader)
+
+    def status(self) -> LockStatus:
+        found = probe.judge(self._keys, probe.look(self._keys), self._companion)
+        waiters = queue.waiters(self._keys)
+        if found.record is None or found.verdict is Verdict.FREE:
+            return structs.replace(found, waiters=waiters)
+        watching = {waiter.holder.process.pid for waiter in waiters if waiter.holder}
+        processes = self._companion.processes(found.record)
+        alive = tuple(each for each in processes if each.pid not in watching)
+        return structs.replace(found, waiters=waiters, processes=alive)
+
+    def left_alive(self) -> tuple[int, ...]:
+        record = probe.look(self._keys).record
+        return self._companion.left_alive(record.tenure if record else 0)
+
+    def is_alive(self, tenure: int) -> bool:
+        return self._companion.is_alive(tenure)
+
+    def try_acquire(
+        self,
+        holder: Holder,
+        *,
+        over: frozenset[Verdict] = TAKE_OVER,
+        lock_id: str = "",
+        ticket: base.Ticket | None = None,
+        even_damaged: bool = False,
+    ) -> Tenure | LockStatus:
+        ours = ticket if isinstance(ticket, queue.Ticket) else None
+        while True:
+            found = probe.look(self._keys)
+            status = probe.judge(self._keys, found, self._companion)
+            if not self._is_ours_to_take(status, over, lock_id, ours):
+                return status
+            self._companion.make_sure()
+            taken = self._take(holder, found, status, ours, even_damaged=even_damaged)
+            if taken is not None:
+                return taken
+
+    def join_queue(self, holder: Holder) -> base.Ticket:
+        queue.sweep(self._keys)
+        waiter = Waiter(holder=holder, since=datetime.now(UTC))
+        return queue.Ticket(self._keys, waiter, Lease(self._renewals, self._terms.ttl))
+
+    def _is_ours_to_take(
+        self,
+        status: LockStatus,
+        over: frozenset[Verdict],
+        lock_id: str,
+        ticket: queue.Ticket | None,
+    ) -> bool:
+        if lock_id:
+            return status.id == lock_id and status.verdict in over
+        if status.verdict is not Verdict.FREE and status.verdict not in over:
+            return False
+        return not queue.tickets(self._keys) if ticket is None else ticket.before() is None
+
+    def _take(
+        self,
+        holder: Holder,
+        found: probe.Found,
+        status: LockStatus,
+        ticket: queue.Ticket | None,
+        *,
+        even_damaged: bool,
+    ) -> Tenure | None:
+        """None if somebody was faster."""
+        last = found.record.tenure if found.record else 0
+        written = self._written(even_damaged=even_damaged)
+        if found.lock is None:
+            self._register()
+        lease = ticket.lease if ticket and ticket.lease else Lease(self._renewals, self._terms.ttl)
+        record = LockRecord(
+            id=str(uuid.uuid4()),
+            tenure=1 + max(last, written, self._companion.newest()),
+            holder=holder,
+            created=datetime.now(UTC),
+            lease=self._terms.ttl,
+        )
+        try:
+            if not self._write(record, found, lease, ticket):
+                if ticket is None:
+                    lease.close()
+                return None
+        except BaseException:
+            if ticket is None:
+                lease.stop()
+            raise
+        if ticket is not None:
+            ticket.hand_over()
+        return self._open(record, lease, None if status.verdict is Verdict.FREE else status)
+
+    def _write(
+        self, record: LockRecord, found: probe.Found, lease: Lease, ticket: queue.Ticket | None
+    ) -> bool:
+        """Close the tenure that was found and open ours, in one transaction."""
+        key = names.tenure(record.tenure)
+        writes: list[Write] = [Put(names.LOCK, probe.encode_record(record))]
+        if found.record is not None:
+            writes.append(Delete(names.tenure(found.record.tenure)))
+        if ticket is not None:
+            writes.append(Delete(ticket.key))
+        writes.append(Put(key, record.id.encode(), lease.id))
+
+        def done() -> int:
+            item = self._keys.get(key)
+            return item.modified if item and item.lease == lease.id else 0
+
+        return decide(self._keys, found.still, writes, done) > 0
+
+    def _open(self, record: LockRecord, lease: Lease, replaced: LockStatus | None) -> Tenure:
+        from packer_fork.stores.shared.tenure import Hold, SharedTenure
+
+        hold = Hold(self._keys, record, lease)
+        try:
+            held = self._companion.open(record)
+        except BaseException:
+            hold.close()
+            raise
+        return SharedTenure(
+            self._keys,
+            hold,
+            held,
+            self._reader,
+            self._start,
+            replaced=replaced,
+            surely=self._terms.surely,
+        )
+
+    def _written(self, *, even_damaged: bool) -> int:
+        """The newest tenure that the state itself knows of."""
+        try:
+            file = self._reader.read()
+        except DamagedError:
+            if not even_damaged:
+                raise
+            found = self.salvage().state
+            return found.tenure if found else 0
+        return file.state.tenure if file else 0

@@ -1,0 +1,38 @@
+"""Real etcd and real Consul, for as long as a test needs them, and what goes wrong with them.
+
+    with etcd_cluster(folder, nodes=3) as cluster:
+        cluster.leader().freeze()
+
+Every process is tied to the one that started it by the parent-death signal: even a
+`kill -9` of the tests leaves none behind. Start them from the main thread, as that signal
+comes when the thread that forked ends.
+"""
+
+from tests.servers.certificates import Certificates, Signed, certificates
+from tests.servers.cluster import Cluster
+from tests.servers.consul import consul_cluster, token_for
+from tests.servers.etcd import ROOT, User, etcd_cluster, etcdctl
+from tests.servers.namespaces import Network, namespaces
+from tests.servers.places import Place, loopback
+from tests.servers.process import Server, program
+from tests.servers.proxy import Proxy
+
+__all__ = [
+    "ROOT",
+    "Certificates",
+    "Cluster",
+    "Network",
+    "Place",
+    "Proxy",
+    "Server",
+    "Signed",
+    "User",
+    "certificates",
+    "consul_cluster",
+    "etcd_cluster",
+    "etcdctl",
+    "loopback",
+    "namespaces",
+    "program",
+    "token_for",
+]

@@ -1,0 +1,28 @@
+"""One etcd and one Consul for most tests, and a place of its own in them for each test."""
+
+import secrets
+from collections.abc import Iterator
+
+import pytest
+
+from tests.servers import Cluster, consul_cluster, etcd_cluster
+
+
+@pytest.fixture(scope="session")
+def etcd_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
+    """One node, started when the first test of this worker asks for it."""
+    with etcd_cluster(tmp_path_factory.mktemp("etcd")) as cluster:
+        yield cluster
+
+
+@pytest.fixture(scope="session")
+def consul_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
+    """As `etcd_server`."""
+    with consul_cluster(tmp_path_factory.mktemp("consul")) as cluster:
+        yield cluster
+
+
+@pytest.fixture
+def prefix() -> str:
+    """Where no other test has keys; without a slash at either end."""
+    return f"test-{secrets.token_hex(8)}"

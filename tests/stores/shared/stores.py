@@ -1,0 +1,70 @@
+"""Stores of each kind, opened as by processes on one machine or on several."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+from msgspec import Struct, field
+
+from packer_fork.stores.access import Access, parse_address
+from packer_fork.stores.base import Store
+from packer_fork.stores.consul import ConsulKeys
+from packer_fork.stores.etcd import EtcdKeys
+from packer_fork.stores.local.store import LocalStore
+from packer_fork.stores.shared.companion import Companion
+from packer_fork.stores.shared.keys import Keys
+from packer_fork.stores.shared.store import SharedStore, Terms
+
+TTL = 10.0
+"""Seconds; no test waits for the end of such a lease."""
+
+_CLIENTS: dict[str, Callable[..., Keys]] = {"etcd": EtcdKeys, "consul": ConsulKeys}
+
+
+class Ground(Struct, frozen=True):
+    """Where the states of one test are. ``endpoints`` is empty for the local store.
+
+    All that it opened is let go of by `close`.
+    """
+
+    kind: str
+    folder: Path
+    endpoints: tuple[str, ...] = ()
+    prefix: str = ""
+    opened: list[Keys] = field(default_factory=list)
+
+    def close(self) -> None:
+        for keys in self.opened:
+            keys.close()
+
+    def keys(self, name: str = "s", *, endpoints: tuple[str, ...] = ()) -> Keys:
+        places = ",".join(endpoints or self.endpoints)
+        address = parse_address(f"{self.kind}://{places}/{self.prefix}/{name}")
+        self.opened.append(_CLIENTS[self.kind](address, Access(patience=10)))
+        return self.opened[-1]
+
+    def open(
+        self,
+        name: str = "s",
+        *,
+        machine: str = "here",
+        ttl: float = TTL,
+        endpoints: tuple[str, ...] = (),
+        surely: bool = False,
+    ) -> Store:
+        """The state `name`; a shared store as seen from `machine`, with a folder of its own."""
+        root = self.folder / (machine if self.endpoints else "local")
+        folder = root / name / "default"
+        if not self.endpoints:
+            return LocalStore(folder, root=root, template=name, workspace="default", complain=print)
+        keys = self.keys(name, endpoints=endpoints)
+        return SharedStore(
+            keys,
+            keys,
+            Companion(folder, root=root, complain=print),
+            template=name,
+            workspace="default",
+            terms=Terms(ttl=ttl, surely=surely),
+            register=lambda: None,
+        )

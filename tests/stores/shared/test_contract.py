@@ -1,0 +1,386 @@
+"""What every store promises (``stores.base``), held by each: local, etcd, Consul."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import threading
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import TypeVar
+
+import pytest
+from msgspec import structs
+
+from packer_fork.errors import LockLostError, StateError
+from packer_fork.locks import Holder, LockStatus, Verdict
+from packer_fork.model import Build, BuildStatus, Change, Draft, State
+from packer_fork.stores.archive import history
+from packer_fork.stores.base import MANUAL, Store, Tenure
+from packer_fork.stores.local import journal as local_journal
+from packer_fork.stores.shared import journal as shared_journal
+from stress.contender import holder
+from tests.conftest import eventually
+from tests.stores.shared.stores import Ground
+
+KINDS = ["local", "etcd", "consul"]
+ANY = frozenset(set(Verdict) - {Verdict.FREE})
+
+T = TypeVar("T")
+
+
+@pytest.fixture(params=KINDS)
+def ground(request: pytest.FixtureRequest, tmp_path: Path, prefix: str) -> Iterator[Ground]:
+    endpoints: tuple[str, ...] = ()
+    if request.param != "local":
+        endpoints = tuple(request.getfixturevalue(f"{request.param}_server").endpoints)
+    ground = Ground(request.param, tmp_path, endpoints, prefix)
+    yield ground
+    ground.close()
+
+
+@pytest.fixture
+def small(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Compactions and segments come early."""
+    for module in (local_journal, shared_journal):
+        monkeypatch.setattr(module, "REST_SIZE", 4000)
+    monkeypatch.setattr(history, "SEGMENT_SIZE", 8000)
+
+
+@contextlib.contextmanager
+def tenure_of(store: Store, **how: object) -> Iterator[Tenure]:
+    found = store.try_acquire(holder("test"), **how)  # type: ignore[arg-type]
+    assert not isinstance(found, LockStatus), found
+    try:
+        yield found
+    finally:
+        found.close()
+
+
+def built(number: int, *, text: str = "") -> Draft:
+    build = Build(name=f"b{number % 5}", status=BuildStatus.COMPLETE, run=number, error=text)
+    return Draft(operation="test", why=str(number), builds={build.name: build})
+
+
+def changes(store: Store) -> list[Change]:
+    """All, the oldest first."""
+    found = [pair for stretch in store.history() for pair in reversed(stretch.read().changes)]
+    return [change for change, _ in reversed(found)]
+
+
+def whys(store: Store) -> list[str]:
+    return [change.why for change in changes(store) if change.operation == "test"]
+
+
+def state_of(store: Store) -> State:
+    state = store.read()
+    assert state is not None
+    return state
+
+
+def test_there_is_no_state_before_the_first_change(ground: Ground) -> None:
+    store = ground.open()
+    assert store.read() is None
+    assert list(store.history()) == []
+    assert store.backups() == ()
+    assert store.status().verdict is Verdict.FREE
+    assert store.verify().problems == ()
+
+
+def test_what_was_committed_is_read_by_all(ground: Ground) -> None:
+    store = ground.open()
+    with tenure_of(store) as tenure:
+        serials = [tenure.commit(built(number)).serial for number in range(1, 8)]
+        assert serials == list(range(1, 8))
+        assert state_of(ground.open(machine="there")).serial == 7
+    assert whys(ground.open(machine="there")) == list("1234567")
+    assert set(state_of(ground.open()).builds) == {f"b{number}" for number in range(5)}
+    assert store.verify().problems == ()
+
+
+def test_the_next_tenure_goes_on(ground: Ground) -> None:
+    for number in range(1, 4):
+        with tenure_of(ground.open()) as tenure:
+            assert tenure.record.tenure == number
+            assert tenure.replaced is None
+            assert tenure.commit(built(number)).serial == number
+            tenure.compact()
+    assert [change.tenure for change in changes(ground.open())] == [1, 2, 3]
+
+
+def test_only_one_has_the_lock(ground: Ground) -> None:
+    with tenure_of(ground.open()) as tenure:
+        for machine in ("here", "there"):
+            store = ground.open(machine=machine)
+            found = store.try_acquire(holder("other"))
+            assert isinstance(found, LockStatus)
+            assert (found.verdict, found.id) == (Verdict.HELD, tenure.record.id)
+            assert store.status().record == tenure.record
+            assert found.proof
+        assert tenure.is_open()
+    assert ground.open().status().verdict is Verdict.FREE
+
+
+def test_two_writers_lose_nothing(ground: Ground) -> None:
+    def write(name: str) -> None:
+        store = ground.open(machine=name)
+        for number in range(10):
+            with waited_for(store) as tenure:
+                tenure.commit(Draft(operation="test", why=f"{name}{number}"))
+
+    threads = [threading.Thread(target=write, args=(name,)) for name in "xyz"]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    found = whys(ground.open())
+    assert sorted(found) == sorted(f"{name}{number}" for name in "xyz" for number in range(10))
+    for name in "xyz":
+        assert [why for why in found if why[0] == name] == [f"{name}{n}" for n in range(10)]
+    assert [change.tenure for change in changes(ground.open())] == list(range(1, 31))
+
+
+@contextlib.contextmanager
+def waited_for(store: Store, asking: Holder | None = None) -> Iterator[Tenure]:
+    """The lock, in the order of arrival."""
+    asking = asking or holder("test")
+    ticket = store.join_queue(asking)
+    try:
+        while isinstance(found := store.try_acquire(asking, ticket=ticket), LockStatus):
+            ticket.wait(5)
+    finally:
+        ticket.leave()
+    with contextlib.closing(found):
+        yield found
+
+
+def test_those_who_wait_come_in_the_order_of_arrival(ground: Ground) -> None:
+    came: list[int] = []
+
+    def wait(number: int, here: threading.Event) -> None:
+        store = ground.open(machine=f"m{number}")
+        asking = holder(f"w{number}")
+        ticket = store.join_queue(asking)
+        here.set()
+        while isinstance(found := store.try_acquire(asking, ticket=ticket), LockStatus):
+            ticket.wait(5)
+        came.append(number)
+        ticket.leave()
+        found.close()
+
+    threads = []
+    with tenure_of(ground.open()):
+        for number in range(5):
+            here = threading.Event()
+            threads.append(threading.Thread(target=wait, args=(number, here)))
+            threads[-1].start()
+            assert here.wait(20)
+        waiters = ground.open(machine="other").status().waiters
+        assert [w.holder.operation for w in waiters if w.holder] == [f"w{n}" for n in range(5)]
+    for thread in threads:
+        thread.join()
+    assert came == list(range(5))
+
+
+def test_nobody_passes_those_who_wait(ground: Ground) -> None:
+    first = ground.open()
+    ticket = first.join_queue(holder("first"))
+    second = ground.open(machine="there").join_queue(holder("second"))
+    assert (second.ahead, second.place(), ticket.before()) == (1, 1, None)
+    found = ground.open().try_acquire(holder("third"))
+    assert isinstance(found, LockStatus)
+    assert found.verdict is Verdict.FREE
+    ticket.leave()
+    assert second.before() is None
+    second.leave()
+    with tenure_of(ground.open()):
+        pass
+
+
+def test_a_waiter_that_is_killed_is_not_waited_for(ground: Ground) -> None:
+    with in_a_process(lambda: ground.open().join_queue(holder("killed"))):
+        assert len(ground.open().status().waiters) == 1
+        assert isinstance(ground.open().try_acquire(holder("test")), LockStatus)
+    eventually(lambda: not ground.open().status().waiters)
+    with tenure_of(ground.open()):
+        pass
+
+
+@contextlib.contextmanager
+def in_a_process(work: Callable[[], T]) -> Iterator[int]:
+    """What `work` returns is held by another process, which is killed in the end."""
+    read, write = os.pipe()
+    child = os.fork()
+    if child == 0:
+        try:
+            held = work()
+            os.write(write, b"+" if held else b"-")
+            threading.Event().wait()
+        finally:
+            os._exit(1)
+    os.close(write)
+    assert os.read(read, 1) == b"+"
+    os.close(read)
+    try:
+        yield child
+    finally:
+        os.kill(child, 9)
+        os.waitpid(child, 0)
+
+
+def test_a_dead_holder_is_taken_over_from(ground: Ground) -> None:
+    def hold() -> Tenure:
+        tenure = ground.open().try_acquire(holder("killed"))
+        assert not isinstance(tenure, LockStatus)
+        tenure.commit(built(1))
+        return tenure
+
+    with in_a_process(hold):
+        assert ground.open().status().verdict is Verdict.HELD
+    found = ground.open().status()
+    assert found.verdict is Verdict.ABANDONED
+    assert "kernel lock" in found.proof[0]
+    with tenure_of(ground.open()) as tenure:
+        assert tenure.replaced is not None
+        assert tenure.replaced.id == found.id
+        assert tenure.record.tenure == 2
+        tenure.commit(built(2))
+    assert whys(ground.open()) == ["1", "2"]
+
+
+def test_a_closed_tenure_commits_nothing(ground: Ground) -> None:
+    store = ground.open()
+    with tenure_of(store) as old:
+        old.commit(built(1))
+        operator = ground.open(machine="there")
+        with tenure_of(operator, over=ANY, lock_id=old.record.id) as new:
+            new.commit(built(2))
+            with pytest.raises(LockLostError, match="was closed by"):
+                old.commit(built(3))
+            with pytest.raises(LockLostError):
+                old.note(run=7)
+            eventually(lambda: not old.is_open())
+            new.commit(built(4))
+    assert whys(store) == ["1", "2", "4"]
+    assert [c.operation for c in changes(store)].count("refused") == 1
+
+
+def test_an_operator_gets_only_the_lock_that_was_named(ground: Ground) -> None:
+    with tenure_of(ground.open()):
+        found = ground.open().try_acquire(holder("test"), over=ANY, lock_id="another")
+        assert isinstance(found, LockStatus)
+
+
+def test_what_is_noted_stands_in_the_record(ground: Ground) -> None:
+    with tenure_of(ground.open()) as tenure:
+        tenure.note(run=12)
+        found = ground.open(machine="there").status().record
+        assert found is not None
+        assert found.run == 12
+
+
+def test_large_documents_and_many(ground: Ground) -> None:
+    text = os.urandom(700_000).hex()
+    names = [f"b{number:05d}" for number in range(3000)]
+    with tenure_of(ground.open()) as tenure:
+        tenure.commit(built(1, text=text))
+        many = {name: Build(name=name, status=BuildStatus.COMPLETE) for name in names}
+        tenure.commit(Draft(operation="test", why="2", builds=many))
+        tenure.compact()
+    state = state_of(ground.open(machine="there"))
+    assert len(state.builds) == 3001
+    assert text in bytes(state.builds["b1"]).decode()
+    assert ground.open().verify().problems == ()
+
+
+@pytest.mark.usefixtures("small")
+def test_history_grows_into_segments_and_is_read_whole(ground: Ground) -> None:
+    store = ground.open()
+    with tenure_of(store) as tenure:
+        for number in range(1, 121):
+            tenure.commit(built(number, text="x" * 300))
+        tenure.compact()
+    found = store.verify()
+    assert (found.problems, found.unused, found.changes) == ((), (), 120)
+    assert found.segments > 2
+    assert whys(ground.open(machine="there")) == [str(number) for number in range(1, 121)]
+
+
+@pytest.mark.usefixtures("small")
+def test_reading_is_not_disturbed_by_writing(ground: Ground) -> None:
+    stop = threading.Event()
+    seen: list[int] = []
+
+    def read() -> None:
+        store = ground.open(machine="there")
+        while not stop.is_set():
+            state = store.read()
+            seen.append(state.serial if state else 0)
+
+    reader = threading.Thread(target=read)
+    reader.start()
+    with tenure_of(ground.open()) as tenure:
+        for number in range(1, 81):
+            serial = tenure.commit(built(number, text="x" * 300)).serial
+    eventually(lambda: seen and seen[-1] == serial)
+    stop.set()
+    reader.join()
+    assert seen == sorted(seen)
+
+
+def test_a_backup_is_what_was_there(ground: Ground) -> None:
+    store = ground.open()
+    with tenure_of(store) as tenure:
+        with pytest.raises(StateError):
+            tenure.backup(MANUAL, keep=1)
+        tenure.commit(built(1))
+        made = tenure.backup(MANUAL, keep=1)
+        tenure.commit(built(2))
+        for _ in range(3):
+            tenure.backup("test", keep=1)
+    assert [backup.reason for backup in store.backups()] == [MANUAL, "test"]
+    assert [backup.serial for backup in store.backups()] == [1, 2]
+    assert made == store.backups()[0]
+    assert store.verify().problems == ()
+
+
+def test_a_state_is_put_into_another_store(ground: Ground) -> None:
+    source = ground.open("source")
+    with tenure_of(source) as tenure:
+        for number in range(1, 4):
+            tenure.commit(built(number))
+            tenure.compact()
+    state = state_of(source)
+    target = ground.open("target")
+    with tenure_of(target) as tenure:
+        for _, data in source.segments(state):
+            tenure.put_segment(data)
+        assert tenure.put(state) == state
+        assert tenure.commit(built(4)).serial == 4
+    assert whys(target) == ["1", "2", "3", "4"]
+    assert target.verify().problems == ()
+
+
+def test_what_nothing_names_is_discarded(ground: Ground) -> None:
+    source = ground.open("source")
+    with tenure_of(source) as tenure:
+        tenure.commit(built(1))
+        tenure.compact()
+    (segment,) = source.segments(state_of(source))
+    with tenure_of(ground.open()) as tenure:
+        tenure.commit(built(1))
+        tenure.put_segment(segment[1])
+        assert len(ground.open().verify().unused) == 1
+        assert tenure.discard_unused() == (segment[0],)
+    assert ground.open().verify().unused == ()
+
+
+def test_a_state_goes_back_by_going_on(ground: Ground) -> None:
+    store = ground.open()
+    with tenure_of(store) as tenure:
+        tenure.commit(built(1))
+        then = state_of(store)
+        tenure.commit(built(2))
+        back = {**dict.fromkeys(state_of(store).builds), **then.builds}
+        assert tenure.commit(Draft(operation="rollback", builds=back)).serial == 3
+    assert structs.replace(state_of(store), serial=1, prev=then.prev) == then

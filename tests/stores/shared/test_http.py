@@ -1,0 +1,421 @@
+"""The transport: whom it asks, how often, and what it says when nobody helps."""
+
+import contextlib
+import socket
+import subprocess
+import sys
+import threading
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import pytest
+
+from packer_fork.errors import StoreError, UsageError
+from packer_fork.stores import connection
+from packer_fork.stores.access import Access, parse_address
+from packer_fork.stores.connection import LargeError, Request, Response
+from packer_fork.stores.http import AwayError, Transport
+from packer_fork.stores.shared.keys import UnsureError
+from packer_fork.stores.trouble import Trouble
+from tests.conftest import eventually
+from tests.servers import Proxy
+from tests.servers.places import free_ports
+from tests.stores.shared.scripted import Say, answer, scripted
+
+READ = Request(method="GET", target="/read")
+WRITE = Request(method="POST", target="/write")
+
+
+def judge(response: Response) -> Trouble | None:
+    """503: it may have been done; 429: it was not; 404: it never will be."""
+    match response.status:
+        case 503:
+            return Trouble("is not well", unsure=True)
+        case 429:
+            return Trouble("is busy")
+        case 404:
+            return Trouble("is another one", lasting=True)
+        case _:
+            return None
+
+
+@contextlib.contextmanager
+def transport(*endpoints: str, patience: float = 0, **access: object) -> Iterator[Transport]:
+    address = parse_address(f"etcd://{','.join(endpoints)}/images")
+    made = Transport(address, Access(patience=patience, **access), judge)  # type: ignore[arg-type]
+    yield made
+    made.close()
+
+
+def hang_up(_: socket.socket) -> None:
+    """The connection is closed behind it."""
+
+
+def break_off(opened: socket.socket) -> None:
+    opened.sendall(answer(b"the whole of it")[:-5])
+
+
+def stay_silent(opened: socket.socket) -> None:
+    opened.recv(1)
+
+
+def dribble(opened: socket.socket) -> None:
+    """Never silent for long, and never done."""
+    opened.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: 1000000\r\n\r\n")
+    with contextlib.suppress(OSError):
+        opened.settimeout(0.02)
+        while True:
+            opened.sendall(b".")
+            with contextlib.suppress(TimeoutError):
+                if not opened.recv(1):
+                    return
+
+
+@contextlib.contextmanager
+def nobody() -> Iterator[str]:
+    """An endpoint where nobody listens."""
+    with free_ports(1) as (port,):
+        yield f"127.0.0.1:{port}"
+
+
+class Watchman:
+    """A circuit breaker as tests want it: it lets pass when `opens` are used up."""
+
+    def __init__(self, opens: int = 0) -> None:
+        self.opens = opens
+        self.told: list[str] = []
+        self.on_failure: Callable[[], object] = list
+
+    def before(self) -> None:
+        self.told.append("before")
+        if self.opens:
+            self.opens -= 1
+            raise StoreError("It is taken as away.", hint="Wait.")
+
+    def succeeded(self) -> None:
+        self.told.append("succeeded")
+
+    def failed(self, reason: str) -> None:
+        self.told.append(f"failed: {reason}")
+        self.on_failure()
+
+
+def test_requests_share_a_connection_one_after_the_other() -> None:
+    with scripted(answer(b"1"), answer(b"2")) as server, transport(server.endpoint) as client:
+        assert client.repeated(READ).body == b"1"
+        assert client.once(WRITE).body == b"2"
+        assert server.connections == 1
+        assert server.requests[0].startswith(b"GET /read HTTP/1.1\r\n")
+
+
+def test_threads_ask_side_by_side() -> None:
+    at_once = threading.Barrier(4)
+
+    def when_all_are_there(opened: socket.socket) -> None:
+        at_once.wait(30)
+        opened.sendall(answer(b"4"))
+
+    with scripted(when_all_are_there) as server, transport(server.endpoint) as client:
+        with ThreadPoolExecutor(4) as threads:
+            answers = [threads.submit(client.repeated, READ) for _ in range(4)]
+            assert [each.result().body for each in answers] == [b"4"] * 4
+        assert server.connections == 4
+
+
+def test_a_connection_that_rested_for_long_is_left_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(connection, "RESTED", 0.0)
+    with scripted(answer()) as server, transport(server.endpoint) as client:
+        client.once(WRITE)
+        client.once(WRITE)
+        assert server.connections == 2
+
+
+def test_a_connection_that_was_closed_meanwhile_is_not_written_to() -> None:
+    with scripted(answer(b"", "200 OK", "X: y"), answer()) as server:
+        with transport(server.endpoint) as client:
+            client.once(WRITE)
+            server._open[0].shutdown(socket.SHUT_RDWR)
+            client.once(WRITE)
+        assert server.connections == 2
+
+
+def test_an_answer_that_ends_the_connection_is_the_last_on_it() -> None:
+    with scripted(answer(b"1", "200 OK", "Connection: close"), answer(b"2")) as server:
+        with transport(server.endpoint) as client:
+            assert client.once(WRITE).body == b"1"
+            assert client.once(WRITE).body == b"2"
+        assert server.connections == 2
+
+
+def test_an_ipv6_address_is_reached() -> None:
+    with scripted(answer(b"6"), host="::1") as server:
+        port = server.endpoint.rpartition(":")[2]
+        with transport(f"[::1]:{port}") as client:
+            assert client.repeated(READ).body == b"6"
+
+
+@pytest.mark.parametrize(
+    ("says", "why"),
+    [
+        (hang_up, "hangs up without an answer"),
+        (break_off, "hangs up in the middle of its answer"),
+        (stay_silent, "does not answer within 0.3 s"),
+        (dribble, "does not answer within 0.3 s"),
+        (answer(b"", "503 Unavailable"), "is not well"),
+    ],
+)
+def test_what_was_sent_once_is_not_sent_again(says: bytes | Say, why: str) -> None:
+    with (
+        scripted(answer(), says, answer()) as server,
+        scripted(answer()) as other,
+        transport(server.endpoint, other.endpoint, patience=30, request_timeout=0.3) as client,
+    ):
+        client.repeated(READ)
+        with pytest.raises(UnsureError, match=f"may have made a change.*{why}") as unsure:
+            client.once(WRITE)
+        assert server.endpoint in unsure.value.message
+        assert len([each for each in server.requests + other.requests if b"write" in each]) == 1
+
+
+@pytest.mark.parametrize(
+    "says", [hang_up, break_off, stay_silent, dribble, answer(b"", "503 Unavailable")]
+)
+def test_what_may_be_done_twice_goes_to_the_next_server(says: bytes | Say) -> None:
+    with (
+        scripted(says) as server,
+        scripted(answer(b"there")) as other,
+        transport(server.endpoint, other.endpoint, request_timeout=0.3) as client,
+    ):
+        assert client.repeated(READ).body == b"there"
+        assert client.repeated(READ).body == b"there"
+        assert len(server.requests) <= 1, "it stays with who answered"
+
+
+@pytest.mark.parametrize("kind", ["repeated", "once"])
+def test_what_cannot_have_been_done_goes_to_the_next_server(kind: str) -> None:
+    with (
+        nobody() as away,
+        scripted(answer(b"", "429 Busy")) as busy,
+        scripted(answer(b"there")) as other,
+        transport(away, busy.endpoint, other.endpoint) as client,
+    ):
+        assert getattr(client, kind)(WRITE).body == b"there"
+
+
+@pytest.mark.parametrize("kind", ["repeated", "once"])
+def test_servers_that_come_back_are_waited_for(kind: str) -> None:
+    watchman = Watchman()
+    with scripted(answer(b"back")) as server, Proxy(server.endpoint) as proxy:
+        proxy.refuse()
+        watchman.on_failure = proxy.let_pass
+        with transport(proxy.endpoint, patience=30, guard=watchman) as client:
+            assert getattr(client, kind)(WRITE).body == b"back"
+
+
+def test_patience_ends_and_says_what_was_tried() -> None:
+    with nobody() as one, nobody() as two, transport(one, two, patience=0.5) as client:
+        with pytest.raises(AwayError) as away:
+            client.once(WRITE)
+        expected = f"{one} refuses the connection; {two} refuses the connection."
+        assert away.value.message == (
+            f"etcd at etcd://{one},{two}/images cannot be used: {expected}"
+        )
+        assert away.value.hint
+
+
+def test_what_will_not_change_is_not_tried_again() -> None:
+    with (
+        scripted(answer(b"", "404 Not Found")) as server,
+        transport(server.endpoint, patience=30) as client,
+    ):
+        with pytest.raises(StoreError, match="is another one") as refused:
+            client.repeated(READ)
+        assert not isinstance(refused.value, AwayError)
+        assert len(server.requests) == 1
+
+
+@pytest.mark.parametrize(
+    ("says", "why"),
+    [
+        (b"SSH-2.0-OpenSSH_9.2\r\n", "does not speak HTTP"),
+        (answer(b"", "301 Moved", "Location: http://elsewhere/"), "sends us elsewhere"),
+        (
+            answer(b"Client sent an HTTP request to an HTTPS server.\n", "400 Bad Request"),
+            "speaks only TLS",
+        ),
+    ],
+)
+def test_who_is_no_server_of_ours_is_not_asked_again(says: bytes, why: str) -> None:
+    with scripted(says) as server, transport(server.endpoint, patience=30) as client:
+        with pytest.raises(StoreError, match=why) as refused:
+            client.once(WRITE)
+        assert not isinstance(refused.value, AwayError | UnsureError)
+        assert len([each for each in server.requests if b"write" in each]) == 1
+
+
+def test_a_large_answer_is_not_read(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(connection, "MOST", 100_000)
+    watchman = Watchman()
+    with (
+        scripted(answer(bytes(100_000)), answer(bytes(100_001))) as server,
+        transport(server.endpoint, patience=30, guard=watchman) as client,
+    ):
+        assert len(client.repeated(READ).body) == 100_000
+        with pytest.raises(LargeError, match=server.endpoint):
+            client.repeated(READ)
+        assert watchman.told == ["before", "succeeded"] * 2, "the server is there"
+
+
+def test_the_guard_is_told_how_each_attempt_ends() -> None:
+    watchman = Watchman()
+    with (
+        scripted(answer(b"", "429 Busy"), answer()) as server,
+        transport(server.endpoint, patience=30, guard=watchman) as client,
+    ):
+        client.once(WRITE)
+        reason = (
+            f"etcd at etcd://{server.endpoint}/images cannot be used: {server.endpoint} is busy."
+        )
+        assert watchman.told == ["before", f"failed: {reason}", "before", "succeeded"]
+
+
+def test_a_closed_way_is_not_tried_and_waited_for() -> None:
+    watchman = Watchman(opens=2)
+    with (
+        scripted(answer(b"open")) as server,
+        transport(server.endpoint, patience=30, guard=watchman) as client,
+    ):
+        assert client.once(WRITE).body == b"open"
+        assert watchman.told == ["before"] * 3 + ["succeeded"]
+    watchman = Watchman(opens=1)
+    with scripted(answer()) as server, transport(server.endpoint, guard=watchman) as client:
+        with pytest.raises(StoreError, match="taken as away"):
+            client.repeated(READ)
+        assert server.connections == 0
+
+
+def test_what_takes_long_has_a_time_of_its_own() -> None:
+    asked = threading.Event()
+
+    def later(opened: socket.socket) -> None:
+        asked.wait(30)
+        opened.sendall(answer(b"late"))
+
+    with (
+        scripted(later) as server,
+        transport(server.endpoint, request_timeout=0.05) as client,
+        ThreadPoolExecutor(1) as threads,
+    ):
+        late = threads.submit(client.long, READ, 30)
+        with pytest.raises(StoreError, match=r"within 0\.05 s"):
+            client.repeated(READ)
+        asked.set()
+        assert late.result().body == b"late"
+    with (
+        scripted(stay_silent) as server,
+        transport(server.endpoint, patience=30) as client,
+        pytest.raises(StoreError, match=r"within 0\.1 s"),
+    ):
+        client.long(READ, 0.1)
+
+
+def test_a_stream_is_read_line_by_line_until_its_end() -> None:
+    def lines(opened: socket.socket) -> None:
+        opened.sendall(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n")
+        for chunk in (b"one\n", b"two\nth", b"ree\n"):
+            opened.sendall(b"%x\r\n%b\r\n" % (len(chunk), chunk))
+        opened.sendall(b"0\r\n\r\n")
+
+    with scripted(lines) as server, transport(server.endpoint) as client:
+        with client.stream(READ, 30) as stream:
+            assert list(stream) == [b"one\n", b"two\n", b"three\n"]
+        with client.stream(READ, 30) as stream:
+            assert next(stream) == b"one\n"
+    with (
+        scripted(answer(b"", "503 Unavailable")) as server,
+        transport(server.endpoint, patience=30) as client,
+        pytest.raises(StoreError, match="is not well"),
+        client.stream(READ, 30),
+    ):
+        pass
+
+
+@pytest.mark.parametrize("kind", ["repeated", "once", "long", "stream"])
+def test_closing_ends_what_waits_for_an_answer(kind: str) -> None:
+    with (
+        scripted(stay_silent) as server,
+        transport(server.endpoint, patience=30) as client,
+        ThreadPoolExecutor(1) as threads,
+    ):
+
+        def ask() -> None:
+            match kind:
+                case "stream":
+                    with client.stream(READ, 30):
+                        pass
+                case "long":
+                    client.long(READ, 30)
+                case _:
+                    getattr(client, kind)(READ)
+
+        waiting = threads.submit(ask)
+        eventually(lambda: server.requests)
+        client.close()
+        with pytest.raises(StoreError):
+            waiting.result(30)
+        with pytest.raises(StoreError, match="was let go of"):
+            client.repeated(READ)
+
+
+def test_a_token_that_is_no_header_is_refused_and_not_shown() -> None:
+    with scripted(answer()) as server, transport(server.endpoint, patience=30) as client:
+        for token in ("secret\n", "secret\U0001f511"):
+            request = Request(method="GET", target="/", headers={"Authorization": token})
+            with pytest.raises(StoreError, match="with these credentials") as refused:
+                client.repeated(request)
+            told: BaseException | None = refused.value
+            while told is not None:
+                assert "secret" not in str(told)
+                told = told.__cause__ or (None if told.__suppress_context__ else told.__context__)
+        assert server.requests == []
+
+
+def test_files_that_are_no_certificates_are_told_apart(tmp_path: Path) -> None:
+    address = parse_address("etcds://127.0.0.1:1/images")
+    wrong = tmp_path / "wrong.pem"
+    wrong.write_text("no certificate", encoding="utf-8")
+    for access in (
+        Access(ca=str(wrong)),
+        Access(ca=str(tmp_path / "missing.pem")),
+        Access(certificate=str(wrong)),
+        Access(certificate=str(tmp_path / "missing.pem"), key=str(wrong)),
+    ):
+        with pytest.raises(UsageError, match=str(tmp_path)) as refused:
+            Transport(address, access, judge)
+        assert refused.value.hint
+
+
+WAITING = """
+import sys
+from packer_fork.errors import StoreError
+from packer_fork.stores.access import Access, parse_address
+from packer_fork.stores.http import Transport
+from packer_fork.stores.connection import Request
+
+assert "stamina" not in sys.modules
+transport = Transport(parse_address(f"etcd://{sys.argv[1]}"), Access(patience=0.3), lambda _: None)
+try:
+    transport.repeated(Request(method="GET", target="/"))
+except StoreError as error:
+    assert "refuses the connection" in error.message
+    print("stamina" in sys.modules)
+"""
+
+
+def test_waiting_writes_nothing_and_is_imported_when_there_is_something_to_wait_for() -> None:
+    with nobody() as away:
+        done = subprocess.run(
+            [sys.executable, "-c", WAITING, away], capture_output=True, text=True, check=True
+        )
+    assert (done.stdout, done.stderr) == ("True\n", "")
