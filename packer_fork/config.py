@@ -51,8 +51,9 @@ class Settings(Struct, frozen=True, kw_only=True):
     an abandoned lock lasts; ``on_lock_lost``: what becomes of Packer when its lock is lost,
     "auto" cancels it with a shared store and lets it finish else, "strict" cancels it also
     where that cannot be known; ``outbox``: folder for results while the store is away.
-    ``store_ca``, ``store_certificate``, ``store_key``: PEM files; ``store_username`` and
-    ``store_password`` for etcd, ``store_token`` for Consul.
+    ``store_patience``: how long servers that are away are asked. ``store_ca``,
+    ``store_certificate``, ``store_key``: PEM files; ``store_username`` and ``store_password``
+    for etcd, ``store_token`` for Consul.
 
     ``keep_runs``, ``keep_days``: history is pruned beyond so many runs that is also older;
     0 sets no such bound. ``backup_every``: after so many changes the state is backed up at
@@ -70,6 +71,7 @@ class Settings(Struct, frozen=True, kw_only=True):
     lock_ttl: float = 60.0
     on_lock_lost: Literal["auto", "cancel", "finish", "strict"] = "auto"
     outbox: str = ""
+    store_patience: float = 20.0
     store_ca: str = ""
     store_certificate: str = ""
     store_key: str = ""
@@ -94,7 +96,9 @@ class Settings(Struct, frozen=True, kw_only=True):
     keep_backups: Annotated[int, Meta(ge=1)] = 10
 
 
-_DURATIONS = frozenset({"lock_timeout", "lock_ttl", "grace", "max_age", "retry_pause"})
+_DURATIONS = frozenset(
+    {"lock_timeout", "lock_ttl", "grace", "max_age", "retry_pause", "store_patience"}
+)
 _PATHS = frozenset({"outbox", "store_ca", "store_certificate", "store_key"})
 _LISTS = frozenset({"inputs", "input_env", "ignore", "ignore_vars", "assume_unchanged"})
 
@@ -112,14 +116,10 @@ class Setting(Struct, frozen=True):
     origin: str
 
 
-def secrets_of(settings: Settings) -> tuple[str, ...]:
-    """The values that are to be masked wherever they come up."""
-    return tuple(filter(None, (getattr(settings, name) for name in sorted(SECRET))))
-
-
-def variables_of_secrets() -> frozenset[str]:
-    """The environment variables that secrets are set by, which Packer has no use for."""
-    return frozenset(_variable(name) for name in SECRET)
+def without_secrets(environ: Mapping[str, str]) -> dict[str, str]:
+    """What opens the store is none of Packer's business, nor of its plugins and scripts."""
+    kept = {_variable(name) for name in SECRET}
+    return {name: value for name, value in environ.items() if name not in kept}
 
 
 def _variable(name: str) -> str:

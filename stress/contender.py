@@ -1,4 +1,4 @@
-"""Contending for the local lock as a build does, every step on record."""
+"""Contending for a lock as a build does, every step on record."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from packer_fork import host
 from packer_fork.errors import LockLostError
 from packer_fork.locks import Holder, LockStatus
 from packer_fork.model import Build, Draft
-from packer_fork.stores.base import Tenure
+from packer_fork.stores.base import Store, Tenure
 from packer_fork.stores.local.queue import Ticket
 from packer_fork.stores.local.store import LocalStore
 from stress.checker import Acquired, Committed, Released
@@ -46,26 +46,26 @@ class Got(NamedTuple):
     ticket: int
 
 
-def queue_up(store: LocalStore, asking: Holder) -> Got:
+def queue_up(store: Store, asking: Holder) -> Got:
     """The lock, in the order of arrival, however long it takes."""
     asked = now()
     ticket = store.join_queue(asking)
-    assert isinstance(ticket, Ticket)
     try:
         while isinstance(found := store.try_acquire(asking, ticket=ticket), LockStatus):
             ticket.wait(_LOOK)
     finally:
         ticket.leave()
-    return Got(found, asked, ticket.number)
+    # Only those of the local lock are numbered for good.
+    return Got(found, asked, ticket.number if isinstance(ticket, Ticket) else 0)
 
 
 class Contender:
     """One process that gets the lock again and again, and notes what it was promised."""
 
-    def __init__(self, folder: Path, record: Recorder) -> None:
+    def __init__(self, store: Store, record: Recorder, asking: Holder | None = None) -> None:
         self.name = f"{os.getpid()}.{now()}"
-        self.store = open_store(folder)
-        self._holder = holder("contend")
+        self.store = store
+        self._holder = asking or holder("contend")
         self._record = record
         self._changes = 0
 

@@ -17,7 +17,7 @@ import pytest
 
 from stress import recorder
 from stress.checker import AnyEvent
-from stress.contender import Contender, fork
+from stress.contender import Contender, fork, open_store
 from stress.recorder import Recorder
 from stress.scale import SCALES, Size
 
@@ -79,7 +79,7 @@ def contend(
     record = Recorder(path)
 
     def one() -> Answer:
-        work(Contender(folder, record))
+        work(Contender(open_store(folder), record))
         return ()
 
     together(kind, [one] * number)

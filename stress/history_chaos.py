@@ -26,9 +26,8 @@ from packer_fork.manager import backup, past, prune
 from packer_fork.manager.locate import StateFolder
 from packer_fork.manager.places import Place
 from packer_fork.model import Build, BuildStatus, Draft, Run, RunStatus, State
-from packer_fork.stores.base import MANUAL, Tenure
+from packer_fork.stores.base import MANUAL, Store, Tenure
 from packer_fork.stores.local.layout import Layout
-from packer_fork.stores.local.store import LocalStore
 from stress.checker import Committed, Kept
 from stress.contender import Contender, fork, open_store
 from stress.lock_chaos import Chaos
@@ -105,7 +104,7 @@ class Writer(Contender):
     """Holds the lock to do what builds and operators do; notes each change it was promised."""
 
     def __init__(self, folder: Path, record: Recorder, archive: Path) -> None:
-        super().__init__(folder, record)
+        super().__init__(open_store(folder), record)
         self._archive = archive
         self.place = _place(self.store, folder)
 
@@ -204,7 +203,7 @@ def _copy(chaos: HistoryChaos, me: Writer) -> None:
         path.unlink(missing_ok=True)
 
 
-def _place(store: LocalStore, folder: Path) -> Place:
+def _place(store: Store, folder: Path) -> Place:
     settings = Settings(keep_runs=_KEEP_RUNS, keep_backups=3)
     return Place(StateFolder(folder.parent.parent, folder.parent.name, "default"), store, settings)
 

@@ -63,7 +63,7 @@ class _Room:
 
 
 def _contend(folder: Path, path: Path, gate: int, opens: int, work: Work) -> None:
-    me = Contender(folder, Recorder(path))
+    me = Contender(open_store(folder), Recorder(path))
     os.close(opens)
     os.read(gate, 1)
     work(me)

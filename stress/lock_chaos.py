@@ -136,7 +136,7 @@ def _group(pid: int) -> int:
 
 def _work(folder: Path, record: Recorder, told: int, seed: float) -> None:
     random.seed(seed)
-    me = Contender(folder, record)
+    me = Contender(open_store(folder), record)
     os.write(told, me.name.encode())
     os.close(told)
     while True:

@@ -222,8 +222,8 @@ class Operated:
 
     def restore(self, document: Document) -> None:
         self._replaces(
-            lambda: backup.look(self.place, document.path),
-            lambda found: backup.restore(self.place, document.path, found, silent, environ={}),
+            lambda: backup.look(self.place, str(document.path)),
+            lambda found: backup.restore(self.place, str(document.path), found, silent, environ={}),
             self.expected.pictures[document.serial],
         )
 
@@ -368,9 +368,9 @@ class Operated:
 
     def restores_over(self, document: Document) -> None:
         before = self.expected.serial
-        found = backup.look(self.place, document.path)
+        found = backup.look(self.place, str(document.path))
         assert isinstance(found, State)
-        backup.restore(self.place, document.path, found, silent, environ={})
+        backup.restore(self.place, str(document.path), found, silent, environ={})
         assert self.read().serial > before, "a serial was given out again"
         self.expected.became(document.serial)
         self._lost_after = document.serial

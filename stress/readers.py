@@ -240,7 +240,7 @@ def _backup(folder: Path, kind: str) -> Reader:
 
     def read(data: bytes) -> None:
         with _kept(path, data):
-            backup.look(place, path)
+            backup.look(place, str(path))
             for each in backup.segments(path):
                 segment.decode_unnamed(each, "given")
 

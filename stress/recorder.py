@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import os
 import time
+from collections.abc import Iterable
 from pathlib import Path
 
 import msgspec
 
 from packer_fork.stores.archive.stretches import stretches
+from packer_fork.stores.base import Stretch
 from packer_fork.stores.local.layout import Layout
 from packer_fork.stores.local.reader import Reader
 from stress.checker import AnyEvent, Kept
@@ -36,6 +38,11 @@ def events(path: Path) -> list[AnyEvent]:
 def kept(folder: Path) -> list[Kept]:
     """All changes of the state in `folder`, the sealed ones too; the mark is a change's why."""
     layout = Layout(folder)
-    read = (stretch.read() for stretch in stretches(layout, Reader(layout)))
+    return kept_in(stretches(layout, Reader(layout)))
+
+
+def kept_in(history: Iterable[Stretch]) -> list[Kept]:
+    """All changes of the history of a store."""
+    read = (stretch.read() for stretch in history)
     changes = (change for passage in read for change, _ in passage.changes)
     return [Kept(change.serial, change.tenure, change.why) for change in changes]

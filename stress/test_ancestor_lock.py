@@ -161,7 +161,7 @@ def test_many_managers(mix: str, times: int, folder: Path, figure: Say) -> None:
 
 
 def manage(folder: Path, record: Recorder, each: int) -> Answer:
-    me, asking = Contender(folder, record), holder("manage")
+    me, asking = Contender(open_store(folder), record), holder("manage")
     for attempt in range(each):
         asked = now()
         tenure, _ = acquire(me.store, asking, lambda _: None, timeout=3600)

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from packer_fork.stores.archive import history
 from packer_fork.stores.local import journal
-from stress.contender import Contender
+from stress.contender import Contender, open_store
 from stress.recorder import Recorder
 
 REST_SIZE, SEGMENT_SIZE = 3_000, 10_000
@@ -20,7 +20,7 @@ REST_SIZE, SEGMENT_SIZE = 3_000, 10_000
 
 def main(folder: Path, events: Path) -> None:
     journal.REST_SIZE, history.SEGMENT_SIZE = REST_SIZE, SEGMENT_SIZE
-    me = Contender(folder, Recorder(events))
+    me = Contender(open_store(folder), Recorder(events))
     while True:
         tenure = me.enter(queue=False)
         assert tenure is not None

@@ -114,10 +114,12 @@ def force_unlock(
 
 
 def _report(place: Place, status: LockStatus) -> Report:
+    from packer_fork.manager import circuits
     from packer_fork.views.locks import Report
 
     folder = place.folder
-    return Report.of(folder.label, folder.workspace, place.store.location, status)
+    circuit = str(circuits.of(place).state())
+    return Report.of(folder.label, folder.workspace, place.store.location, status, circuit)
 
 
 def _confirm(lock_id: str) -> None:

@@ -23,7 +23,9 @@ Template = Annotated[
     ),
 ]
 Workspace = Annotated[str | None, typer.Option("--workspace", help="Which variant of the state.")]
-State = Annotated[str | None, typer.Option("--state", metavar="DIR", help="Folder of the states.")]
+State = Annotated[
+    str | None, typer.Option("--state", metavar="DIR|URL", help="Folder or URL of the states.")
+]
 Json = Annotated[bool, typer.Option("--json", help="Answer in JSON.")]
 
 OneTemplate = Annotated[

@@ -51,7 +51,7 @@ def backup(
 
 def restore(
     *,
-    file: Annotated[Path, typer.Argument(metavar="FILE", help="What `state backup` made.")],
+    file: Annotated[str, typer.Argument(metavar="FILE", help="What `state backup` made.")],
     template: options.TemplateOption = None,
     yes: options.Yes = False,
     workspace: options.Workspace = None,

@@ -60,7 +60,9 @@ def push(
 def migrate(
     *,
     template: options.OneTemplate = None,
-    to: Annotated[str, typer.Option("--to", metavar="DIR", help="Folder of the states there.")],
+    to: Annotated[
+        str, typer.Option("--to", metavar="DIR|URL", help="Folder or URL of the states there.")
+    ],
     workspace: options.Workspace = None,
     state: options.State = None,
     as_json: options.Json = False,
@@ -72,7 +74,8 @@ def migrate(
     target = transfer.target_of(source, template, to, os.environ, notify)
     transfer.migrate(source, target, notify, environ=os.environ)
     console.tell(f"packer-fork: use it with --state {to}, or in packer-fork.toml with")
-    console.tell(f"  state = {json.dumps(str(Path(to).resolve()))}")
+    lasting = to if target.folder.is_shared else str(Path(to).resolve())
+    console.tell(f"  state = {json.dumps(lasting)}")
     console.tell(f"  what is in {source.store.location} stays as it is")
     if as_json:
         options.answer(console, target, "migrate")

@@ -105,11 +105,11 @@ class _Waiting:
             self._heed(signal.Signals(number))
         if time.monotonic() > self._look_at:
             self._look_at = time.monotonic() + _LOOK
-            self._recorder.look_at_lock()
             if self._until_lost and self._recorder.is_lost and not self._lost:
                 self._lost = True
                 self._deadline = time.monotonic() + self._grace
                 self._packer.terminate()
+            self._recorder.look_at_lock()
         if time.monotonic() > self._deadline:
             self._kill("The time that Packer had to clean up is over")
 

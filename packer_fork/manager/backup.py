@@ -110,10 +110,14 @@ def _check(path: Path, state: State) -> None:
 
 
 def read(path: Path) -> StateFile:
-    """The state in a backup of any kind. Raises UsageError, DamagedError or NewerFormatError."""
+    """The state in a file of any kind. Raises UsageError, StateError or NewerFormatError."""
+    data = _state_in_tar(path) if _is_tar(path) else given.read(path, MAX_SIZE)
+    return _decoded(data, str(path))
+
+
+def _decoded(data: bytes, path: str) -> StateFile:
     try:
-        data = _state_in_tar(path) if _is_tar(path) else given.read(path, MAX_SIZE)
-        file = decode_file(data, str(path))
+        file = decode_file(data, path)
     except DamagedError as error:
         raise _unsound(path, error.offset, error.what) from error
     if file.rest:
@@ -121,7 +125,7 @@ def read(path: Path) -> StateFile:
     return file
 
 
-def _unsound(path: Path, offset: int, what: str) -> StateError:
+def _unsound(path: Path | str, offset: int, what: str) -> StateError:
     return StateError(
         f"{path} is no sound backup: byte {offset}: {what}.",
         hint="Nothing was done. Choose another: packer-fork state backup --list.",
@@ -191,21 +195,32 @@ def _proven(path: Path, name: str, data: bytes) -> bytes:
     return data
 
 
-def look(place: Place, path: Path) -> replacing.Replacement | State:
+def look(place: Place, file: str) -> replacing.Replacement | State:
     """What restoring would change, or what would be put where there is no sound state.
 
-    Raises UsageError or DamagedError for a file that is no sound backup, StateError for
-    one of another lineage.
+    `file`: a path, or what `state backup` calls one that servers keep. Raises UsageError or
+    StateError where that is no sound backup, or one of another lineage.
     """
-    then = read(path).state
+    then = _named(place, file).state
     now = sound_state(place)
     known = now or place.store.salvage().state
     if known is not None and known.lineage != then.lineage:
         raise StateError(
-            f"{path} is a backup of another state (lineage {then.lineage}, not {known.lineage}).",
+            f"{file} is a backup of another state (lineage {then.lineage}, not {known.lineage}).",
             hint="Name the template and workspace that it was made of.",
         )
     return then if now is None else replacing.look(now, then)
+
+
+def _named(place: Place, file: str) -> StateFile:
+    if not (place.folder.is_shared and "://" in file):
+        return read(Path(file))
+    data = place.store.read_backup(file)
+    if data is None:
+        raise UsageError(
+            f"There is no backup {file}.", hint="packer-fork state backup --list tells of all."
+        )
+    return _decoded(data, file)
 
 
 def sound_state(place: Place) -> State | None:
@@ -218,7 +233,7 @@ def sound_state(place: Place) -> State | None:
 
 def restore(
     place: Place,
-    path: Path,
+    file: str,
     found: replacing.Replacement | State,
     notify: Notify,
     *,
@@ -229,11 +244,11 @@ def restore(
     Raises StateError if the state moved on meanwhile.
     """
     if isinstance(found, replacing.Replacement):
-        why = f"{path.name}, serial {found.then.serial}"
+        why = f"{Path(file).name}, serial {found.then.serial}"
         return replacing.replace(
             place, found, notify, operation="restore", why=why, environ=environ
         )
-    put(place, found, segments(path), notify, operation="restore", environ=environ)
+    put(place, found, segments(Path(file)), notify, operation="restore", environ=environ)
     return None
 
 

@@ -11,7 +11,7 @@ from typing import Any
 
 from msgspec import Struct, structs
 
-from packer_fork import host
+from packer_fork import config, host
 from packer_fork.errors import EXIT_DONE, CancelledError, StoreError
 from packer_fork.events import Action, MachineLine, Notice, Notify
 from packer_fork.locks import Wait
@@ -53,6 +53,7 @@ def build(request: BuildRequest, notify: Notify) -> int:
     """Build; returns the exit code. Raises PackerForkError where nothing was started."""
     template = locate.template(request.template)
     place = places.of_template(template, request.settings, request.environ, notify)
+    request = structs.replace(request, environ=config.without_secrets(request.environ))
     prepared = prepare(template, request.flags, place.settings, request.environ)
     _warn(request, place, prepared, notify)
     tenure, wait = _lock(request, place, notify)

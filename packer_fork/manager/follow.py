@@ -98,8 +98,9 @@ def follow(
         marker=(MARKER, start.lock_id),
         die_with_parent=start.die_with_parent,
     )
-    started(packer.identity)
-    return (yield from _Following(start, packer, files, recorder, watch, notify).to_the_end())
+    with watch.telling(packer.terminate):  # a store that is away may hold up all else
+        started(packer.identity)
+        return (yield from _Following(start, packer, files, recorder, watch, notify).to_the_end())
 
 
 def side_by_side(
@@ -154,6 +155,7 @@ class _Following:
                 yield
                 self._look()
             self._read()
+            self._heed_signals()
             if died := self._died(code):
                 yield from self._end_session(cleans_up=self._packer.outlived_by_inner())
             elif self._heeded or self._failed_fast or self._lost:
@@ -183,9 +185,9 @@ class _Following:
             self._cancel_after_failure()
         if time.monotonic() > self._look_at:
             self._look_at = time.monotonic() + _LOOK
-            self._recorder.look_at_lock()
             if self._until_lost and self._recorder.is_lost and not self._lost:
                 self._cancel_after_loss()
+            self._recorder.look_at_lock()
         if time.monotonic() > self._deadline:
             self._kill("The time that Packer had to clean up is over")
 
@@ -200,7 +202,6 @@ class _Following:
             self._heeded += 1
             if self._heeded == 1:
                 self._deadline = time.monotonic() + self._grace
-                self._packer.terminate()
             left = max(0.0, self._deadline - time.monotonic())
             name = signal.Signals(number).name
             self._notify(Cancelling(signal=name, signals=self._heeded, kill_in=left))

@@ -31,13 +31,14 @@ def packer_for(arguments: Sequence[str], environ: Mapping[str, str]) -> Program:
 def hand_over(arguments: Sequence[str], environ: Mapping[str, str]) -> NoReturn:
     """Become Packer with `arguments`; raises as `packer_for`."""
     found = packer_for(arguments, environ)
+    kept = config.without_secrets(environ)
     for stream in (sys.stdout, sys.stderr):
         stream.flush()
     # Python ignores these for itself, and what is ignored stays so in another program.
     for number in (signal.SIGPIPE, signal.SIGXFSZ):
         signal.signal(number, signal.SIG_DFL)
     try:
-        os.execve(found.path, [found.path, *arguments], dict(environ))  # noqa: S606 (no shell)
+        os.execve(found.path, [found.path, *arguments], kept)  # noqa: S606 (no shell)
     except OSError as error:
         raise PackerError(
             f"{found.path} cannot be started ({error.strerror}).",

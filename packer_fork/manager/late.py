@@ -9,10 +9,10 @@ import msgspec
 from packer_fork.codec.builds import decode_build
 from packer_fork.errors import MALFORMED, PackerForkError, StateError, UsageError
 from packer_fork.events import Notice, Notify
-from packer_fork.manager import given, outbox
+from packer_fork.manager import given, outbox, past
 from packer_fork.manager.places import Place
-from packer_fork.model import Build, Draft, Late, State
-from packer_fork.stores.base import Tenure
+from packer_fork.model import Build, Draft, Late, Run, State
+from packer_fork.stores.base import Store, Tenure
 
 _MAX_FILE = 1 << 30
 
@@ -25,19 +25,21 @@ def replay_waiting(place: Place, tenure: Tenure, notify: Notify) -> None:
     for path in outbox.waiting(place.outbox) if place.outbox else ():
         try:
             late = read(path)
-            draft = draft_of(place.store.read(), late, path)
+            draft = draft_of(place.store, late, path)
         except PackerForkError as error:
             notify(Notice(level="warning", text=error.message, hint=error.hint))
-            continue
+        else:
+            bring_in(tenure, path, late, draft, notify)
+
+
+def bring_in(tenure: Tenure, path: Path, late: Late, draft: Draft | None, notify: Notify) -> None:
+    """Commit `draft`, if there is anything to commit: then the file is done with."""
+    text = f"Run {late.run.number} is in the history already."
+    if draft is not None:
         tenure.commit(draft)
-        put_away(path, late, draft, notify)
-
-
-def put_away(path: Path, late: Late, draft: Draft, notify: Notify) -> None:
-    """Once `draft` is committed: the file is done with, and what came of it is told."""
+        taken = ", ".join(draft.builds) or "none: all were built again since"
+        text = f"Run {late.run.number} is in the history; builds that it now stands for: {taken}."
     outbox.done(path)
-    taken = ", ".join(draft.builds) or "none: all were built again since"
-    text = f"Run {late.run.number} is in the history; builds that it now stands for: {taken}."
     notify(Notice(level="info", text=text))
 
 
@@ -50,16 +52,20 @@ def read(path: Path) -> Late:
         raise UsageError(f"{path} holds no late results ({error}).") from error
 
 
-def draft_of(state: State | None, late: Late, path: Path) -> Draft:
-    """The change that brings `late` in; what was built since is not replaced.
+def draft_of(store: Store, late: Late, path: Path) -> Draft | None:
+    """The change that brings `late` in, where what was built since is not replaced.
 
-    Raises StateError if it is of another state. `path` is only for the message.
+    None if it is in the history already: results may come in a file, and on stdout. Raises
+    StateError if it is of another state. `path` is only for the message.
     """
+    state = store.read()
     if state is None or state.lineage != late.lineage:
         raise StateError(
             f"{path} belongs to another state (lineage {late.lineage}).",
             hint="Name the template and workspace that it was built from.",
         )
+    if _is_known(store, late.run):
+        return None
     last = state.last_run
     return Draft(
         operation="replay",
@@ -68,6 +74,15 @@ def draft_of(state: State | None, late: Late, path: Path) -> Draft:
         last_run=late.run if last and last.number == late.run.number else None,
         builds={name: build for name, build in late.builds.items() if _stands(state, build)},
     )
+
+
+def _is_known(store: Store, run: Run) -> bool:
+    for change in past.changes(store):
+        if change.late is not None and change.late.run == run:
+            return True
+        if change.operation == "start" and change.run == run.number:
+            return False
+    return False
 
 
 def _stands(state: State, build: Build) -> bool:

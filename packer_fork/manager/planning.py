@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from packer_fork import config
 from packer_fork.events import Action, Notify, Planned
 from packer_fork.manager import locate, places
 from packer_fork.manager.plan import Hashes, Plan, gather, plan
@@ -40,6 +41,7 @@ def show(
     """Tell what a build would do, without lock or change; whether there is anything to build."""
     template = locate.template(given)
     place = places.of_template(template, settings, environ, notify)
+    environ = config.without_secrets(environ)
     prepared = prepare(template, flags, place.settings, environ)
     state = place.store.read()
     made = make(template, flags, prepared, place, environ, state, remember=False)

@@ -18,6 +18,7 @@ from packer_fork.model import Build, Draft
 from packer_fork.packer import lines, outcome
 from packer_fork.packer.mask import Mask
 from packer_fork.packer.outcome import Outcome
+from packer_fork.stores.access import Guard
 from packer_fork.stores.base import Tenure
 
 
@@ -32,13 +33,16 @@ class Recorder:
         log: RunLog,
         notify: Notify,
         keep: Callable[[Outcome | None], None] = lambda _: None,
+        guard: Guard | None = None,
     ) -> None:
         """`start` rests on ``run.log_offset`` bytes of the log, which are not folded again.
 
-        `keep` is given what could not be committed, and None once it could be.
+        `keep` is given what could not be committed, and None once it could be. `guard` is asked
+        before progress is committed; the beginning and the end of a run are so in any case.
         """
         self.outcome = start
         self.unsaved: StoreError | LockLostError | None = None
+        self._kept: Outcome | None = None
         self._committed: dict[str, Build] = {}
         self._folded = start.run.log_offset
         self._offset = 0
@@ -49,6 +53,7 @@ class Recorder:
         self._log = log
         self._notify = notify
         self._keep = keep
+        self._guard = guard
 
     def feed(self, data: bytes) -> None:
         """Take the next bytes of the raw log; commit if they moved a build on."""
@@ -100,19 +105,37 @@ class Recorder:
         if isinstance(self.unsaved, LockLostError):
             return
         try:
-            self._tenure.commit(draft)
+            self._commit(draft)
         except (StoreError, LockLostError) as error:
             if self.unsaved is None:
                 text = f"{error.message} What Packer comes to is kept."
                 self._notify(Notice(level="warning", text=text, hint=error.hint))
             self.unsaved = error
-            self._keep(self.shown())
+            if self._kept is not self.outcome:
+                self._kept = self.outcome
+                self._keep(self.shown())
         else:
             if self.unsaved is not None:
+                self._kept = None
                 self._keep(None)
             self.unsaved = None
             self.outcome = structs.replace(self.outcome, run=run)
             self._committed = self.outcome.builds
+
+    def _commit(self, draft: Draft) -> None:
+        """The guard learns only of failures, and of the first success after them."""
+        if self._guard is None:
+            self._tenure.commit(draft)
+            return
+        if self.unsaved is not None and draft.operation == "progress":
+            self._guard.before()
+        try:
+            self._tenure.commit(draft)
+        except StoreError as error:
+            self._guard.failed(error.message)
+            raise
+        if self.unsaved is not None:
+            self._guard.succeeded()
 
     def shown(self) -> Outcome:
         """The outcome as it may be shown: the fold itself needs Packer's words unmasked."""
@@ -120,14 +143,17 @@ class Recorder:
         return Outcome(self._mask.document(self.outcome.run), builds)
 
     def look_at_lock(self) -> None:
-        """Find out, and tell, that the lock was closed under us, even if there is no news."""
-        if self.unsaved is None and not self._tenure.is_open():
+        """Find out, and tell, that the lock was closed under us, even if there is no news.
+
+        What the store did not take is offered to it again.
+        """
+        if isinstance(self.unsaved, StoreError) or self.is_lost:
             self.commit("progress")
 
     @property
     def is_lost(self) -> bool:
-        """Whether the lock is known to be lost."""
-        return isinstance(self.unsaved, LockLostError)
+        """Whether the lock is lost, or by the settings is taken for it, as far as is known here."""
+        return isinstance(self.unsaved, LockLostError) or not self._tenure.is_open()
 
     def raise_unsaved(self) -> None:
         """Raise why the last commit failed, if it did."""

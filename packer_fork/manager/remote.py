@@ -26,7 +26,7 @@ def store(
     """Nothing is asked of the servers yet. Raises UsageError."""
     path = f"{here.template}/{here.workspace}"
     return SharedStore(
-        _keys(settings, path),
+        _keys(settings, path, complain),
         _renewals(settings, path),
         Companion(here.folder, root=here.root, complain=complain),
         template=identity,
@@ -47,13 +47,42 @@ def breaker(settings: config.Settings) -> Breaker:
     return Breaker(str(structs.replace(address_of(settings), prefix="")))
 
 
-def _keys(settings: config.Settings, path: str) -> Keys:
-    return _client(settings, path, structs.replace(_access(settings), guard=breaker(settings)))
+def _keys(settings: config.Settings, path: str, complain: Complain | None = None) -> Keys:
+    access = structs.replace(_access(settings), guard=breaker(settings), complain=complain)
+    return _client(settings, path, access)
 
 
 def _renewals(settings: config.Settings, path: str) -> Keys:
-    """A lease must be renewed as soon as the servers are back, whatever the breaker thinks."""
-    return _client(settings, path, structs.replace(_access(settings), patience=0))
+    """A lease is renewed as soon as the servers are back, whatever the breaker thinks.
+
+    So it is a renewal by which the breaker learns that they are. A server that hangs is left
+    for the next one before the lease ends.
+    """
+    access, longest = _access(settings), settings.lock_ttl / 6
+    hurried = structs.replace(
+        access,
+        patience=0,
+        connect_timeout=min(access.connect_timeout, longest),
+        request_timeout=min(access.request_timeout, longest),
+        guard=_Renewing(breaker(settings)),
+    )
+    return _client(settings, path, hurried)
+
+
+class _Renewing:
+    """Lets every attempt pass, and tells the breaker of those that succeed."""
+
+    def __init__(self, breaker: Breaker) -> None:
+        self._breaker = breaker
+
+    def before(self) -> None:
+        """Nothing holds a renewal up."""
+
+    def succeeded(self) -> None:
+        self._breaker.succeeded()
+
+    def failed(self, reason: str) -> None:
+        """Others will find out."""
 
 
 def _access(settings: config.Settings) -> Access:
@@ -64,6 +93,7 @@ def _access(settings: config.Settings) -> Access:
         ca=settings.store_ca,
         certificate=settings.store_certificate,
         key=settings.store_key,
+        patience=settings.store_patience,
     )
 
 

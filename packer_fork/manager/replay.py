@@ -20,6 +20,5 @@ def replay(place: Place, path: Path, notify: Notify, *, environ: Mapping[str, st
     words = ("state", "replay", path.name)
     command = Command(operation="replay", words=words, environ=environ, recovers=False)
     with changing(place, command, notify) as tenure:
-        draft = late.draft_of(place.store.read(), found, path)
-        tenure.commit(draft)
-    late.put_away(path, found, draft, notify)
+        draft = late.draft_of(place.store, found, path)
+        late.bring_in(tenure, path, found, draft, notify)

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from msgspec import Struct, structs
 
-from packer_fork import config, host
+from packer_fork import host
 from packer_fork.errors import (
     EXIT_DONE,
     EXIT_LOCK_LOST,
@@ -22,7 +22,7 @@ from packer_fork.errors import (
 )
 from packer_fork.events import Kept, Notice, Notify, RunEnded, RunStarted
 from packer_fork.locks import ProcessId, Wait
-from packer_fork.manager import artifacts, attached, outbox, results, runlog
+from packer_fork.manager import artifacts, attached, circuits, outbox, results, runlog
 from packer_fork.manager.follow import End, Start, follow
 from packer_fork.manager.places import Place
 from packer_fork.manager.plan import Plan, kept_inputs
@@ -102,8 +102,15 @@ class _Running:
         secrets = self._job.prepared.sensitive.values
         self._keep(secrets)
         log = RunLog(self._files.masked, self._notify)
+        place = self._job.place
         recorder = Recorder(
-            self._begin(), self._job.tenure, Mask(secrets), log, self._notify, self._keep_away
+            self._begin(),
+            self._job.tenure,
+            Mask(secrets),
+            log,
+            self._notify,
+            self._keep_away,
+            None if place.folder.is_shared else circuits.of(place),  # a shared store asks its own
         )
         try:
             recorder.commit("start", inputs=kept_inputs(self._state, self._job.plan))
@@ -124,7 +131,7 @@ class _Running:
     def _keep_away(self, outcome: Outcome | None) -> None:
         """Into the outbox with what the store did not take; out with it once it did."""
         folder = self._job.place.outbox
-        if folder is None:
+        if folder is None or not self._was_started:
             return
         if outcome is None:
             outbox.path_of(folder, self._run).unlink(missing_ok=True)
@@ -186,7 +193,7 @@ class _Running:
         return Start(
             command=build_command(job.prepared.program, job.flags, job.template),
             directory=Path.cwd(),
-            environ=_without_secrets(job.environ),
+            environ=job.environ,
             lock=job.tenure.packer_lock,
             lock_id=job.tenure.record.id,
             die_with_parent=policy == "cancel" or (policy == "auto" and (in_ci or is_shared)),
@@ -204,6 +211,8 @@ class _Running:
     def _finish(self, recorder: Recorder, end: End) -> Ended:
         recorder.outcome = self._completed(recorder.outcome, end)
         recorder.commit("finish")
+        if self._job.place.folder.is_shared:
+            self._insist(recorder)
         after = recorder.shown()
         self._put_away(recorder, after)
         self._tell_of_plugins(after)
@@ -217,6 +226,15 @@ class _Running:
             )
         )
         return Ended(code, _failed(after), cancelled=bool(end.signal))
+
+    def _insist(self, recorder: Recorder) -> None:
+        """Servers that are away just now may be back in a moment; it is the last chance."""
+        deadline = time.monotonic() + self._job.place.settings.store_patience
+        while isinstance(recorder.unsaved, StoreError) and not self._watch.signals:
+            if time.monotonic() > deadline:
+                return
+            self._watch.wait(1.0)
+            recorder.commit("finish")
 
     def _tell_of_plugins(self, after: Outcome) -> None:
         hint = program.missing_plugin_hint(after.run.error, self._job.template)
@@ -276,12 +294,6 @@ class _Running:
         )
 
 
-def _without_secrets(environ: Mapping[str, str]) -> dict[str, str]:
-    """What opens the store is none of Packer's business, nor of its plugins and scripts."""
-    kept = config.variables_of_secrets()
-    return {name: value for name, value in environ.items() if name not in kept}
-
-
 def _failed(after: Outcome) -> tuple[str, ...]:
     """Builds that it may help to try again."""
     again = (BuildStatus.FAILED, BuildStatus.INTERRUPTED, BuildStatus.UNVERIFIED)
@@ -289,7 +301,7 @@ def _failed(after: Outcome) -> tuple[str, ...]:
 
 
 def _exit_code(after: Outcome, end: End, unsaved: StoreError | LockLostError | None) -> int:
-    if unsaved is not None:
+    if unsaved is not None or end.lost:
         return EXIT_OUTBOX if isinstance(unsaved, StoreError) else EXIT_LOCK_LOST
     if after.run.status is RunStatus.COMPLETE:
         return EXIT_DONE

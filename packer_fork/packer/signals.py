@@ -8,6 +8,7 @@ import select
 import signal
 import threading
 import time
+from collections.abc import Callable, Iterator
 from types import FrameType, TracebackType
 from typing import Any, Self
 
@@ -26,6 +27,7 @@ class SignalWatch:
     def __init__(self) -> None:
         self.signals: list[int] = []
         """Numbers of the signals so far, in their order."""
+        self._at_once: list[Callable[[], None]] = []
         self._before: dict[signal.Signals, Any] = {}
         self._pipe: tuple[int, int] | None = None
         self._wakeup_before = -1
@@ -39,6 +41,17 @@ class SignalWatch:
         select.select([reader], [], [], timeout)
         with contextlib.suppress(BlockingIOError):
             os.read(reader, _DRAIN)
+
+    @contextlib.contextmanager
+    def telling(self, hear: Callable[[], None]) -> Iterator[None]:
+        """Call `hear` at the first signal at once, whatever its thread is waiting for."""
+        self._at_once.append(hear)
+        try:
+            if self.signals:
+                hear()
+            yield
+        finally:
+            self._at_once.remove(hear)
 
     def __enter__(self) -> Self:
         if threading.current_thread() is threading.main_thread():
@@ -68,6 +81,9 @@ class SignalWatch:
 
     def _count(self, number: int, _frame: FrameType | None) -> None:
         self.signals.append(number)
+        if len(self.signals) == 1:
+            for hear in tuple(self._at_once):
+                hear()
 
 
 def _pipe() -> tuple[int, int]:

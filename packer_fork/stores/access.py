@@ -7,6 +7,7 @@ and for Consul. It is stored and shown, so that no secret may be in it; those st
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
 from typing import Protocol
 
 from msgspec import Struct
@@ -75,7 +76,8 @@ class Access(Struct, frozen=True, kw_only=True):
 
     All times are seconds: ``connect_timeout`` for a connection, TLS included;
     ``request_timeout`` for an answer, more than the 7 s after which etcd itself gives up;
-    ``patience`` for trying again what may be tried again.
+    ``patience`` for trying again what may be tried again, of which `complain` is told in a
+    sentence.
     """
 
     username: str = ""
@@ -86,8 +88,9 @@ class Access(Struct, frozen=True, kw_only=True):
     key: str = ""
     connect_timeout: float = 3.0
     request_timeout: float = 10.0
-    patience: float = 15.0
+    patience: float = 20.0
     guard: Guard | None = None
+    complain: Callable[[str], None] | None = None
 
     def __repr__(self) -> str:
         """Secrets are told as there or not: this may get into a traceback."""

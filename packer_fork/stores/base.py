@@ -171,6 +171,9 @@ class Store(Protocol):
     def backups(self) -> tuple[Backup, ...]:
         """The backups that the store keeps, the oldest first."""
 
+    def read_backup(self, path: str) -> bytes | None:
+        """The one of `backups` that has this path; None if there is none."""
+
     def verify(self) -> Verified:
         """Read all that is stored, and tell of any damage. Raises NewerFormatError."""
 

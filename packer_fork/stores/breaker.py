@@ -2,7 +2,7 @@
 
 A process lives for seconds, so what it learns of a store that is away stands in a file, one
 per location, read and rewritten under its flock. Five failures in a row open the circuit:
-no attempt is made until a period is over, which grows from 1 s to 60 s. Then one attempt is
+no attempt is made until a period is over, which grows from 1 s to 15 s. Then one attempt is
 let through among all processes, the probe: its success closes the circuit, its failure
 opens it anew, and if it never tells (its process was killed), another one may go.
 
@@ -36,10 +36,10 @@ from packer_fork.terminal import clean
 THRESHOLD = 5
 """Failures in a row that open the circuit."""
 
-LONGEST = 60.0
+LONGEST = 15.0
 """Seconds for which no attempt is made at the most, whatever becomes of the clock."""
 
-PROBE_TIMEOUT = 30.0
+PROBE_TIMEOUT = 15.0
 """Seconds after which a probe that told nothing is given up."""
 
 _LOCK_SECONDS = 0.5
@@ -80,6 +80,16 @@ class Status(Struct, frozen=True):
     since: float
     reason: str
     wait: float
+
+    def __str__(self) -> str:
+        if self.phase is Phase.CLOSED:
+            return str(self.phase)
+        since = datetime.fromtimestamp(self.since, UTC)
+        next_try = f"next try in {math.ceil(self.wait)} s" if self.wait else "a try is due"
+        return (
+            f"{self.phase} ({self.failures} failures since {since:%Y-%m-%d %H:%M:%S} UTC, "
+            f"{next_try}; the last one: {self.reason})"
+        )
 
 
 def remaining(circuit: Circuit, now: float) -> float:
@@ -124,7 +134,7 @@ def period(failures: int, spread: float) -> float:
     """Seconds without an attempt after so many failures: doubled each time, less up to half."""
     if failures < THRESHOLD:
         return 0.0
-    return min(LONGEST, 2.0 ** min(failures - THRESHOLD, 6)) * (1 - spread / 2)
+    return min(LONGEST, 2.0 ** min(failures - THRESHOLD, 4)) * (1 - spread / 2)
 
 
 class Breaker:
@@ -149,15 +159,16 @@ class Breaker:
 
     def before(self) -> None:
         """Raises StoreError if no attempt is to be made now."""
-        attempt, now = os.urandom(8).hex(), time.time()
+        attempt = os.urandom(8).hex()
 
-        def step(circuit: Circuit) -> tuple[Circuit, tuple[Circuit, bool]]:
+        def step(circuit: Circuit) -> tuple[Circuit, StoreError | None]:
+            now = time.time()  # under the lock: of two, the later one is later
             after, admitted = admit(circuit, now, attempt, self._timeout)
-            return after, (after, admitted)
+            return after, None if admitted else _away(self._location, after, now)
 
-        circuit, admitted = self._change(step)
-        if not admitted:
-            raise _away(self._location, circuit, now)
+        refusal = self._change(step)
+        if refusal is not None:
+            raise refusal
         self._thread.attempt = attempt
 
     def succeeded(self) -> None:
@@ -168,9 +179,9 @@ class Breaker:
         """The store did not answer, or cannot work; `reason` is fit to be shown."""
         import random
 
-        now, spread = time.time(), random.random()  # noqa: S311 (spreads clients, no secret)
+        spread = random.random()  # noqa: S311 (spreads clients, no secret)
         attempt = self._thread.attempt
-        self._change(lambda circuit: (failed(circuit, now, attempt, reason, spread), None))
+        self._change(lambda before: (failed(before, time.time(), attempt, reason, spread), None))
 
     def state(self) -> Status:
         """How it stands now. Changes nothing."""

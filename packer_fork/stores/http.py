@@ -2,7 +2,8 @@
 
 What may be done twice is `repeated`, after any trouble. What must not is sent `once`: it goes
 to another server, or is tried again, only as long as no server can have done it. `long` and
-`stream` wait for something to happen there, and are not tried again.
+`stream` wait for something to happen there: they are not tried again, and tell the circuit
+breaker nothing, since silence says nothing of the servers.
 """
 
 from __future__ import annotations
@@ -69,7 +70,7 @@ class Transport:
 
     def long(self, request: Request, timeout: float) -> Response:
         """Ask for what is answered when it happens, within `timeout` seconds."""
-        return self._attempt(self._asking(request, timeout))
+        return self._by_one_of_them(self._asking(request, timeout), once=False)
 
     def look(self, endpoint: Endpoint, target: str) -> Response:
         """What this one server says there, unjudged. Raises Trouble."""
@@ -79,7 +80,9 @@ class Transport:
     def stream(self, request: Request, timeout: float) -> Iterator[Iterator[bytes]]:
         """The lines of an endless answer as they come, for `timeout` seconds at the most."""
         deadline = time.monotonic() + timeout
-        connection = self._attempt(lambda endpoint: self._begin(endpoint, request))
+        connection = self._by_one_of_them(
+            lambda endpoint: self._begin(endpoint, request), once=False
+        )
         try:
             yield connection.lines(deadline)
         except Trouble as trouble:
@@ -99,6 +102,10 @@ class Transport:
             if self._gave_up or self._access.patience <= 0:
                 raise
             self._gave_up = True
+            if self._access.complain is not None:
+                self._access.complain(
+                    f"{error.message} It is tried for {self._access.patience:.0f} s."
+                )
             answer = _again(attempt, error, self._access.patience)
         self._gave_up = False
         return answer

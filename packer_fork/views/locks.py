@@ -44,10 +44,13 @@ class Report(Struct, frozen=True, kw_only=True):
     processes: tuple[LiveProcess, ...] = ()
     waiters: tuple[Waiter, ...] = ()
     error: str = ""
+    circuit: str = ""
     remedy: str = ""
 
     @classmethod
-    def of(cls, label: str, workspace: str, location: str, status: LockStatus) -> Report:
+    def of(
+        cls, label: str, workspace: str, location: str, status: LockStatus, circuit: str
+    ) -> Report:
         report = cls(
             template=label,
             workspace=workspace,
@@ -58,6 +61,7 @@ class Report(Struct, frozen=True, kw_only=True):
             processes=status.processes,
             waiters=status.waiters,
             error=status.error,
+            circuit=circuit,
             remedy=remedy(status),
         )
         return report if status.record is None else _with_holder(report, status.record)
@@ -97,6 +101,7 @@ def lines(report: Report) -> list[str]:
     said += [_fact("process", f"{p.pid}  {p.command}  ({p.how})") for p in report.processes]
     said += [_fact("waiting", _waiter(n, w)) for n, w in enumerate(report.waiters, 1)]
     said += [_fact("error", report.error)] if report.error else []
+    said += [_fact("store", report.circuit)] if report.circuit != "closed" else []
     said += [_fact("to do", report.remedy)] if report.remedy else []
     return said
 

@@ -113,6 +113,8 @@ def _configure(
         "ports": ports | dict.fromkeys(unused, -1),
         "performance": {"raft_multiplier": 1},  # the fastest elections that it offers
         "session_ttl_min": "1s",
+        # It would take a server that was away for some seconds for gone, and two are no quorum.
+        "autopilot": {"cleanup_dead_servers": False},
         "disable_update_check": True,
         "log_level": "warn",
         **common,

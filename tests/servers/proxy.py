@@ -44,7 +44,7 @@ class Proxy:
         self._changed = threading.Condition()
         self._hanging = self._ended = False
         self._delay = 0.0
-        self._drop: tuple[re.Pattern[str], int] | None = None
+        self._drop: tuple[re.Pattern[str], int, int] | None = None
         self._requests: list[str] = []
         self._dropped: list[str] = []
         self._listener: socket.socket | None = None
@@ -109,12 +109,13 @@ class Proxy:
         with self._changed:
             self._delay = seconds
 
-    def drop_reply(self, matching: str = "", nth: int = 1) -> None:
+    def drop_reply(self, matching: str = "", nth: int = 1, *, every: int = 0) -> None:
         """Of the requests from now on whose "METHOD /path" has `matching` (a regular expression)
-        let the server do the n-th, swallow its answer and close the connection.
+        let the server do the n-th, swallow its answer and close the connection; then again
+        with `every` so many-th after it.
         """
         with self._changed:
-            self._drop = re.compile(matching), nth
+            self._drop = re.compile(matching), nth, every
 
     def _accept(self, listener: socket.socket) -> None:
         while True:
@@ -176,8 +177,9 @@ class Proxy:
             self._requests.append(name)
             if self._drop is None or not self._drop[0].search(name):
                 return False
-            pattern, nth = self._drop
-            self._drop = (pattern, nth - 1) if nth > 1 else None
+            pattern, nth, every = self._drop
+            left = nth - 1 or every
+            self._drop = (pattern, left, every) if left else None
             return nth == 1
 
     def _hold(self) -> None:

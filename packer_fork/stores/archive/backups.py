@@ -58,6 +58,12 @@ def found(files: Files) -> tuple[Backup, ...]:
     return tuple(sorted(described, key=lambda each: (each.at, each.serial)))
 
 
+def bytes_of(files: Files, path: str) -> bytes | None:
+    """What is in the backup of which that is told, undecoded; None if there is none."""
+    name = next((name for name in _names(files) if where(files, name) == path), None)
+    return None if name is None else files.read(f"{BACKUPS}/{name}", statefile.MAX_SIZE)
+
+
 def pinned(files: Files) -> frozenset[str]:
     """How the names of the segments begin that backups name."""
     matches = map(_NAME.fullmatch, _names(files))

@@ -79,6 +79,12 @@ class LocalStore:
         with self._folder.readable():
             return backups.found(self._layout)
 
+    def read_backup(self, path: str) -> bytes | None:
+        from packer_fork.stores.archive import backups
+
+        with self._folder.readable():
+            return backups.bytes_of(self._layout, path)
+
     def verify(self) -> Verified:
         from packer_fork.stores.archive import verify
 

@@ -16,6 +16,7 @@ COMPRESS_ABOVE = 4 << 10
 """Bytes up to which compressing saves less than it costs."""
 
 _PLAIN, _PACKED, _IN_PIECES = b"=", b"z", b"+"
+_PIECES = "pieces/"
 
 
 class _Pieces(Struct, frozen=True, forbid_unknown_fields=True):
@@ -78,9 +79,18 @@ def remove(keys: Keys, blobs: list[str]) -> None:
     """The keys first, so that nobody finds one whose pieces are gone."""
     if blobs:
         keys.remove(blobs)
-    pieces = [name for key in blobs for name in keys.names(f"pieces/{key}/")]
+    pieces = [name for key in blobs for name in keys.names(f"{_PIECES}{key}/")]
     if pieces:
         keys.remove(pieces)
+
+
+def orphans(keys: Keys, prefix: str) -> dict[str, list[str]]:
+    """Pieces of blobs below `prefix` whose key never came, by that: their writer was killed."""
+    found: dict[str, list[str]] = {}
+    for piece in keys.names(f"{_PIECES}{prefix}"):
+        found.setdefault(piece.removeprefix(_PIECES).rpartition("/")[0], []).append(piece)
+    whole = set(keys.names(prefix)) if found else set()
+    return {key: pieces for key, pieces in found.items() if key not in whole}
 
 
 def _joined(keys: Keys, key: str, value: bytes, limit: int) -> bytes:
@@ -101,4 +111,4 @@ def _joined(keys: Keys, key: str, value: bytes, limit: int) -> bytes:
 
 
 def _piece(key: str, number: int) -> str:
-    return f"pieces/{key}/{number:06d}"
+    return f"{_PIECES}{key}/{number:06d}"

@@ -26,7 +26,7 @@ from packer_fork.stores.shared import blobs, head, names
 from packer_fork.stores.shared.deciding import decide
 from packer_fork.stores.shared.files import SharedFiles
 from packer_fork.stores.shared.head import Head
-from packer_fork.stores.shared.keys import Condition, Item, Keys, Put, Unchanged
+from packer_fork.stores.shared.keys import Condition, Delete, Item, Keys, Put, Unchanged
 from packer_fork.stores.shared.reader import Seen, SharedReader
 
 REST_SIZE = 1 << 20
@@ -73,6 +73,7 @@ class SharedJournal:
         seen = self._reader.kept or self._begun()
         for _ in range(_ATTEMPTS):
             if tenure < seen.head.tenure:
+                self._fence.check()  # it knows who closed it
                 raise LockLostError(f"Tenure {seen.head.tenure} has written after {tenure}.")
             change = change_of(draft, seen.head.witness, tenure, by)
             if self._append(seen, change):
@@ -95,8 +96,8 @@ class SharedJournal:
         pins = backups.pinned(self._files)
         sealed, replaced = history.seal(self._files, seen.file, pins)
         placed = self._snapshot(structs.replace(seen.file.state, sealed=sealed), seen.head.tenure)
-        if self._place(placed, seen.item.modified) and replaced is not None:
-            self._files.remove(segment(replaced.segment))
+        gone = [Delete(f"{names.FILES}{segment(replaced.segment)}")] if replaced else []
+        self._place(placed, seen.item.modified, gone)
 
     def put(self, state: State) -> None:
         """In the place of one that is missing, or damaged and kept by then.
@@ -146,16 +147,21 @@ class SharedJournal:
         blobs.write(self._keys, placed.snapshot_key, line.data, packed=True)
         return placed
 
-    def _place(self, placed: Head, modified: int) -> bool:
-        """Let the head lead to a snapshot, and remove what no head can lead to any more."""
-        done = self._move(placed, modified, lambda: self._revision_of(placed)) > 0
+    def _place(self, placed: Head, modified: int, gone: Sequence[Delete] = ()) -> bool:
+        """Let the head lead to a snapshot, and remove what no head can lead to any more.
+
+        What is `gone` goes in the same step: later somebody may have put it there again.
+        """
+        done = self._move(placed, modified, lambda: self._revision_of(placed), gone) > 0
         if done:
             self._collect(placed)
         return done
 
-    def _move(self, moved: Head, modified: int, done: Callable[[], int]) -> int:
+    def _move(
+        self, moved: Head, modified: int, done: Callable[[], int], gone: Sequence[Delete] = ()
+    ) -> int:
         conditions = (*self._fence.conditions(), Unchanged(names.HEAD, modified))
-        return decide(self._keys, conditions, [Put(names.HEAD, head.encode(moved))], done)
+        return decide(self._keys, conditions, [Put(names.HEAD, head.encode(moved)), *gone], done)
 
     def _revision_of(self, placed: Head) -> int:
         item = self._keys.get(names.HEAD)
@@ -183,10 +189,17 @@ class SharedJournal:
         """What is older than the snapshot that stands: no head leads to it, none ever will.
 
         Whoever still wants to move the head to something of it fails, as the head has moved.
+        Another snapshot of the same serial stays: whoever had the lock after us may have put
+        it there, before we came to this.
         """
         changes, snapshots = (self._keys.names(p) for p in (names.CHANGES, names.SNAPSHOTS))
-        old = [key for key in (*changes, *snapshots) if names.serial_of(key) <= placed.first]
-        blobs.remove(self._keys, [key for key in old if key != placed.snapshot_key])
+        old = [key for key in changes if names.serial_of(key) <= placed.first]
+        old += [key for key in snapshots if names.serial_of(key) < placed.first]
+        blobs.remove(self._keys, old)
+        for prefix in (names.CHANGES, names.SNAPSHOTS):
+            for key, pieces in blobs.orphans(self._keys, prefix).items():
+                if names.serial_of(key) <= placed.first:
+                    self._keys.remove(pieces)
 
 
 def _grown(seen: Seen, moved: Head, revision: int, line: Line, change: Change) -> Seen:

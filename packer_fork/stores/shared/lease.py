@@ -25,21 +25,22 @@ _RETRIES = 12
 
 
 class Lease:
-    """Safe for threads. `on_end`, if given, is called in a thread of its own when it has ended."""
+    """Safe for threads."""
 
-    def __init__(self, keys: Keys, ttl: float, on_end: Callable[[], None] | None = None) -> None:
-        """Asks the servers for it. Raises StoreError."""
+    def __init__(self, keys: Keys, renewals: Keys, ttl: float) -> None:
+        """Asks the servers for it, as patiently as `keys` is. Raises StoreError."""
         self.ttl = ttl
         self._keys = keys
+        self._renewals = renewals
         self._closed = threading.Event()
-        self._on_end = on_end
+        self._on_end: Callable[[], None] | None = None
         self._sent = time.monotonic()
         self.id = keys.grant(ttl)
         self._thread = threading.Thread(target=self._renew, name="lease", daemon=True)
         self._thread.start()
 
     def watch(self, on_end: Callable[[], None] | None) -> None:
-        """Have somebody else told when it ends."""
+        """Have `on_end` called, in a thread of the lease's own, when it has ended."""
         self._on_end = on_end
 
     def anew(self) -> None:
@@ -47,6 +48,10 @@ class Lease:
         sent = time.monotonic()
         self.id = self._keys.grant(self.ttl)
         self._sent = sent
+
+    def adopt(self, lease: str) -> None:
+        """Renew that one from now on, which was granted to us, too."""
+        self.id = lease
 
     @property
     def is_in_danger(self) -> bool:
@@ -63,7 +68,7 @@ class Lease:
         """End it, if the servers can be told; else it ends by itself."""
         self.stop()
         with contextlib.suppress(StoreError):
-            self._keys.revoke(self.id)
+            self._renewals.revoke(self.id)
 
     def _renew(self) -> None:
         pause = self.ttl / _RENEWALS
@@ -71,7 +76,7 @@ class Lease:
             sent = time.monotonic()
             pause = self.ttl / _RETRIES
             with contextlib.suppress(StoreError):
-                if self._keys.renew(self.id):
+                if self._renewals.renew(self.id):
                     self._sent, pause = sent, self.ttl / _RENEWALS
                 elif self._on_end is not None and not self._closed.is_set():
                     self._on_end()

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import contextlib
 import uuid
-from collections.abc import Iterator
 
 import msgspec
 
@@ -74,7 +73,7 @@ class Ticket:
         self.ahead = self.place()
 
     def place(self) -> int:
-        return sum(1 for _ in self._earlier())
+        return len(self._earlier())
 
     def before(self) -> int | None:
         """The nearest waiter before this one, by the revision that made its ticket."""
@@ -112,23 +111,22 @@ class Ticket:
             return found.tenure
         return found.lock
 
-    def _earlier(self) -> Iterator[Item]:
-        ours = self._ours()
-        return (item for item in tickets(self._keys) if item.created < ours)
-
     def _nearest(self) -> Item | None:
-        earlier = list(self._earlier())
+        earlier = self._earlier()
         return earlier[-1] if earlier else None
 
-    def _ours(self) -> int:
-        """When the ticket was made. Who was away for too long comes behind all others."""
-        item = self._keys.get(self.key)
-        if self.lease is not None and (item is None or item.lease != self.lease.id):
-            if item is not None:
-                self._keys.remove([self.key])
+    def _earlier(self) -> list[Item]:
+        """Who is before us. Who was away for longer than its lease comes behind all others."""
+        found = tickets(self._keys)
+        if self.lease is not None and not self._is_among(found, self.lease):
+            self._keys.remove([self.key])
             self.lease.anew()
             self._arrive(self.lease)
-        return self._created
+            found = tickets(self._keys)
+        return [item for item in found if item.created < self._created]
+
+    def _is_among(self, found: list[Item], lease: Lease) -> bool:
+        return any(item.key == self.key and item.lease == lease.id for item in found)
 
     def _arrive(self, lease: Lease) -> None:
         put = [Put(self.key, self._value, lease.id)]

@@ -49,7 +49,7 @@ class SharedStore:
         terms: Terms,
         register: Callable[[], None],
     ) -> None:
-        """`renewals` asks the same servers, at once and once only, for leases alone.
+        """`renewals` asks the same servers, at once and once only, to renew leases.
 
         `register` lets others know that there is this state; it is called before the first
         tenure.
@@ -90,6 +90,11 @@ class SharedStore:
         from packer_fork.stores.archive import backups
 
         return backups.found(self._files)
+
+    def read_backup(self, path: str) -> bytes | None:
+        from packer_fork.stores.archive import backups
+
+        return backups.bytes_of(self._files, path)
 
     def verify(self) -> Verified:
         from packer_fork.stores.archive import verify
@@ -141,7 +146,10 @@ class SharedStore:
     def join_queue(self, holder: Holder) -> base.Ticket:
         queue.sweep(self._keys)
         waiter = Waiter(holder=holder, since=datetime.now(UTC))
-        return queue.Ticket(self._keys, waiter, Lease(self._renewals, self._terms.ttl))
+        return queue.Ticket(self._keys, waiter, self._leased())
+
+    def _leased(self) -> Lease:
+        return Lease(self._keys, self._renewals, self._terms.ttl)
 
     def _is_ours_to_take(
         self,
@@ -170,7 +178,7 @@ class SharedStore:
         written = self._written(even_damaged=even_damaged)
         if found.lock is None:
             self._register()
-        lease = ticket.lease if ticket and ticket.lease else Lease(self._renewals, self._terms.ttl)
+        lease = ticket.lease if ticket and ticket.lease else self._leased()
         record = LockRecord(
             id=str(uuid.uuid4()),
             tenure=1 + max(last, written, self._companion.newest()),

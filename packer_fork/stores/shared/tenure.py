@@ -15,7 +15,7 @@ from packer_fork.locks import Closing, LockRecord, LockStatus, ProcessId
 from packer_fork.model import Actor, Draft, Sealed, State
 from packer_fork.stores.archive import backups, history, restoring
 from packer_fork.stores.base import Committed
-from packer_fork.stores.shared import names, probe
+from packer_fork.stores.shared import blobs, names, probe
 from packer_fork.stores.shared.companion import Held
 from packer_fork.stores.shared.deciding import decide
 from packer_fork.stores.shared.files import SharedFiles
@@ -32,7 +32,10 @@ from packer_fork.stores.shared.keys import (
 from packer_fork.stores.shared.lease import Lease
 from packer_fork.stores.shared.reader import SharedReader
 
-_PAUSE = 0.2
+_ATTEMPTS = 10
+"""How often a record is written anew, each time after the lease was taken back."""
+
+_PAUSE = 0.5
 """Seconds between two looks at a tenure's key, however often they wake."""
 
 
@@ -72,13 +75,17 @@ class Hold:
 
     def note(self, record: LockRecord) -> None:
         """Replace the record. Raises LockLostError, StoreError."""
+        writes = [Put(names.LOCK, probe.encode_record(record))]
         with self._in_process:
-            item = self._keys.get(names.LOCK)
-            conditions = [*self.conditions(), Unchanged(names.LOCK, item.modified if item else 0)]
-            writes = [Put(names.LOCK, probe.encode_record(record))]
-            if not decide(self._keys, conditions, writes, lambda: self._written(record)):
+            for _ in range(_ATTEMPTS):
+                item = self._keys.get(names.LOCK)
+                unchanged = Unchanged(names.LOCK, item.modified if item else 0)
+                conditions = (*self.conditions(), unchanged)
+                if decide(self._keys, conditions, writes, lambda: self._written(record)):
+                    self.record = record
+                    return
                 self.check()
-            self.record = record
+        raise StoreError(f"{self._keys.location}/{names.LOCK} cannot be written.")
 
     def close(self) -> None:
         """End the tenure, unless somebody else did. Suppresses StoreError: the lease ends."""
@@ -117,9 +124,13 @@ class Hold:
     def _take_back(self) -> None:
         with self._in_process, contextlib.suppress(UnsureError):
             found = probe.look(self._keys)
+            lease = found.tenure.lease if found.tenure else ""
             if found.record is None or found.id != self.record.id or found.record.closed:
                 self._lost = _lost(found.record, self.record)
-            elif not found.is_leased:
+            elif lease and lease != self._lease.id:
+                # of a taking back whose answer never came, so that another was tried
+                self._lease.adopt(lease)
+            elif not lease:
                 self._lease.anew()
                 writes = [Put(self._key, self.record.id.encode(), self._lease.id)]
                 if not decide(self._keys, found.still, writes, self._leased):
@@ -224,6 +235,8 @@ class SharedTenure:
     def discard_unused(self) -> tuple[str, ...]:
         with self._in_process:
             self._hold.check()
+            for pieces in blobs.orphans(self._keys, names.FILES).values():
+                self._keys.remove(pieces)
             return restoring.discard_unused(self._files, self._journal)
 
     def hand_over(self) -> None:

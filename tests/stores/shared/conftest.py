@@ -1,11 +1,14 @@
 """One etcd and one Consul for most tests, and a place of its own in them for each test."""
 
+import contextlib
 import secrets
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
 from tests.servers import Cluster, consul_cluster, etcd_cluster
+from tests.stores.shared.stores import Ground
 
 
 @pytest.fixture(scope="session")
@@ -26,3 +29,13 @@ def consul_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]
 def prefix() -> str:
     """Where no other test has keys; without a slash at either end."""
     return f"test-{secrets.token_hex(8)}"
+
+
+@pytest.fixture(params=["etcd", "consul"])
+def shared(request: pytest.FixtureRequest, tmp_path: Path, prefix: str) -> Iterator[Ground]:
+    """A place in each of the two, for one test."""
+    server: Cluster = request.getfixturevalue(f"{request.param}_server")
+    with contextlib.closing(
+        Ground(request.param, tmp_path, tuple(server.endpoints), prefix)
+    ) as ground:
+        yield ground

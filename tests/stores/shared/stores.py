@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from pathlib import Path
 
-from msgspec import Struct, field
+from msgspec import Struct, field, structs
 
 from packer_fork.stores.access import Access, parse_address
 from packer_fork.stores.base import Store
@@ -19,13 +19,15 @@ from packer_fork.stores.shared.store import SharedStore, Terms
 TTL = 10.0
 """Seconds; no test waits for the end of such a lease."""
 
+USUAL = Access(patience=10)
+
 _CLIENTS: dict[str, Callable[..., Keys]] = {"etcd": EtcdKeys, "consul": ConsulKeys}
 
 
 class Ground(Struct, frozen=True):
     """Where the states of one test are. ``endpoints`` is empty for the local store.
 
-    All that it opened is let go of by `close`.
+    All that it opened is let go of by `close`, after which more may be opened.
     """
 
     kind: str
@@ -35,13 +37,19 @@ class Ground(Struct, frozen=True):
     opened: list[Keys] = field(default_factory=list)
 
     def close(self) -> None:
-        for keys in self.opened:
-            keys.close()
+        while self.opened:
+            self.opened.pop().close()
 
-    def keys(self, name: str = "s", *, endpoints: tuple[str, ...] = ()) -> Keys:
+    def keys(
+        self,
+        name: str = "s",
+        *,
+        endpoints: tuple[str, ...] = (),
+        access: Access = USUAL,
+    ) -> Keys:
         places = ",".join(endpoints or self.endpoints)
         address = parse_address(f"{self.kind}://{places}/{self.prefix}/{name}")
-        self.opened.append(_CLIENTS[self.kind](address, Access(patience=10)))
+        self.opened.append(_CLIENTS[self.kind](address, access))
         return self.opened[-1]
 
     def open(
@@ -52,16 +60,17 @@ class Ground(Struct, frozen=True):
         ttl: float = TTL,
         endpoints: tuple[str, ...] = (),
         surely: bool = False,
+        access: Access = USUAL,
     ) -> Store:
         """The state `name`; a shared store as seen from `machine`, with a folder of its own."""
         root = self.folder / (machine if self.endpoints else "local")
         folder = root / name / "default"
         if not self.endpoints:
             return LocalStore(folder, root=root, template=name, workspace="default", complain=print)
-        keys = self.keys(name, endpoints=endpoints)
+        once = structs.replace(access, patience=0)
         return SharedStore(
-            keys,
-            keys,
+            self.keys(name, endpoints=endpoints, access=access),
+            self.keys(name, endpoints=endpoints, access=once),
             Companion(folder, root=root, complain=print),
             template=name,
             workspace="default",

@@ -2,31 +2,36 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
-from typing import TypeVar
 
 import pytest
 from msgspec import structs
 
 from packer_fork.errors import LockLostError, StateError
-from packer_fork.locks import Holder, LockStatus, Verdict
-from packer_fork.model import Build, BuildStatus, Change, Draft, State
+from packer_fork.locks import LockStatus, Verdict
+from packer_fork.model import Build, BuildStatus, Draft
 from packer_fork.stores.archive import history
-from packer_fork.stores.base import MANUAL, Store, Tenure
+from packer_fork.stores.base import MANUAL, Tenure
 from packer_fork.stores.local import journal as local_journal
 from packer_fork.stores.shared import journal as shared_journal
 from stress.contender import holder
 from tests.conftest import eventually
+from tests.stores.shared.making import (
+    ANY,
+    built,
+    changes,
+    in_a_process,
+    state_of,
+    tenure_of,
+    waited_for,
+    whys,
+)
 from tests.stores.shared.stores import Ground
 
 KINDS = ["local", "etcd", "consul"]
-ANY = frozenset(set(Verdict) - {Verdict.FREE})
-
-T = TypeVar("T")
 
 
 @pytest.fixture(params=KINDS)
@@ -45,37 +50,6 @@ def small(monkeypatch: pytest.MonkeyPatch) -> None:
     for module in (local_journal, shared_journal):
         monkeypatch.setattr(module, "REST_SIZE", 4000)
     monkeypatch.setattr(history, "SEGMENT_SIZE", 8000)
-
-
-@contextlib.contextmanager
-def tenure_of(store: Store, **how: object) -> Iterator[Tenure]:
-    found = store.try_acquire(holder("test"), **how)  # type: ignore[arg-type]
-    assert not isinstance(found, LockStatus), found
-    try:
-        yield found
-    finally:
-        found.close()
-
-
-def built(number: int, *, text: str = "") -> Draft:
-    build = Build(name=f"b{number % 5}", status=BuildStatus.COMPLETE, run=number, error=text)
-    return Draft(operation="test", why=str(number), builds={build.name: build})
-
-
-def changes(store: Store) -> list[Change]:
-    """All, the oldest first."""
-    found = [pair for stretch in store.history() for pair in reversed(stretch.read().changes)]
-    return [change for change, _ in reversed(found)]
-
-
-def whys(store: Store) -> list[str]:
-    return [change.why for change in changes(store) if change.operation == "test"]
-
-
-def state_of(store: Store) -> State:
-    state = store.read()
-    assert state is not None
-    return state
 
 
 def test_there_is_no_state_before_the_first_change(ground: Ground) -> None:
@@ -140,20 +114,6 @@ def test_two_writers_lose_nothing(ground: Ground) -> None:
     assert [change.tenure for change in changes(ground.open())] == list(range(1, 31))
 
 
-@contextlib.contextmanager
-def waited_for(store: Store, asking: Holder | None = None) -> Iterator[Tenure]:
-    """The lock, in the order of arrival."""
-    asking = asking or holder("test")
-    ticket = store.join_queue(asking)
-    try:
-        while isinstance(found := store.try_acquire(asking, ticket=ticket), LockStatus):
-            ticket.wait(5)
-    finally:
-        ticket.leave()
-    with contextlib.closing(found):
-        yield found
-
-
 def test_those_who_wait_come_in_the_order_of_arrival(ground: Ground) -> None:
     came: list[int] = []
 
@@ -204,28 +164,6 @@ def test_a_waiter_that_is_killed_is_not_waited_for(ground: Ground) -> None:
     eventually(lambda: not ground.open().status().waiters)
     with tenure_of(ground.open()):
         pass
-
-
-@contextlib.contextmanager
-def in_a_process(work: Callable[[], T]) -> Iterator[int]:
-    """What `work` returns is held by another process, which is killed in the end."""
-    read, write = os.pipe()
-    child = os.fork()
-    if child == 0:
-        try:
-            held = work()
-            os.write(write, b"+" if held else b"-")
-            threading.Event().wait()
-        finally:
-            os._exit(1)
-    os.close(write)
-    assert os.read(read, 1) == b"+"
-    os.close(read)
-    try:
-        yield child
-    finally:
-        os.kill(child, 9)
-        os.waitpid(child, 0)
 
 
 def test_a_dead_holder_is_taken_over_from(ground: Ground) -> None:

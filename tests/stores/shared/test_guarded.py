@@ -57,7 +57,7 @@ def test_who_is_patient_waits_for_the_end_of_an_open_circuit(
 def test_nobody_asks_while_it_is_open(
     proxy: Proxy, prefix: str, guard: Breaker, tmp_path: Path
 ) -> None:
-    opened_for(tmp_path / "run", 50)
+    opened_for(tmp_path / "run", 14)
     with (
         client(proxy, prefix, guard, patience=0.1) as keys,
         pytest.raises(AwayError, match="is taken as away: 5 failures since") as refusal,

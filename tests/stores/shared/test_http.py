@@ -5,6 +5,7 @@ import socket
 import subprocess
 import sys
 import threading
+import traceback
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -368,17 +369,34 @@ def test_closing_ends_what_waits_for_an_answer(kind: str) -> None:
             client.repeated(READ)
 
 
-def test_a_token_that_is_no_header_is_refused_and_not_shown() -> None:
+@pytest.mark.parametrize("token", ["secret\n", "secret\U0001f511"])
+def test_a_token_that_is_no_header_is_refused_and_not_shown(token: str) -> None:
+    request = Request(method="GET", target="/", headers={"Authorization": token})
+
+    def stream() -> None:
+        with client.stream(request, 30):
+            pass
+
     with scripted(answer()) as server, transport(server.endpoint, patience=30) as client:
-        for token in ("secret\n", "secret\U0001f511"):
-            request = Request(method="GET", target="/", headers={"Authorization": token})
+        for ask in (lambda: client.repeated(request), lambda: client.once(request), stream):
             with pytest.raises(StoreError, match="with these credentials") as refused:
-                client.repeated(request)
-            told: BaseException | None = refused.value
-            while told is not None:
-                assert "secret" not in str(told)
-                told = told.__cause__ or (None if told.__suppress_context__ else told.__context__)
+                ask()
+            assert not isinstance(refused.value, UnsureError)
+            assert "secret" not in "".join(traceback.format_exception(refused.value))
         assert server.requests == []
+
+
+def test_a_server_that_hangs_up_before_it_heard_all_is_heard() -> None:
+    def refuse(opened: socket.socket) -> None:
+        opened.sendall(answer(b"", "404 Not Found"))
+
+    request = Request(method="POST", target="/", body=bytes(32 << 20))
+    with (
+        scripted(refuse) as server,
+        transport(server.endpoint) as client,
+        pytest.raises(StoreError, match="is another one"),
+    ):
+        client.once(request)
 
 
 def test_files_that_are_no_certificates_are_told_apart(tmp_path: Path) -> None:

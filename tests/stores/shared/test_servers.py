@@ -265,6 +265,17 @@ class TestProxy:
         with connected(proxy) as connection:
             assert put(connection, prefix) == 3  # so the second one had come to the server
 
+    def test_drops_answers_again_and_again(self, proxy: Proxy, prefix: str) -> None:
+        proxy.drop_reply("POST /v3/kv/put", nth=2, every=3)
+        lost = []
+        for number in range(1, 10):
+            with connected(proxy) as connection:
+                try:
+                    put(connection, prefix)
+                except http.client.RemoteDisconnected:
+                    lost.append(number)
+        assert lost == [2, 5, 8]
+
     def test_refuses_and_ends_what_is_open(self, proxy: Proxy, prefix: str) -> None:
         with connected(proxy) as connection:
             assert put(connection, prefix) == 1

@@ -1,0 +1,29 @@
+"""A team: machines that share one project's states on etcd, or on Consul."""
+
+import pytest
+
+from tests.conftest import Cli
+from tests.servers import Cluster
+from tests.shared.team import Team
+from tests.stores.shared.conftest import consul_server, etcd_server, prefix
+
+__all__ = ["consul_server", "etcd_server", "prefix"]
+
+
+@pytest.fixture(params=["etcd", "consul"])
+def kind(request: pytest.FixtureRequest) -> str:
+    """What the servers are: a test that uses it runs on both."""
+    return str(request.param)
+
+
+@pytest.fixture
+def cluster(request: pytest.FixtureRequest, kind: str) -> Cluster:
+    """The one node that most tests share."""
+    found = request.getfixturevalue(f"{kind}_server")
+    assert isinstance(found, Cluster)
+    return found
+
+
+@pytest.fixture
+def team(cli: Cli, kind: str, cluster: Cluster, prefix: str) -> Team:
+    return Team(cli, kind, prefix, tuple(cluster.endpoints))

@@ -1,0 +1,112 @@
+"""packer-fork that dies, or loses its lock: Packer ends in order, and another goes on."""
+
+import signal
+
+import pytest
+
+from packer_fork import processes
+from packer_fork.locks import MARKER
+from tests import states
+from tests.cli.asking import answers, done, runs
+from tests.conftest import Running, eventually
+from tests.servers import Cluster, Proxy
+from tests.shared.team import Machine, Team
+from tests.templates import GATED
+
+pytestmark = pytest.mark.usefixtures("packer")
+
+SHORT = {"lock_ttl": "2s", "lock_timeout": "1m"}
+"""For locks that are to end."""
+
+
+def killed(machine: Machine, running: Running) -> None:
+    """As by the kernel; returns when its Packer, which heard of it, has cleaned up and ended."""
+    lock = states.lock(machine.cli)["id"]
+    running.signal(signal.SIGKILL)
+    running.process.wait()
+    eventually(lambda: "packer build" not in commands_of(lock))
+
+
+def commands_of(lock: str) -> set[str]:
+    return {process.command for process in processes.marked(MARKER, lock)}
+
+
+def test_on_the_same_machine_a_death_is_known_at_once(team: Team) -> None:
+    here = team.machine("here", GATED)
+    killed(here, here.begun())
+    here.go_on()  # a script that was left behind ends, too
+    eventually(lambda: states.verdict(here.cli) == "abandoned")
+    assert "the lease of tenure 1 is alive" in states.lock(here.cli)["proof"][-1]
+    told = done(here.cli, "build", "t.pkr.hcl")
+    assert "was abandoned by" in told
+    assert "recovered run 1 from its log: null.n cancelled" in told
+    assert runs(here.cli) == [2, 1]
+    assert not list(here.root.rglob("*.raw"))
+
+
+def test_on_another_machine_the_lease_ends(team: Team) -> None:
+    here, there = (team.machine(name, GATED, settings=SHORT) for name in ("here", "there"))
+    killed(here, here.begun())
+    (raw,) = here.root.rglob("1.raw")
+    assert "Cancelling build" in raw.read_text()
+    there.go_on()
+    told = done(there.cli, "build", "t.pkr.hcl")
+    assert "was abandoned by" in told
+    assert "did not renew it any more" in told
+    assert [each["run"]["status"] for each in listed(here)] == ["complete", "interrupted"]
+    assert "everything is up to date" in done(here.cli, "build", "t.pkr.hcl")
+
+
+def listed(machine: Machine) -> list[dict[str, dict[str, str]]]:
+    return answers(machine.cli, "list", "t.pkr.hcl")
+
+
+def test_the_lock_is_lost_to_another_machine(team: Team, cluster: Cluster) -> None:
+    """Packer is cancelled, here with etcd, or finishes, here with Consul."""
+    policy = "cancel" if team.kind == "etcd" else "finish"
+    with Proxy(cluster.endpoints[0]) as proxy:
+        settings = {**SHORT, "on_lock_lost": policy}
+        here = team.machine("here", GATED, at=[proxy.endpoint], settings=settings)
+        there = team.machine("there", GATED, settings=SHORT)
+        running = here.begun()
+        proxy.refuse()
+        there.go_on()
+        assert "was abandoned by" in done(there.cli, "build", "t.pkr.hcl")
+        since = states.state(there.cli)
+        assert running.process.poll() is None, "it cannot know, so it goes on"
+        proxy.let_pass()
+        eventually(lambda: "was closed by" in running.err())
+        if policy == "finish":
+            here.go_on()
+        is_late(here, running, "complete" if policy == "finish" else "cancelled")
+        told = done(here.cli, "build", "t.pkr.hcl")
+    assert "all were built again since" in told
+    assert "everything is up to date" in told
+    after = states.state(there.cli)
+    assert (after["builds"], after["last_run"]) == (since["builds"], since["last_run"])
+    assert not here.outbox()
+
+
+def is_late(machine: Machine, running: Running, status: str) -> None:
+    ended = running.wait()
+    assert ended.rc == 12, ended
+    assert ("Packer is told to end" in ended.err) == (status == "cancelled")
+    (path,) = machine.outbox()
+    assert f'"status":"{status}"' in path.read_text()
+
+
+def test_where_two_must_never_run_at_once(team: Team, cluster: Cluster) -> None:
+    """It is enough that the lock may be lost."""
+    with Proxy(cluster.endpoints[0]) as proxy:
+        settings = {**SHORT, "on_lock_lost": "strict"}
+        here = team.machine("here", GATED, at=[proxy.endpoint], settings=settings)
+        running = here.begun()
+        lock = states.lock(here.cli)["id"]
+        proxy.refuse()
+        eventually(lambda: "packer build" not in commands_of(lock), timeout=12)
+        proxy.let_pass()
+        ended = running.wait()
+        assert ended.rc == 12, ended
+        assert "Packer is told to end" in ended.err
+        assert states.statuses(here.cli) == {"null.n": "cancelled"}
+        assert not here.outbox()

@@ -1,0 +1,84 @@
+"""Of three nodes the one that leads goes in the middle of a build, and the build goes on."""
+
+import contextlib
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests import states
+from tests.cli.asking import answers
+from tests.servers import Cluster, Network, consul_cluster, etcd_cluster, namespaces
+from tests.shared.team import Machine, Team
+from tests.templates import GATED
+
+pytestmark = [pytest.mark.usefixtures("packer"), pytest.mark.timeout(240)]
+
+LOCK = {"lock_ttl": "30s"}
+
+
+@pytest.fixture
+def network() -> Iterator[Network]:
+    with namespaces(3) as network:
+        yield network
+
+
+@pytest.fixture
+def cluster(kind: str, network: Network, tmp_path: Path) -> Iterator[Cluster]:
+    start = etcd_cluster if kind == "etcd" else consul_cluster
+    with start(tmp_path / "servers", places=network.places) as cluster:
+        yield cluster
+
+
+@contextlib.contextmanager
+def killed(cluster: Cluster, _: Network) -> Iterator[None]:
+    leader = cluster.leader()
+    leader.kill()
+    yield
+    leader.start()
+    leader.await_ready()
+
+
+@contextlib.contextmanager
+def frozen(cluster: Cluster, _: Network) -> Iterator[None]:
+    leader = cluster.leader()
+    leader.freeze()
+    yield
+    leader.thaw()
+    leader.await_ready()
+
+
+@contextlib.contextmanager
+def cut_off(cluster: Cluster, network: Network) -> Iterator[None]:
+    leader = cluster.leader()
+    number = cluster.servers.index(leader)
+    network.cut(number)
+    yield
+    network.heal(number)
+
+
+def test_the_leader_goes_and_the_build_goes_on(
+    team: Team, cluster: Cluster, network: Network
+) -> None:
+    """Three leaders go while Packer works, the last one is away when its results come."""
+    here, there = (team.machine(name, GATED, settings=LOCK) for name in ("here", "there"))
+    build = here.begun()
+    for gone in (killed, frozen):
+        with gone(cluster, network):
+            cluster.leader()
+    with cut_off(cluster, network):
+        cluster.leader()
+        here.go_on()
+        ended = build.wait()
+    assert ended.rc == 0, ended
+    is_whole(there)
+
+
+def is_whole(machine: Machine) -> None:
+    """Nothing is missing, and one tenure alone has written."""
+    changes = answers(machine.cli, "history", "t.pkr.hcl", "--limit", "0")
+    assert [each["serial"] for each in changes] == list(range(len(changes), 0, -1))
+    assert changes[0]["operation"] == "finish"
+    assert {each["tenure"] for each in changes} == {1}
+    assert states.statuses(machine.cli) == {"null.n": "complete"}
+    assert states.lock(machine.cli)["verdict"] == "free"

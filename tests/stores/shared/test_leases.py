@@ -1,0 +1,297 @@
+"""What becomes of a lock whose lease ends, is in danger, or outlives its holder."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import threading
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+from msgspec import structs
+
+from packer_fork.errors import LockLostError, PackerForkError
+from packer_fork.locks import LockStatus, Verdict
+from packer_fork.stores.access import Access
+from packer_fork.stores.base import Store, Tenure
+from packer_fork.stores.shared import names
+from packer_fork.stores.shared.keys import Put
+from packer_fork.stores.shared.queue import Ticket
+from stress.contender import holder
+from tests.conftest import eventually
+from tests.servers import Cluster, Proxy, consul_cluster, etcd_cluster
+from tests.stores.shared.making import (
+    ANY,
+    built,
+    changes,
+    in_a_process,
+    state_of,
+    tenure_of,
+    waited_for,
+    whys,
+)
+from tests.stores.shared.stores import TTL, Ground
+
+SHORT = {"etcd": 2.0, "consul": 1.0}
+"""Seconds of a lease whose end is waited for, for which Consul takes up to twice as long."""
+
+HASTY = Access(connect_timeout=0.5, request_timeout=0.5, patience=0)
+"""For whoever soon learns that the servers are away."""
+
+
+@pytest.fixture
+def proxy(shared: Ground) -> Iterator[Proxy]:
+    with Proxy(shared.endpoints[0]) as proxy:
+        yield proxy
+
+
+def lease_of(ground: Ground, key: str) -> str:
+    """The living lease that a key hangs on; "" if none."""
+    item = ground.keys().get(key)
+    return item.lease if item else ""
+
+
+def end_lease(ground: Ground, key: str = names.tenure(1)) -> str:
+    """As an operator does, or an outage that was too long; the lease that is no more."""
+    lease = lease_of(ground, key)
+    assert lease
+    ground.keys().revoke(lease)
+    return lease
+
+
+def refusals(store: Store) -> int:
+    return sum(change.operation == "refused" for change in changes(store))
+
+
+def test_a_lease_that_ended_is_taken_back_by_itself(shared: Ground) -> None:
+    with tenure_of(shared.open()) as tenure:
+        tenure.commit(built(1))
+        ended = end_lease(shared)
+        eventually(lambda: lease_of(shared, names.tenure(1)) not in ("", ended))
+        assert shared.open(machine="there").status().verdict is Verdict.HELD
+        assert tenure.is_open()
+        tenure.commit(built(2))
+    assert [(change.tenure, change.why) for change in changes(shared.open())] == [
+        (1, "1"),
+        (1, "2"),
+    ]
+    with tenure_of(shared.open()) as tenure:
+        assert tenure.record.tenure == 2
+        assert tenure.replaced is None
+
+
+@pytest.mark.parametrize("times", [1, 5])
+def test_a_commit_takes_back_a_lease_that_ended(shared: Ground, times: int) -> None:
+    with tenure_of(shared.open()) as tenure:
+        for number in range(times):
+            end_lease(shared)
+            assert tenure.commit(built(number)).serial == number + 1
+    assert whys(shared.open()) == [str(number) for number in range(times)]
+
+
+def test_a_note_takes_back_a_lease_that_ended(shared: Ground) -> None:
+    with tenure_of(shared.open()) as tenure:
+        for run in range(1, 6):
+            end_lease(shared)
+            tenure.note(run=run)
+            record = shared.open(machine="there").status().record
+            assert record is not None
+            assert record.run == tenure.record.run == run
+
+
+@pytest.mark.parametrize("unreachable", [Proxy.hang, Proxy.refuse], ids=["hang", "refuse"])
+def test_a_lease_that_ended_is_not_taken_back_from_another(
+    shared: Ground, proxy: Proxy, unreachable: Callable[[Proxy], None]
+) -> None:
+    cut_off = shared.open(endpoints=(proxy.endpoint,), access=HASTY)
+    with tenure_of(cut_off) as old:
+        old.commit(built(1))
+        unreachable(proxy)
+        end_lease(shared)
+        with tenure_of(shared.open(machine="there")) as new:
+            assert new.replaced is not None
+            assert new.replaced.verdict is Verdict.ABANDONED
+            assert "lease of tenure 1 has ended" in new.replaced.proof[-1]
+            new.commit(built(2))
+            assert old.is_open(), "nobody here can know"
+            proxy.let_pass()
+            eventually(lambda: not old.is_open())
+            for _ in range(2):
+                with pytest.raises(LockLostError, match="tenure 1"):
+                    old.commit(built(3))
+            with pytest.raises(LockLostError):
+                old.note(run=3)
+            with pytest.raises(LockLostError):
+                old.backup("test", keep=1)
+            assert new.commit(built(4)).serial == 4
+            assert new.is_open()
+    store = shared.open()
+    assert whys(store) == ["1", "2", "4"]
+    assert refusals(store) == 1
+    assert store.verify().problems == ()
+    assert store.status().verdict is Verdict.FREE
+
+
+def test_a_closed_tenure_is_refused_before_the_next_has_written(shared: Ground) -> None:
+    with tenure_of(shared.open()) as old:
+        old.commit(built(1))
+        with tenure_of(shared.open(machine="there"), over=ANY, lock_id=old.record.id):
+            with pytest.raises(LockLostError, match="was closed by"):
+                old.commit(built(2))
+            assert whys(shared.open()) == ["1"]
+
+
+def test_a_taking_back_that_came_late_counts(shared: Ground, proxy: Proxy) -> None:
+    """Its sender has given it up by then, and has a lease that the lock does not hang on."""
+    with tenure_of(shared.open(endpoints=(proxy.endpoint,), access=HASTY)) as tenure:
+        tenure.commit(built(1))
+        proxy.refuse()
+        end_lease(shared)
+        keys, key = shared.keys(), names.tenure(1)
+        late = keys.grant(TTL)
+        assert keys.transact([], [Put(key, tenure.record.id.encode(), late)])
+        proxy.let_pass()
+        tenure.commit(built(2))
+        assert lease_of(shared, key) == late
+    assert shared.open().status().verdict is Verdict.FREE
+    assert keys.left(late) is None, "it is ours to end"
+
+
+def test_a_holder_that_was_frozen_for_too_long_is_refused(shared: Ground) -> None:
+    heard, told = os.pipe()
+    answers, answer = os.pipe()
+
+    def hold() -> Tenure:
+        tenure = shared.open(ttl=SHORT[shared.kind]).try_acquire(holder("frozen"))
+        assert not isinstance(tenure, LockStatus)
+        tenure.commit(built(1))
+        threading.Thread(target=commit_when_told, args=(tenure,), daemon=True).start()
+        return tenure
+
+    def commit_when_told(tenure: Tenure) -> None:
+        os.read(heard, 1)
+        try:
+            tenure.commit(built(3))
+        except PackerForkError as error:
+            os.write(answer, type(error).__name__.encode())
+        else:
+            os.write(answer, b"committed")
+
+    try:
+        with in_a_process(hold) as frozen:
+            os.kill(frozen, signal.SIGSTOP)
+            with waited_for(shared.open(machine="there")) as tenure:
+                assert tenure.record.tenure == 2
+                tenure.commit(built(2))
+                os.write(told, b"!")
+                os.kill(frozen, signal.SIGCONT)
+                assert os.read(answers, 100) == b"LockLostError"
+                assert tenure.is_open()
+                tenure.commit(built(4))
+    finally:
+        for descriptor in (heard, told, answers, answer):
+            os.close(descriptor)
+    assert whys(shared.open()) == ["1", "2", "4"]
+    assert refusals(shared.open()) == 1
+
+
+@pytest.mark.parametrize("unreachable", [Proxy.hang, Proxy.refuse], ids=["hang", "refuse"])
+def test_a_lease_in_danger_is_lost_only_for_those_who_must_be_sure(
+    shared: Ground, proxy: Proxy, unreachable: Callable[[Proxy], None]
+) -> None:
+    def opened(name: str, *, surely: bool) -> Store:
+        places = (proxy.endpoint,)
+        return shared.open(
+            name, endpoints=places, access=HASTY, surely=surely, ttl=SHORT[shared.kind]
+        )
+
+    with (
+        tenure_of(opened("sure", surely=True)) as sure,
+        tenure_of(opened("other", surely=False)) as other,
+    ):
+        assert sure.is_open()
+        unreachable(proxy)
+        eventually(lambda: not sure.is_open())
+        assert other.is_open()
+        proxy.let_pass()
+        eventually(sure.is_open)
+        for tenure in (sure, other):
+            tenure.commit(built(1))
+            assert tenure.record.tenure == 1
+
+
+@pytest.mark.parametrize("make", [etcd_cluster, consul_cluster], ids=["etcd", "consul"])
+def test_a_tenure_outlives_an_outage_of_all_servers(
+    tmp_path: Path, prefix: str, make: Callable[[Path], contextlib.AbstractContextManager[Cluster]]
+) -> None:
+    kind = "etcd" if make is etcd_cluster else "consul"
+    with make(tmp_path / "servers") as cluster:
+        ground = Ground(kind, tmp_path, tuple(cluster.endpoints), prefix)
+        with contextlib.closing(ground), tenure_of(ground.open(ttl=1.0, access=HASTY)) as tenure:
+            tenure.commit(built(1))
+            (server,) = cluster.servers
+            server.kill()
+            away = time.monotonic()
+            eventually(lambda: time.monotonic() - away > 2 * tenure.record.lease)
+            assert tenure.is_open()
+            server.start()
+            server.await_ready()
+            eventually(lambda: lease_of(ground, names.tenure(1)))
+            assert tenure.commit(built(2)).serial == 2
+            assert ground.open(machine="there").status().id == tenure.record.id
+        ground = structs.replace(ground, opened=[])
+        with contextlib.closing(ground):
+            assert [change.tenure for change in changes(ground.open())] == [1, 1]
+
+
+def test_a_waiter_whose_lease_ended_comes_last(shared: Ground) -> None:
+    stores = [shared.open(machine=f"m{number}") for number in range(3)]
+    tickets = [store.join_queue(holder(f"w{number}")) for number, store in enumerate(stores)]
+    try:
+        assert [ticket.place() for ticket in tickets] == [0, 1, 2]
+        first = tickets[0]
+        assert isinstance(first, Ticket)
+        end_lease(shared, first.key)
+        assert tickets[1].before() is None
+        assert [ticket.place() for ticket in tickets] == [2, 0, 1]
+        waiters = shared.open().status().waiters
+        assert [w.holder.operation for w in waiters if w.holder] == ["w1", "w2", "w0"]
+        found = stores[0].try_acquire(holder("w0"), ticket=first)
+        assert isinstance(found, LockStatus)
+    finally:
+        for ticket in tickets:
+            ticket.leave()
+    assert shared.open().status().waiters == ()
+    assert [key for key in shared.keys().names("") if key.startswith(names.QUEUE)] == []
+
+
+def test_a_dead_holder_elsewhere_is_waited_for_until_its_lease_ends(shared: Ground) -> None:
+    def hold() -> Tenure:
+        tenure = shared.open(machine="there", ttl=SHORT[shared.kind]).try_acquire(holder("killed"))
+        assert not isinstance(tenure, LockStatus)
+        tenure.commit(built(1))
+        return tenure
+
+    with in_a_process(hold):
+        assert shared.open().status().verdict is Verdict.HELD
+    found = shared.open().status()
+    assert found.verdict in (Verdict.HELD, Verdict.UNKNOWN), "its lease lives for a while"
+    assert isinstance(shared.open().try_acquire(holder("test")), LockStatus)
+    store, seen = shared.open(machine="looking"), set[Verdict]()
+
+    def is_abandoned() -> bool:
+        seen.add(store.status().verdict)
+        return Verdict.ABANDONED in seen
+
+    eventually(is_abandoned)
+    assert seen <= {Verdict.HELD, Verdict.UNKNOWN, Verdict.ABANDONED}
+    assert "lease of tenure 1 has ended" in store.status().proof[-1]
+    with waited_for(shared.open(machine="waiting")) as tenure:
+        assert tenure.replaced is not None
+        assert tenure.replaced.verdict is Verdict.ABANDONED
+        tenure.commit(built(2))
+    assert whys(shared.open()) == ["1", "2"]
+    assert state_of(shared.open()).tenure == 2

@@ -1,0 +1,50 @@
+"""What is proven of a leased tenure: no more than that it lasted until its last change."""
+
+from stress.checker import Acquired, AnyEvent, Closed, Committed, Released, violations
+from stress.leased import proven
+
+
+def got(tenure: int, at: int) -> Acquired:
+    return Acquired(tenure=tenure, lock=f"lock{tenure}", process=f"p{tenure}", asked=at - 1, got=at)
+
+
+def changed(tenure: int, begun: int) -> Committed:
+    mark = f"{tenure}.{begun}"
+    return Committed(tenure=tenure, serial=begun, mark=mark, begun=begun, acknowledged=begun + 1)
+
+
+def overlaps(events: list[AnyEvent]) -> list[str]:
+    return [line for line in violations(events) if "was open" in line]
+
+
+def test_a_holder_may_note_its_end_too_late() -> None:
+    events: list[AnyEvent] = [
+        got(1, 10),
+        changed(1, 12),
+        got(2, 20),
+        changed(2, 22),
+        Released(tenure=1, at=30),
+    ]
+    assert overlaps(events)
+    assert not overlaps(proven(events))
+
+
+def test_a_change_after_the_next_tenure_began_is_an_overlap() -> None:
+    events: list[AnyEvent] = [
+        got(1, 10),
+        changed(1, 12),
+        got(2, 20),
+        changed(1, 21),
+        changed(2, 22),
+    ]
+    (wrong,) = overlaps(proven(events))
+    assert "tenure 2 began while tenure 1 was open" in wrong
+
+
+def test_a_tenure_without_a_change_proves_nothing() -> None:
+    assert proven([got(1, 10), Released(tenure=1, at=20)]) == []
+
+
+def test_a_change_after_the_lock_was_forced_is_still_found() -> None:
+    events: list[AnyEvent] = [got(1, 10), Closed(tenure=1, asked=11, at=12), changed(1, 13)]
+    assert any("after it was closed" in line for line in violations(proven(events)))
