@@ -22,6 +22,8 @@ from packer_fork.codec.builds import encode_build
 from packer_fork.codec.compression import decompress
 from packer_fork.codec.lines import seal
 from packer_fork.codec.witness import decode_witness
+from packer_fork.errors import TemplateError
+from packer_fork.grammar import TooComplexError
 from packer_fork.inputs import hcl, hcl_json, legacy
 from packer_fork.inputs.cache import DigestCache
 from packer_fork.locks import LockStatus
@@ -377,8 +379,11 @@ def _hcl(folder: Path) -> Reader:
     def read(data: bytes) -> None:
         with _kept(path, data):
             hcl.parse(data)
-            list(literals.declarations_in_hcl(data, {}))
-            literals.assignments_in_hcl(data, {})
+            try:
+                list(literals.declarations_in_hcl(data, {}))
+                literals.assignments_in_hcl(data, {})
+            except TooComplexError as error:  # who calls them makes a sentence of it
+                raise TemplateError("It takes too long to read.") from error
             outline.outline("1,,ui,say,> builds:\\n\\n  > web:\\n\\n    sources:\\n", path)
 
     return Reader((demo, _HCL_BITS, FAST_AND_GATED.encode()), mangle.mangled, read)

@@ -13,6 +13,7 @@ from typing import Protocol
 from msgspec import Struct
 
 from packer_fork.answers import Backup, Salvage, Verified
+from packer_fork.errors import DamagedError
 from packer_fork.locks import Holder, LockRecord, LockStatus, ProcessId, Verdict
 from packer_fork.model import Change, Draft, Sealed, State, Summary
 
@@ -21,6 +22,17 @@ MANUAL = "manual"
 
 TAKE_OVER = frozenset({Verdict.ABANDONED})
 """Verdicts over which a lock is taken without asking: there is proof that nobody lives."""
+
+
+def may_take(
+    status: LockStatus, over: frozenset[Verdict], lock_id: str, is_next: Callable[[], bool]
+) -> bool:
+    """Whether ``Store.try_acquire`` may take that lock; without its ID one must be the next."""
+    if lock_id:
+        return status.id == lock_id and status.verdict in over
+    if status.verdict is not Verdict.FREE and status.verdict not in over:
+        return False
+    return is_next()
 
 
 class Passage(Struct, frozen=True):
@@ -212,3 +224,17 @@ class Store(Protocol):
 
     def is_alive(self, tenure: int) -> bool:
         """Whether the wrapper or anything of Packer's of that tenure may still live."""
+
+
+def newest_tenure(store: Store, *, even_damaged: bool) -> int:
+    """The highest number of a tenure that the state itself knows of; 0 if it knows none.
+
+    Raises DamagedError, unless what can be salvaged shall do.
+    """
+    try:
+        state = store.read()
+    except DamagedError:
+        if not even_damaged:
+            raise
+        state = store.salvage().state
+    return state.tenure if state else 0

@@ -5,13 +5,13 @@ from __future__ import annotations
 import uuid
 from collections.abc import Iterator
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 
 from msgspec import structs
 
 from packer_fork import durable
 from packer_fork.answers import Backup, Salvage, Verified
-from packer_fork.errors import DamagedError
 from packer_fork.locks import Closing, Holder, LockRecord, LockStatus, Verdict, Waiter
 from packer_fork.model import State
 from packer_fork.stores import base
@@ -125,11 +125,12 @@ class LocalStore:
         even_damaged: bool = False,
     ) -> Tenure | LockStatus:
         ours = ticket if isinstance(ticket, queue.Ticket) else None
+        is_next = partial(self._is_next, ours)
         found = probe.judge(self._layout)
-        if self._is_ours_to_take(found, over, lock_id, ours):
+        if base.may_take(found, over, lock_id, is_next):
             with self._folder.exclusively():
                 found = probe.judge_once(self._layout)
-                if self._is_ours_to_take(found, over, lock_id, ours):
+                if base.may_take(found, over, lock_id, is_next):
                     if not lock_id:
                         queue.sweep(self._layout, before=ours.number if ours else None)
                     return self._take(holder, found, ours, even_damaged=even_damaged)
@@ -143,17 +144,7 @@ class LocalStore:
         ticket.arrive()
         return ticket
 
-    def _is_ours_to_take(
-        self,
-        found: LockStatus,
-        over: frozenset[Verdict],
-        lock_id: str,
-        ticket: queue.Ticket | None,
-    ) -> bool:
-        if lock_id:
-            return found.id == lock_id and found.verdict in over
-        if found.verdict is not Verdict.FREE and found.verdict not in over:
-            return False
+    def _is_next(self, ticket: queue.Ticket | None) -> bool:
         return queue.is_empty(self._layout) if ticket is None else ticket.before() is None
 
     def _take(
@@ -161,7 +152,7 @@ class LocalStore:
     ) -> Tenure:
         from packer_fork.stores.local import tenure
 
-        written = self._written(even_damaged=even_damaged)
+        written = base.newest_tenure(self, even_damaged=even_damaged)
         replaced = None if found.verdict is Verdict.FREE else found
         if replaced is not None:
             self._close_found(found, holder)
@@ -189,17 +180,6 @@ class LocalStore:
             closing = Closing(at=datetime.now(UTC), by=holder.by, why=why)
             closed = structs.replace(found.record, closed=closing)
             durable.replace(self._layout.lock, probe.encode_record(closed))
-
-    def _written(self, *, even_damaged: bool) -> int:
-        """The newest tenure that the state itself knows of."""
-        try:
-            file = self._reader.read()
-        except DamagedError:
-            if not even_damaged:
-                raise
-            found = self.salvage().state
-            return found.tenure if found else 0
-        return file.state.tenure if file else 0
 
     def _journal(self) -> Journal:
         return Journal(self._layout, self._empty, self._reader)

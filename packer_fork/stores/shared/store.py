@@ -11,7 +11,6 @@ from pathlib import Path
 from msgspec import Struct, structs
 
 from packer_fork.answers import Backup, Salvage, Verified
-from packer_fork.errors import DamagedError
 from packer_fork.locks import Holder, LockRecord, LockStatus, Verdict, Waiter
 from packer_fork.model import State
 from packer_fork.stores import base
@@ -136,7 +135,7 @@ class SharedStore:
         while True:
             found = probe.look(self._keys)
             status = probe.judge(self._keys, found, self._companion)
-            if not self._is_ours_to_take(status, over, lock_id, ours):
+            if not base.may_take(status, over, lock_id, partial(self._is_next, ours)):
                 return status
             self._companion.make_sure()
             taken = self._take(holder, found, status, ours, even_damaged=even_damaged)
@@ -151,17 +150,7 @@ class SharedStore:
     def _leased(self) -> Lease:
         return Lease(self._keys, self._renewals, self._terms.ttl)
 
-    def _is_ours_to_take(
-        self,
-        status: LockStatus,
-        over: frozenset[Verdict],
-        lock_id: str,
-        ticket: queue.Ticket | None,
-    ) -> bool:
-        if lock_id:
-            return status.id == lock_id and status.verdict in over
-        if status.verdict is not Verdict.FREE and status.verdict not in over:
-            return False
+    def _is_next(self, ticket: queue.Ticket | None) -> bool:
         return not queue.tickets(self._keys) if ticket is None else ticket.before() is None
 
     def _take(
@@ -175,7 +164,7 @@ class SharedStore:
     ) -> Tenure | None:
         """None if somebody was faster."""
         last = found.record.tenure if found.record else 0
-        written = self._written(even_damaged=even_damaged)
+        written = base.newest_tenure(self, even_damaged=even_damaged)
         if found.lock is None:
             self._register()
         lease = ticket.lease if ticket and ticket.lease else self._leased()
@@ -235,14 +224,3 @@ class SharedStore:
             replaced=replaced,
             surely=self._terms.surely,
         )
-
-    def _written(self, *, even_damaged: bool) -> int:
-        """The newest tenure that the state itself knows of."""
-        try:
-            file = self._reader.read()
-        except DamagedError:
-            if not even_damaged:
-                raise
-            found = self.salvage().state
-            return found.tenure if found else 0
-        return file.state.tenure if file else 0
