@@ -13,13 +13,17 @@ import tarfile
 import uuid
 from collections.abc import Iterator, Mapping
 from datetime import UTC, datetime
+from itertools import chain
 from pathlib import Path
+
+from msgspec import structs
 
 from packer_fork import durable
 from packer_fork.answers import Backup
+from packer_fork.changes import apply_changes
 from packer_fork.codec.compression import compress
 from packer_fork.codec.lines import seal
-from packer_fork.codec.segment import decode_unnamed
+from packer_fork.codec.segment import decode_unnamed, encode_segment
 from packer_fork.codec.statefile import MAX_SIZE, StateFile, decode_file
 from packer_fork.errors import DamagedError, StateError, StoreError, UsageError
 from packer_fork.events import Notify
@@ -27,7 +31,7 @@ from packer_fork.manager import given, replacing
 from packer_fork.manager.changing import Command, changing
 from packer_fork.manager.places import Place
 from packer_fork.model import Draft, State
-from packer_fork.stores.base import MANUAL
+from packer_fork.stores.base import MANUAL, Passage
 
 _STATE = "state.json"
 _HISTORY = "history/"
@@ -74,17 +78,30 @@ def in_file(place: Place, path: Path) -> Backup:
 def _write(path: Path, place: Place) -> State:
     """The state that was written; from the start again if its history is replaced meanwhile."""
     for _ in range(_ATTEMPTS):
-        state = place.store.read()
-        if state is None:
+        newest = next(place.store.history(), None)
+        if newest is None:
             raise StateError(f"There is no state of {place.folder.label} to back up.")
+        passage = newest.read()
+        state, unsealed = _sealed(passage)
         try:
-            _write_once(path, state, place.store.segments(state))
+            _write_once(path, state, chain(unsealed, place.store.segments(passage.state)))
         except DamagedError:
-            if place.store.read() == state:
+            if place.store.read() == apply_changes(passage.state, passage.changes):
                 raise
         else:
             return state
     raise StoreError(f"The state of {place.folder.label} changes faster than it can be copied.")
+
+
+def _sealed(passage: Passage) -> tuple[State, tuple[tuple[str, bytes], ...]]:
+    """The state with all of its changes sealed, and the segment of those that were not yet."""
+    state = apply_changes(passage.state, passage.changes)
+    changes = tuple(change for change, _ in passage.changes)
+    lines = (seal(passage.state), *map(seal, changes))
+    if not changes or [line.digest for line in lines[1:]] != [d for _, d in passage.changes]:
+        return state, ()
+    made = encode_segment(lines, changes, passage.state.serial, passage.state.sealed)
+    return structs.replace(state, sealed=made.sealed), ((made.sealed.segment, made.data),)
 
 
 def _write_once(path: Path, state: State, segments: Iterator[tuple[str, bytes]]) -> None:

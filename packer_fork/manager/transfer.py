@@ -136,7 +136,7 @@ def migrate(source: Place, target: Place, notify: Notify, *, environ: Mapping[st
     with changing(source, command, notify) as tenure:
         _check_target(source, target)
         tenure.commit(Draft(operation="migrate", why=f"to {target.store.location}"))
-        tenure.compact()
+        tenure.compact(fully=True)
         state = pull(source)
         copied = _copy(source, target, state, command, notify)
     text = f"{copied} segments of history and the state of serial {state.serial} were copied"

@@ -95,8 +95,12 @@ class Tenure(Protocol):
         Raises LockLostError if the tenure was closed meanwhile.
         """
 
-    def compact(self) -> None:
-        """Bring the stored form of the state into its form of rest. Never loses anything."""
+    def compact(self, *, fully: bool = False) -> None:
+        """Bring the stored form of the state into its form of rest. Never loses anything.
+
+        `fully`: also where the state is so large that it pays to leave it as it is, so that
+        the sealed segments have all of the history.
+        """
 
     def backup(self, reason: str, *, keep: int) -> Backup:
         """Copy the state as it is, read the copy back, and drop the oldest beyond `keep`.

@@ -26,6 +26,7 @@ from tests.cli.asking import (
 )
 from tests.cli.on_terminal import on_terminal
 from tests.conftest import Cli, Project
+from tests.stores import making
 from tests.templates import NULL_AND_FILE
 
 pytestmark = pytest.mark.usefixtures("packer")
@@ -466,3 +467,19 @@ def test_a_go_program_that_never_built_anything(cli: Cli, project: Project) -> N
     template = {"path": "t.pkr.hcl", "hash": "", "variables": None, "files": None}
     file = go_state(project, builds=None, template=template, last_run=None)
     assert "0 builds were taken over" in done(cli, "state", "import", file)
+
+
+def test_the_history_of_a_large_state_comes_along_whole(cli: Cli, project: Project) -> None:
+    """Its last changes stand behind a snapshot that is too large to be made anew each time."""
+    project.write("t.pkr.hcl", ONE)
+    making.large(states.folder(project.root), 20_000)
+    before = serials(cli)
+    assert len(before) > 15
+    done(cli, "state", "backup", "whole.tar", "--template", "t.pkr.hcl")
+    done(cli, "state", "migrate", "t.pkr.hcl", "--to", "there")
+    there = {**cli.environment, "PACKER_FORK_STATE": str(project.root / "there")}
+    assert serials(cli._replace(environment=there))[-len(before) :] == before
+    elsewhere = {**cli.environment, "PACKER_FORK_WORKSPACE": "restored"}
+    restored = cli._replace(environment=elsewhere)
+    done(restored, "state", "restore", "whole.tar", "--template", "t.pkr.hcl", "--yes")
+    assert serials(restored)[-len(before) :] == before

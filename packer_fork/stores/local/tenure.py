@@ -164,10 +164,10 @@ class LocalTenure:
             self._check()
             self._put(structs.replace(self.record, run=run, packer=packer))
 
-    def compact(self) -> None:
+    def compact(self, *, fully: bool = False) -> None:
         with _as_store_error(self._layout, "compact the state"), self._exclusively():
             self._check()
-            self._journal.compact(at_rest=True)
+            self._journal.compact(at_rest=not fully)
 
     def backup(self, reason: str, *, keep: int) -> Backup:
         with _as_store_error(self._layout, "make a backup"), self._exclusively():

@@ -203,9 +203,9 @@ class SharedTenure:
         self._held.note(record)
         self._hold.note(record)
 
-    def compact(self) -> None:
+    def compact(self, *, fully: bool = False) -> None:
         with self._in_process:
-            self._journal.compact(at_rest=True)
+            self._journal.compact(at_rest=not fully)
 
     def backup(self, reason: str, *, keep: int) -> Backup:
         with self._in_process:
