@@ -28,6 +28,7 @@ from stress.meter import Bench, Step
 from tests.servers import consul_cluster, etcd_cluster, program
 
 WAITERS = 5
+CONTENDERS = 4
 
 _NOW = ("date", "+%s%N")
 
@@ -65,6 +66,7 @@ def shared(bench: Bench) -> None:
             bench.section(f"l. a store on {found.name}")
             uncontended(bench, found)
             hand_over(bench, found)
+            contention(bench, found)
             commits(bench, found)
 
 
@@ -162,6 +164,46 @@ def _gaps(times: Path) -> list[float]:
     """Milliseconds between one's end and the next one's begin."""
     spans = sorted(tuple(map(int, line.split())) for line in times.read_text().splitlines())
     return [(after[0] - before[1]) / 1e6 for before, after in pairwise(spans)]
+
+
+def contention(bench: Bench, side: _Side) -> None:
+    """How often a few that always want the lock get it, all together."""
+    seconds = 2 if bench.quick else 10
+    folder = bench.folder()
+
+    def ours(number: int) -> None:
+        store, asking = side.open(folder / f"{number}"), holder("bench")
+        end, count = time.monotonic() + seconds, 0
+        while time.monotonic() < end:
+            ticket = store.join_queue(asking)
+            while isinstance(found := store.try_acquire(asking, ticket=ticket), LockStatus):
+                ticket.wait(5)
+            found.close()
+            count += 1
+        _note(folder / "ours", count)
+
+    def tools(_: int) -> None:
+        end, count = time.monotonic() + seconds, 0
+        while time.monotonic() < end:
+            _run((*side.tool, "true"))
+            count += 1
+        _note(folder / "tools", count)
+
+    wait_for([fork(partial(tools, number)) for number in range(CONTENDERS)])
+    wait_for([fork(partial(ours, number)) for number in range(CONTENDERS)])
+    theirs, own = (_sum(folder / name) / seconds for name in ("tools", "ours"))
+    base = f"{CONTENDERS} contenders: acquisitions of its own tool"
+    bench.add(base, theirs, "/s")
+    bench.add(f"{CONTENDERS} contenders: acquisitions", own, "/s", base=(base, theirs))
+
+
+def _note(path: Path, count: int) -> None:
+    with path.open("a") as file:
+        file.write(f"{count}\n")
+
+
+def _sum(path: Path) -> int:
+    return sum(map(int, path.read_text().split()))
 
 
 def commits(bench: Bench, side: _Side) -> None:
