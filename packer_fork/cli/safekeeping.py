@@ -76,7 +76,7 @@ def restore(
         backup = manager.restore(place, file, found, notify, environ=os.environ)
         console.tell(f"packer-fork: restored from {file}")
     if difference is None:
-        console.tell(f"  whatever was there before is kept in {place.store.location}/backups")
+        console.tell(f"  whatever was there before is kept in {place.backups}")
     if as_json:
         options.answer(console, place, "restore", backup=backup, difference=difference)
 
@@ -138,7 +138,7 @@ def repair(
     options.confirm("Repair?", yes=yes)
     serial = manager.repair(place, notify, environ=os.environ)
     console.tell(f"packer-fork: repaired, serial {serial}; what was damaged is kept in")
-    console.tell(f"  {place.store.location}/backups")
+    console.tell(f"  {place.backups}")
     if as_json:
         options.answer(console, place, "repair")
 

@@ -23,6 +23,11 @@ class Place(Struct, frozen=True):
     settings: config.Settings
 
     @property
+    def backups(self) -> str:
+        """Where copies of what was replaced are kept, for messages."""
+        return f"{self.store.location}/{'files/' if self.folder.is_shared else ''}backups"
+
+    @property
     def outbox(self) -> Path | None:
         """Where results wait for a store that is away; a local one needs none."""
         if not self.folder.is_shared:

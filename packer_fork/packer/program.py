@@ -39,6 +39,10 @@ class Program(Struct, frozen=True):
     version_text: str
 
 
+_OURS = "PACKER_FORK_"
+"""Variables of ours, with passwords among them, begin so."""
+
+
 class Answer(Struct, frozen=True):
     """What Packer said. It may hold secrets: never log or show it."""
 
@@ -65,8 +69,9 @@ def find(configured: str | None) -> Program:
 
 def _identify(path: str) -> Program:
     """Asked by ``--version``, which does not phone home as ``version`` does."""
+    environ = {name: text for name, text in os.environ.items() if not name.startswith(_OURS)}
     try:
-        answer = ask([path, "--version"], os.environ, seconds=_VERSION_SECONDS)
+        answer = ask([path, "--version"], environ, seconds=_VERSION_SECONDS)
     except subprocess.TimeoutExpired:
         raise PackerError(f"{path} does not tell its version in time.", hint=_GET_IT) from None
     except OSError as error:
