@@ -137,7 +137,7 @@ def remedy(status: LockStatus) -> str:
     """The one command that helps, or what to wait for."""
     match status.verdict:
         case Verdict.HELD:
-            return f"wait for it; if it hangs: packer-fork force-unlock {status.id} --kill"
+            return _of_held(status)
         case Verdict.ORPHANED if not any(p.command == "packer build" for p in status.processes):
             return (
                 f"only leftovers of its Packer hold it: packer-fork force-unlock {status.id} --kill"
@@ -153,3 +153,13 @@ def remedy(status: LockStatus) -> str:
             return f"if you know that nobody uses it: packer-fork force-unlock {status.id}"
         case Verdict.FREE:
             return ""
+
+
+def _of_held(status: LockStatus) -> str:
+    way = f"wait for it; if it hangs: packer-fork force-unlock {status.id} --kill"
+    if status.record is None or not status.record.lease or status.processes:
+        return way
+    return (
+        f"{way} on {status.record.holder.by.host}, or with --allow-live from here; "
+        "if that machine is gone, the lease ends by itself"
+    )
