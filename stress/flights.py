@@ -21,7 +21,7 @@ from msgspec import structs
 
 from packer_fork import processes
 from packer_fork.errors import LockLostError
-from packer_fork.manager import acquire, outbox, recover, results
+from packer_fork.manager import acquire, outbox, recover, results, runlog
 from packer_fork.manager.changing import made_sure_of
 from packer_fork.manager.places import Place
 from packer_fork.manager.record import Recorder
@@ -74,10 +74,8 @@ def said_within(flight: Flight, size: int) -> int:
 
 def next_number(place: Place, state: State | None) -> int:
     """As a build numbers its runs."""
-    number = 1 + (state.last_run.number if state and state.last_run else 0)
-    while (place.store.logs / f"{number}.log").exists():
-        number += 1
-    return number
+    known = state.last_run.number if state and state.last_run else 0
+    return 1 + max(known, runlog.newest(place.store.logs))
 
 
 class Recorded:

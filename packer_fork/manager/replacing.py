@@ -66,7 +66,7 @@ def replace(
     """Back up, then commit what was looked at. Raises StateError if the state moved on."""
     command = Command(operation=operation, words=("state", operation, why), environ=environ)
     with changing(place, command, notify) as tenure:
-        now = _unchanged(place, found.now.serial)
+        now = _unchanged(place, found.now)
         backup = tenure.backup(operation, keep=place.settings.keep_backups)
         _warn_of_forgotten(now, found.then, notify)
         tenure.commit(
@@ -80,9 +80,13 @@ def replace(
     return backup
 
 
-def _unchanged(place: Place, serial: int) -> State:
+def _unchanged(place: Place, looked_at: State) -> State:
+    """The state, in which other documents than then do not stand.
+
+    That a lock was taken over is a change as well, but none of what was looked at.
+    """
     state = place.store.read()
-    if state is None or state.serial != serial:
+    if state is None or (state.lineage, state.builds) != (looked_at.lineage, looked_at.builds):
         raise StateError(
             f"The state of {place.folder.label} has changed since it was looked at.",
             hint="Nothing was done; look again.",

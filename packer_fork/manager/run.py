@@ -91,9 +91,9 @@ class _Running:
         if state is None:
             raise StoreError(f"The state in {job.place.store.location} has vanished.")
         self._state = state
-        number = 1 + (state.last_run.number if state.last_run else 0)
-        while (job.place.store.logs / f"{number}.log").is_file():
-            number += 1  # a run that a damaged or restored state does not know any more
+        # a damaged or restored state may not know of all runs any more
+        known = state.last_run.number if state.last_run else 0
+        number = 1 + max(known, runlog.newest(job.place.store.logs))
         self._files = LogFiles(job.place.store.logs, number)
         self._run = self._describe(number)
         self._was_started = False

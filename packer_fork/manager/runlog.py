@@ -64,6 +64,12 @@ class LogFiles(Struct, frozen=True):
             path.unlink(missing_ok=True)
 
 
+def newest(folder: Path) -> int:
+    """The highest number of a run that left a log; 0 if none did."""
+    logs = (path for path in folder.glob("*.log") if path.is_file())
+    return max((int(path.stem) for path in logs if path.stem.isdecimal()), default=0)
+
+
 def sweep(folder: Path) -> None:
     """Remove raw files that runs left which were killed after their last change."""
     for path in folder.iterdir():
