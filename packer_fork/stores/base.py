@@ -10,11 +10,11 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Protocol
 
-from msgspec import Struct
+from msgspec import Struct, structs
 
 from packer_fork.answers import Backup, Salvage, Verified
 from packer_fork.errors import DamagedError
-from packer_fork.locks import Holder, LockRecord, LockStatus, ProcessId, Verdict
+from packer_fork.locks import Holder, LockRecord, LockStatus, ProcessId, Verdict, Waiter
 from packer_fork.model import Change, Draft, Sealed, State, Summary
 
 MANUAL = "manual"
@@ -33,6 +33,13 @@ def may_take(
     if status.verdict is not Verdict.FREE and status.verdict not in over:
         return False
     return is_next()
+
+
+def with_waiters(status: LockStatus, waiters: tuple[Waiter, ...]) -> LockStatus:
+    """Who waits has the lock's files open as well, and is none of the run's processes."""
+    watching = {waiter.holder.process.pid for waiter in waiters if waiter.holder}
+    processes = tuple(each for each in status.processes if each.pid not in watching)
+    return structs.replace(status, waiters=waiters, processes=processes)
 
 
 class Passage(Struct, frozen=True):

@@ -100,11 +100,7 @@ class LocalStore:
     def status(self) -> LockStatus:
         with self._folder.readable():
             found = probe.status(self._layout)
-            waiters = queue.waiters(self._layout)
-        # who waits has the lock's files open as well, and is none of the run's processes
-        watching = {waiter.holder.process.pid for waiter in waiters if waiter.holder}
-        processes = tuple(each for each in found.processes if each.pid not in watching)
-        return structs.replace(found, waiters=waiters, processes=processes)
+            return base.with_waiters(found, queue.waiters(self._layout))
 
     def left_alive(self) -> tuple[int, ...]:
         record = probe.read_record(self._layout).record

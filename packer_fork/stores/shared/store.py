@@ -107,13 +107,9 @@ class SharedStore:
 
     def status(self) -> LockStatus:
         found = probe.judge(self._keys, probe.look(self._keys), self._companion)
-        waiters = queue.waiters(self._keys)
-        if found.record is None or found.verdict is Verdict.FREE:
-            return structs.replace(found, waiters=waiters)
-        watching = {waiter.holder.process.pid for waiter in waiters if waiter.holder}
-        processes = self._companion.processes(found.record)
-        alive = tuple(each for each in processes if each.pid not in watching)
-        return structs.replace(found, waiters=waiters, processes=alive)
+        if found.record is not None and found.verdict is not Verdict.FREE:
+            found = structs.replace(found, processes=self._companion.processes(found.record))
+        return base.with_waiters(found, queue.waiters(self._keys))
 
     def left_alive(self) -> tuple[int, ...]:
         record = probe.look(self._keys).record
