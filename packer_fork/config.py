@@ -12,7 +12,7 @@ import tomllib
 from collections.abc import Mapping
 from functools import cache
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, get_args, get_origin
 
 import msgspec
 from msgspec import Meta, Struct
@@ -228,9 +228,9 @@ def _check(name: str, setting: Setting) -> Any:
     try:
         return msgspec.convert(value, _types()[name], strict=not isinstance(value, str))
     except msgspec.ValidationError as error:
-        raise UsageError(
-            f"{setting.origin}: {name}: {error}.", hint="Correct the value."
-        ) from error
+        choices = get_args(_types()[name]) if get_origin(_types()[name]) is Literal else ()
+        hint = f"Give one of {', '.join(choices)}." if choices else "Correct the value."
+        raise UsageError(f"{setting.origin}: {name}: {error}.", hint=hint) from error
 
 
 @cache

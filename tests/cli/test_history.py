@@ -13,6 +13,7 @@ from packer_fork.manager import acquire
 from packer_fork.model import Draft, Run, RunStatus
 from packer_fork.stores.archive import history
 from packer_fork.stores.local.store import LocalStore
+from stress.contender import holder, open_store
 from tests import states
 from tests.cli.asking import (
     ONE,
@@ -29,6 +30,7 @@ from tests.cli.asking import (
 )
 from tests.cli.on_terminal import on_terminal
 from tests.conftest import Cli, Project
+from tests.stores.shared.making import in_a_process
 
 pytestmark = pytest.mark.usefixtures("packer")
 
@@ -206,6 +208,19 @@ def test_rollback_brings_builds_back_and_never_numbers(cli: Cli, project: Projec
     assert len(set(serials(cli))) == len(serials(cli))
     assert cli("state", "verify").rc == 0
     assert sorted(p.name for p in (folder / "logs").iterdir()) == ["1.log", "2.log", "3.log"]
+
+
+def test_rollback_takes_an_abandoned_lock_over(cli: Cli, project: Project) -> None:
+    """Which is a change, but none of what was looked at."""
+    folder = built(cli, project, "1", "2")
+    with in_a_process(lambda: open_store(folder).try_acquire(holder("killed"))):
+        assert states.verdict(cli) == "held"
+    assert states.verdict(cli) == "abandoned"
+    first = answer(cli, "show", "--run", "1")
+    done(cli, "state", "rollback", "--run", "1", "--yes")
+    assert without_runs(states.state(cli)) == without_runs(first)
+    newest = [change["operation"] for change in answers(cli, "history", "--limit", "2")]
+    assert newest == ["rollback", "take-over"]
 
 
 def test_rollback_to_the_midst_of_a_run(cli: Cli, project: Project) -> None:

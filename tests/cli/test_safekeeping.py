@@ -166,6 +166,23 @@ def test_restore_onto_a_damaged_state(cli: Cli, project: Project) -> None:
     assert states.state(cli)["last_run"]["number"] == 3, "run 2 has a log, which must stay"
 
 
+def test_a_number_of_a_run_comes_once_although_nothing_tells_of_it(
+    cli: Cli, project: Project
+) -> None:
+    """The backup is older than the run, its log was pruned, the state is damaged."""
+    project.write("packer-fork.toml", "backup_every = 1\n")  # more segments, to be let go of
+    folder = built(cli, project, "1")
+    done(cli, "state", "backup", "b.tar")
+    for value in ("2", "3", "4"):
+        done(cli, "build", "-var", f"x={value}", "t.pkr.hcl")
+    done(cli, "state", "prune", "--keep-runs", "2")
+    assert {path.name for path in (folder / "logs").iterdir()} == {"3.log", "4.log"}
+    flip(folder / "state.json", 20)
+    done(cli, "state", "restore", "b.tar", "--yes")
+    done(cli, "build", "--rebuild", "t.pkr.hcl")
+    assert run_of(cli) == 5
+
+
 def test_a_backup_of_another_state_is_refused(cli: Cli, project: Project) -> None:
     folder = built(cli, project, "1")
     project.write("other.pkr.hcl", ONE)
