@@ -125,7 +125,8 @@ class Cancelling(Event, frozen=True, tag="cancelling"):
 class Kept(Event, frozen=True, tag="kept"):
     """Results that are not in the state: they are in a file, to be replayed.
 
-    ``lineage``, ``run`` and ``builds`` are what the file holds.
+    ``path`` is empty where no file could be made. ``lineage``, ``run`` and ``builds`` are what
+    it holds.
     """
 
     path: str

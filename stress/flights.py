@@ -21,8 +21,9 @@ from msgspec import structs
 
 from packer_fork import processes
 from packer_fork.errors import LockLostError
-from packer_fork.manager import acquire, outbox, recover, results, runlog
+from packer_fork.manager import acquire, recover, results, runlog
 from packer_fork.manager.changing import made_sure_of
+from packer_fork.manager.outbox import Outbox
 from packer_fork.manager.places import Place
 from packer_fork.manager.record import Recorder
 from packer_fork.manager.run import sweep
@@ -120,7 +121,7 @@ class Recorded:
         if isinstance(lost, LockLostError):
             state = self._place.store.read()
             lineage = state.lineage if state else ""
-            outbox.keep(self._place.store.logs, lineage, after)
+            Outbox(self._place.store.logs, lineage, silent).keep(after)
         self._files.forget_raw()
         self._tenure.compact() if lost is None else None
         return lost is not None

@@ -61,7 +61,7 @@ ONLY_IN: Mapping[str, tuple[str, ...]] = {
     "ssl": REMOTE_STORES,
     "socket": REMOTE_STORES,
     "urllib.request": (),  # it follows redirects, and proxies of the environment
-    "stamina": ("stores.http",),
+    "stamina": ("stores.patience",),
     "click": (),  # Typer carries its own
 }
 

@@ -11,23 +11,52 @@ from pathlib import Path
 import msgspec
 
 from packer_fork import durable
+from packer_fork.events import Kept, Notice, Notify
 from packer_fork.model import Late, Run
 from packer_fork.packer.outcome import Outcome
 
 _SUFFIX = ".late.json"
 
 
-def path_of(folder: Path, run: Run) -> Path:
-    return folder / f"{run.number}-{run.tenure}{_SUFFIX}"
+class Outbox:
+    """A folder for the results of a state's runs. A disk that fails is told, and does no harm."""
 
+    def __init__(self, folder: Path, lineage: str, notify: Notify) -> None:
+        self._folder = folder
+        self._lineage = lineage
+        self._notify = notify
 
-def keep(folder: Path, lineage: str, outcome: Outcome) -> Path:
-    """Durable when this returns. `outcome` must be masked. Raises OSError."""
-    path = path_of(folder, outcome.run)
-    late = Late(lineage=lineage, run=outcome.run, builds=dict(outcome.builds))
-    durable.make_folder(folder)
-    durable.replace(path, msgspec.json.encode(late))
-    return path
+    def keep(self, outcome: Outcome) -> bool:
+        """Whether it is there, durably. `outcome` must be masked."""
+        late = Late(lineage=self._lineage, run=outcome.run, builds=dict(outcome.builds))
+        try:
+            durable.make_folder(self._folder)
+            durable.replace(self._path(outcome.run), msgspec.json.encode(late))
+        except OSError as error:
+            text = f"The results cannot be kept in {self._folder} ({error.strerror})."
+            self._notify(Notice(level="error", text=text, hint="The log of the run has them."))
+            return False
+        return True
+
+    def forget(self, run: Run) -> None:
+        """The store has taken them."""
+        self._path(run).unlink(missing_ok=True)
+
+    def tell(self, outcome: Outcome, why: str) -> None:
+        """Tell what was kept, and where, if it could be."""
+        path = self._path(outcome.run)
+        self._notify(
+            Kept(
+                path=str(path) if path.exists() else "",
+                why=why,
+                lineage=self._lineage,
+                run=outcome.run,
+                builds=outcome.builds,
+            )
+        )
+
+    def _path(self, run: Run) -> Path:
+        return self._folder / f"{run.number}-{run.tenure}{_SUFFIX}"
 
 
 def waiting(folder: Path) -> list[Path]:

@@ -20,10 +20,11 @@ from packer_fork.errors import (
     LockLostError,
     StoreError,
 )
-from packer_fork.events import Kept, Notice, Notify, RunEnded, RunStarted
+from packer_fork.events import Notice, Notify, RunEnded, RunStarted
 from packer_fork.locks import ProcessId, Wait
-from packer_fork.manager import artifacts, attached, circuits, outbox, results, runlog
+from packer_fork.manager import artifacts, attached, circuits, results, runlog
 from packer_fork.manager.follow import End, Start, follow
+from packer_fork.manager.outbox import Outbox
 from packer_fork.manager.places import Place
 from packer_fork.manager.plan import Plan, kept_inputs
 from packer_fork.manager.prepare import Prepared
@@ -96,6 +97,8 @@ class _Running:
         number = 1 + max(known, runlog.newest(job.place.store.logs))
         self._files = LogFiles(job.place.store.logs, number)
         self._run = self._describe(number)
+        folder = job.place.outbox or job.place.store.logs
+        self._outbox = Outbox(folder, state.lineage, notify)
         self._was_started = False
 
     def go(self) -> Generator[None, None, Ended]:
@@ -129,22 +132,13 @@ class _Running:
             ) from error
 
     def _keep_away(self, outcome: Outcome | None) -> None:
-        """Into the outbox with what the store did not take; out with it once it did."""
-        folder = self._job.place.outbox
-        if folder is None or not self._was_started:
+        """Into the outbox with what servers did not take; out with it once they did."""
+        if self._job.place.outbox is None or not self._was_started:
             return
         if outcome is None:
-            outbox.path_of(folder, self._run).unlink(missing_ok=True)
+            self._outbox.forget(self._run)
         else:
-            self._write_away(folder, outcome)
-
-    def _write_away(self, folder: Path, outcome: Outcome) -> Path | None:
-        try:
-            return outbox.keep(folder, self._state.lineage, outcome)
-        except OSError as error:
-            text = f"The results cannot be kept in {folder} ({error.strerror})."
-            self._notify(Notice(level="error", text=text, hint="The log of the run has them."))
-            return None
+            self._outbox.keep(outcome)
 
     def _forget_raw(self) -> None:
         try:
@@ -247,25 +241,11 @@ class _Running:
             with contextlib.suppress(StoreError):
                 self._job.tenure.compact()
         elif isinstance(recorder.unsaved, LockLostError):
-            folder = self._job.place.outbox or self._job.place.store.logs
-            path = self._write_away(folder, after)
-            if path is not None:
-                self._tell_of_kept(path, after, "The lock was closed while Packer ran")
+            if self._outbox.keep(after):
+                self._outbox.tell(after, "The lock was closed while Packer ran")
                 self._forget_raw()
         elif self._job.place.outbox is not None:
-            path = outbox.path_of(self._job.place.outbox, after.run)
-            self._tell_of_kept(path, after, "The store is away")
-
-    def _tell_of_kept(self, path: Path, after: Outcome, why: str) -> None:
-        self._notify(
-            Kept(
-                path=str(path),
-                why=why,
-                lineage=self._state.lineage,
-                run=after.run,
-                builds=after.builds,
-            )
-        )
+            self._outbox.tell(after, "The store is away")
 
     def _completed(self, after: Outcome, end: End) -> Outcome:
         """With digests of the artifacts, and how long the lock was held until this last change."""

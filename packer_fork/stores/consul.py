@@ -7,20 +7,28 @@ takes its own node away: so ours belong to the node of a server, and hang on no 
 
 from __future__ import annotations
 
-import re
 import secrets
 from collections.abc import Iterator, Sequence
 from typing import TypeVar
 from urllib.parse import quote
 
 import msgspec
-from msgspec import Struct, field
 
 from packer_fork.errors import MALFORMED, StoreError
 from packer_fork.stores import consul_errors
 from packer_fork.stores.access import Access, Address
 from packer_fork.stores.connection import Request, Response
 from packer_fork.stores.consul_errors import Refused
+from packer_fork.stores.consul_wire import (
+    Done,
+    Entry,
+    Member,
+    NewSession,
+    Operation,
+    Session,
+    Step,
+    seconds,
+)
 from packer_fork.stores.http import Transport
 from packer_fork.stores.shared.keys import (
     Condition,
@@ -40,64 +48,7 @@ MOST = 360 << 10
 
 _PAGE = 32
 _LONGEST_WAIT = 600.0
-_DURATION = re.compile(r"([0-9.]+)(ms|s|m|h)")
-_SECONDS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0}
-
 T = TypeVar("T")
-
-
-class _Entry(Struct, rename="pascal"):
-    key: str
-    create_index: int
-    modify_index: int
-    value: bytes | None = None
-    session: str = ""
-
-
-class _Operation(Struct, rename="pascal", omit_defaults=True):
-    verb: str
-    key: str
-    value: bytes | None = None
-    session: str = ""
-    index: int = 0
-    flags: int = 0
-
-
-class _Step(Struct):
-    kv: _Operation = field(name="KV")
-
-
-class _Result(Struct):
-    kv: _Entry = field(name="KV")
-
-
-class _Done(Struct, rename="pascal"):
-    results: list[_Result] | None
-
-
-class _NewSession(Struct, rename="pascal", omit_defaults=True):
-    """`checks` is what `node_checks` was called before 1.7. Both empty: no check ends it."""
-
-    ttl: str = field(name="TTL")
-    node: str = ""
-    name: str = field(name="Name", default="")
-    behavior: str = ""
-    lock_delay: str = ""
-    node_checks: tuple[str, ...] | None = None
-    checks: tuple[str, ...] | None = None
-
-
-class _Session(Struct):
-    id: str = field(name="ID")
-    ttl: str = field(name="TTL", default="")
-
-
-class _Node(Struct, rename="pascal"):
-    node: str
-
-
-class _Member(Struct, rename="pascal"):
-    node: _Node
 
 
 class ConsulKeys:
@@ -124,7 +75,7 @@ class ConsulKeys:
         response = self._told(self._read(key))
         if response.status == 404:
             return None
-        (entry,) = self._decoded(response, list[_Entry])
+        (entry,) = self._decoded(response, list[Entry])
         return self._item(entry)
 
     def items(self, prefix: str, *, start: str = "") -> Iterator[Item]:
@@ -147,7 +98,7 @@ class ConsulKeys:
     def remove(self, keys: Sequence[str]) -> None:
         for first in range(0, len(keys), OPERATIONS):
             group = keys[first : first + OPERATIONS]
-            operations = [_Operation("delete", self._root + key) for key in group]
+            operations = [Operation("delete", self._root + key) for key in group]
             self._told(self._transaction(operations))
 
     def transact(self, conditions: Sequence[Condition], writes: Sequence[Write]) -> int:
@@ -157,11 +108,11 @@ class ConsulKeys:
         response = self._told(self._transaction(operations), once=True)
         if response.status != 200:
             return 0
-        results = self._decoded(response, _Done).results or []
+        results = self._decoded(response, Done).results or []
         return max((result.kv.modify_index for result in results), default=1)
 
     def grant(self, ttl: float) -> str:
-        wanted = _NewSession(
+        wanted = NewSession(
             ttl=f"{round(ttl * 1000)}ms",
             node=self._lasting_node(),
             name="packer-fork",
@@ -171,7 +122,7 @@ class ConsulKeys:
             checks=(),
         )
         request = self._request("PUT", "session/create", msgspec.json.encode(wanted))
-        return self._decoded(self._told(request), _Session).id
+        return self._decoded(self._told(request), Session).id
 
     def renew(self, lease: str) -> bool:
         request = self._request("PUT", f"session/renew/{quote(lease)}")
@@ -180,8 +131,8 @@ class ConsulKeys:
     def left(self, lease: str) -> float | None:
         """Twice the TTL: when it was renewed is not told."""
         request = self._request("GET", f"session/info/{quote(lease)}?consistent")
-        sessions = self._decoded(self._told(request), list[_Session])
-        return 2 * _seconds(sessions[0].ttl) if sessions else None
+        sessions = self._decoded(self._told(request), list[Session])
+        return 2 * seconds(sessions[0].ttl) if sessions else None
 
     def revoke(self, lease: str) -> None:
         self._told(self._request("PUT", f"session/destroy/{quote(lease)}"))
@@ -206,13 +157,13 @@ class ConsulKeys:
     def _lasting_node(self) -> str:
         """The name of a server's node; "", which is the agent's own, if the token sees none."""
         request = self._request("GET", "health/service/consul?passing&consistent")
-        members = self._decoded(self._told(request), list[_Member])
+        members = self._decoded(self._told(request), list[Member])
         return members[0].node.node if members else ""
 
     def _values(self, keys: list[str]) -> Iterator[Item]:
         """Those of `keys` that still exist; where one does not, Consul tells of none."""
         while keys:
-            operations = [_Operation("get", self._root + key) for key in keys]
+            operations = [Operation("get", self._root + key) for key in keys]
             response = self._told(self._transaction(operations))
             if response.status == 200:
                 yield from self._visible(response, len(keys))
@@ -222,7 +173,7 @@ class ConsulKeys:
             keys = [key for number, key in enumerate(keys) if number not in gone]
 
     def _visible(self, response: Response, number: int) -> Iterator[Item]:
-        results = self._decoded(response, _Done).results or []
+        results = self._decoded(response, Done).results or []
         if len(results) < number:
             raise StoreError(
                 f"Consul at {self.location} hides keys from this token.",
@@ -230,27 +181,27 @@ class ConsulKeys:
             )
         yield from (self._item(result.kv) for result in results)
 
-    def _check(self, condition: Condition) -> _Operation:
+    def _check(self, condition: Condition) -> Operation:
         key = self._root + condition.key
         match condition:
             case Unchanged(modified=0):
-                return _Operation("check-not-exists", key)
+                return Operation("check-not-exists", key)
             case Unchanged(modified=modified):
-                return _Operation("check-index", key, index=modified)
+                return Operation("check-index", key, index=modified)
             case Leased(lease=lease):
-                return _Operation("check-session", key, session=lease)
+                return Operation("check-session", key, session=lease)
 
-    def _write(self, write: Write) -> _Operation:
+    def _write(self, write: Write) -> Operation:
         key = self._root + write.key
         match write:
             case Put(value=value, lease=""):
-                return _Operation("set", key, value, flags=_nonce())
+                return Operation("set", key, value, flags=_nonce())
             case Put(value=value, lease=lease):
-                return _Operation("lock", key, value, lease, flags=_nonce())
+                return Operation("lock", key, value, lease, flags=_nonce())
             case Delete():
-                return _Operation("delete", key)
+                return Operation("delete", key)
 
-    def _item(self, entry: _Entry) -> Item:
+    def _item(self, entry: Entry) -> Item:
         return Item(
             key=entry.key.removeprefix(self._root),
             value=entry.value or b"",
@@ -265,8 +216,8 @@ class ConsulKeys:
     def _read(self, key: str, query: str = "") -> Request:
         return self._request("GET", f"kv/{self._quoted(key)}?consistent{query}")
 
-    def _transaction(self, operations: Sequence[_Operation]) -> Request:
-        body = msgspec.json.encode([_Step(operation) for operation in operations])
+    def _transaction(self, operations: Sequence[Operation]) -> Request:
+        body = msgspec.json.encode([Step(operation) for operation in operations])
         return self._request("PUT", "txn?consistent", body)
 
     def _request(self, method: str, target: str, body: bytes = b"") -> Request:
@@ -295,8 +246,3 @@ class ConsulKeys:
 def _nonce() -> int:
     """Flags of a write: one of what stands there already would leave a key its `modified`."""
     return secrets.randbits(62)
-
-
-def _seconds(duration: str) -> float:
-    """Of a duration as Go writes it: "1h2m3s", "60000ms"."""
-    return sum(float(number) * _SECONDS[unit] for number, unit in _DURATION.findall(duration))

@@ -9,9 +9,6 @@ breaker nothing, since silence says nothing of the servers.
 from __future__ import annotations
 
 import contextlib
-import random
-import sys
-import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
 from typing import TypeVar
@@ -25,14 +22,11 @@ from packer_fork.stores.connection import (
     Response,
     speaks_plainly,
     speaks_tls,
-    tls_context,
 )
+from packer_fork.stores.patience import AwayError, again
+from packer_fork.stores.pool import Pool
 from packer_fork.stores.shared.keys import UnsureError
 from packer_fork.stores.trouble import Trouble
-
-FIRST_PAUSE = 0.2
-LONGEST_PAUSE = 2.0
-"""Seconds between two attempts at the most: the first time, and ever."""
 
 Judge = Callable[[Response], Trouble | None]
 """Why an answer says that this server did not do it, if it does; None for all else."""
@@ -43,10 +37,6 @@ _WANTS_TLS = b"HTTP request to an HTTPS server"
 T = TypeVar("T")
 
 
-class AwayError(StoreError):
-    """No server did it now; in a while one may."""
-
-
 class Transport:
     """A client of one cluster, for any number of threads. Each method raises StoreError."""
 
@@ -55,7 +45,7 @@ class Transport:
         self._address = address
         self._access = access
         self._judge = judge
-        self._pool = _Pool(address, access)
+        self._pool = Pool(address, access)
         self._first = 0
         self._heard: set[Endpoint] = set()
         self._gave_up = False
@@ -106,7 +96,7 @@ class Transport:
                 self._access.complain(
                     f"{error.message} It is tried for {self._access.patience:.0f} s."
                 )
-            answer = _again(attempt, error, self._access.patience)
+            answer = again(attempt, error, self._access.patience)
         self._gave_up = False
         return answer
 
@@ -191,72 +181,6 @@ class Transport:
         )
 
 
-class _Pool:
-    """Connections at rest, each with the server that it leads to, and those at work."""
-
-    def __init__(self, address: Address, access: Access) -> None:
-        self._access = access
-        self._context = tls_context(access) if address.tls else None
-        self._lock = threading.Lock()
-        self._resting: list[Connection] = []
-        self._working: set[Connection] = set()
-        self.is_closed = False
-
-    @contextlib.contextmanager
-    def lent(self, endpoint: Endpoint) -> Iterator[Connection]:
-        """A connection for one exchange; it is kept if nothing is raised."""
-        connection = self.take(endpoint)
-        try:
-            yield connection
-        except BaseException:
-            self.drop(connection)
-            raise
-        self._give(connection)
-
-    def take(self, endpoint: Endpoint) -> Connection:
-        while (found := self._rested(endpoint)) is not None:
-            if found.is_fresh():
-                return found
-            self.drop(found)
-        made = Connection(endpoint, self._context, self._access)
-        with self._lock:
-            self._working.add(made)
-            if self.is_closed:
-                made.end()
-        return made
-
-    def drop(self, connection: Connection) -> None:
-        with self._lock:
-            self._working.discard(connection)
-        connection.close()
-
-    def close(self) -> None:
-        with self._lock:
-            self.is_closed = True
-            resting, self._resting = self._resting, []
-            for connection in self._working:
-                connection.end()
-        for connection in resting:
-            connection.close()
-
-    def _rested(self, endpoint: Endpoint) -> Connection | None:
-        with self._lock:
-            for connection in reversed(self._resting):
-                if connection.endpoint == endpoint:
-                    self._resting.remove(connection)
-                    self._working.add(connection)
-                    return connection
-        return None
-
-    def _give(self, connection: Connection) -> None:
-        with self._lock:
-            self._working.discard(connection)
-            if not self.is_closed:
-                self._resting.append(connection)
-                return
-        connection.close()
-
-
 @contextlib.contextmanager
 def _guarded(guard: Guard | None) -> Iterator[None]:
     """One attempt, if the circuit breaker lets it pass; it is told how that ended."""
@@ -276,32 +200,3 @@ def _guarded(guard: Guard | None) -> Iterator[None]:
         guard.failed(error.message)
         raise
     guard.succeeded()
-
-
-def _again(attempt: Callable[[], T], failed: AwayError, patience: float) -> T:
-    """Go on with an attempt that `failed`, with exponential back-off and jitter.
-
-    The first pause is drawn from all up to FIRST_PAUSE, each further one is twice the one
-    before: so every pause may have any length up to its bound.
-    """
-    is_ours = "stamina" not in sys.modules
-    import stamina
-
-    if is_ours:
-        # By itself it would log each pause, to where only we write.
-        stamina.instrumentation.set_on_retry_hooks(())
-    failures = [failed]
-
-    def next_attempt() -> T:
-        if failures:
-            raise failures.pop()
-        return attempt()
-
-    retry = stamina.RetryingCaller(
-        attempts=None,
-        timeout=patience,
-        wait_initial=random.uniform(0, FIRST_PAUSE),  # noqa: S311 (spreads clients, no secret)
-        wait_max=LONGEST_PAUSE,
-        wait_jitter=0,
-    )
-    return retry(AwayError, next_attempt)

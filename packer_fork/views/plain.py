@@ -71,8 +71,12 @@ class PlainView:
 
     def _on_kept(self, event: events.Kept) -> None:
         """On stdout as a document, so that a CI job whose disk goes with it still has them."""
-        self._tell(f"error: {event.why}; the results are kept in {event.path}.", "error")
-        self._tell(f"  Bring them into the history with: packer-fork state replay {event.path}")
+        if event.path:
+            self._tell(f"error: {event.why}; the results are kept in {event.path}.", "error")
+            way = f"packer-fork state replay {event.path}"
+            self._tell(f"  Bring them into the history with: {way}")
+        else:
+            self._tell(f"error: {event.why}; the results could not be kept in a file.", "error")
         if not self._machine_readable:
             self._console.say(one_line({name: getattr(event, name) for name in _OF_LATE}))
 

@@ -13,7 +13,7 @@ from packer_fork.stores.access import Access, Endpoint, parse_address
 from packer_fork.stores.connection import Response
 from packer_fork.stores.consul import ConsulKeys
 from packer_fork.stores.consul_errors import judge, refusal
-from packer_fork.stores.http import AwayError
+from packer_fork.stores.patience import AwayError
 from packer_fork.stores.shared.keys import Put, Unchanged
 from tests.conftest import eventually
 from tests.servers import Certificates, Cluster, certificates, consul_cluster, token_for

@@ -12,7 +12,7 @@ from packer_fork.errors import StoreError
 from packer_fork.stores.access import Access, parse_address
 from packer_fork.stores.breaker import THRESHOLD, Breaker, Circuit, Phase
 from packer_fork.stores.consul import ConsulKeys
-from packer_fork.stores.http import AwayError
+from packer_fork.stores.patience import AwayError
 from tests.conftest import eventually
 from tests.servers import Cluster, Proxy
 

@@ -16,7 +16,8 @@ from packer_fork.errors import StoreError, UsageError
 from packer_fork.stores import connection
 from packer_fork.stores.access import Access, parse_address
 from packer_fork.stores.connection import LargeError, Request, Response
-from packer_fork.stores.http import AwayError, Transport
+from packer_fork.stores.http import Transport
+from packer_fork.stores.patience import AwayError
 from packer_fork.stores.shared.keys import UnsureError
 from packer_fork.stores.trouble import Trouble
 from tests.conftest import eventually
