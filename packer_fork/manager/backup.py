@@ -83,8 +83,10 @@ def _write(path: Path, place: Place) -> State:
             raise StateError(f"There is no state of {place.folder.label} to back up.")
         passage = newest.read()
         state, unsealed = _sealed(passage)
+        # What a change cut off since the snapshot may be gone already.
+        sealed = structs.replace(passage.state, cuts=state.cuts)
         try:
-            _write_once(path, state, chain(unsealed, place.store.segments(passage.state)))
+            _write_once(path, state, chain(unsealed, place.store.segments(sealed)))
         except DamagedError:
             if place.store.read() == apply_changes(passage.state, passage.changes):
                 raise

@@ -1,0 +1,33 @@
+"""A backup in one file, made while the history is let go of."""
+
+from pathlib import Path
+
+import pytest
+
+from packer_fork.config import Settings
+from packer_fork.manager import backup
+from packer_fork.manager.locate import StateFolder
+from packer_fork.manager.places import Place
+from packer_fork.model import Draft
+from packer_fork.stores.archive import history
+from tests.stores import making
+
+
+def test_a_backup_leaves_out_what_was_pruned_since_the_snapshot(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(history, "SEGMENT_SIZE", 1)
+    folder = tmp_path / "t.pkr.hcl" / "default"
+    making.grow(folder, range(1, 6))
+    kept, cut, *_ = making.segments(folder)
+    store = making.open_store(folder)
+    with making.tenure_of(store) as tenure:
+        tenure.commit(Draft(operation="prune", cuts={cut.stem: None}))
+        tenure.discard_unused()
+    assert not cut.exists()
+    at = StateFolder(tmp_path, "t.pkr.hcl", "default")
+    file = tmp_path / "backup.tar"
+    backup.in_file(Place(at, store, Settings()), file)
+    assert backup.read(file).state.cuts == {cut.stem: None}
+    assert len(list(backup.segments(file))) == 2  # the one kept, and the change that cut
+    assert kept.exists()
