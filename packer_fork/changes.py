@@ -94,13 +94,13 @@ def _update(documents: dict[str, msgspec.Raw], changes: dict[str, msgspec.Raw]) 
 
 
 def _newer(known: Run | None, run: Run | None) -> Run | None:
-    if run is None or (known is not None and known.number > run.number):
+    if run is None or run.part or (known is not None and known.number > run.number):
         return known
     return run
 
 
 def _keep_running(running: dict[str, Run], run: Run | None) -> None:
     if run is not None:
-        running.pop(str(run.number), None)
+        running.pop(run.key, None)
         if run.status is RunStatus.RUNNING:
-            running[str(run.number)] = run
+            running[run.key] = run

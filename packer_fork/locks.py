@@ -62,12 +62,66 @@ class Closing(Struct, frozen=True, kw_only=True, omit_defaults=True):
     why: str = ""
 
 
+class Member(Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """One of those that hold a shared lock; ``id`` names it to an operator.
+
+    ``packer`` is the session of the Packer that it started last.
+    """
+
+    number: int
+    id: str
+    holder: Holder
+    joined: datetime
+    packer: ProcessId | None = None
+
+
+class Claim(Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """A source in the hands of one member: the tenure of a scope within the lock.
+
+    ``number`` is its fencing token: it only grows, and names the part of the run.
+    """
+
+    number: int
+    source: str
+    member: int
+    since: datetime
+
+
+class Stop(Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """Why no member shall go on: one gave up for all."""
+
+    at: datetime
+    by: Actor
+    why: str
+
+
+class Share(Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """What the members of a shared lock have in common (see ``sharing``).
+
+    ``inputs`` is the fingerprint of what they build, "" while that is not known yet; ``run``
+    its number; ``wanted`` are all sources that any of them wants. ``members_ever`` and
+    ``claims_ever`` are the highest numbers that were given out. ``concluded``: nothing is
+    left to be claimed, nobody joins any more.
+    """
+
+    members: tuple[Member, ...]
+    claims: tuple[Claim, ...] = ()
+    inputs: str = ""
+    run: int = 0
+    wanted: tuple[str, ...] = ()
+    members_ever: int = 0
+    claims_ever: int = 0
+    stop: Stop | None = None
+    concluded: bool = False
+
+
 class LockRecord(Struct, frozen=True, kw_only=True, omit_defaults=True):
     """The current tenure, as it stands in the store.
 
     ``packer`` is the session that Packer runs in, once it was started; ``served`` is
     the highest ticket of the queue that ever got the lock, where tickets are numbered;
     ``lease`` is how many seconds it lasts without being renewed, where it does not last.
+    ``share``: it is held by many at once, of whom ``holder`` was the first.
     """
 
     version: int = 1
@@ -79,6 +133,7 @@ class LockRecord(Struct, frozen=True, kw_only=True, omit_defaults=True):
     packer: ProcessId | None = None
     served: int = 0
     lease: float = 0.0
+    share: Share | None = None
     closed: Closing | None = None
 
 
@@ -108,6 +163,14 @@ class Wait(Struct, frozen=True, kw_only=True):
     taken: float = 0.0
 
 
+class MemberStatus(Struct, frozen=True, kw_only=True):
+    """Whether a member of a shared lock lives, and the proof."""
+
+    member: Member
+    verdict: Verdict
+    proof: str
+
+
 class LockStatus(Struct, frozen=True, kw_only=True, omit_defaults=True):
     """A verdict with its proof. ``id`` names the lock to force-unlock, also an unreadable one."""
 
@@ -117,6 +180,7 @@ class LockStatus(Struct, frozen=True, kw_only=True, omit_defaults=True):
     proof: tuple[str, ...] = ()
     processes: tuple[LiveProcess, ...] = ()
     waiters: tuple[Waiter, ...] = ()
+    members: tuple[MemberStatus, ...] = ()
     error: str = ""
 
 

@@ -136,6 +136,17 @@ class Evidence(Document, frozen=True):
     artifacts_ended: int = 0
 
 
+class Actor(Document, frozen=True):
+    """Who did something, on which machine, as which process."""
+
+    user: str
+    host: str
+    pid: int
+
+    def __str__(self) -> str:
+        return f"{self.user}@{self.host}"
+
+
 class Result(Document, frozen=True):
     """A complete build of an earlier run, kept so that its artifacts are not forgotten."""
 
@@ -150,7 +161,8 @@ class Build(Document, frozen=True):
     """One source of the template, and how its last run went.
 
     ``leftovers``: instances of earlier runs that may still be there; ``results``: the
-    complete runs before this one.
+    complete runs before this one. ``part`` and ``by`` say which part of a shared run built
+    it, and who.
     """
 
     name: str
@@ -169,17 +181,8 @@ class Build(Document, frozen=True):
     evidence: Evidence = Evidence()
     metadata: dict[str, Any] = {}
     results: tuple[Result, ...] = ()
-
-
-class Actor(Document, frozen=True):
-    """Who did something, on which machine, as which process."""
-
-    user: str
-    host: str
-    pid: int
-
-    def __str__(self) -> str:
-        return f"{self.user}@{self.host}"
+    part: int = 0
+    by: Actor | None = None
 
 
 class Git(Document, frozen=True):
@@ -208,7 +211,8 @@ class Run(Document, frozen=True):
     """One invocation of Packer. ``exit_code`` is None where nobody lived to see it.
 
     ``waited`` is how long for the lock, in seconds, with ``ahead`` others before it,
-    and ``held`` how long it was held.
+    and ``held`` how long it was held. A ``shared`` run is one of many machines: of its
+    Packers each is a ``part``, numbered from 1, with a document of its own.
     """
 
     number: int
@@ -235,6 +239,13 @@ class Run(Document, frozen=True):
     ahead: int = 0
     held: float = 0.0
     recovered: Recovery | None = None
+    shared: bool = False
+    part: int = 0
+
+    @property
+    def key(self) -> str:
+        """What names it among all runs and parts: ``12``, or ``12-3`` for a part."""
+        return f"{self.number}-{self.part}" if self.part else str(self.number)
 
 
 class Late(Document, frozen=True):
@@ -292,7 +303,7 @@ class Summary(Document, frozen=True):
 class State(Document, frozen=True):
     """A snapshot. ``prev`` is the digest of the last change in it, at first the lineage.
 
-    ``last_run`` has the highest number; ``running`` has, by number, those that nobody saw
+    ``last_run`` has the highest number; ``running`` has, by their keys, those that nobody saw
     the end of yet. ``key`` is random and keys all digests of what may be secret; ``inputs`` has, by
     their fingerprints, the inputs that builds rest on. ``cuts`` says of a segment that is
     not there any more (pruned, or lost) with which one the history goes on, if any.

@@ -26,10 +26,11 @@ MAY_USE: Mapping[str, set[str]] = {
     "cli": {"manager", "views", "events", "config", "terminal", "packer.flags"} | LEAVES,
     "api": {"manager", "events", "packer.flags"} | LEAVES,
     "manager": {"inputs", "packer", "stores", "codec", "changes", "events", "config", "metrics"}
+    | {"sharing"}
     | {"host", "processes", "durable", "terminal"}
     | LEAVES,
     "views": {"events", "terminal"} | LEAVES,
-    "stores": {"host", "processes", "durable", "terminal", "codec", "changes"} | LEAVES,
+    "stores": {"host", "processes", "durable", "terminal", "codec", "changes", "sharing"} | LEAVES,
     "packer": {"host", "processes", "terminal", "grammar"} | LEAVES,
     "inputs": {"host", "durable", "grammar"} | LEAVES,
     "metrics": {"events"} | LEAVES,
@@ -43,6 +44,7 @@ MAY_USE: Mapping[str, set[str]] = {
     "grammar": set(),
     "terminal": set(),
     "answers": {"model"},
+    "sharing": {"locks", "model"},
     "locks": {"model"},
     "model": {"errors"},
     "errors": set(),

@@ -14,8 +14,17 @@ from msgspec import Struct, structs
 
 from packer_fork.answers import Backup, Salvage, Verified
 from packer_fork.errors import DamagedError
-from packer_fork.locks import Holder, LockRecord, LockStatus, ProcessId, Verdict, Waiter
+from packer_fork.locks import (
+    Holder,
+    LockRecord,
+    LockStatus,
+    ProcessId,
+    Share,
+    Verdict,
+    Waiter,
+)
 from packer_fork.model import Change, Draft, Sealed, State, Summary
+from packer_fork.sharing import Step
 
 MANUAL = "manual"
 """Why a backup was made that somebody asked for; such ones are never removed by themselves."""
@@ -141,6 +150,30 @@ class Tenure(Protocol):
         """Release the lock, whatever still holds a copy of Packer's descriptor."""
 
 
+class Membership(Tenure, Protocol):
+    """One of many that hold the lock at once; its own `close` lets go of it for itself alone.
+
+    ``record`` names its own holder. It commits as long as it is a member, like any tenure.
+    """
+
+    @property
+    def number(self) -> int:
+        """Which member this is."""
+
+    def update(self, step: Step) -> Share | None:
+        """Make one step of the share, alone of all; None if `step` makes none.
+
+        The members that a step lets go of are closed with it. Raises LockLostError if we are
+        no member any more, StoreError.
+        """
+
+    def look(self) -> tuple[Share, frozenset[int]]:
+        """The share as it stands, and the numbers of members that are dead.
+
+        Raises LockLostError if we are no member any more, StoreError.
+        """
+
+
 class Ticket(Protocol):
     """A place in the queue of the lock; it ends with `leave`, with a tenure, or with its owner."""
 
@@ -225,6 +258,22 @@ class Store(Protocol):
         one it must be the first. An operator with a `lock_id` stands outside of the
         queue, and gets only the lock of that ID. The tenure found is closed in the
         same step, so that nobody can come between.
+        """
+
+    def try_share(
+        self,
+        holder: Holder,
+        *,
+        over: frozenset[Verdict] = TAKE_OVER,
+        ticket: Ticket | None = None,
+    ) -> Membership | LockStatus:
+        """The same, to be the first member of a lock that others may join once it is open."""
+
+    def join(self, holder: Holder, *, lock_id: str, inputs: str) -> Membership | None:
+        """Become a member of a shared lock for builds of those inputs (their fingerprint).
+
+        None where it is not open to that. Nobody who waits is passed: the run that is under
+        way only ends the sooner.
         """
 
     def join_queue(self, holder: Holder) -> Ticket:

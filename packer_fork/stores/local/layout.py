@@ -7,6 +7,7 @@ mutex.turn           what everybody comes through before it, so that nobody is p
 lock                 record of the current tenure, replaced by rename under the mutex
 tenures/N.wrapper    locked by the wrapper of tenure N for as long as it lives
 tenures/N.packer     locked by Packer and all its children
+tenures/N-M.wrapper  and N-M.packer: the same for member M of a tenure that many hold
 history/             sealed segments, named by the SHA-256 of their bytes
 backups/             copies of the state file, and what was damaged
 queue/N              locked by the waiter that arrived as the Nth
@@ -39,11 +40,11 @@ class Layout(LocalFiles):
         self.backups = folder / BACKUPS
         self.logs = folder / "logs"
 
-    def wrapper(self, tenure: int) -> Path:
-        return self.tenures / f"{tenure}.wrapper"
+    def wrapper(self, tenure: int, member: int = 0) -> Path:
+        return self.tenures / f"{_named(tenure, member)}.wrapper"
 
-    def packer(self, tenure: int) -> Path:
-        return self.tenures / f"{tenure}.packer"
+    def packer(self, tenure: int, member: int = 0) -> Path:
+        return self.tenures / f"{_named(tenure, member)}.packer"
 
     def ticket(self, number: int) -> Path:
         return self.queue / str(number)
@@ -53,7 +54,24 @@ class Layout(LocalFiles):
 
     def known_tenures(self) -> tuple[int, ...]:
         """Numbers of the tenures that left files, ascending."""
+        return tuple(sorted({_tenure_of(name) for name in self._locked_files()} - {0}))
+
+    def files_of(self, tenure: int) -> tuple[Path, ...]:
+        """The locked files that are there of a tenure, those of its members included."""
+        names = self._locked_files()
+        return tuple(self.tenures / name for name in names if _tenure_of(name) == tenure)
+
+    def _locked_files(self) -> list[str]:
         with contextlib.suppress(FileNotFoundError, NotADirectoryError):
-            stems = {name.partition(".")[0] for name in os.listdir(self.tenures)}  # noqa: PTH208
-            return tuple(sorted(int(stem) for stem in stems if stem.isdecimal()))
-        return ()
+            return os.listdir(self.tenures)  # noqa: PTH208
+        return []
+
+
+def _named(tenure: int, member: int) -> str:
+    return f"{tenure}-{member}" if member else str(tenure)
+
+
+def _tenure_of(name: str) -> int:
+    """0 for a file that is none of a tenure's."""
+    number = name.partition(".")[0].partition("-")[0]
+    return int(number) if number.isdecimal() else 0

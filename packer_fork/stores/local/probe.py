@@ -15,9 +15,17 @@ from pathlib import Path
 import msgspec
 from msgspec import Struct, structs
 
-from packer_fork import durable, processes
+from packer_fork import durable, processes, sharing
 from packer_fork.errors import MALFORMED
-from packer_fork.locks import MARKER, LiveProcess, LockRecord, LockStatus, Verdict
+from packer_fork.locks import (
+    MARKER,
+    LiveProcess,
+    LockRecord,
+    LockStatus,
+    MemberStatus,
+    ProcessId,
+    Verdict,
+)
 from packer_fork.stores.local import filesystem
 from packer_fork.stores.local.layout import Layout
 
@@ -68,8 +76,8 @@ def is_busy(path: Path) -> bool | None:
 
 
 def is_alive(layout: Layout, tenure: int) -> bool:
-    """Whether the wrapper or Packer of `tenure` holds its kernel lock."""
-    return bool(is_busy(layout.wrapper(tenure)) or is_busy(layout.packer(tenure)))
+    """Whether a wrapper or a Packer of `tenure` holds its kernel lock."""
+    return any(is_busy(path) for path in layout.files_of(tenure))
 
 
 def status(layout: Layout) -> LockStatus:
@@ -77,7 +85,7 @@ def status(layout: Layout) -> LockStatus:
     found = judge(layout)
     if found.verdict not in (Verdict.HELD, Verdict.ORPHANED):
         return found
-    return structs.replace(found, processes=_processes(layout, found.record))
+    return structs.replace(found, processes=processes_of(layout, found.record))
 
 
 def judge(layout: Layout) -> LockStatus:
@@ -109,8 +117,33 @@ def _judge(layout: Layout, found: Record) -> LockStatus:
             return later
         proof = f"tenure {record.tenure} was closed at {record.closed.at:%Y-%m-%dT%H:%M:%SZ}"
         return LockStatus(verdict=Verdict.FREE, record=record, id=record.id, proof=(proof,))
-    verdict, proof = _open_tenure(layout, record.tenure)
+    if record.share is not None:
+        return shared(record, members(layout, record))
+    verdict, proof = of_tenure(layout, record.tenure)
     return LockStatus(verdict=verdict, id=record.id, record=record, proof=(proof,))
+
+
+def members(layout: Layout, record: LockRecord) -> tuple[MemberStatus, ...]:
+    """Who of those that hold a shared lock lives."""
+    share = record.share
+    return tuple(
+        MemberStatus(member=member, verdict=verdict, proof=proof)
+        for member in (share.members if share else ())
+        for verdict, proof in [of_tenure(layout, record.tenure, member.number)]
+    )
+
+
+def shared(record: LockRecord, found: tuple[MemberStatus, ...]) -> LockStatus:
+    """A lock that is held by many; its proof is of those who make its verdict."""
+    verdict = sharing.verdict(found)
+    proof = tuple(f"{m.member.holder.by}: {m.proof}" for m in found if m.verdict is verdict)
+    return LockStatus(
+        verdict=verdict,
+        id=record.id,
+        record=record,
+        proof=proof or ("none of its members is left",),
+        members=found,
+    )
 
 
 def _alive_among(
@@ -119,7 +152,7 @@ def _alive_among(
     """The newest tenure beyond `after` that lives although no record tells of it."""
     for tenure in reversed(layout.known_tenures()):
         if tenure > after and is_alive(layout, tenure):
-            verdict, proof = _open_tenure(layout, tenure)
+            verdict, proof = of_tenure(layout, tenure)
             name = surrogate or f"tenure-{tenure}"
             return LockStatus(verdict=verdict, id=name, proof=(proof,), error=error)
     return None
@@ -137,13 +170,15 @@ def _without_record(layout: Layout, found: Record) -> LockStatus:
     return LockStatus(verdict=Verdict.FREE, proof=("no tenure is open",))
 
 
-def _open_tenure(layout: Layout, tenure: int) -> tuple[Verdict, str]:
-    wrapper, packer = is_busy(layout.wrapper(tenure)), is_busy(layout.packer(tenure))
+def of_tenure(layout: Layout, tenure: int, member: int = 0) -> tuple[Verdict, str]:
+    """The kernel's verdict on a tenure that is open, or on one member of it."""
+    paths = layout.wrapper(tenure, member), layout.packer(tenure, member)
+    wrapper, packer = map(is_busy, paths)
     if wrapper:
-        return Verdict.HELD, f"packer-fork holds the kernel lock on {layout.wrapper(tenure)}"
+        return Verdict.HELD, f"packer-fork holds the kernel lock on {paths[0]}"
     if packer:
         return Verdict.ORPHANED, (
-            f"packer-fork is gone, but its Packer holds the kernel lock on {layout.packer(tenure)}"
+            f"packer-fork is gone, but its Packer holds the kernel lock on {paths[1]}"
         )
     if wrapper is None or packer is None:
         return Verdict.UNKNOWN, f"the files of tenure {tenure} are missing from {layout.tenures}"
@@ -156,11 +191,12 @@ def _open_tenure(layout: Layout, tenure: int) -> tuple[Verdict, str]:
     return Verdict.ABANDONED, f"nobody holds the kernel locks of tenure {tenure}: no holder lives"
 
 
-def _processes(layout: Layout, record: LockRecord | None) -> tuple[LiveProcess, ...]:
+def processes_of(layout: Layout, record: LockRecord | None) -> tuple[LiveProcess, ...]:
     """Live processes of the tenure: by environment marker, by session, by open lock file."""
     if record is None:
         return ()
     found: dict[int, LiveProcess] = {}
+    holders, sessions = _told_of(record)
 
     def add(candidates: list[processes.Process], how: str) -> None:
         for process in candidates:
@@ -168,11 +204,22 @@ def _processes(layout: Layout, record: LockRecord | None) -> tuple[LiveProcess, 
                 process.pid, LiveProcess(pid=process.pid, command=process.command, how=how)
             )
 
-    if processes.alive(record.holder.process):
-        pid = record.holder.process.pid
+    for process in filter(processes.alive, holders):
+        pid = process.pid
         found[pid] = LiveProcess(pid=pid, command="packer-fork", how="holds the lock")
-    if record.packer and processes.may_lead(record.packer):
-        add(processes.in_session(record.packer.pid), "in the session of its Packer")
+    for session in filter(processes.may_lead, sessions):
+        add(processes.in_session(session.pid), "in the session of its Packer")
     add(processes.marked(MARKER, record.id), "carries the lock's ID in its environment")
-    add(processes.holders_of(layout.packer(record.tenure)), "has the lock file open")
+    for path in layout.files_of(record.tenure):
+        if path.suffix == ".packer":
+            add(processes.holders_of(path), "has the lock file open")
     return tuple(found[pid] for pid in sorted(found))
+
+
+def _told_of(record: LockRecord) -> tuple[list[ProcessId], list[ProcessId]]:
+    """The wrappers and the sessions of Packer that a record names."""
+    if record.share is None:
+        return [record.holder.process], [record.packer] if record.packer else []
+    members = record.share.members
+    packers = [member.packer for member in members if member.packer]
+    return [member.holder.process for member in members], packers

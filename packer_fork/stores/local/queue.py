@@ -137,8 +137,7 @@ class Ticket:
         if situation.before is not None:
             return (self._layout.ticket(situation.before),)
         record = situation.record.record
-        tenure = record.tenure if record else 0
-        return (self._layout.wrapper(tenure), self._layout.packer(tenure))
+        return self._layout.files_of(record.tenure) if record else ()
 
     def _watch(self, paths: tuple[Path, ...]) -> None:
         """Have a thread sleep in the kernel until all of `paths` are let go."""

@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import uuid
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
+from typing import TYPE_CHECKING, NamedTuple, TypeVar
 
 from msgspec import structs
 
-from packer_fork import durable
+from packer_fork import durable, sharing
 from packer_fork.answers import Backup, Salvage, Verified
-from packer_fork.locks import Closing, Holder, LockRecord, LockStatus, Verdict, Waiter
+from packer_fork.locks import Closing, Holder, LockRecord, LockStatus, Share, Verdict, Waiter
 from packer_fork.model import State
 from packer_fork.stores import base
 from packer_fork.stores.archive import making
@@ -22,6 +23,19 @@ from packer_fork.stores.local.folder import Folder
 from packer_fork.stores.local.journal import Journal
 from packer_fork.stores.local.layout import Layout
 from packer_fork.stores.local.reader import Reader
+
+if TYPE_CHECKING:
+    from packer_fork.stores.local.tenure import KernelLocks
+
+
+T = TypeVar("T")
+
+
+class _Taken(NamedTuple):
+    """What a tenure is made of."""
+
+    parts: tuple[Layout, Journal, LockRecord, KernelLocks]
+    replaced: LockStatus | None
 
 
 class LocalStore:
@@ -121,15 +135,62 @@ class LocalStore:
         even_damaged: bool = False,
     ) -> Tenure | LockStatus:
         ours = ticket if isinstance(ticket, queue.Ticket) else None
-        is_next = partial(self._is_next, ours)
+
+        def take(found: LockStatus) -> Tenure:
+            from packer_fork.stores.local.tenure import LocalTenure
+
+            taken = self._take(holder, found, ours, even_damaged=even_damaged, share=None)
+            return LocalTenure(*taken.parts, replaced=taken.replaced, complain=self._complain)
+
+        return self._try(over, lock_id, ours, take)
+
+    def try_share(
+        self,
+        holder: Holder,
+        *,
+        over: frozenset[Verdict] = TAKE_OVER,
+        ticket: base.Ticket | None = None,
+    ) -> base.Membership | LockStatus:
+        ours = ticket if isinstance(ticket, queue.Ticket) else None
+
+        def take(found: LockStatus) -> base.Membership:
+            share = sharing.begun(holder)
+            taken = self._take(holder, found, ours, even_damaged=False, share=share)
+            return self._member(taken)
+
+        return self._try(over, "", ours, take)
+
+    def join(self, holder: Holder, *, lock_id: str, inputs: str) -> base.Membership | None:
+        from packer_fork.stores.local import membership
+
+        with self._folder.exclusively():
+            found = membership.join(self._layout, holder, lock_id, inputs)
+        if found is None:
+            return None
+        record, locks = found
+        return self._member(_Taken((self._layout, self._journal(), record, locks), None))
+
+    def _member(self, taken: _Taken) -> base.Membership:
+        from packer_fork.stores.local.membership import LocalMembership
+
+        return LocalMembership(*taken.parts, replaced=taken.replaced, complain=self._complain)
+
+    def _try(
+        self,
+        over: frozenset[Verdict],
+        lock_id: str,
+        ticket: queue.Ticket | None,
+        take: Callable[[LockStatus], T],
+    ) -> T | LockStatus:
+        is_next = partial(self._is_next, ticket)
         found = probe.judge(self._layout)
         if base.may_take(found, over, lock_id, is_next):
             with self._folder.exclusively():
                 found = probe.judge_once(self._layout)
                 if base.may_take(found, over, lock_id, is_next):
                     if not lock_id:
-                        queue.sweep(self._layout, before=ours.number if ours else None)
-                    return self._take(holder, found, ours, even_damaged=even_damaged)
+                        queue.sweep(self._layout, before=ticket.number if ticket else None)
+                    return take(found)
         return found
 
     def join_queue(self, holder: Holder) -> base.Ticket:
@@ -144,8 +205,14 @@ class LocalStore:
         return queue.is_empty(self._layout) if ticket is None else ticket.before() is None
 
     def _take(
-        self, holder: Holder, found: LockStatus, ticket: queue.Ticket | None, *, even_damaged: bool
-    ) -> Tenure:
+        self,
+        holder: Holder,
+        found: LockStatus,
+        ticket: queue.Ticket | None,
+        *,
+        even_damaged: bool,
+        share: Share | None,
+    ) -> _Taken:
         from packer_fork.stores.local import tenure
 
         written = base.newest_tenure(self, even_damaged=even_damaged)
@@ -159,15 +226,14 @@ class LocalStore:
             holder=holder,
             created=datetime.now(UTC),
             served=max(last.served if last else 0, ticket.number if ticket else 0),
+            share=share,
         )
-        locks = tenure.open_tenure(self._layout, record)
+        locks = tenure.open_tenure(self._layout, record, 1 if share else 0)
         if ticket is not None:
             ticket.leave()
         for earlier in old:
             tenure.forget(self._layout, earlier)
-        return tenure.LocalTenure(
-            self._layout, self._journal(), record, locks, replaced=replaced, complain=self._complain
-        )
+        return _Taken((self._layout, self._journal(), record, locks), replaced)
 
     def _close_found(self, found: LockStatus, holder: Holder) -> None:
         """Close the tenure found, durably: what it may still try to commit is refused."""

@@ -31,10 +31,10 @@ from packer_fork.stores.local.layout import Layout
 class KernelLocks:
     """The two locked files of a tenure, open for as long as this object is."""
 
-    def __init__(self, layout: Layout, tenure: int) -> None:
-        wrapper = _locked(layout.wrapper(tenure))
+    def __init__(self, layout: Layout, tenure: int, member: int = 0) -> None:
+        wrapper = _locked(layout.wrapper(tenure, member))
         try:
-            self.packer_descriptor = _locked(layout.packer(tenure))
+            self.packer_descriptor = _locked(layout.packer(tenure, member))
         except BaseException:
             os.close(wrapper)
             raise
@@ -66,14 +66,14 @@ def _locked(path: Path) -> int:
     return descriptor
 
 
-def open_tenure(layout: Layout, record: LockRecord) -> KernelLocks:
+def open_tenure(layout: Layout, record: LockRecord, member: int = 0) -> KernelLocks:
     """Lock the files of the tenure, then write its record. Under the mutex only."""
-    locks = KernelLocks(layout, record.tenure)
+    locks = KernelLocks(layout, record.tenure, member)
     try:
         durable.replace(layout.lock, probe.encode_record(record), durable=False)
     except BaseException:
         locks.release()
-        forget(layout, record.tenure)
+        remove(layout, record.tenure, member)
         raise
     return locks
 
@@ -81,16 +81,21 @@ def open_tenure(layout: Layout, record: LockRecord) -> KernelLocks:
 def forget(layout: Layout, number: int) -> None:
     """Remove the files of a closed tenure, unless something still holds one of them."""
     if not probe.is_alive(layout, number):
-        _remove(layout, number)
+        for path in layout.files_of(number):
+            path.unlink(missing_ok=True)
 
 
-def _remove(layout: Layout, number: int) -> None:
-    for path in (layout.wrapper(number), layout.packer(number)):
+def remove(layout: Layout, number: int, member: int = 0) -> None:
+    """Remove the files of a tenure, or of one member, that nobody needs any more."""
+    for path in (layout.wrapper(number, member), layout.packer(number, member)):
         path.unlink(missing_ok=True)
 
 
 class LocalTenure:
     """Implements ``stores.base.Tenure``."""
+
+    number = 0
+    """Of the member, where there are many."""
 
     def __init__(
         self,
@@ -120,7 +125,7 @@ class LocalTenure:
         return self._locks.packer_descriptor
 
     def commit(self, draft: Draft) -> Committed:
-        with _as_store_error(self._layout, "make a change durable"), self._exclusively():
+        with as_store_error(self._layout, "make a change durable"), self._exclusively():
             self._check_or_record(draft)
             self._make_durable()
             return self._commit(draft)
@@ -160,17 +165,17 @@ class LocalTenure:
             raise
 
     def note(self, *, run: int, packer: ProcessId | None = None) -> None:
-        with _as_store_error(self._layout, "write the lock's record"), self._exclusively():
+        with as_store_error(self._layout, "write the lock's record"), self._exclusively():
             self._check()
             self._put(structs.replace(self.record, run=run, packer=packer))
 
     def compact(self, *, fully: bool = False) -> None:
-        with _as_store_error(self._layout, "compact the state"), self._exclusively():
+        with as_store_error(self._layout, "compact the state"), self._exclusively():
             self._check()
             self._journal.compact(at_rest=not fully)
 
     def backup(self, reason: str, *, keep: int) -> Backup:
-        with _as_store_error(self._layout, "make a backup"), self._exclusively():
+        with as_store_error(self._layout, "make a backup"), self._exclusively():
             file = self._journal.read()
             if file is None:
                 raise StateError(f"There is no state in {self._layout.folder} yet.")
@@ -179,24 +184,24 @@ class LocalTenure:
             return made
 
     def put(self, state: State) -> State:
-        with _as_store_error(self._layout, "put a state in place"), self._exclusively():
+        with as_store_error(self._layout, "put a state in place"), self._exclusively():
             self._check()
             self._make_durable()
             return restoring.put(self._layout, self._journal, state)
 
     def put_segment(self, data: bytes) -> Sealed:
-        with _as_store_error(self._layout, "write a segment"), self._exclusively():
+        with as_store_error(self._layout, "write a segment"), self._exclusively():
             self._check()
             return history.put(self._layout, data)
 
     def repair(self) -> Committed:
-        with _as_store_error(self._layout, "repair the state"), self._exclusively():
+        with as_store_error(self._layout, "repair the state"), self._exclusively():
             self._check()
             self._make_durable()
             return restoring.repair(self._layout, self._journal, self._commit)
 
     def discard_unused(self) -> tuple[str, ...]:
-        with _as_store_error(self._layout, "remove unused segments"), self._exclusively():
+        with as_store_error(self._layout, "remove unused segments"), self._exclusively():
             self._check()
             return restoring.discard_unused(self._layout, self._journal)
 
@@ -215,7 +220,7 @@ class LocalTenure:
             with contextlib.suppress(OSError, StoreError), self._exclusively():
                 self._close_record()
                 self._locks.release()
-                _remove(self._layout, self.record.tenure)
+                remove(self._layout, self.record.tenure, self.number)
         finally:
             self._locks.release()
             self._journal.close()
@@ -231,7 +236,7 @@ class LocalTenure:
     def _exclusively(self) -> Iterator[None]:
         """Raises StoreError where the mutex cannot be had."""
         with self._in_process, contextlib.ExitStack() as stack:
-            with _as_store_error(self._layout, "take the mutex"):
+            with as_store_error(self._layout, "take the mutex"):
                 stack.enter_context(mutex.held(self._layout.mutex, self._complain))
             yield
 
@@ -261,10 +266,10 @@ class LocalTenure:
             now, ours = self._layout.lock.stat(), os.fstat(self._seen)
             if (now.st_dev, now.st_ino) == (ours.st_dev, ours.st_ino):
                 return
-        raise LockLostError(_lost(probe.read_record(self._layout).record, self.record))
+        raise LockLostError(lost(probe.read_record(self._layout).record, self.record))
 
 
-def _lost(now: LockRecord | None, ours: LockRecord) -> str:
+def lost(now: LockRecord | None, ours: LockRecord) -> str:
     if now is None or now.tenure < ours.tenure:
         return f"The lock {ours.id} is gone: its record was removed or damaged."
     by: Actor = now.closed.by if now.closed and now.tenure == ours.tenure else now.holder.by
@@ -272,7 +277,7 @@ def _lost(now: LockRecord | None, ours: LockRecord) -> str:
 
 
 @contextlib.contextmanager
-def _as_store_error(layout: Layout, what: str) -> Iterator[None]:
+def as_store_error(layout: Layout, what: str) -> Iterator[None]:
     try:
         yield
     except OSError as error:

@@ -33,27 +33,42 @@ class Companion:
     def judge(self, record: LockRecord) -> LockStatus | None:
         """The kernel's verdict on that tenure; None if it was not opened here."""
         with self._folder.readable():
-            here = probe.read_record(self.layout).record
-            if here is None or here.id != record.id:
+            if not self._is_here(record):
                 return None
             found = probe.judge(self.layout)
         return found if found.verdict in _PROVEN else None
 
+    def of_member(self, record: LockRecord, number: int) -> tuple[Verdict, str] | None:
+        """The same of one member of a tenure that many hold; None if it did not join here."""
+        with self._folder.readable():
+            if not self._is_here(record) or not self.layout.wrapper(record.tenure, number).exists():
+                return None
+            verdict, proof = probe.of_tenure(self.layout, record.tenure, number)
+        if verdict is Verdict.ABANDONED:
+            # under the mutex nobody is just about to join
+            with self._folder.exclusively():
+                verdict, proof = probe.of_tenure(self.layout, record.tenure, number)
+        return (verdict, proof) if verdict in _PROVEN else None
+
     def processes(self, record: LockRecord) -> tuple[LiveProcess, ...]:
         """Those of the tenure that live here."""
-        if self.judge(record) is None:
-            return ()
         with self._folder.readable():
-            return probe.status(self.layout).processes
+            return probe.processes_of(self.layout, record) if self._is_here(record) else ()
 
-    def open(self, record: LockRecord) -> Held:
+    def _is_here(self, record: LockRecord) -> bool:
+        here = probe.read_record(self.layout).record
+        return here is not None and here.id == record.id
+
+    def open(self, record: LockRecord, member: int = 0) -> Held:
         """The kernel locks of a tenure that the servers have granted. Raises StoreError."""
         from packer_fork.stores.local import tenure
 
         with self._folder.exclusively():
             for earlier in self.layout.known_tenures():
-                tenure.forget(self.layout, earlier)
-            return Held(self.layout, record, tenure.open_tenure(self.layout, record))
+                if earlier != record.tenure:
+                    tenure.forget(self.layout, earlier)
+            locks = tenure.open_tenure(self.layout, record, member)
+            return Held(self.layout, record, locks, member)
 
     def make_sure(self) -> None:
         """Raises StoreError where no tenure could be opened here."""
@@ -79,9 +94,10 @@ class Companion:
 class Held:
     """The kernel locks of one tenure on this machine."""
 
-    def __init__(self, layout: Layout, record: LockRecord, locks: KernelLocks) -> None:
+    def __init__(self, layout: Layout, record: LockRecord, locks: KernelLocks, member: int) -> None:
         self._layout = layout
         self._tenure = record.tenure
+        self._member = member
         self._locks = locks
 
     @property
@@ -101,4 +117,4 @@ class Held:
 
         self._locks.release()
         with contextlib.suppress(OSError):
-            tenure.forget(self._layout, self._tenure)
+            tenure.remove(self._layout, self._tenure, self._member)

@@ -7,6 +7,7 @@
     pieces/KEY/N        what is too large for one value
     lock                record of the current tenure
     tenures/N           hangs on the lease of tenure N, for as long as that is open
+    tenures/N/M         hangs on the lease of member M of a tenure that many hold
     queue/ID            hangs on the lease of a waiter, in the order of their making
 
 Whatever is named after a digest or a time is written once and never changed.
@@ -43,8 +44,13 @@ def digest_of(key: str) -> str:
     return key.rpartition("-")[2]
 
 
-def tenure(number: int) -> str:
-    return f"tenures/{number}"
+def tenure(number: int, member: int = 0) -> str:
+    return f"{members(number)}{member}" if member else f"tenures/{number}"
+
+
+def members(number: int) -> str:
+    """What the keys of all members of a tenure begin with."""
+    return f"tenures/{number}/"
 
 
 def ticket(name: str) -> str:

@@ -8,7 +8,8 @@ import msgspec
 from msgspec import Struct
 
 from packer_fork.errors import MALFORMED
-from packer_fork.locks import LockRecord, LockStatus, Verdict
+from packer_fork.locks import LockRecord, LockStatus, Member, MemberStatus, Verdict
+from packer_fork.stores.local import probe as local
 from packer_fork.stores.shared import names
 from packer_fork.stores.shared.companion import Companion
 from packer_fork.stores.shared.keys import Condition, Item, Keys, Unchanged
@@ -22,12 +23,17 @@ _encoder = msgspec.json.Encoder()
 
 
 class Found(Struct, frozen=True):
-    """The lock as its keys stand. Neither record nor error: it was never locked."""
+    """The lock as its keys stand. Neither record nor error: it was never locked.
+
+    ``members`` are the keys of a tenure that many hold, by their numbers; ``tenure`` is then
+    that of one who lives, if any does.
+    """
 
     lock: Item | None = None
     record: LockRecord | None = None
     error: str = ""
     tenure: Item | None = None
+    members: dict[int, Item] = {}
 
     @property
     def id(self) -> str:
@@ -46,11 +52,14 @@ class Found(Struct, frozen=True):
 
     @property
     def still(self) -> list[Condition]:
-        """Holds as long as nobody took the lock, or took it back."""
+        """Holds as long as nobody took the lock, or took it back.
+
+        A member that takes its place back writes the lock's record anew.
+        """
         conditions: list[Condition] = [
             Unchanged(names.LOCK, self.lock.modified if self.lock else 0)
         ]
-        if self.record is not None:
+        if self.record is not None and self.record.share is None:
             key = names.tenure(self.record.tenure)
             conditions.append(Unchanged(key, self.tenure.modified if self.tenure else 0))
         return conditions
@@ -73,11 +82,53 @@ def look(keys: Keys) -> Found:
             return Found(lock=lock, error=what)
         if record.closed is not None:
             return Found(lock=lock, record=record)
-        tenure = keys.get(names.tenure(record.tenure))
-        if tenure is not None and tenure.lease:
-            return Found(lock=lock, record=record, tenure=tenure)
-        if keys.get(names.LOCK) == lock:
-            return Found(lock=lock, record=record, tenure=tenure)
+        members = _members(keys, record) if record.share else {}
+        tenure = _of_one(members) if record.share else keys.get(names.tenure(record.tenure))
+        if (tenure is not None and tenure.lease) or keys.get(names.LOCK) == lock:
+            return Found(lock=lock, record=record, tenure=tenure, members=members)
+
+
+def _members(keys: Keys, record: LockRecord) -> dict[int, Item]:
+    prefix = names.members(record.tenure)
+    found = ((item.key.removeprefix(prefix), item) for item in keys.items(prefix))
+    return {int(number): item for number, item in found if number.isdecimal()}
+
+
+def _of_one(members: dict[int, Item]) -> Item | None:
+    return next((item for item in members.values() if item.lease), None)
+
+
+def statuses(
+    keys: Keys, found: Found, companion: Companion, *, closely: bool
+) -> tuple[MemberStatus, ...]:
+    """Who of the members lives; `closely`: also how long their leases have left."""
+    record = found.record
+    if record is None or record.share is None:
+        return ()
+    return tuple(
+        _status(keys, record, member, found.members.get(member.number), companion, closely=closely)
+        for member in record.share.members
+    )
+
+
+def _status(
+    keys: Keys,
+    record: LockRecord,
+    member: Member,
+    item: Item | None,
+    companion: Companion,
+    *,
+    closely: bool,
+) -> MemberStatus:
+    here = companion.of_member(record, member.number)
+    if here is not None:
+        return MemberStatus(member=member, verdict=here[0], proof=here[1])
+    if closely or item is None or not item.lease:
+        whose, host = f"member {member.number}", member.holder.by.host
+        verdict, proof = _of_lease(keys, item, record, whose, host)
+    else:
+        verdict, proof = Verdict.HELD, "its lease is alive"
+    return MemberStatus(member=member, verdict=verdict, proof=proof)
 
 
 def judge(keys: Keys, found: Found, companion: Companion) -> LockStatus:
@@ -93,7 +144,10 @@ def judge(keys: Keys, found: Found, companion: Companion) -> LockStatus:
     if record.closed is not None:
         proof = f"tenure {record.tenure} was closed at {record.closed.at:%Y-%m-%dT%H:%M:%SZ}"
         return LockStatus(verdict=Verdict.FREE, record=record, id=record.id, proof=(proof,))
-    verdict, proof = _of_lease(keys, found, record)
+    if record.share is not None:
+        return local.shared(record, statuses(keys, found, companion, closely=True))
+    whose, host = f"tenure {record.tenure}", record.holder.by.host
+    verdict, proof = _of_lease(keys, found.tenure, record, whose, host)
     here = companion.judge(record)
     if here is not None:
         verdict = here.verdict
@@ -101,22 +155,24 @@ def judge(keys: Keys, found: Found, companion: Companion) -> LockStatus:
     return LockStatus(verdict=verdict, id=record.id, record=record, proof=(proof,))
 
 
-def _of_lease(keys: Keys, found: Found, record: LockRecord) -> tuple[Verdict, str]:
-    if found.tenure is None or not found.is_leased:
+def _of_lease(
+    keys: Keys, item: Item | None, record: LockRecord, whose: str, host: str
+) -> tuple[Verdict, str]:
+    """What the lease tells that `item` hangs on, the key of who is at `host`."""
+    if item is None or not item.lease:
         return Verdict.ABANDONED, (
-            f"the lease of tenure {record.tenure} has ended: {record.holder.by.host} did not "
-            "renew it any more"
+            f"the lease of {whose} has ended: {host} did not renew it any more"
         )
-    left = keys.left(found.tenure.lease)
+    left = keys.left(item.lease)
     if left is None:
         # it has ended, or this user may not see it
-        if keys.get(found.tenure.key) != found.tenure:
-            return Verdict.ABANDONED, f"the lease of tenure {record.tenure} has ended just now"
-        return Verdict.HELD, f"the lease of tenure {record.tenure} is alive"
+        if keys.get(item.key) != item:
+            return Verdict.ABANDONED, f"the lease of {whose} has ended just now"
+        return Verdict.HELD, f"the lease of {whose} is alive"
     if record.lease and left < record.lease * _OVERDUE:
         return Verdict.UNKNOWN, (
-            f"the lease of tenure {record.tenure} is not being renewed; it ends in {left:.0f} s"
+            f"the lease of {whose} is not being renewed; it ends in {left:.0f} s"
         )
     return Verdict.HELD, (
-        f"the lease of tenure {record.tenure} is alive, for {left:.0f} s more if nobody renews it"
+        f"the lease of {whose} is alive, for {left:.0f} s more if nobody renews it"
     )

@@ -7,11 +7,13 @@ from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
+from typing import TypeVar
 
 from msgspec import Struct, structs
 
+from packer_fork import sharing
 from packer_fork.answers import Backup, Salvage, Verified
-from packer_fork.locks import Holder, LockRecord, LockStatus, Verdict, Waiter
+from packer_fork.locks import Holder, LockRecord, LockStatus, Share, Verdict, Waiter
 from packer_fork.model import State
 from packer_fork.stores import base
 from packer_fork.stores.archive import making
@@ -23,6 +25,8 @@ from packer_fork.stores.shared.files import SharedFiles
 from packer_fork.stores.shared.keys import Delete, Keys, Put, Write
 from packer_fork.stores.shared.lease import Lease
 from packer_fork.stores.shared.reader import SharedReader
+
+T = TypeVar("T")
 
 
 class Terms(Struct, frozen=True, kw_only=True):
@@ -128,13 +132,60 @@ class SharedStore:
         even_damaged: bool = False,
     ) -> Tenure | LockStatus:
         ours = ticket if isinstance(ticket, queue.Ticket) else None
+
+        def take(found: probe.Found, status: LockStatus) -> Tenure | None:
+            taken = self._take(holder, found, ours, even_damaged=even_damaged, share=None)
+            return self._open(*taken, status) if taken else None
+
+        return self._try(over, lock_id, ours, take)
+
+    def try_share(
+        self,
+        holder: Holder,
+        *,
+        over: frozenset[Verdict] = TAKE_OVER,
+        ticket: base.Ticket | None = None,
+    ) -> base.Membership | LockStatus:
+        ours = ticket if isinstance(ticket, queue.Ticket) else None
+
+        def take(found: probe.Found, status: LockStatus) -> base.Membership | None:
+            share = sharing.begun(holder)
+            taken = self._take(holder, found, ours, even_damaged=False, share=share)
+            return self._member(*taken, status) if taken else None
+
+        return self._try(over, "", ours, take)
+
+    def join(self, holder: Holder, *, lock_id: str, inputs: str) -> base.Membership | None:
+        from packer_fork.stores.shared import membership
+
+        self._companion.make_sure()
+        lease = self._leased()
+        try:
+            record = membership.join(
+                self._keys, self._companion, holder, lease, lock_id=lock_id, inputs=inputs
+            )
+        except BaseException:
+            lease.stop()
+            raise
+        if record is None:
+            lease.close()
+            return None
+        return self._member(record, lease, None)
+
+    def _try(
+        self,
+        over: frozenset[Verdict],
+        lock_id: str,
+        ticket: queue.Ticket | None,
+        take: Callable[[probe.Found, LockStatus], T | None],
+    ) -> T | LockStatus:
         while True:
             found = probe.look(self._keys)
             status = probe.judge(self._keys, found, self._companion)
-            if not base.may_take(status, over, lock_id, partial(self._is_next, ours)):
+            if not base.may_take(status, over, lock_id, partial(self._is_next, ticket)):
                 return status
             self._companion.make_sure()
-            taken = self._take(holder, found, status, ours, even_damaged=even_damaged)
+            taken = take(found, status)
             if taken is not None:
                 return taken
 
@@ -153,11 +204,11 @@ class SharedStore:
         self,
         holder: Holder,
         found: probe.Found,
-        status: LockStatus,
         ticket: queue.Ticket | None,
         *,
         even_damaged: bool,
-    ) -> Tenure | None:
+        share: Share | None,
+    ) -> tuple[LockRecord, Lease] | None:
         """None if somebody was faster."""
         last = found.record.tenure if found.record else 0
         written = base.newest_tenure(self, even_damaged=even_damaged)
@@ -170,6 +221,7 @@ class SharedStore:
             holder=holder,
             created=datetime.now(UTC),
             lease=self._terms.ttl,
+            share=share,
         )
         try:
             if not self._write(record, found, lease, ticket):
@@ -182,16 +234,18 @@ class SharedStore:
             raise
         if ticket is not None:
             ticket.hand_over()
-        return self._open(record, lease, None if status.verdict is Verdict.FREE else status)
+        return record, lease
 
     def _write(
         self, record: LockRecord, found: probe.Found, lease: Lease, ticket: queue.Ticket | None
     ) -> bool:
         """Close the tenure that was found and open ours, in one transaction."""
-        key = names.tenure(record.tenure)
+        key = names.tenure(record.tenure, 1 if record.share else 0)
         writes: list[Write] = [Put(names.LOCK, probe.encode_record(record))]
         if found.record is not None:
-            writes.append(Delete(names.tenure(found.record.tenure)))
+            writes += [Delete(item.key) for item in found.members.values()]
+            if not found.members:
+                writes.append(Delete(names.tenure(found.record.tenure)))
         if ticket is not None:
             writes.append(Delete(ticket.key))
         writes.append(Put(key, record.id.encode(), lease.id))
@@ -202,7 +256,7 @@ class SharedStore:
 
         return decide(self._keys, found.still, writes, done) > 0
 
-    def _open(self, record: LockRecord, lease: Lease, replaced: LockStatus | None) -> Tenure:
+    def _open(self, record: LockRecord, lease: Lease, found: LockStatus) -> Tenure:
         from packer_fork.stores.shared.tenure import Hold, SharedTenure
 
         hold = Hold(self._keys, record, lease)
@@ -217,6 +271,28 @@ class SharedStore:
             held,
             self._reader,
             self._start,
-            replaced=replaced,
+            replaced=None if found.verdict is Verdict.FREE else found,
+            surely=self._terms.surely,
+        )
+
+    def _member(
+        self, record: LockRecord, lease: Lease, found: LockStatus | None
+    ) -> base.Membership:
+        """Of the newest member that `record` names."""
+        from packer_fork.stores.shared.membership import MemberHold, SharedMembership
+
+        hold = MemberHold(self._keys, record, lease, self._companion)
+        try:
+            held = self._companion.open(record, hold.number)
+        except BaseException:
+            hold.close()
+            raise
+        return SharedMembership(
+            self._keys,
+            hold,
+            held,
+            self._reader,
+            self._start,
+            replaced=None if found is None or found.verdict is Verdict.FREE else found,
             surely=self._terms.surely,
         )

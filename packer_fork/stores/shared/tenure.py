@@ -45,10 +45,10 @@ class Hold:
     A lease that has ended is taken back if nobody had the lock since; else the lock is lost.
     """
 
-    def __init__(self, keys: Keys, record: LockRecord, lease: Lease) -> None:
+    def __init__(self, keys: Keys, record: LockRecord, lease: Lease, member: int = 0) -> None:
         self.record = record
         self._keys = keys
-        self._key = names.tenure(record.tenure)
+        self._key = names.tenure(record.tenure, member)
         self._lease = lease
         self._lost = ""
         self._in_process = threading.RLock()
@@ -89,18 +89,20 @@ class Hold:
 
     def close(self) -> None:
         """End the tenure, unless somebody else did. Suppresses StoreError: the lease ends."""
-        closing = Closing(at=datetime.now(UTC), by=self.record.holder.by)
-        closed = structs.replace(self.record, closed=closing)
-        put, delete = Put(names.LOCK, probe.encode_record(closed)), Delete(self._key)
         self._closed.set()
         with self._in_process:
             self._lease.watch(None)
             with contextlib.suppress(StoreError):
                 if not self._lost:
-                    decide(
-                        self._keys, self.conditions(), (put, delete), lambda: self._written(closed)
-                    )
+                    self._leave()
+            self._lost = self._lost or f"The lock {self.record.id} was given back."
         self._lease.close()
+
+    def _leave(self) -> None:
+        closing = Closing(at=datetime.now(UTC), by=self.record.holder.by)
+        closed = structs.replace(self.record, closed=closing)
+        put, delete = Put(names.LOCK, probe.encode_record(closed)), Delete(self._key)
+        decide(self._keys, self.conditions(), (put, delete), lambda: self._written(closed))
 
     def hand_over(self) -> None:
         self._closed.set()
@@ -126,7 +128,7 @@ class Hold:
             found = probe.look(self._keys)
             lease = found.tenure.lease if found.tenure else ""
             if found.record is None or found.id != self.record.id or found.record.closed:
-                self._lost = _lost(found.record, self.record)
+                self._lost = lost(found.record, self.record)
             elif lease and lease != self._lease.id:
                 # of a taking back whose answer never came, so that another was tried
                 self._lease.adopt(lease)
@@ -275,7 +277,7 @@ class SharedTenure:
             raise
 
 
-def _lost(now: LockRecord | None, ours: LockRecord) -> str:
+def lost(now: LockRecord | None, ours: LockRecord) -> str:
     if now is None or now.tenure < ours.tenure:
         return f"The lock {ours.id} is gone: its record was removed or damaged."
     by: Actor = now.closed.by if now.closed and now.tenure == ours.tenure else now.holder.by

@@ -39,3 +39,14 @@ def shared(request: pytest.FixtureRequest, tmp_path: Path, prefix: str) -> Itera
         Ground(request.param, tmp_path, tuple(server.endpoints), prefix)
     ) as ground:
         yield ground
+
+
+@pytest.fixture(params=["local", "etcd", "consul"])
+def ground(request: pytest.FixtureRequest, tmp_path: Path, prefix: str) -> Iterator[Ground]:
+    """A place in each of the three kinds of store, for one test."""
+    endpoints: tuple[str, ...] = ()
+    if request.param != "local":
+        endpoints = tuple(request.getfixturevalue(f"{request.param}_server").endpoints)
+    ground = Ground(request.param, tmp_path, endpoints, prefix)
+    yield ground
+    ground.close()

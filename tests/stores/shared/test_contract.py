@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import os
 import threading
-from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 from msgspec import structs
@@ -30,18 +28,6 @@ from tests.stores.shared.making import (
     whys,
 )
 from tests.stores.shared.stores import Ground
-
-KINDS = ["local", "etcd", "consul"]
-
-
-@pytest.fixture(params=KINDS)
-def ground(request: pytest.FixtureRequest, tmp_path: Path, prefix: str) -> Iterator[Ground]:
-    endpoints: tuple[str, ...] = ()
-    if request.param != "local":
-        endpoints = tuple(request.getfixturevalue(f"{request.param}_server").endpoints)
-    ground = Ground(request.param, tmp_path, endpoints, prefix)
-    yield ground
-    ground.close()
 
 
 @pytest.fixture

@@ -1,0 +1,236 @@
+"""A lock that many hold at once, in each kind of store: members, claims, and who is fenced."""
+
+from __future__ import annotations
+
+import contextlib
+import threading
+from collections.abc import Iterator
+
+import pytest
+
+from packer_fork import sharing
+from packer_fork.errors import LockLostError
+from packer_fork.locks import LockStatus, Share, Stop, Verdict
+from packer_fork.stores.base import Membership, Store
+from stress.contender import holder
+from tests.conftest import eventually
+from tests.stores.shared.making import ANY, built, in_a_process, tenure_of, whys
+from tests.stores.shared.stores import Ground
+
+INPUTS = "f" * 64
+
+
+@contextlib.contextmanager
+def first(store: Store, *, wanted: tuple[str, ...] = ("a", "b", "c")) -> Iterator[Membership]:
+    """The member that opens the lock for others."""
+    found = store.try_share(holder("first"))
+    assert not isinstance(found, LockStatus), found
+    with contextlib.closing(found):
+        found.update(lambda share, _: sharing.opened(share, inputs=INPUTS, run=1, wanted=wanted))
+        yield found
+
+
+def join(store: Store, lock: Membership, inputs: str = INPUTS) -> Membership:
+    found = store.join(holder("another"), lock_id=lock.record.id, inputs=inputs)
+    assert found is not None
+    return found
+
+
+def claim(member: Membership, source: str) -> Share | None:
+    return member.update(lambda share, dead: sharing.claimed(share, source, member.number, dead))
+
+
+def test_nobody_joins_before_it_is_known_what_is_built(ground: Ground) -> None:
+    store = ground.open()
+    found = store.try_share(holder("first"))
+    assert not isinstance(found, LockStatus)
+    with contextlib.closing(found):
+        assert store.join(holder("x"), lock_id=found.record.id, inputs="") is None
+        assert store.join(holder("x"), lock_id=found.record.id, inputs=INPUTS) is None
+
+
+def test_only_who_builds_the_same_joins(ground: Ground) -> None:
+    store, other = ground.open(), ground.open(machine="there")
+    with first(store) as member:
+        assert other.join(holder("x"), lock_id=member.record.id, inputs="e" * 64) is None
+        assert other.join(holder("x"), lock_id="another", inputs=INPUTS) is None
+        with contextlib.closing(join(other, member)) as second:
+            assert (member.number, second.number) == (1, 2)
+            assert second.record.tenure == member.record.tenure
+            status = store.status()
+            assert status.verdict is Verdict.HELD
+            assert [each.verdict for each in status.members] == [Verdict.HELD] * 2
+
+
+def test_the_lock_is_free_when_the_last_one_has_left(ground: Ground) -> None:
+    store, other = ground.open(), ground.open(machine="there")
+    with first(store) as member:
+        second = join(other, member)
+    assert store.status().verdict is Verdict.HELD
+    assert isinstance(other.try_acquire(holder("x")), LockStatus)
+    second.close()
+    assert store.status().verdict is Verdict.FREE
+    with tenure_of(other) as tenure:
+        assert tenure.record.tenure == second.record.tenure + 1
+
+
+def test_a_source_is_claimed_by_one_at_a_time(ground: Ground) -> None:
+    store, other = ground.open(), ground.open(machine="there")
+    with first(store) as member, contextlib.closing(join(other, member)) as second:
+        assert claim(member, "a") is not None
+        assert claim(second, "a") is None
+        assert claim(second, "b") is not None
+        share, dead = member.look()
+        assert [(c.source, c.member, c.number) for c in share.claims] == [("a", 1, 1), ("b", 2, 2)]
+        assert dead == frozenset()
+        member.update(lambda share, _: sharing.given_back(share, "a", 1))
+        assert claim(second, "a") is not None
+        assert [c.number for c in second.look()[0].claims] == [2, 3]
+
+
+def test_all_members_commit_and_their_changes_are_all_there(ground: Ground) -> None:
+    stores = [ground.open(machine=f"m{number}") for number in range(4)]
+    with first(stores[0]) as member:
+        members = [member, *(join(store, member) for store in stores[1:])]
+        marks = {n: range(n * 100, n * 100 + 15) for n in range(4)}
+
+        def work(number: int) -> None:
+            for mark in marks[number]:
+                members[number].commit(built(mark))
+
+        threads = [threading.Thread(target=work, args=(number,)) for number in range(4)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        for each in members[1:]:
+            each.close()
+    found = whys(stores[0])
+    assert sorted(found) == sorted(str(mark) for ours in marks.values() for mark in ours)
+    for ours in marks.values():
+        assert [why for why in found if int(why) in ours] == [str(mark) for mark in ours]
+    assert stores[0].verify().problems == ()
+
+
+def test_no_source_is_ever_claimed_twice_by_many_at_once(ground: Ground) -> None:
+    stores = [ground.open(machine=f"m{number}") for number in range(4)]
+    wanted = tuple(f"s{number}" for number in range(12))
+    with first(stores[0], wanted=wanted) as member:
+        members = [member, *(join(store, member) for store in stores[1:])]
+        had: list[str] = []
+
+        def work(each: Membership) -> None:
+            had.extend(source for source in wanted if claim(each, source))
+
+        threads = [threading.Thread(target=work, args=(each,)) for each in members]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        assert sorted(had) == sorted(wanted)
+        for each in members[1:]:
+            each.close()
+
+
+def test_who_leaves_gives_back_what_it_had_claimed(ground: Ground) -> None:
+    store, other = ground.open(), ground.open(machine="there")
+    with first(store) as member:
+        second = join(other, member)
+        claim(second, "a")
+        second.close()
+        assert claim(member, "a") is not None
+        with pytest.raises(LockLostError):
+            second.commit(built(1))
+
+
+def test_a_dead_member_loses_its_claim_with_its_membership(ground: Ground) -> None:
+    store = ground.open()
+    with first(store) as member:
+
+        def work() -> bool:
+            second = join(ground.open(), member)
+            return claim(second, "a") is not None
+
+        with in_a_process(work):
+            assert claim(member, "a") is None
+        eventually(lambda: member.look()[1] == {2})
+        share = claim(member, "a")
+        assert share is not None
+        assert [each.number for each in share.members] == [1]
+
+
+def test_a_lock_whose_members_are_all_dead_is_abandoned(ground: Ground) -> None:
+    store = ground.open()
+
+    def work() -> bool:
+        found = ground.open().try_share(holder("first"))
+        return not isinstance(found, LockStatus)
+
+    with in_a_process(work):
+        assert store.status().verdict is Verdict.HELD
+    eventually(lambda: store.status().verdict is Verdict.ABANDONED)
+    with tenure_of(store) as tenure:
+        assert tenure.replaced is not None
+        assert tenure.record.tenure == 2
+
+
+def test_an_operator_closes_the_lock_for_all(ground: Ground) -> None:
+    store, other = ground.open(), ground.open(machine="there")
+    with first(store) as member, contextlib.closing(join(other, member)) as second:
+        member.commit(built(1))
+        with tenure_of(ground.open(machine="operator"), over=ANY, lock_id=member.record.id):
+            for each in (member, second):
+                with pytest.raises(LockLostError):
+                    each.commit(built(2))
+                with pytest.raises(LockLostError):
+                    claim(each, "a")
+    assert whys(store) == ["1"]
+    assert store.status().verdict is Verdict.FREE
+
+
+def test_once_stopped_nobody_claims_or_joins(ground: Ground) -> None:
+    store, other = ground.open(), ground.open(machine="there")
+    with first(store) as member, contextlib.closing(join(other, member)) as second:
+        by = member.record.holder.by
+        stop = Stop(at=member.record.created, by=by, why="a failed")
+        assert second.update(lambda share, _: sharing.stopped(share, stop)) is not None
+        assert member.look()[0].stop == stop
+        assert claim(member, "a") is None
+        assert other.join(holder("x"), lock_id=member.record.id, inputs=INPUTS) is None
+
+
+def test_one_alone_concludes_and_only_when_nobody_builds(ground: Ground) -> None:
+    store, other = ground.open(), ground.open(machine="there")
+    with first(store) as member, contextlib.closing(join(other, member)) as second:
+
+        def conclude(each: Membership) -> Share | None:
+            return each.update(lambda share, dead: sharing.concluded(share, each.number, dead))
+
+        claim(second, "a")
+        assert conclude(member) is None
+        second.update(lambda share, _: sharing.given_back(share, "a", 2))
+        assert conclude(member) is not None
+        assert conclude(second) is None
+        assert claim(second, "b") is None
+
+
+def test_whoever_waits_gets_the_lock_after_the_last_member(ground: Ground) -> None:
+    store, other = ground.open(), ground.open(machine="there")
+    got = threading.Event()
+
+    def wait() -> None:
+        ticket = other.join_queue(holder("waits"))
+        while isinstance(found := other.try_acquire(holder("waits"), ticket=ticket), LockStatus):
+            ticket.wait(5)
+        got.set()
+        found.close()
+
+    with first(store) as member:
+        second = join(ground.open(machine="third"), member)
+        waiting = threading.Thread(target=wait)
+        waiting.start()
+        eventually(lambda: len(store.status().waiters) == 1)
+    assert not got.is_set()
+    second.close()
+    waiting.join(30)
+    assert got.is_set()
