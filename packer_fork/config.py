@@ -45,7 +45,8 @@ class Settings(Struct, frozen=True, kw_only=True):
     be known and is trusted all the same. ``artifact_check``: by builder ID, a command that
     exits 0 if the artifact, whose ID is added to it, still exists. ``retries``: how often
     failed sources are built again, the first time after ``retry_pause``; ``fail_fast``:
-    cancel the others when one fails; ``isolate``: a Packer of its own for each source.
+    cancel the others when one fails; ``isolate``: a Packer of its own for each source;
+    ``max_sources``: how many this machine builds at a time of a run that many share.
 
     With a shared store: ``project`` names what its states stand below; ``lock_ttl``: how long
     an abandoned lock lasts; ``on_lock_lost``: what becomes of Packer when its lock is lost,
@@ -90,6 +91,7 @@ class Settings(Struct, frozen=True, kw_only=True):
     retry_pause: float = 10.0
     fail_fast: bool = False
     isolate: bool = False
+    max_sources: Annotated[int, Meta(ge=1)] = 1
     keep_runs: Annotated[int, Meta(ge=0)] = 0
     keep_days: Annotated[int, Meta(ge=0)] = 0
     backup_every: Annotated[int, Meta(ge=0)] = 100

@@ -114,6 +114,13 @@ class BuildChanged(Event, frozen=True, tag="build_changed"):
     build: Build
 
 
+class Elsewhere(Event, frozen=True, tag="elsewhere"):
+    """A build of the shared run ``run`` was begun, or has ended, on another machine."""
+
+    run: int
+    build: Build
+
+
 class Cancelling(Event, frozen=True, tag="cancelling"):
     """``signals`` is how many came so far; Packer's session is killed ``kill_in`` seconds on."""
 

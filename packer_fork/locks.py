@@ -99,7 +99,8 @@ class Share(Struct, frozen=True, kw_only=True, omit_defaults=True):
     """What the members of a shared lock have in common (see ``sharing``).
 
     ``inputs`` is the fingerprint of what they build, "" while that is not known yet; ``run``
-    its number; ``wanted`` are all sources that any of them wants. ``members_ever`` and
+    its number; ``wanted`` are all sources that any of them wants, ``done`` those that are
+    built or have failed for good. ``members_ever`` and
     ``claims_ever`` are the highest numbers that were given out. ``concluded``: nothing is
     left to be claimed, nobody joins any more.
     """
@@ -109,6 +110,7 @@ class Share(Struct, frozen=True, kw_only=True, omit_defaults=True):
     inputs: str = ""
     run: int = 0
     wanted: tuple[str, ...] = ()
+    done: tuple[str, ...] = ()
     members_ever: int = 0
     claims_ever: int = 0
     stop: Stop | None = None

@@ -82,7 +82,7 @@ def claimed(share: Share, source: str, member: int, dead: frozenset[int]) -> Sha
     The dead lose their membership with it. What is claimed already by the same `member` is
     claimed anew: another part of the run begins.
     """
-    if share.stop is not None or share.concluded:
+    if share.stop is not None or share.concluded or source in share.done:
         return None
     living = without(share, dead - {member})
     if any(claim.source == source and claim.member != member for claim in living.claims):
@@ -94,8 +94,18 @@ def claimed(share: Share, source: str, member: int, dead: frozenset[int]) -> Sha
 
 
 def given_back(share: Share, source: str, member: int) -> Share:
+    """Without that claim, so that another may have the source."""
     kept = (c for c in share.claims if (c.source, c.member) != (source, member))
     return structs.replace(share, claims=tuple(kept))
+
+
+def handed_in(share: Share, source: str, member: int) -> Share:
+    """Without that claim: nobody needs to have the source any more."""
+    return structs.replace(given_back(share, source, member), done=(*share.done, source))
+
+
+def is_done(share: Share) -> bool:
+    return not share.claims and not set(share.wanted) - set(share.done)
 
 
 def wanting(share: Share, sources: Iterable[str]) -> Share | None:

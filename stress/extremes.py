@@ -99,7 +99,7 @@ def _replay(path: Path) -> None:
 
 
 def _secrets(path: Path) -> None:
-    LogFiles(path.parent, 1).kept_secrets()
+    LogFiles(path.parent, "1").kept_secrets()
 
 
 _DOCUMENTS: Mapping[str, tuple[str, Callable[[Path], object]]] = {

@@ -87,7 +87,7 @@ class Recorded:
         self._place = place
         self._tenure = tenure
         self._left = pieces(flight)
-        self._files = LogFiles(place.store.logs, flight.number)
+        self._files = LogFiles(place.store.logs, str(flight.number))
         self._files.keep_secrets(("value-that-is-secret",))
         self._log = RunLog(self._files.masked, silent)
         run = Run(
@@ -247,7 +247,7 @@ def _packer(tenure: Tenure) -> subprocess.Popen[bytes]:
 
 def raw_said(logs: Path, flight: Flight) -> int:
     """How many pieces of its output a dead run left where a recovery finds them."""
-    files = LogFiles(logs, flight.number)
+    files = LogFiles(logs, str(flight.number))
     if files.kept_secrets() is None:
         return 0
     with suppress(FileNotFoundError):

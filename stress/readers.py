@@ -443,7 +443,7 @@ def _hashes(folder: Path) -> Reader:
 
 
 def _secrets(folder: Path) -> Reader:
-    files = LogFiles(folder, 1)
+    files = LogFiles(folder, "1")
 
     def read(data: bytes) -> None:
         with _kept(files.secrets, data):

@@ -35,7 +35,7 @@ from packer_fork.manager.made import Made
 from packer_fork.packer import flags
 from packer_fork.stores.local import journal
 from packer_fork.views.history import VerifiedEntry
-from packer_fork.views.locks import Report
+from packer_fork.views.locks import Report, Sharer
 from packer_fork.views.settings import Shown
 from stress import figures
 from stress.meter import Figure
@@ -200,7 +200,15 @@ DOCUMENTS = [
     for value in vars(module).values()
     if inspect.isclass(value) and issubclass(value, Struct) and value.__module__ == module.__name__
 ]
-SHOWN: list[type[Struct]] = [Report, Inputs, events.BuildPlan, Made, Shown, VerifiedEntry]
+SHOWN: list[type[Struct]] = [
+    Report,
+    Sharer,
+    Inputs,
+    events.BuildPlan,
+    Made,
+    Shown,
+    VerifiedEntry,
+]
 """Documents that are defined where they are made."""
 
 INTERNAL = {"Document", "Draft", "Wait", "LockStatus", "Salvage"}

@@ -11,7 +11,10 @@ import typer
 from packer_fork.cli import options
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from packer_fork.events import Notify
+    from packer_fork.manager.build import BuildRequest
     from packer_fork.packer.flags import PackerFlags
 
 EPILOG = """\b
@@ -31,6 +34,7 @@ _OWN_VALUE_OPTIONS = frozenset(
         "--state",
         "--lock-timeout",
         "--retries",
+        "--max-sources",
         "--input",
         "--input-env",
         "--ignore-var",
@@ -92,6 +96,19 @@ def build(
     isolate: Annotated[
         bool | None, typer.Option("--isolate", help="A Packer of its own for each source.")
     ] = None,
+    share: Annotated[
+        bool, typer.Option("--share", help="Build together with other machines.")
+    ] = False,
+    max_sources: Annotated[
+        int | None,
+        typer.Option("--max-sources", metavar="N", help="With --share: so many here at a time."),
+    ] = None,
+    no_wait: Annotated[
+        bool, typer.Option("--no-wait", help="With --share: leave when nothing is left to take.")
+    ] = False,
+    cancel_all: Annotated[
+        bool, typer.Option("--cancel-all", help="With --share: who ends this ends it for all.")
+    ] = False,
     max_age: MaxAge = None,
     inputs: Input = None,
     input_env: InputEnv = None,
@@ -117,6 +134,7 @@ def build(
             "retries": retries,
             "fail_fast": fail_fast,
             "isolate": isolate,
+            "max_sources": max_sources,
             "max_age": max_age,
             "inputs": inputs,
             "input_env": input_env,
@@ -126,9 +144,25 @@ def build(
         environ=dict(os.environ),
         rebuild=rebuild,
     )
+    run = _with_others(share=share, no_wait=no_wait, cancel_all=cancel_all) or run_build
     with reported(_view(flags, as_json=as_json), os.environ, sys.stderr) as view:
-        code = run_build(request, view)
+        code = run(request, view)
     raise typer.Exit(code)
+
+
+def _with_others(
+    *, share: bool, no_wait: bool, cancel_all: bool
+) -> Callable[[BuildRequest, Notify], int] | None:
+    from packer_fork.errors import UsageError
+
+    if not share:
+        if no_wait or cancel_all:
+            raise UsageError("--no-wait and --cancel-all are for builds with --share.")
+        return None
+    from packer_fork.manager import shared_build
+
+    how = shared_build.Together(waits=not no_wait, cancel_all=cancel_all)
+    return lambda request, notify: shared_build.build(request, how, notify)
 
 
 def plan(

@@ -49,12 +49,21 @@ def status(
     while True:
         places = options.places(template, workspace, state, PlainView(console))
         found = [(place, place.store.status()) for place in places]
-        if told != (told := [status for _, status in found]):
+        if told != (told := [_gist(status) for _, status in found]):
             _print(console, found, as_json=as_json, single=template is not None)
         if not watch:
             free = all(status.verdict is Verdict.FREE for _, status in found)
             raise typer.Exit(EXIT_DONE if free else EXIT_LOCKED)
         time.sleep(1)
+
+
+def _gist(status: LockStatus) -> object:
+    """What is worth telling again when it changes: not how long a lease has left."""
+    share = status.record.share if status.record else None
+    lives = [(each.member.id, each.verdict) for each in status.members]
+    held = (status.verdict, status.id, status.record and status.record.closed, status.error)
+    waiters = [waiter.since for waiter in status.waiters]
+    return held, lives, share and share.claims, status.processes, waiters
 
 
 def _print(

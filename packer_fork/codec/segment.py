@@ -61,6 +61,7 @@ def summarise(
     """What `changes`, after a snapshot of serial `first`, tell of."""
     runs = _latest(changes)
     started = {change.run for change in changes if change.operation == "start" and change.run}
+    told = {change.run for change in changes if change.run} | runs.keys()
     times = [run.started for number, run in runs.items() if number in started]
     names = {name for change in changes for name in change.builds}
     names |= {name for run in runs.values() for name in (*run.builds, *run.up_to_date)}
@@ -72,7 +73,7 @@ def summarise(
         before=before,
         runs=len(started),
         numbers=(min(started), max(started)) if started else None,
-        spans=bool(runs.keys() - started),
+        spans=bool(told - started),
         earliest=min(times, default=None),
         latest=max(times, default=None),
         statuses=tuple(sorted(_statuses(changes, runs.values()))),
@@ -84,9 +85,9 @@ def summarise(
 
 
 def runs_of(change: Change) -> tuple[Run, ...]:
-    """The runs that `change` tells of, as they were then."""
-    late = (change.late.run,) if change.late else ()
-    return (change.last_run, *late) if change.last_run else late
+    """The runs that `change` tells of, as they were then; parts of a shared one are none."""
+    late = change.late.run if change.late else None
+    return tuple(run for run in (change.last_run, late) if run is not None and not run.part)
 
 
 def _latest(changes: Iterable[Change]) -> dict[int, Run]:

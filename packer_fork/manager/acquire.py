@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
+from typing import TypeVar
 
 from msgspec import structs
 
@@ -16,6 +17,8 @@ from packer_fork.locks import Holder, LockStatus, Verdict, Wait, who
 from packer_fork.manager import forecast
 from packer_fork.model import Draft
 from packer_fork.stores.base import TAKE_OVER, Store, Tenure, Ticket
+
+T = TypeVar("T", bound=Tenure)
 
 _LOOK = 1.0
 """Seconds after which a waiter looks around, even if nothing woke it."""
@@ -63,19 +66,35 @@ def acquire(
 
     `even_damaged`: to mend a state that no change can be made of; then nothing is recorded.
     """
-    found = store.try_acquire(asking, over=over, even_damaged=even_damaged)
-    wait = Wait()
+
+    def attempt(ticket: Ticket | None) -> Tenure | LockStatus:
+        return store.try_acquire(asking, over=over, ticket=ticket, even_damaged=even_damaged)
+
+    found, wait = attempted(store, asking, attempt, notify, timeout=timeout)
+    if found.replaced is not None and not even_damaged:
+        record_take_over(found, found.replaced, notify)
+    return found, wait
+
+
+def attempted(
+    store: Store,
+    asking: Holder,
+    attempt: Callable[[Ticket | None], T | LockStatus],
+    notify: Notify,
+    *,
+    timeout: float,
+) -> tuple[T, Wait]:
+    """What `attempt` comes to, first without a ticket of the queue. Raises LockedError."""
+    found, wait = attempt(None), Wait()
     if isinstance(found, LockStatus) and timeout > 0:
-        found, wait = _queue(store, asking, notify, timeout, over)
+        found, wait = _queue(store, asking, attempt, notify, timeout)
     if isinstance(found, LockStatus):
         raise LockedError(_locked(found), hint=_way_out(found, asking))
-    if found.replaced is not None and not even_damaged:
-        _record_take_over(found, found.replaced, notify)
     notify(LockTaken(tenure=found.record.tenure, lock_id=found.record.id, waited=wait.seconds))
     return found, structs.replace(wait, taken=time.monotonic())
 
 
-def _record_take_over(tenure: Tenure, replaced: LockStatus, notify: Notify) -> None:
+def record_take_over(tenure: Tenure, replaced: LockStatus, notify: Notify) -> None:
     """Tell it, and put it on record before anything else is done."""
     text = f"The lock was abandoned by {who(replaced)}; taken over ({replaced.proof[0]})."
     notify(Notice(level="warning", text=text))
@@ -87,14 +106,18 @@ def _record_take_over(tenure: Tenure, replaced: LockStatus, notify: Notify) -> N
 
 
 def _queue(
-    store: Store, asking: Holder, notify: Notify, timeout: float, over: frozenset[Verdict]
-) -> tuple[Tenure | LockStatus, Wait]:
+    store: Store,
+    asking: Holder,
+    attempt: Callable[[Ticket | None], T | LockStatus],
+    notify: Notify,
+    timeout: float,
+) -> tuple[T | LockStatus, Wait]:
     """Wait in the queue; the lock's status if time runs out."""
     start = time.monotonic()
     ticket = store.join_queue(asking)
     reminder = _Reminder(store, notify)
     try:
-        while isinstance(found := store.try_acquire(asking, over=over, ticket=ticket), LockStatus):
+        while isinstance(found := attempt(ticket), LockStatus):
             left = timeout - (time.monotonic() - start)
             if left <= 0:
                 break

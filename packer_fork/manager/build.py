@@ -55,7 +55,7 @@ def build(request: BuildRequest, notify: Notify) -> int:
     place = places.of_template(template, request.settings, request.environ, notify)
     request = structs.replace(request, environ=config.without_secrets(request.environ))
     prepared = prepare(template, request.flags, place.settings, request.environ)
-    _warn(request, place, prepared, notify)
+    warn(request, place, prepared, notify)
     tenure, wait = _lock(request, place, notify)
     try:
         late.replay_waiting(place, tenure, notify)
@@ -79,7 +79,7 @@ def _lock(request: BuildRequest, place: places.Place, notify: Notify) -> tuple[T
         "build",
         template=place.folder.label,
         workspace=place.folder.workspace,
-        command=_command_on_record(request),
+        command=command_on_record(request),
         environ=request.environ,
         only=request.flags.only,
     )
@@ -88,11 +88,11 @@ def _lock(request: BuildRequest, place: places.Place, notify: Notify) -> tuple[T
     return acquire.acquire(place.store, asking, notify, timeout=timeout, over=over)
 
 
-def _command_on_record(request: BuildRequest) -> tuple[str, ...]:
+def command_on_record(request: BuildRequest) -> tuple[str, ...]:
     return ("packer-fork", "build", *request.flags.without_values(), request.template)
 
 
-def _warn(request: BuildRequest, place: places.Place, prepared: Prepared, notify: Notify) -> None:
+def warn(request: BuildRequest, place: places.Place, prepared: Prepared, notify: Notify) -> None:
     sensitive = prepared.sensitive
     texts = [
         *(f"The value of the sensitive {name!r} could not be learnt" for name in sensitive.unknown),
@@ -136,10 +136,10 @@ class _Building:
         self._notify = notify
 
     def go(self) -> int:
-        plan = _everything(self._plan) if self._request.rebuild else self._plan
+        plan = everything(self._plan) if self._request.rebuild else self._plan
         names, note = planning.chosen(plan, self._prepared, self._request.flags)
         self._notify(planning.planned(self._place, plan, note))
-        self._repeat_artifacts(plan)
+        repeat_artifacts(plan, self._notify)
         if names == () and plan.builds:
             return EXIT_DONE
         try:
@@ -160,14 +160,14 @@ class _Building:
         """One Packer for all of `names`, or with ``isolate`` one for each."""
         alone = self._place.settings.isolate and names
         jobs = [(name,) for name in names] if alone and names else [names]
-        failures: set[str] = set()
+        reasons: set[str] = set()
         with SignalWatch() as watch:
-            runs = [run(self._job(each, failures), watch, self._notify) for each in jobs]
+            runs = [run(self._job(each, reasons), watch, self._notify) for each in jobs]
             most = self._request.flags.parallel_builds or len(runs)
             ended = list(side_by_side(runs, watch, most))
             return _together(ended, watch)
 
-    def _job(self, names: tuple[str, ...] | None, failures: set[str]) -> Job:
+    def _job(self, names: tuple[str, ...] | None, reasons: set[str]) -> Job:
         known = tuple(build.name for build in self._plan.builds)
         some = names is not None and names != known
         flags = (
@@ -176,7 +176,7 @@ class _Building:
         return Job(
             template=self._request.template,
             flags=flags or self._request.flags,
-            command=_command_on_record(self._request),
+            command=command_on_record(self._request),
             environ=self._request.environ,
             place=self._place,
             prepared=self._prepared,
@@ -185,26 +185,33 @@ class _Building:
             plan=self._plan,
             names=names if flags else None,
             up_to_date=tuple(name for name in known if names and name not in names),
-            failures=failures,
+            reasons=reasons,
+            fail_fast=self._place.settings.fail_fast,
         )
 
     def _pause(self, attempt: int, failed: tuple[str, ...]) -> None:
-        """Exponential back-off with jitter: whatever failed may be a neighbour's load."""
-        longest = min(_LONGEST_PAUSE, self._place.settings.retry_pause * 2 ** (attempt - 1))
-        seconds = random.uniform(longest / 2, longest)  # noqa: S311 (spreads load, no secret)
-        retries = self._place.settings.retries
-        text = f"Attempt {attempt} of {retries} to build again: {', '.join(failed)}"
-        self._notify(Notice(level="info", text=f"{text}; in {seconds:.0f} s."))
-        time.sleep(seconds)
+        time.sleep(pause_before(attempt, failed, self._place.settings, self._notify))
 
-    def _repeat_artifacts(self, plan: Plan) -> None:
-        """Who reads machine-readable lines finds those of what is up to date as well."""
-        now = datetime.now(UTC)
-        for build in plan.builds:
-            if build.result is not None and build.action is Action.UP_TO_DATE:
-                for line in lines.of_artifacts(build.name, build.result.artifacts, now):
-                    text = lines.encode(line).decode("utf-8", "replace").rstrip("\n")
-                    self._notify(MachineLine(line=text))
+
+def repeat_artifacts(plan: Plan, notify: Notify) -> None:
+    """Who reads machine-readable lines finds those of what is up to date as well."""
+    now = datetime.now(UTC)
+    for build in plan.builds:
+        if build.result is not None and build.action is Action.UP_TO_DATE:
+            for line in lines.of_artifacts(build.name, build.result.artifacts, now):
+                text = lines.encode(line).decode("utf-8", "replace").rstrip("\n")
+                notify(MachineLine(line=text))
+
+
+def pause_before(
+    attempt: int, failed: tuple[str, ...], settings: config.Settings, notify: Notify
+) -> float:
+    """Seconds of a back-off with jitter, told: whatever failed may be a neighbour's load."""
+    longest = min(_LONGEST_PAUSE, settings.retry_pause * 2 ** (attempt - 1))
+    seconds = random.uniform(longest / 2, longest)  # noqa: S311 (spreads load, no secret)
+    text = f"Attempt {attempt} of {settings.retries} to build again: {', '.join(failed)}"
+    notify(Notice(level="info", text=f"{text}; in {seconds:.0f} s."))
+    return seconds
 
 
 def _together(ended: Sequence[Ended], watch: SignalWatch) -> Ended:
@@ -216,7 +223,7 @@ def _together(ended: Sequence[Ended], watch: SignalWatch) -> Ended:
     return Ended(code, failed, cancelled=bool(watch.signals))
 
 
-def _everything(plan: Plan) -> Plan:
+def everything(plan: Plan) -> Plan:
     """As if nothing were up to date."""
     builds = (
         structs.replace(build, action=Action.BUILD, reasons=("--rebuild", *build.reasons))

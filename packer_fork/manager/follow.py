@@ -39,8 +39,8 @@ class Start(Struct, frozen=True, kw_only=True):
     """What Packer is started with.
 
     ``grace``: seconds that a cancelled Packer may clean up. ``until_lost``: it is cancelled
-    when the lock is lost. ``failures``: builds that
-    failed, shared by all Packers that run side by side, for ``fail_fast``.
+    when the lock is lost. ``reasons``: why all Packers that run side by side are to be
+    cancelled; with ``fail_fast`` a build that fails is one.
     """
 
     command: tuple[str, ...]
@@ -52,7 +52,7 @@ class Start(Struct, frozen=True, kw_only=True):
     until_lost: bool
     grace: float
     fail_fast: bool
-    failures: set[str]
+    reasons: set[str]
 
 
 class End(Struct, frozen=True, kw_only=True):
@@ -141,7 +141,7 @@ class _Following:
         self._until_lost = start.until_lost
         self._lost = False
         self._fail_fast = start.fail_fast
-        self._failures = start.failures
+        self._reasons = start.reasons
         self._failed_fast = False
         self._deadline = float("inf")
         self._heeded = 0
@@ -181,8 +181,8 @@ class _Following:
     def _look(self) -> None:
         self._read()
         self._heed_signals()
-        if self._fail_fast and not (self._failed_fast or self._heeded):
-            self._cancel_after_failure()
+        if not (self._failed_fast or self._heeded):
+            self._cancel_with_others()
         if time.monotonic() > self._look_at:
             self._look_at = time.monotonic() + _LOOK
             if self._until_lost and self._recorder.is_lost and not self._lost:
@@ -208,11 +208,13 @@ class _Following:
             if self._heeded == _SIGNALS_TO_KILL:
                 self._kill("Told three times to end")
 
-    def _cancel_after_failure(self) -> None:
-        builds = self._recorder.outcome.builds.values()
-        self._failures |= {b.name for b in builds if b.status is BuildStatus.FAILED}
-        if self._failures:
-            text = f"{', '.join(self._failures)} failed: other builds are cancelled (--fail-fast)."
+    def _cancel_with_others(self) -> None:
+        if self._fail_fast:
+            builds = self._recorder.outcome.builds.values()
+            failed = (b.name for b in builds if b.status is BuildStatus.FAILED)
+            self._reasons |= {f"{name} failed" for name in failed}
+        if self._reasons:
+            text = f"{', '.join(sorted(self._reasons))}: other builds are cancelled."
             self._notify(Notice(level="warning", text=text))
             self._failed_fast = True
             self._deadline = time.monotonic() + self._grace

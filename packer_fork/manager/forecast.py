@@ -31,7 +31,7 @@ def of_holder(store: Store, status: LockStatus) -> Progress:
     tenure = status.record.tenure if status.record else None
     if state is None:
         return Progress()
-    runs = [run for run in state.running.values() if run.tenure == tenure]
+    runs = [run for run in state.running.values() if run.tenure == tenure and not run.part]
     builds = {run: [decode_build(state.builds[n]) for n in run.builds] for run in runs}
     times = [remaining(run, builds[run], datetime.now(UTC)) for run in runs]
     known = [seconds for seconds in times if seconds is not None]
@@ -48,12 +48,13 @@ def _phase(builds: Iterable[Build]) -> str:
 def remaining(run: Run, builds: Iterable[Build], now: datetime) -> float | None:
     """Seconds until the slowest build ends, if each takes the median of its earlier runs."""
     gone = (now - run.started).total_seconds()
-    known = [_usual(build) for build in builds if not build.status.is_final]
+    known = [usual(build) for build in builds if not build.status.is_final]
     times = [seconds - gone for seconds in known if seconds is not None]
     return max(0.0, *times) if times and len(times) == len(known) else None
 
 
-def _usual(build: Build) -> float | None:
+def usual(build: Build) -> float | None:
+    """Seconds that it took in the median of its complete runs before the last."""
     times = [
         (result.ended - result.started).total_seconds()
         for result in build.results

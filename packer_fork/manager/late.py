@@ -34,11 +34,11 @@ def replay_waiting(place: Place, tenure: Tenure, notify: Notify) -> None:
 
 def bring_in(tenure: Tenure, path: Path, late: Late, draft: Draft | None, notify: Notify) -> None:
     """Commit `draft`, if there is anything to commit: then the file is done with."""
-    text = f"Run {late.run.number} is in the history already."
+    text = f"Run {late.run.key} is in the history already."
     if draft is not None:
         tenure.commit(draft)
         taken = ", ".join(draft.builds) or "none: all were built again since"
-        text = f"Run {late.run.number} is in the history; builds that it now stands for: {taken}."
+        text = f"Run {late.run.key} is in the history; builds that it now stands for: {taken}."
     outbox.done(path)
     notify(Notice(level="info", text=text))
 
@@ -69,9 +69,9 @@ def draft_of(store: Store, late: Late, path: Path) -> Draft | None:
     last = state.last_run
     return Draft(
         operation="replay",
-        why=f"late results of run {late.run.number}",
+        why=f"late results of run {late.run.key}",
         late=late,
-        last_run=late.run if last and last.number == late.run.number else None,
+        last_run=late.run if last and last.key == late.run.key else None,
         builds={name: build for name, build in late.builds.items() if _stands(state, build)},
     )
 
@@ -87,5 +87,6 @@ def _is_known(store: Store, run: Run) -> bool:
 
 def _stands(state: State, build: Build) -> bool:
     """Whether nothing newer was built since."""
-    known = state.builds.get(build.name)
-    return known is None or decode_build(known).run <= build.run
+    raw = state.builds.get(build.name)
+    known = decode_build(raw) if raw is not None else build
+    return (known.run, known.part) <= (build.run, build.part)

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator
+from pathlib import Path
 
 from packer_fork.errors import UsageError
+from packer_fork.manager import runlog
 from packer_fork.manager.places import Place
 from packer_fork.manager.runlog import LogFiles
 from packer_fork.model import RunStatus
@@ -24,9 +26,18 @@ def read(place: Place, run: int | None, *, follow: bool) -> Iterator[str]:
     number = run or last
     if number is None:
         raise UsageError("There is no run yet.", hint="`packer-fork build` makes the first.")
-    path = LogFiles(place.store.logs, number).masked
-    if not path.exists():
+    path = LogFiles(place.store.logs, str(number)).masked
+    if path.exists():
+        yield from _lines(place, path, number, follow=follow)
+        return
+    parts = runlog.parts(place.store.logs, number)
+    if not parts:
         raise UsageError(f"There is no log of run {number}.", hint=f"Looked for {path}.")
+    for part in parts:  # of a run that machines shared, those that ran here
+        yield from _lines(place, part.masked, number, follow=False)
+
+
+def _lines(place: Place, path: Path, number: int, *, follow: bool) -> Iterator[str]:
     rest = b""
     with Tail(path, 0) as tail:
         while True:

@@ -56,7 +56,8 @@ class Outbox:
         )
 
     def _path(self, run: Run) -> Path:
-        return self._folder / f"{run.number}-{run.tenure}{_SUFFIX}"
+        part = f"-{run.part}" if run.part else ""
+        return self._folder / f"{run.number}-{run.tenure}{part}{_SUFFIX}"
 
 
 def waiting(folder: Path) -> list[Path]:

@@ -163,7 +163,7 @@ def _why_not(build: Build, inputs: Inputs, state: State | None) -> tuple[str, ..
     past = results.complete(build)
     if not past:
         return ("never complete", _failure(build)) if build.status.is_final else ("never built",)
-    before = _stored(state, past[-1].inputs)
+    before = stored(state, past[-1].inputs)
     if before is None:
         return (f"the inputs of run {past[-1].run} are not known",)
     return difference(before, inputs) or ("inputs changed",)
@@ -176,7 +176,8 @@ def _failure(build: Build) -> str:
     return f"last run was {build.status}" if build.status != "failed" else "last run failed"
 
 
-def _stored(state: State | None, fingerprint: str) -> Inputs | None:
+def stored(state: State | None, fingerprint: str) -> Inputs | None:
+    """The inputs of that fingerprint, if the state has them."""
     raw = state.inputs.get(fingerprint) if state else None
     if raw is None:
         return None

@@ -12,6 +12,7 @@ from packer_fork.config import Settings
 from packer_fork.events import Notify
 from packer_fork.manager.changing import Command, changing
 from packer_fork.manager.places import Place
+from packer_fork.manager.runlog import number_of
 from packer_fork.model import Draft, State, Summary
 from packer_fork.stores.base import Store, Stretch, Tenure
 
@@ -84,5 +85,5 @@ def _draft(found: Prunable, state: State) -> Draft:
 
 def _remove_logs(folder: Path, kept_from: int) -> None:
     for path in folder.iterdir():
-        if path.suffix == ".log" and path.stem.isdecimal() and int(path.stem) < kept_from:
+        if path.suffix == ".log" and 0 < number_of(path) < kept_from:
             path.unlink(missing_ok=True)

@@ -13,11 +13,11 @@ from packer_fork import host
 from packer_fork.codec.builds import decode_build
 from packer_fork.errors import EXIT_DONE, LockedError, PackerForkError
 from packer_fork.events import Notice, Notify, Recovered
-from packer_fork.manager import acquire, artifacts, late, outbox
+from packer_fork.manager import acquire, artifacts, joint, late, outbox
 from packer_fork.manager.places import Place
 from packer_fork.manager.record import Recorder
 from packer_fork.manager.runlog import LogFiles, RunLog
-from packer_fork.model import Recovery, Run, State
+from packer_fork.model import Draft, Recovery, Run, State
 from packer_fork.packer.mask import Mask
 from packer_fork.packer.outcome import Outcome
 from packer_fork.packer.tail import Tail
@@ -25,8 +25,9 @@ from packer_fork.stores.base import Store, Tenure
 
 
 def unfinished(state: State | None) -> tuple[Run, ...]:
-    """The runs that are still marked running, the oldest first."""
-    return tuple(sorted(state.running.values(), key=lambda run: run.number)) if state else ()
+    """The runs that are still marked running, the oldest first, a shared one after its parts."""
+    found = state.running.values() if state else ()
+    return tuple(sorted(found, key=lambda run: (run.number, run.shared, run.part)))
 
 
 def recover(
@@ -44,14 +45,29 @@ def recover(
                 f"Run {run.number} cannot be recovered: processes of its Packer still live.",
                 hint="`packer-fork lock status` lists them; it is recovered once they have ended.",
             )
-        _recover_run(store, tenure, run, notify, reason)
+        if run.shared:
+            _conclude(store, tenure, run, notify, reason)
+        else:
+            recover_run(store, tenure, run, notify, reason)
 
 
-def _recover_run(store: Store, tenure: Tenure, run: Run, notify: Notify, reason: str) -> None:
+def _conclude(store: Store, tenure: Tenure, run: Run, notify: Notify, reason: str) -> None:
+    """End a run that many machines shared, all of whose parts have ended."""
+    by = tenure.record.holder.by
+    why = "none of its machines was left to end it"
+    ended = joint.ended(run, run.builds, store.read(), datetime.now(UTC), why)
+    recovery = Recovery(at=datetime.now(UTC), by=by, reason=reason)
+    run = structs.replace(ended.run, recovered=recovery)
+    tenure.commit(Draft(operation="recover", why=reason, last_run=run, builds=ended.changed))
+    notify(Recovered(run=run, builds=ended.builds))
+
+
+def recover_run(store: Store, tenure: Tenure, run: Run, notify: Notify, reason: str) -> None:
+    """Finish one run, or one part of one, of which nobody lives any more."""
     state = store.read()
     known = state.builds if state else {}
     builds = {name: decode_build(known[name]) for name in run.builds if name in known}
-    files = LogFiles(store.logs, run.number)
+    files = LogFiles(store.logs, run.key)
     _finish(Outcome(run, builds), files, tenure, notify, reason)
     files.forget_raw()
 
@@ -118,8 +134,8 @@ def _finish(before: Outcome, files: LogFiles, tenure: Tenure, notify: Notify, re
 
 def _why_unread(run: Run) -> str:
     if run.by.host != host.this_actor().host:
-        return f"Run {run.number} ran on {run.by.host}, where its log is: it was not read."
-    return f"What to mask in the log of run {run.number} is lost: it was not read."
+        return f"Run {run.key} ran on {run.by.host}, where its log is: it was not read."
+    return f"What to mask in the log of run {run.key} is lost: it was not read."
 
 
 def _read(path: Path, feed: Callable[[bytes], None]) -> None:

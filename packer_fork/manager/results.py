@@ -23,6 +23,16 @@ def carried_over(outcome: Outcome, state: State | None, inputs: str) -> Outcome:
     return Outcome(outcome.run, builds)
 
 
+def in_part(outcome: Outcome) -> Outcome:
+    """The same, with each build told which part of a shared run it is of, and whose."""
+    run = outcome.run
+    builds = {
+        name: structs.replace(build, part=run.part, by=run.by)
+        for name, build in outcome.builds.items()
+    }
+    return Outcome(run, builds)
+
+
 def _continued(build: Build, raw: msgspec.Raw | None) -> Build:
     if raw is None:
         return build

@@ -30,17 +30,21 @@ from packer_fork.manager.plan import Plan, kept_inputs
 from packer_fork.manager.prepare import Prepared
 from packer_fork.manager.record import Recorder
 from packer_fork.manager.runlog import LogFiles, RunLog
-from packer_fork.model import BuildStatus, Run, RunStatus
+from packer_fork.model import BuildStatus, Run, RunStatus, State
 from packer_fork.packer import outcome, program
 from packer_fork.packer.flags import PackerFlags
 from packer_fork.packer.mask import Mask
 from packer_fork.packer.outcome import Outcome
 from packer_fork.packer.signals import SignalWatch
-from packer_fork.stores.base import Tenure
+from packer_fork.stores.base import Store, Tenure
 
 
 class Job(Struct, frozen=True, kw_only=True):
-    """What one run is made of. ``names``: the builds it is for, None if only Packer knows."""
+    """What one run is made of. ``names``: the builds it is for, None if only Packer knows.
+
+    ``reasons``: see ``follow.Start``. ``part``: which part of a run it is that many machines
+    share, whose number is ``number`` then.
+    """
 
     template: str
     flags: PackerFlags
@@ -53,7 +57,10 @@ class Job(Struct, frozen=True, kw_only=True):
     plan: Plan
     names: tuple[str, ...] | None
     up_to_date: tuple[str, ...] = ()
-    failures: set[str]
+    reasons: set[str]
+    fail_fast: bool = False
+    number: int = 0
+    part: int = 0
 
 
 class Ended(Struct, frozen=True):
@@ -81,6 +88,12 @@ def sweep(place: Place, notify: Notify) -> None:
     notify(Notice(level="warning", text=text, hint=hint))
 
 
+def next_number(store: Store, state: State) -> int:
+    """Of a run that begins: a damaged or restored state may not know of all any more."""
+    known = state.last_run.number if state.last_run else 0
+    return 1 + max(known, runlog.newest(store.logs))
+
+
 class _Running:
     """The steps of one run, in the order of their methods."""
 
@@ -92,11 +105,9 @@ class _Running:
         if state is None:
             raise StoreError(f"The state in {job.place.store.location} has vanished.")
         self._state = state
-        # a damaged or restored state may not know of all runs any more
-        known = state.last_run.number if state.last_run else 0
-        number = 1 + max(known, runlog.newest(job.place.store.logs))
-        self._files = LogFiles(job.place.store.logs, number)
-        self._run = self._describe(number)
+        self._run = self._describe(job.number or next_number(job.place.store, state))
+        self._files = LogFiles(job.place.store.logs, self._run.key)
+        self._run = structs.replace(self._run, log=self._files.masked.name)
         folder = job.place.outbox or job.place.store.logs
         self._outbox = Outbox(folder, state.lineage, notify)
         self._was_started = False
@@ -116,7 +127,10 @@ class _Running:
             None if place.folder.is_shared else circuits.of(place),  # a shared store asks its own
         )
         try:
-            recorder.commit("start", inputs=kept_inputs(self._state, self._job.plan))
+            if self._job.part:
+                recorder.commit("begin")
+            else:
+                recorder.commit("start", inputs=kept_inputs(self._state, self._job.plan))
             recorder.raise_unsaved()
             return (yield from self._packer(recorder))
         finally:
@@ -151,7 +165,8 @@ class _Running:
         job = self._job
         outlines = [o for o in job.prepared.outlines if job.names is None or o.name in job.names]
         start = outcome.begin(self._run, outlines)
-        return results.carried_over(start, self._state, job.plan.fingerprint)
+        begun = results.carried_over(start, self._state, job.plan.fingerprint)
+        return results.in_part(begun) if job.part else begun
 
     def _packer(self, recorder: Recorder) -> Generator[None, None, Ended]:
         folder = self._job.place.folder
@@ -193,8 +208,8 @@ class _Running:
             die_with_parent=policy == "cancel" or (policy == "auto" and (in_ci or is_shared)),
             until_lost=lost in ("cancel", "strict") or (lost == "auto" and is_shared),
             grace=settings.grace,
-            fail_fast=settings.fail_fast,
-            failures=job.failures,
+            fail_fast=job.fail_fast,
+            reasons=job.reasons,
         )
 
     def _started(self, packer: ProcessId) -> None:
@@ -238,8 +253,9 @@ class _Running:
     def _put_away(self, recorder: Recorder, after: Outcome) -> None:
         if recorder.unsaved is None:
             self._forget_raw()
-            with contextlib.suppress(StoreError):
-                self._job.tenure.compact()
+            if not self._job.part:
+                with contextlib.suppress(StoreError):
+                    self._job.tenure.compact()
         elif isinstance(recorder.unsaved, LockLostError):
             if self._outbox.keep(after):
                 self._outbox.tell(after, "The lock was closed while Packer ran")
@@ -268,7 +284,7 @@ class _Running:
             git=host.git_of(Path.cwd()),
             ci=job.tenure.record.holder.ci,
             up_to_date=job.up_to_date,
-            log=self._files.masked.name,
+            part=job.part,
             waited=job.wait.seconds,
             ahead=job.wait.ahead,
         )

@@ -1,5 +1,7 @@
 """The files of one run in ``logs/``: what Packer writes, what is masked, and for how long.
 
+N is the key of the run: its number, and that of the part if many machines share it.
+
     N.log      what a person may read: masked, no control sequences; kept
     N.raw      Packer's standard output as it came; only while the run lives
     N.err      Packer's standard error as it came; only while the run lives
@@ -26,10 +28,10 @@ _MAX_SECRETS = 16 << 20
 
 
 class LogFiles(Struct, frozen=True):
-    """The names of one run's files."""
+    """The names of one run's files; ``run`` is its key."""
 
     folder: Path
-    run: int
+    run: str
 
     @property
     def masked(self) -> Path:
@@ -66,8 +68,20 @@ class LogFiles(Struct, frozen=True):
 
 def newest(folder: Path) -> int:
     """The highest number of a run that left a log; 0 if none did."""
-    logs = (path for path in folder.glob("*.log") if path.is_file())
-    return max((int(path.stem) for path in logs if path.stem.isdecimal()), default=0)
+    return max((number_of(path) for path in folder.glob("*.log") if path.is_file()), default=0)
+
+
+def number_of(log: Path) -> int:
+    """The number of the run that a log is of; 0 if it is none."""
+    number, _, part = log.stem.partition("-")
+    return int(number) if number.isdecimal() and (part or "0").isdecimal() else 0
+
+
+def parts(folder: Path, run: int) -> tuple[LogFiles, ...]:
+    """The logs that are here of a run that many machines shared, in their order."""
+    found = (path.stem.partition("-")[2] for path in folder.glob(f"{run}-*.log"))
+    numbers = sorted(int(part) for part in found if part.isdecimal())
+    return tuple(LogFiles(folder, f"{run}-{part}") for part in numbers)
 
 
 def sweep(folder: Path) -> None:

@@ -112,7 +112,7 @@ class _Gathering:
 
     @property
     def is_under_way(self) -> bool:
-        return bool(self._runs)
+        return bool(self._runs or self._builds)
 
     def take(self, change: Change) -> Iterator[RunEntry]:
         """Add the change before; a run that begins with it is whole."""
@@ -136,8 +136,8 @@ class _Gathering:
     def _add(self, number: int, builds: dict[str, Build]) -> None:
         known = self._builds.setdefault(number, {})
         for name, build in builds.items():
-            if build.run == number:
-                known.setdefault(name, build)
+            if build.run == number and (name not in known or known[name].part < build.part):
+                known[name] = build
 
     def _whole(self, number: int) -> RunEntry:
         run, builds = self._runs.pop(number), self._builds.pop(number, {})

@@ -128,7 +128,7 @@ def _settle(place: Place, tenure: Tenure, why: str, notify: Notify, *, only_daem
     if state and alive and not only_daemons:
         for run in alive:
             tenure.commit(_interrupted(state, run, why))
-            text = f"Run {run.number} still lives: its results will be late, and not lost."
+            text = f"Run {run.key} still lives: its results will be late, and not lost."
             notify(Notice(level="warning", text=text))
     else:
         tenure.commit(Draft(operation="force-unlock", why=why))
@@ -145,7 +145,7 @@ def _interrupted(state: State, run: Run, why: str) -> Draft:
         builds={
             name: structs.replace(build, status=BuildStatus.INTERRUPTED, ended=now, error=why)
             for name, build in builds.items()
-            if not build.status.is_final
+            if not build.status.is_final and run.part in (0, build.part)
         },
     )
 

@@ -7,7 +7,7 @@ from datetime import UTC, datetime
 
 from msgspec import Struct, structs
 
-from packer_fork.locks import LiveProcess, LockRecord, LockStatus, Verdict, Waiter
+from packer_fork.locks import LiveProcess, LockRecord, LockStatus, MemberStatus, Verdict, Waiter
 from packer_fork.model import CiJob
 from packer_fork.views import words
 from packer_fork.views.document import indented
@@ -19,6 +19,24 @@ _MEANING = {
     Verdict.ABANDONED: "nobody lives any more, that is proven",
     Verdict.UNKNOWN: "it cannot be known here whether anybody lives",
 }
+
+
+class Sharer(Struct, frozen=True, kw_only=True):
+    """One of those that hold a shared lock, and the sources that it builds now."""
+
+    id: str
+    number: int
+    verdict: Verdict
+    proof: str
+    user: str
+    host: str
+    pid: int
+    command: tuple[str, ...]
+    directory: str
+    ci: CiJob | None
+    joined: datetime
+    age_seconds: float
+    sources: tuple[str, ...]
 
 
 class Report(Struct, frozen=True, kw_only=True):
@@ -42,6 +60,7 @@ class Report(Struct, frozen=True, kw_only=True):
     tenure: int | None = None
     proof: tuple[str, ...] = ()
     processes: tuple[LiveProcess, ...] = ()
+    members: tuple[Sharer, ...] = ()
     waiters: tuple[Waiter, ...] = ()
     error: str = ""
     circuit: str = ""
@@ -59,12 +78,37 @@ class Report(Struct, frozen=True, kw_only=True):
             id=status.id,
             proof=status.proof,
             processes=status.processes,
+            members=tuple(_sharer(each, status.record) for each in status.members),
             waiters=status.waiters,
             error=status.error,
             circuit=circuit,
             remedy=remedy(status),
         )
         return report if status.record is None else _with_holder(report, status.record)
+
+
+def _sharer(status: MemberStatus, record: LockRecord | None) -> Sharer:
+    member, share = status.member, record.share if record else None
+    holder, claims = member.holder, share.claims if share else ()
+    return Sharer(
+        id=member.id,
+        number=member.number,
+        verdict=status.verdict,
+        proof=status.proof,
+        user=holder.by.user,
+        host=holder.by.host,
+        pid=holder.process.pid,
+        command=holder.command,
+        directory=holder.directory,
+        ci=holder.ci,
+        joined=member.joined,
+        age_seconds=_age(member.joined),
+        sources=tuple(claim.source for claim in claims if claim.member == member.number),
+    )
+
+
+def _age(moment: datetime) -> float:
+    return round((datetime.now(UTC) - moment).total_seconds(), 3)
 
 
 def _with_holder(report: Report, record: LockRecord) -> Report:
@@ -79,7 +123,7 @@ def _with_holder(report: Report, record: LockRecord) -> Report:
         directory=holder.directory,
         ci=holder.ci,
         created=record.created,
-        age_seconds=round((datetime.now(UTC) - record.created).total_seconds(), 3),
+        age_seconds=_age(record.created),
         run=record.run,
         tenure=record.tenure,
     )
@@ -97,6 +141,7 @@ def lines(report: Report) -> list[str]:
     said = [f"{report.template}{where}: {report.verdict} ({_MEANING[report.verdict]})"]
     if report.verdict is not Verdict.FREE:
         said += [_fact(key, value) for key, value in _facts(report) if value]
+    said += [_fact("member", line) for line in map(_member, report.members)]
     said += [_fact("proof", proof) for proof in report.proof]
     said += [_fact("process", f"{p.pid}  {p.command}  ({p.how})") for p in report.processes]
     said += [_fact("waiting", _waiter(n, w)) for n, w in enumerate(report.waiters, 1)]
@@ -104,6 +149,15 @@ def lines(report: Report) -> list[str]:
     said += [_fact("store", report.circuit)] if report.circuit != "closed" else []
     said += [_fact("to do", report.remedy)] if report.remedy else []
     return said
+
+
+def _member(sharer: Sharer) -> str:
+    """Who, and what of the run is in its hands."""
+    builds = ", ".join(name or "the end of the run" for name in sharer.sources)
+    return (
+        f"{sharer.user}@{sharer.host}, pid {sharer.pid}, {sharer.verdict}, "
+        f"since {words.age(sharer.joined)}: {builds or 'waits for others'}"
+    )
 
 
 def _waiter(number: int, waiter: Waiter) -> str:

@@ -67,7 +67,7 @@ class PlainView:
     def _on_run_started(self, event: events.RunStarted) -> None:
         names = ", ".join(event.run.builds) or "what Packer finds"
         workspace = f" in workspace {event.workspace}" * (event.workspace != "default")
-        self._tell(f"run {event.run.number} of {event.template}{workspace}: {names}")
+        self._tell(f"run {event.run.key} of {event.template}{workspace}: {names}")
 
     def _on_kept(self, event: events.Kept) -> None:
         """On stdout as a document, so that a CI job whose disk goes with it still has them."""
@@ -88,10 +88,15 @@ class PlainView:
         seconds = (run.ended - run.started).total_seconds() if run.ended else 0
         took = f" after {words.duration(seconds)}" if run.ended else ""
         error = f": {run.error.splitlines()[0]}" if run.error.strip() else ""
-        self._tell(f"run {run.number} {run.status}{took}{error}")
+        self._tell(f"run {run.key} {run.status}{took}{error}")
         for build in event.builds:
-            self._tell(f"  {sentences.summary(build)}")
-        self._tell(f"  log: {event.log}")
+            by = f" (by {build.by})" if run.shared and build.by else ""
+            self._tell(f"  {sentences.summary(build)}{by}")
+        if event.log:
+            self._tell(f"  log: {event.log}")
+
+    def _on_elsewhere(self, event: events.Elsewhere) -> None:
+        self._tell(sentences.elsewhere(event))
 
     def _tell(self, text: str, style: str = "") -> None:
         self._console.tell(f"{_PREFIX}{text}", style)

@@ -55,6 +55,13 @@ def recovered(event: events.Recovered) -> str:
     return f"recovered run {event.run.number} from its log: {builds or event.run.status}"
 
 
+def elsewhere(event: events.Elsewhere) -> str:
+    build = event.build
+    if not build.status.is_final:
+        return f"{build.name}: begun by {build.by}"
+    return f"{summary(build)} (by {build.by})"
+
+
 def cancelling(event: events.Cancelling) -> str:
     if event.signals == 1:
         return (

@@ -81,7 +81,8 @@ def lines(entry: Entry, builds: Iterable[Build]) -> list[str]:
         said.append(run_line(state.last_run))
     said += [
         f"  run {number} is marked running: `packer-fork lock status` tells whether it lives"
-        for number in state.running
+        for number, run in state.running.items()
+        if not run.part
     ]
     rows, left = [("BUILD", "STATUS", "WHEN", "TOOK", "ARTIFACTS")], []
     for build in builds:

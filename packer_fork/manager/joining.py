@@ -1,0 +1,108 @@
+"""Into a shared run: as the first, who opens it, or as one more of those who are at it."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+
+from msgspec import Struct
+
+from packer_fork import sharing
+from packer_fork.errors import LockedError
+from packer_fork.events import Notice, Notify
+from packer_fork.inputs.record import difference
+from packer_fork.locks import Holder, LockStatus, Share, Verdict, Wait, who
+from packer_fork.manager import acquire
+from packer_fork.manager.places import Place
+from packer_fork.manager.plan import Plan, stored
+from packer_fork.model import State
+from packer_fork.stores.base import TAKE_OVER, Membership, Ticket
+
+_MOMENT = 60.0
+_LOOK = 0.1
+
+PlanOf = Callable[[State | None], Plan]
+
+
+class Entry(Struct, frozen=True):
+    """How a run was come by. ``is_first``: it has to be opened for others."""
+
+    tenure: Membership
+    wait: Wait
+    is_first: bool
+
+
+def enter(place: Place, asking: Holder, plan_of: PlanOf, notify: Notify) -> Entry:
+    """Join the run under way if it is of the same inputs, else begin one, in turn.
+
+    Raises LockedError: the lock is not to be had, or others build other inputs.
+    """
+    door = _Door(place, asking, plan_of, notify)
+    settings = place.settings
+    tenure, wait = acquire.attempted(
+        place.store, asking, door.attempt, notify, timeout=settings.lock_timeout
+    )
+    if tenure.replaced is not None:
+        acquire.record_take_over(tenure, tenure.replaced, notify)
+    return Entry(tenure, wait, is_first=not door.joined)
+
+
+def _is_in_passing(found: LockStatus) -> bool:
+    """Whether somebody is just about to open a run for others, or to end one."""
+    share = found.record.share if found.record and not found.record.closed else None
+    if share is None or found.verdict is not Verdict.HELD:
+        return False
+    return share.concluded or not (share.inputs or share.stop)
+
+
+class _Door:
+    """Tries again and again while one waits."""
+
+    def __init__(self, place: Place, asking: Holder, plan_of: PlanOf, notify: Notify) -> None:
+        self.joined = False
+        self._place = place
+        self._asking = asking
+        self._plan_of = plan_of
+        self._notify = notify
+        self._over = TAKE_OVER if place.settings.abandoned == "take" else frozenset[Verdict]()
+        self._refused = ""
+
+    def attempt(self, ticket: Ticket | None) -> Membership | LockStatus:
+        """Waits, with or without a ticket, for what only takes a moment."""
+        deadline = time.monotonic() + _MOMENT
+        while isinstance(found := self._attempt(ticket), LockStatus):
+            if not _is_in_passing(found) or time.monotonic() > deadline:
+                break
+            time.sleep(_LOOK)
+        return found
+
+    def _attempt(self, ticket: Ticket | None) -> Membership | LockStatus:
+        store = self._place.store
+        found = store.try_share(self._asking, over=self._over, ticket=ticket)
+        if not isinstance(found, LockStatus):
+            return found
+        share = found.record.share if found.record and not found.record.closed else None
+        if share is None or not sharing.is_open(share) or found.id == self._refused:
+            return found
+        state = store.read()
+        plan = self._plan_of(state)
+        if plan.fingerprint != share.inputs:
+            self._refuse(found, share, state, plan)
+            return found
+        joined = store.join(self._asking, lock_id=found.id, inputs=plan.fingerprint)
+        self.joined = joined is not None
+        return joined or found
+
+    def _refuse(self, found: LockStatus, share: Share, state: State | None, plan: Plan) -> None:
+        """Told at once; whoever has time to wait gets a run of its own."""
+        self._refused = found.id
+        theirs = stored(state, share.inputs)
+        what = "; ".join(difference(theirs, plan.inputs)) if theirs else "they are not known"
+        text = f"Run {share.run}, shared by {who(found)}, is of other inputs than here: {what}."
+        if not self._place.settings.lock_timeout:
+            raise LockedError(
+                text,
+                hint="Wait for its end with --lock-timeout 30m, or build the same; "
+                "what may run side by side needs a --workspace of its own.",
+            )
+        self._notify(Notice(level="warning", text=text, hint="It is waited for."))

@@ -1,0 +1,226 @@
+"""A build that many machines share: whoever comes first begins a run, the others join it."""
+
+from __future__ import annotations
+
+import contextlib
+import time
+from datetime import UTC, datetime
+from pathlib import Path
+
+from msgspec import Struct, structs
+
+from packer_fork import config, host, sharing
+from packer_fork.errors import EXIT_DONE, StoreError, UsageError
+from packer_fork.events import Notice, Notify, RunEnded
+from packer_fork.locks import Holder, Wait
+from packer_fork.manager import (
+    acquire,
+    attached,
+    ending,
+    joining,
+    joint,
+    late,
+    leftovers,
+    locate,
+    places,
+    planning,
+    recover,
+)
+from packer_fork.manager.build import (
+    BuildRequest,
+    command_on_record,
+    everything,
+    repeat_artifacts,
+    warn,
+)
+from packer_fork.manager.changing import made_sure_of
+from packer_fork.manager.crew import Crew, Terms
+from packer_fork.manager.plan import Plan, kept_inputs
+from packer_fork.manager.prepare import Prepared, prepare
+from packer_fork.manager.run import Job, next_number, sweep
+from packer_fork.model import Draft, Run, State
+from packer_fork.packer.signals import SignalWatch
+
+
+class Together(Struct, frozen=True, kw_only=True):
+    """How to build with other machines. ``waits``: also for what they build; ``cancel_all``:
+    whoever ends this one ends the run for all.
+    """
+
+    waits: bool = True
+    cancel_all: bool = False
+
+
+def build(request: BuildRequest, how: Together, notify: Notify) -> int:
+    """Build together with others; returns the exit code, the same for all that wait.
+
+    Raises PackerForkError where nothing was started here.
+    """
+    template = locate.template(request.template)
+    place = places.of_template(template, request.settings, request.environ, notify)
+    request = structs.replace(request, environ=config.without_secrets(request.environ))
+    prepared = prepare(template, request.flags, place.settings, request.environ)
+    warn(request, place, prepared, notify)
+    _check(request, prepared)
+
+    def plan_of(state: State | None) -> Plan:
+        return planning.make(
+            template, request.flags, prepared, place, request.environ, state, remember=True
+        )
+
+    entry = joining.enter(place, _asking(request, place), plan_of, notify)
+    try:
+        late.replay_waiting(place, entry.tenure, notify)
+        if entry.is_first:
+            recover.recover(place.store, entry.tenure, notify, reason="found by the next build")
+            sweep(place, notify)
+        state = made_sure_of(place, entry.tenure)
+        leftovers.warn(state, notify)
+        plan = plan_of(state)
+        here = _Here(
+            request=request,
+            how=how,
+            place=place,
+            prepared=prepared,
+            entry=entry,
+            plan=everything(plan) if request.rebuild else plan,
+            state=state,
+            notify=notify,
+        )
+        return here.go()
+    finally:
+        with contextlib.suppress(StoreError):
+            entry.tenure.close()
+
+
+def _asking(request: BuildRequest, place: places.Place) -> Holder:
+    return acquire.holder(
+        "build",
+        template=place.folder.label,
+        workspace=place.folder.workspace,
+        command=command_on_record(request),
+        environ=request.environ,
+        only=request.flags.only,
+    )
+
+
+def _check(request: BuildRequest, prepared: Prepared) -> None:
+    """Raises UsageError where sources cannot be built one by one, each by another machine."""
+    if attached.asks(request.flags):
+        raise UsageError("A Packer that asks (-debug, -on-error=ask) cannot be shared.")
+    names = tuple(each.name for each in prepared.outlines)
+    if not names:
+        raise UsageError(
+            "Only Packer knows which sources this template has: it cannot be shared.",
+            hint="Leave out --share.",
+        )
+    for name in names:
+        if planning.only(prepared, request.flags, (name,)) is None:
+            raise UsageError(
+                f"Packer cannot be told to build {name!r} alone, so it cannot be shared.",
+                hint="Give each source a name of its own, without a comma.",
+            )
+
+
+class _Here(Struct, frozen=True, kw_only=True):
+    """This machine's build, once it is a member."""
+
+    request: BuildRequest
+    how: Together
+    place: places.Place
+    prepared: Prepared
+    entry: joining.Entry
+    plan: Plan
+    state: State
+    notify: Notify
+
+    def go(self) -> int:
+        chosen, _ = planning.chosen(self.plan, self.prepared, self.request.flags)
+        names = chosen or ()
+        self.notify(planning.planned(self.place, self.plan, ""))
+        repeat_artifacts(self.plan, self.notify)
+        if self.entry.is_first and not names:
+            return EXIT_DONE
+        number = self._begin(names) if self.entry.is_first else self._join(names)
+        terms = Terms(
+            names=tuple(build.name for build in self.plan.builds),
+            cancel_all=self.how.cancel_all,
+            waits=self.how.waits,
+        )
+
+        def job(source: str, part: int, reasons: set[str]) -> Job:
+            return self._job(number, source, part, reasons)
+
+        crew = Crew(self.place, self.entry.tenure, number, job, terms, self.notify)
+        with SignalWatch() as watch:
+            crew.work(watch)
+            result = ending.conclude(self.place, self.entry.tenure, number, watch, self.notify)
+        code = ending.exit_code(result, crew.codes, watch.signals)
+        self.notify(RunEnded(run=result.run, builds=result.builds, log="", exit_code=code))
+        return code
+
+    def _begin(self, names: tuple[str, ...]) -> int:
+        """A run is on record before others may join it."""
+        run = self._describe(next_number(self.place.store, self.state), names)
+        builds = joint.pending(run, names, self.prepared.outlines, self.state)
+        inputs = kept_inputs(self.state, self.plan)
+        self.entry.tenure.commit(
+            Draft(operation="start", last_run=run, builds=builds, inputs=inputs)
+        )
+        self.entry.tenure.update(
+            lambda share, _: sharing.opened(share, inputs=run.inputs, run=run.number, wanted=names)
+        )
+        return run.number
+
+    def _join(self, names: tuple[str, ...]) -> int:
+        """What nobody wanted yet is added to the run."""
+        share, _ = self.entry.tenure.look()
+        text = f"Joined run {share.run}, shared by {len(share.members)} machines."
+        self.notify(Notice(level="info", text=text))
+        run = joint.run_of(self.state, share.run)
+        more = tuple(name for name in names if name not in share.wanted)
+        if more and run is not None:
+            builds = joint.pending(run, more, self.prepared.outlines, self.state)
+            wider = structs.replace(run, builds=(*run.builds, *more))
+            if self.entry.tenure.update(lambda share, _: sharing.wanting(share, more)):
+                self.entry.tenure.commit(Draft(operation="widen", last_run=wider, builds=builds))
+        return share.run
+
+    def _describe(self, number: int, names: tuple[str, ...]) -> Run:
+        wait: Wait = self.entry.wait
+        known = tuple(build.name for build in self.plan.builds)
+        return Run(
+            number=number,
+            tenure=self.entry.tenure.record.tenure,
+            started=datetime.now(UTC),
+            by=self.entry.tenure.record.holder.by,
+            directory=str(Path.cwd()),
+            command=command_on_record(self.request),
+            inputs=self.plan.fingerprint,
+            packer_version=self.prepared.program.version_text,
+            git=host.git_of(Path.cwd()),
+            ci=self.entry.tenure.record.holder.ci,
+            builds=names,
+            up_to_date=tuple(name for name in known if name not in names),
+            waited=wait.seconds,
+            ahead=wait.ahead,
+            shared=True,
+        )
+
+    def _job(self, number: int, source: str, part: int, reasons: set[str]) -> Job:
+        flags = planning.only(self.prepared, self.request.flags, (source,))
+        return Job(
+            template=self.request.template,
+            flags=flags or self.request.flags,
+            command=command_on_record(self.request),
+            environ=self.request.environ,
+            place=self.place,
+            prepared=self.prepared,
+            tenure=self.entry.tenure,
+            wait=Wait(taken=time.monotonic()),
+            plan=self.plan,
+            names=(source,),
+            reasons=reasons,
+            number=number,
+            part=part,
+        )
