@@ -6,6 +6,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from msgspec.structs import replace
 
 from stress import recorder
 from stress.checker import (
@@ -13,6 +14,8 @@ from stress.checker import (
     AnyEvent,
     Closed,
     Committed,
+    HandedIn,
+    Joined,
     Kept,
     Killed,
     Released,
@@ -143,6 +146,61 @@ def test_a_waiter_that_passed_another_is_found_where_order_counts() -> None:
     events = [*held(1, 10, 20, ticket=3), *held(2, 30, 40), *held(3, 50, 60, ticket=2)]
     assert violations(events) == ()
     assert violations(events, in_order=True) == ("ticket 2 got the lock after ticket 3",)
+
+
+def scoped(scope: str, events: list[AnyEvent]) -> list[AnyEvent]:
+    return [event if isinstance(event, Killed) else replace(event, scope=scope) for event in events]
+
+
+def test_each_scope_is_a_lock_of_its_own() -> None:
+    events = [*scoped("a", held(1, 10, 40)), *scoped("b", held(2, 20, 50)), *held(1, 5, 90)]
+    assert violations(events) == ()
+    (said,) = violations([*events, *scoped("b", held(3, 49, 60))])
+    assert said == "b: tenure 3 began while tenure 2 was open, which ended 1 ns later"
+    (said,) = violations([*events, *scoped("a", held(0, 60, 70))])
+    assert said == "a: tenure 0 was given out after tenure 1"
+
+
+def test_who_is_killed_loses_its_tenures_of_all_scopes() -> None:
+    dies: list[AnyEvent] = [*scoped("a", [got(1, 10)]), *scoped("b", [got(2, 11)])]
+    next_ones = [*scoped("a", held(3, 30, 40)), *scoped("b", held(4, 30, 40))]
+    assert violations([*dies, Killed(process="p", at=20), *next_ones]) == ()
+    assert len(violations([*dies, Killed(process="p", at=31), *next_ones])) == 2
+
+
+def test_a_change_is_looked_for_within_its_scope() -> None:
+    events = [*scoped("a", [*held(1, 10, 20), committed(1, 7, 12)]), *held(4, 5, 90)]
+    assert violations(events, [Kept(7, 1, "m7", "a")]) == ()
+    (said,) = violations(events, [Kept(7, 1, "m7", "b")])
+    assert said == "a: change m7 was acknowledged and is there 0 times"
+    (said,) = violations(events, [Kept(7, 1, "m7", "a"), Kept(8, 0, "late", "a")])
+    assert said == "a: serial 8 is of tenure 0, after serial 7 of tenure 1"
+
+
+def of_many(*ends: AnyEvent) -> list[AnyEvent]:
+    """A tenure of two holders, and one that begins at 50."""
+    return [got(1, 10), Joined(tenure=1, process="q"), *ends, *held(2, 50, 60)]
+
+
+def test_a_tenure_of_many_lasts_until_its_last_holder_has_ended() -> None:
+    left = Released(tenure=1, process="p", at=20)
+    for end in (Released(tenure=1, process="q", at=40), Killed(process="q", at=40)):
+        assert violations(of_many(left, end)) == ()
+    (said,) = violations(of_many(left, Released(tenure=1, process="q", at=51)))
+    assert said == "tenure 2 began while tenure 1 was open, which ended 1 ns later"
+    for first in (left, Killed(process="p", at=20)):
+        (said,) = violations(of_many(first))
+        assert said.endswith("tenure 1 was open, which never ended")
+
+
+def test_what_was_handed_in_is_neither_handed_in_nor_given_out_again() -> None:
+    first: list[AnyEvent] = [*held(1, 10, 20), HandedIn(tenure=1)]
+    other = scoped("other", [*held(2, 30, 40), HandedIn(tenure=2)])
+    assert violations([*first, *other]) == ()
+    assert violations([*first, *held(2, 30, 40), HandedIn(tenure=2)]) == (
+        "tenure 2 handed in what tenure 1 had handed in",
+        "tenure 2 was given out after tenure 1 had handed in",
+    )
 
 
 WRITER = """

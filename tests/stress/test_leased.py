@@ -1,6 +1,17 @@
 """What is proven of a leased tenure: no more than that it lasted until its last change."""
 
-from stress.checker import Acquired, AnyEvent, Closed, Committed, Released, violations
+from msgspec.structs import replace
+
+from stress.checker import (
+    Acquired,
+    AnyEvent,
+    Closed,
+    Committed,
+    HandedIn,
+    Joined,
+    Released,
+    violations,
+)
 from stress.leased import proven
 
 
@@ -48,3 +59,24 @@ def test_a_tenure_without_a_change_proves_nothing() -> None:
 def test_a_change_after_the_lock_was_forced_is_still_found() -> None:
     events: list[AnyEvent] = [got(1, 10), Closed(tenure=1, asked=11, at=12), changed(1, 13)]
     assert any("after it was closed" in line for line in violations(proven(events)))
+
+
+def test_each_scope_is_proven_by_its_own_changes() -> None:
+    frozen = [replace(got(1, 10), scope="a"), replace(changed(1, 12), scope="a")]
+    taken = [replace(got(2, 20), scope="a"), replace(changed(2, 22), scope="a")]
+    whole: list[AnyEvent] = [got(1, 5), changed(1, 90)]
+    assert not overlaps(proven([*whole, *frozen, *taken]))
+    assert overlaps(proven([*whole, *frozen, *taken, replace(changed(1, 21), scope="a")]))
+
+
+def test_a_tenure_of_many_lasts_until_the_last_change_of_any() -> None:
+    events: list[AnyEvent] = [got(1, 10), Joined(tenure=1, process="q"), changed(1, 12)]
+    events += [got(2, 20), changed(2, 22)]
+    assert not overlaps(proven(events))
+    assert overlaps(proven([*events, changed(1, 21)]))
+
+
+def test_what_was_handed_in_twice_is_still_found() -> None:
+    events: list[AnyEvent] = [HandedIn(tenure=1), HandedIn(tenure=2)]
+    (wrong,) = violations(proven(events))
+    assert wrong == "tenure 2 handed in what tenure 1 had handed in"

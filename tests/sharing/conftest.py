@@ -1,0 +1,54 @@
+"""Sites: one machine with a local store, or several with etcd, or with Consul."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.conftest import Cli
+from tests.servers import Cluster, Network, consul_cluster, etcd_cluster, namespaces
+from tests.sharing.site import Site
+from tests.stores.shared.conftest import consul_server, etcd_server, prefix
+
+__all__ = ["consul_server", "etcd_server", "prefix"]
+
+TTL = "3s"
+
+
+def shared(cli: Cli, folder: Path, kind: str, cluster: Cluster, prefix: str) -> Site:
+    state = f"{kind}://{','.join(cluster.endpoints)}/{prefix}"
+    return Site(kind, folder, cli, {"state": state, "project": "web", "lock_ttl": TTL})
+
+
+@pytest.fixture
+def local(cli: Cli, tmp_path: Path) -> Site:
+    return Site("local", tmp_path, cli, {})
+
+
+@pytest.fixture(params=["local", "etcd", "consul"])
+def site(request: pytest.FixtureRequest, cli: Cli, tmp_path: Path, prefix: str) -> Site:
+    if request.param == "local":
+        return Site("local", tmp_path, cli, {})
+    cluster = request.getfixturevalue(f"{request.param}_server")
+    return shared(cli, tmp_path, request.param, cluster, prefix)
+
+
+@pytest.fixture
+def network() -> Iterator[Network]:
+    """One node for the servers, three for hosts."""
+    with namespaces(4) as network:
+        yield network
+
+
+@pytest.fixture(params=["etcd", "consul"])
+def hosts(
+    request: pytest.FixtureRequest, cli: Cli, tmp_path: Path, prefix: str, network: Network
+) -> Iterator[Site]:
+    """Three hosts, each in a network namespace of its own, beside that of the server."""
+    start = etcd_cluster if request.param == "etcd" else consul_cluster
+    with start(tmp_path / "servers", places=network.places[:1]) as cluster:
+        site = shared(cli, tmp_path, request.param, cluster, prefix)
+        inside = [network.inside(number) for number in (1, 2, 3)]
+        yield site._replace(networks=inside)

@@ -1,0 +1,162 @@
+"""The options of a shared build, and its order: on one machine, as everywhere."""
+
+from __future__ import annotations
+
+import signal
+from collections import Counter
+
+import pytest
+
+from tests import states
+from tests.cli.asking import answers, done
+from tests.conftest import Running, eventually
+from tests.sharing.site import Machine, Site, template
+
+pytestmark = [pytest.mark.usefixtures("packer"), pytest.mark.timeout(240)]
+
+FEW = ("a", "b", "c")
+
+
+def few(local: Site, *names: str) -> list[Machine]:
+    return local.machines(*names, text=template(names=FEW))
+
+
+def succeed(*running: Running) -> None:
+    ended = [each.wait() for each in running]
+    assert [each.rc for each in ended] == [0] * len(ended), ended
+
+
+def await_told(running: Running, text: str) -> None:
+    eventually(lambda: text in running.out(), 30)
+
+
+def test_what_took_longest_is_taken_first(local: Site) -> None:
+    """Of a the second complete run tells, and so on: the last one is not known as usual yet."""
+    (machine,) = few(local, "m1")
+    for gates in ("cba", "bca"):
+        running = machine.start("--rebuild")
+        local.await_begun(3, running)
+        for name in gates:
+            local.open(name)
+            await_told(running, f"Build 'null.{name}' finished")
+        succeed(running)
+        for name in gates:
+            (local.folder / name).unlink()
+        (local.folder / "journal").unlink()
+    local.open()
+    succeed(machine.share("--rebuild"))
+    assert [source for source, _ in local.began()] == ["a", "b", "c"]
+
+
+def test_more_than_one_source_at_a_time(local: Site) -> None:
+    (machine,) = few(local, "m1")
+    running = machine.share("--max-sources", "2")
+    local.await_begun(2, running)
+    assert len(states.lock(machine.cli)["members"][0]["sources"]) == 2
+    local.open("a")
+    local.await_begun(3, running)
+    local.open()
+    succeed(running)
+
+
+def test_who_does_not_wait_leaves_when_nothing_is_left(local: Site) -> None:
+    first, second = few(local, "m1", "m2")
+    running = first.share()
+    local.await_begun(1, running)
+    leaving = second.share("--no-wait")
+    local.await_begun(2, running, leaving)
+    local.open("b", "c")
+    ended = leaving.wait()
+    assert ended.rc == 0, ended
+    assert "run 1 running" in ended.err
+    assert running.process.poll() is None
+    local.open()
+    succeed(running)
+
+
+def test_each_builds_what_it_was_limited_to(local: Site) -> None:
+    first, second = few(local, "m1", "m2")
+    running = first.share("-only", "null.a")
+    local.await_begun(1, running)
+    other = second.share("-only", "null.b")
+    local.await_begun(2, running, other)
+    local.open()
+    succeed(running, other)
+    assert sorted(local.began()) == [("a", "m1"), ("b", "m2")]
+    (entry,) = answers(first.cli, "list", "t.pkr.hcl")
+    assert entry["run"]["builds"] == ["null.a", "null.b"]
+
+
+def test_what_fails_is_tried_again_where_it_failed(local: Site) -> None:
+    (machine,) = local.machines("m1", text=template(names=FEW, fails="b"))
+    running = machine.cli.start(
+        "build", "--share", "--retries", "3", "t.pkr.hcl", env={"PACKER_FORK_RETRY_PAUSE": "1s"}
+    )
+    local.await_begun(1, running)
+    local.open()
+    eventually(lambda: "Attempt 1 of 3 to build again: null.b" in running.err(), 30)
+    local.open("mended")
+    succeed(running)
+    assert Counter(source for source, _ in local.began())["b"] == 2
+
+
+def test_the_lock_shows_who_builds_what(local: Site) -> None:
+    first, second = few(local, "m1", "m2")
+    running = [first.share(), second.share()]
+    local.await_begun(2, *running)
+    watching = first.cli.start("lock", "status", "--watch", "t.pkr.hcl")
+    lock = states.lock(first.cli)
+    assert [each["verdict"] for each in lock["members"]] == ["held", "held"]
+    pids = {each["pid"]: each["sources"] for each in lock["members"]}
+    assert set(pids) == {each.pid for each in running}
+    assert sorted(source for sources in pids.values() for source in sources) == ["null.a", "null.b"]
+    eventually(lambda: "null.b" in watching.out(), 30)
+    local.open()
+    succeed(*running)
+    eventually(lambda: "free" in watching.out(), 30)
+    watching.signal(signal.SIGINT)
+    watching.wait()
+
+
+def test_the_next_build_ends_a_run_of_which_nobody_is_left(local: Site) -> None:
+    first, second = few(local, "m1", "m2")
+    running = [first.share(), second.share()]
+    local.await_begun(2, *running)
+    for each in running:
+        each.signal(signal.SIGKILL)
+        each.process.wait()
+    local.open()
+    eventually(lambda: states.verdict(first.cli) == "abandoned", 30)
+    told = done(first.cli, "build", "--share", "t.pkr.hcl")
+    assert "was abandoned by" in told
+    assert "recovered run 1" in told
+    # what both had begun was finished by their Packers, and is not built again
+    assert Counter(source for source, _ in local.began()) == Counter("abc")
+    assert set(states.statuses(first.cli).values()) == {"complete"}
+    assert "running" not in states.state(first.cli)
+
+
+def test_the_logs_of_all_parts_are_shown(local: Site) -> None:
+    (machine,) = few(local, "m1")
+    local.open()
+    succeed(machine.share())
+    shown = machine("logs", "1")
+    assert [f"Build 'null.{name}' finished" in shown.out for name in FEW] == [True] * 3
+
+
+def test_a_template_whose_sources_cannot_be_told_apart_is_not_shared(local: Site) -> None:
+    text = """
+        source "null" "x" { communicator = "none" }
+        build { sources = ["null.x"] }
+        build { sources = ["null.x"] }
+    """
+    (machine,) = local.machines("m1", text=text)
+    ended = machine.share().wait()
+    assert ended.rc == 2, ended
+    assert "Packer cannot be told to build 'null.x' alone, so it cannot be shared" in ended.err
+
+
+def test_options_of_sharing_are_for_shared_builds(local: Site) -> None:
+    (machine,) = few(local, "m1")
+    ended = machine.start("--no-wait").wait()
+    assert (ended.rc, "are for builds with --share" in ended.err) == (2, True)
