@@ -200,11 +200,15 @@ class CiJob(Document, frozen=True):
 
 
 class Recovery(Document, frozen=True):
-    """Who finished a run from its log after its wrapper had died, and when."""
+    """Who finished a run from its log after its wrapper had died, and when.
+
+    ``unread``: its log was not there to be read.
+    """
 
     at: datetime
     by: Actor
     reason: str = ""
+    unread: bool = False
 
 
 class Run(Document, frozen=True):

@@ -154,6 +154,18 @@ def left(record: LockRecord, share: Share, member: int, by: Actor) -> LockRecord
     return structs.replace(record, share=rest, closed=closed)
 
 
+def alone(record: LockRecord, member: Member) -> LockRecord:
+    """The record as if it were that member's alone, under the ID of its membership."""
+    return structs.replace(
+        record,
+        id=member.id,
+        holder=member.holder,
+        created=member.joined,
+        packer=member.packer,
+        share=None,
+    )
+
+
 def newest(record: LockRecord) -> Member:
     """The member that joined last. Raises IndexError where there is none."""
     return (record.share.members if record.share else ())[-1]

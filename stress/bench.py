@@ -21,6 +21,7 @@ from stress.meter import Bench
 from stress.one_change import commit_and_load, one_change
 from stress.process_bench import processes
 from stress.shared_bench import shared
+from stress.sharing_bench import sharing
 from stress.size_bench import sizes
 from stress.whole_states import compressed_or_not, hundred_builds, many_builds
 
@@ -31,7 +32,7 @@ def main() -> int:
     parser.add_argument("--folder", type=Path, help="on the file system to be measured")
     parser.add_argument("--plots", type=Path, metavar="FOLDER", help="cost against size, drawn")
     parser.add_argument("--json", type=Path, metavar="FILE", help="all figures, for programs")
-    parser.add_argument("--only", default="hliabcdekgf", metavar="PARTS", help="some of them")
+    parser.add_argument("--only", default="hlmiabcdekgf", metavar="PARTS", help="some of them")
     parser.add_argument("--readme", type=Path, metavar="FILE", help="the table in it, anew")
     asked = parser.parse_args()
     parts: dict[str, Callable[[Bench], None]] = {
@@ -45,6 +46,7 @@ def main() -> int:
         "h": lock,
         "i": builds,
         "l": shared,
+        "m": sharing,
         "k": lambda bench: sizes(bench, asked.plots and asked.plots / "builds.svg"),
     }
     if unknown := set(asked.only) - parts.keys():

@@ -23,6 +23,7 @@ from packer_fork.manager import (
     places,
     planning,
     recover,
+    unread,
     upkeep,
 )
 from packer_fork.manager.changing import made_sure_of
@@ -59,6 +60,7 @@ def build(request: BuildRequest, notify: Notify) -> int:
     tenure, wait = _lock(request, place, notify)
     try:
         late.replay_waiting(place, tenure, notify)
+        unread.bring_in(place, tenure, notify)
         recover.recover(place.store, tenure, notify, reason="found by the next build")
         if wait.seconds:
             prepared = prepare(template, request.flags, place.settings, request.environ)

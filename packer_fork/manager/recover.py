@@ -13,7 +13,7 @@ from packer_fork import host
 from packer_fork.codec.builds import decode_build
 from packer_fork.errors import EXIT_DONE, LockedError, PackerForkError
 from packer_fork.events import Notice, Notify, Recovered
-from packer_fork.manager import acquire, artifacts, joint, late, outbox
+from packer_fork.manager import acquire, artifacts, joint, late, outbox, unread
 from packer_fork.manager.places import Place
 from packer_fork.manager.record import Recorder
 from packer_fork.manager.runlog import LogFiles, RunLog
@@ -102,6 +102,7 @@ def _under_lock(place: Place, notify: Notify, environ: Mapping[str, str]) -> Non
     tenure, _ = acquire.acquire(place.store, asking, notify, timeout=0)
     try:
         late.replay_waiting(place, tenure, notify)
+        unread.bring_in(place, tenure, notify)
         recover(place.store, tenure, notify, reason="state recover")
         tenure.compact()
     finally:
@@ -122,7 +123,8 @@ def _finish(before: Outcome, files: LogFiles, tenure: Tenure, notify: Notify, re
         recorder.end("interrupted", None)
     finally:
         log.close()
-    recovery = Recovery(at=datetime.now(UTC), by=tenure.record.holder.by, reason=reason)
+    by = tenure.record.holder.by
+    recovery = Recovery(at=datetime.now(UTC), by=by, reason=reason, unread=secrets is None)
     finished = artifacts.hashed(recorder.outcome)
     run = structs.replace(finished.run, recovered=recovery)
     recorder.outcome = structs.replace(finished, run=run)

@@ -84,6 +84,12 @@ def parts(folder: Path, run: int) -> tuple[LogFiles, ...]:
     return tuple(LogFiles(folder, f"{run}-{part}") for part in numbers)
 
 
+def with_raw(folder: Path) -> tuple[LogFiles, ...]:
+    """The runs and parts whose raw output is here, the oldest first."""
+    found = (path for path in folder.glob("*.raw") if number_of(path))
+    return tuple(LogFiles(folder, path.stem) for path in sorted(found, key=number_of))
+
+
 def sweep(folder: Path) -> None:
     """Remove raw files that runs left which were killed after their last change."""
     for path in folder.iterdir():

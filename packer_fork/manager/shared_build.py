@@ -25,6 +25,7 @@ from packer_fork.manager import (
     places,
     planning,
     recover,
+    unread,
 )
 from packer_fork.manager.build import (
     BuildRequest,
@@ -71,6 +72,7 @@ def build(request: BuildRequest, how: Together, notify: Notify) -> int:
     entry = joining.enter(place, _asking(request, place), plan_of, notify)
     try:
         late.replay_waiting(place, entry.tenure, notify)
+        unread.bring_in(place, entry.tenure, notify)
         if entry.is_first:
             recover.recover(place.store, entry.tenure, notify, reason="found by the next build")
             sweep(place, notify)

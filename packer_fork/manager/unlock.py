@@ -7,11 +7,12 @@ the tenure under a holder that lives, whose results are then late, not lost.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from datetime import UTC, datetime
 
 from msgspec import Struct, structs
 
+from packer_fork import host, sharing
 from packer_fork.codec.builds import decode_build
 from packer_fork.errors import LockedError, UsageError
 from packer_fork.events import Notice, Notify
@@ -26,10 +27,14 @@ _ANY = frozenset(set(Verdict) - {Verdict.FREE})
 
 
 class Found(Struct, frozen=True):
-    """The lock that an ID names."""
+    """The lock that an ID names; or one member of a lock that many hold, as if it held it alone.
+
+    ``shared`` is the whole lock then.
+    """
 
     place: Place
     status: LockStatus
+    shared: LockStatus | None = None
 
 
 class How(Struct, frozen=True, kw_only=True):
@@ -50,6 +55,9 @@ def find(lock_id: str, places: Iterable[Place], *, if_abandoned: bool) -> Found 
         status = place.store.status()
         if status.id == lock_id:
             return None if status.verdict is Verdict.FREE else Found(place, status)
+        for member in _members(status):
+            if member.id == lock_id:
+                return Found(place, member, shared=status)
         if status.verdict is not Verdict.FREE:
             known.append(f"{status.id} ({place.folder.label})")
     if if_abandoned:
@@ -58,6 +66,19 @@ def find(lock_id: str, places: Iterable[Place], *, if_abandoned: bool) -> Found 
         f"There is no lock {lock_id} here.",
         hint=f"Locks found: {', '.join(known)}" if known else "All locks found are free.",
     )
+
+
+def _members(status: LockStatus) -> Iterator[LockStatus]:
+    """Each member of a lock that many hold, as if it held it alone."""
+    for each in status.members:
+        if status.record is not None:
+            yield LockStatus(
+                verdict=each.verdict,
+                id=each.member.id,
+                record=sharing.alone(status.record, each.member),
+                proof=(each.proof,),
+                processes=status.processes,
+            )
 
 
 def refuse_free(lock_id: str, *, if_abandoned: bool) -> None:
@@ -87,9 +108,11 @@ def force_unlock(
     """
     check(found, how)
     status, place = found.status, found.place
-    only_daemons = how.kill and end.end(status, notify, grace=place.settings.grace)
+    only_daemons = how.kill and _end(found, notify)
     if how.kill and _is_gone(now := place.store.status(), status):
         return now  # the holder ended in order, once it was told to
+    if found.shared is not None:
+        return _expel(found, found.shared, how)
     over = _ANY if how.allow_live or only_daemons else _DEAD
     tenure = _take(found, over, environ)
     try:
@@ -103,7 +126,30 @@ def force_unlock(
 
 def _is_gone(now: LockStatus, before: LockStatus) -> bool:
     """Whether that lock was let go; somebody who waited may have the next one already."""
-    return now.verdict is Verdict.FREE or now.id != before.id
+    members = (each.member.id for each in now.members)
+    return now.verdict is Verdict.FREE or before.id not in (now.id, *members)
+
+
+def _end(found: Found, notify: Notify) -> bool:
+    """End the processes of the holder, or of all; whether only daemons still hold the lock."""
+    each = tuple(_members(found.status)) or (found.status,)
+    grace = found.place.settings.grace
+    daemons = [end.end(status, notify, grace=grace) for status in each]
+    return any(daemons)
+
+
+def _expel(found: Found, shared: LockStatus, how: How) -> LockStatus:
+    """The others go on; what the member had is free, and comes from it late."""
+    store, record = found.place.store, shared.record
+    numbers = {each.member.id: each.member.number for each in shared.members}
+    now = next((s for s in _members(store.status()) if s.id == found.status.id), None)
+    if record is None or now is None:
+        return store.status()
+    if now.verdict not in _DEAD and not how.allow_live:
+        raise LockedError(_refusal(now), hint=_alive(now))
+    why = f"unlocked member {now.id}, {now.verdict}: {who(now)}"
+    store.expel(record.id, numbers[now.id], by=host.this_actor(), why=why)
+    return store.status()
 
 
 def _take(found: Found, over: frozenset[Verdict], environ: Mapping[str, str]) -> Tenure:

@@ -23,7 +23,7 @@ from packer_fork.locks import (
     Verdict,
     Waiter,
 )
-from packer_fork.model import Change, Draft, Sealed, State, Summary
+from packer_fork.model import Actor, Change, Draft, Sealed, State, Summary
 from packer_fork.sharing import Step
 
 MANUAL = "manual"
@@ -88,6 +88,10 @@ class Tenure(Protocol):
     @property
     def replaced(self) -> LockStatus | None:
         """What was found and taken over: an abandoned or unreadable lock; None normally."""
+
+    @property
+    def marker(self) -> str:
+        """What its Packer's processes have in their environment, as ``locks.MARKER``."""
 
     @property
     def packer_lock(self) -> int:
@@ -274,6 +278,12 @@ class Store(Protocol):
 
         None where it is not open to that. Nobody who waits is passed: the run that is under
         way only ends the sooner.
+        """
+
+    def expel(self, lock_id: str, member: int, *, by: Actor, why: str) -> bool:
+        """Let go of a member of a shared lock, whoever lives; what it had claimed is free.
+
+        That is put on record. False if it is a member no more.
         """
 
     def join_queue(self, holder: Holder) -> Ticket:

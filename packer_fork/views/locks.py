@@ -156,7 +156,7 @@ def _member(sharer: Sharer) -> str:
     builds = ", ".join(name or "the end of the run" for name in sharer.sources)
     return (
         f"{sharer.user}@{sharer.host}, pid {sharer.pid}, {sharer.verdict}, "
-        f"since {words.age(sharer.joined)}: {builds or 'waits for others'}"
+        f"joined {words.age(sharer.joined)}: {builds or 'waits for others'} ({sharer.id})"
     )
 
 
@@ -209,7 +209,17 @@ def remedy(status: LockStatus) -> str:
             return ""
 
 
+def _of_shared(status: LockStatus) -> str:
+    """The dead need nobody's help; who hangs is let go of alone."""
+    return (
+        "wait for it, what a dead member had is built by others; if one hangs: packer-fork "
+        f"force-unlock MEMBER --kill there, or --allow-live from here; all: {status.id}"
+    )
+
+
 def _of_held(status: LockStatus) -> str:
+    if status.members:
+        return _of_shared(status)
     way = f"wait for it; if it hangs: packer-fork force-unlock {status.id} --kill"
     if status.record is None or not status.record.lease or status.processes:
         return way

@@ -54,7 +54,14 @@ def test_on_another_machine_the_lease_ends(team: Team) -> None:
     assert "was abandoned by" in told
     assert "did not renew it any more" in told
     assert [each["run"]["status"] for each in listed(here)] == ["complete", "interrupted"]
-    assert "everything is up to date" in done(here.cli, "build", "t.pkr.hcl")
+    told = done(here.cli, "build", "t.pkr.hcl")
+    assert "everything is up to date" in told
+    assert raw.exists(), "its script still runs"
+    here.go_on()
+    read = "Run 1, which was ended without its log, is read now: null.n cancelled"
+    eventually(lambda: read in done(here.cli, "build", "t.pkr.hcl"))
+    assert not raw.exists()
+    assert "is read now" not in done(here.cli, "build", "t.pkr.hcl")
 
 
 def listed(machine: Machine) -> list[dict[str, dict[str, str]]]:

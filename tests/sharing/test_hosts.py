@@ -11,7 +11,7 @@ from tests import states
 from tests.cli.asking import answers
 from tests.conftest import eventually
 from tests.servers import Network
-from tests.sharing.site import NAMES, SOURCES, Site
+from tests.sharing.site import NAMES, SOURCES, Site, template
 
 pytestmark = [pytest.mark.usefixtures("packer"), pytest.mark.timeout(300)]
 
@@ -32,6 +32,26 @@ def test_nine_sources_on_three_hosts_of_which_one_is_killed(hosts: Site) -> None
     found = answers(other.cli, "list", "t.pkr.hcl")[0]
     assert {b["name"]: b["status"] for b in found["builds"]} == dict.fromkeys(SOURCES, "complete")
     assert Counter(source for source, _ in hosts.began()) == Counter(NAMES) + Counter([lost])
+
+
+def test_what_a_dead_host_had_built_is_late(hosts: Site) -> None:
+    """Its Packer finished after packer-fork had died, which nobody saw until it was back."""
+    finishing = hosts._replace(settings={**hosts.settings, "on_wrapper_death": "finish"})
+    first, second = finishing.machines("h1", "h2", text=template(names=("a", "b")))
+    dead = first.share()
+    hosts.await_begun(1, dead)
+    dead.signal(signal.SIGKILL)
+    dead.process.wait()
+    hosts.open()
+    ended = second.share("--lock-timeout", "1m").wait(120)
+    assert ended.rc == 0, ended
+    assert "where its log is" in ended.err or "is lost: it was not read" in ended.err
+    before = states.state(second.cli)["builds"]
+    again = first("build", "t.pkr.hcl")
+    assert (again.rc, "everything is up to date" in again.err) == (0, True), again
+    assert "Run 1-1, which was ended without its log, is read now: null.a complete" in again.err
+    assert states.state(second.cli)["builds"] == before
+    assert "replay" in {each["operation"] for each in answers(second.cli, "history", "t.pkr.hcl")}
 
 
 def test_what_a_host_that_was_cut_off_built_is_late(hosts: Site, network: Network) -> None:

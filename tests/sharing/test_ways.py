@@ -118,6 +118,48 @@ def test_the_lock_shows_who_builds_what(local: Site) -> None:
     watching.wait()
 
 
+def member(machine: Machine, running: Running) -> str:
+    found = {each["pid"]: each["id"] for each in states.lock(machine.cli)["members"]}
+    return str(found[running.pid])
+
+
+def test_an_operator_ends_one_and_the_others_go_on(local: Site) -> None:
+    first, second = few(local, "m1", "m2")
+    hangs = first.share()
+    local.await_begun(1, hangs)
+    running = second.share()
+    local.await_begun(2, hangs, running)
+    name = member(first, hangs)
+    assert first("force-unlock", name, "--yes").rc == 11
+    told = first("force-unlock", name, "--yes", "--kill")
+    assert told.rc == 0, told
+    assert hangs.wait().rc == 143
+    assert running.process.poll() is None
+    local.open()
+    succeed(running)
+    assert Counter(source for source, _ in local.began()) == Counter("aabc")
+
+
+def test_an_operator_closes_what_one_has_and_its_results_are_late(local: Site) -> None:
+    first, second = few(local, "m1", "m2")
+    hangs = first.share()
+    local.await_begun(1, hangs)
+    running = second.share()
+    local.await_begun(2, hangs, running)
+    told = first("force-unlock", member(first, hangs), "--yes", "--allow-live")
+    assert told.rc == 0, told
+    local.open("b", "c")
+    eventually(lambda: Counter(source for source, _ in local.began())["a"] == 2, 30)
+    local.open()
+    assert hangs.wait().rc == 12
+    succeed(running)
+    assert "is unlocked; the lock is held now" in told.err
+    (late,) = local.folder.rglob("*.late.json")
+    again = first("state", "replay", str(late))
+    assert "all were built again since" in again.err
+    assert set(states.statuses(first.cli).values()) == {"complete"}
+
+
 def test_the_next_build_ends_a_run_of_which_nobody_is_left(local: Site) -> None:
     first, second = few(local, "m1", "m2")
     running = [first.share(), second.share()]

@@ -11,6 +11,7 @@ from msgspec import structs
 from packer_fork import durable, sharing
 from packer_fork.errors import LockLostError
 from packer_fork.locks import Holder, LockRecord, LockStatus, ProcessId, Share
+from packer_fork.model import Actor
 from packer_fork.stores.local import mutex, probe
 from packer_fork.stores.local.journal import Journal
 from packer_fork.stores.local.layout import Layout
@@ -34,7 +35,12 @@ class LocalMembership(LocalTenure):
         super().__init__(layout, journal, record, locks, replaced=replaced, complain=complain)
         member = sharing.newest(record)
         self.number = member.number
+        self._id = member.id
         self.record = structs.replace(record, holder=member.holder)
+
+    @property
+    def marker(self) -> str:
+        return self._id
 
     def update(self, step: sharing.Step) -> Share | None:
         with as_store_error(self._layout, "write the lock's record"), self._exclusively():
@@ -77,6 +83,16 @@ class LocalMembership(LocalTenure):
 
     def _write(self, record: LockRecord) -> None:
         durable.replace(self._layout.lock, probe.encode_record(record))
+
+
+def expel(layout: Layout, lock_id: str, member: int, by: Actor) -> LockRecord | None:
+    """Let go of a member, under the mutex; the record by then, None if it is none any more."""
+    record = probe.read_record(layout).record
+    if record is None or record.share is None or not sharing.has(record, lock_id, member):
+        return None
+    after = sharing.left(record, record.share, member, by)
+    durable.replace(layout.lock, probe.encode_record(after))
+    return after
 
 
 def join(

@@ -209,7 +209,9 @@ def processes_of(layout: Layout, record: LockRecord | None) -> tuple[LiveProcess
         found[pid] = LiveProcess(pid=pid, command="packer-fork", how="holds the lock")
     for session in filter(processes.may_lead, sessions):
         add(processes.in_session(session.pid), "in the session of its Packer")
-    add(processes.marked(MARKER, record.id), "carries the lock's ID in its environment")
+    share = record.share
+    for marker in (record.id, *(member.id for member in (share.members if share else ()))):
+        add(processes.marked(MARKER, marker), "carries the lock's ID in its environment")
     for path in layout.files_of(record.tenure):
         if path.suffix == ".packer":
             add(processes.holders_of(path), "has the lock file open")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import uuid
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
@@ -14,7 +15,7 @@ from msgspec import structs
 from packer_fork import durable, sharing
 from packer_fork.answers import Backup, Salvage, Verified
 from packer_fork.locks import Closing, Holder, LockRecord, LockStatus, Share, Verdict, Waiter
-from packer_fork.model import State
+from packer_fork.model import Actor, Draft, State
 from packer_fork.stores import base
 from packer_fork.stores.archive import making
 from packer_fork.stores.base import TAKE_OVER, Tenure
@@ -169,6 +170,17 @@ class LocalStore:
             return None
         record, locks = found
         return self._member(_Taken((self._layout, self._journal(), record, locks), None))
+
+    def expel(self, lock_id: str, member: int, *, by: Actor, why: str) -> bool:
+        from packer_fork.stores.local import membership
+
+        with self._folder.exclusively():
+            record = membership.expel(self._layout, lock_id, member, by)
+            if record is not None:
+                draft = Draft(operation="force-unlock", why=why)
+                with contextlib.closing(self._journal()) as journal:
+                    journal.commit(draft, tenure=record.tenure, by=by)
+        return record is not None
 
     def _member(self, taken: _Taken) -> base.Membership:
         from packer_fork.stores.local.membership import LocalMembership

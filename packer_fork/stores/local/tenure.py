@@ -121,6 +121,10 @@ class LocalTenure:
         self._in_process = threading.Lock()
 
     @property
+    def marker(self) -> str:
+        return self.record.id
+
+    @property
     def packer_lock(self) -> int:
         return self._locks.packer_descriptor
 

@@ -16,6 +16,7 @@ from msgspec import structs
 from packer_fork import sharing
 from packer_fork.errors import LockLostError, StoreError
 from packer_fork.locks import Holder, LockRecord, ProcessId, Share
+from packer_fork.model import Actor
 from packer_fork.stores.shared import names, probe
 from packer_fork.stores.shared.companion import Companion
 from packer_fork.stores.shared.deciding import decide
@@ -42,6 +43,7 @@ class MemberHold(Hold):
         """`record` is the common one, of which we are the newest member."""
         member = sharing.newest(record)
         self.number = member.number
+        self.id = member.id
         self._companion = companion
         super().__init__(keys, structs.replace(record, holder=member.holder), lease, self.number)
 
@@ -125,6 +127,10 @@ class SharedMembership(SharedTenure):
     """Implements ``stores.base.Membership``."""
 
     @property
+    def marker(self) -> str:
+        return self._member.id
+
+    @property
     def number(self) -> int:
         return self._member.number
 
@@ -142,6 +148,30 @@ class SharedMembership(SharedTenure):
     @property
     def _member(self) -> MemberHold:
         return cast("MemberHold", self._hold)
+
+
+def expel(keys: Keys, lock_id: str, member: int, by: Actor) -> LockRecord | None:
+    """Let go of a member; the record by then, None if it is none any more. Raises StoreError."""
+    for _ in range(_ATTEMPTS):
+        found = probe.look(keys)
+        record = found.record
+        if record is None or record.share is None or not sharing.has(record, lock_id, member):
+            return None
+        after = sharing.left(record, record.share, member, by)
+        if _put_out(keys, found.still, after, member):
+            return after
+    raise StoreError(f"{keys.location}/{names.LOCK} never stands still for a change.")
+
+
+def _put_out(keys: Keys, still: list[Condition], after: LockRecord, member: int) -> bool:
+    data = probe.encode_record(after)
+    writes: list[Write] = [Put(names.LOCK, data), Delete(names.tenure(after.tenure, member))]
+
+    def done() -> int:
+        item = keys.get(names.LOCK)
+        return item.modified if item and item.value == data else 0
+
+    return decide(keys, still, writes, done) > 0
 
 
 def join(

@@ -14,7 +14,7 @@ from msgspec import Struct, structs
 from packer_fork import sharing
 from packer_fork.answers import Backup, Salvage, Verified
 from packer_fork.locks import Holder, LockRecord, LockStatus, Share, Verdict, Waiter
-from packer_fork.model import State
+from packer_fork.model import Actor, Draft, State
 from packer_fork.stores import base
 from packer_fork.stores.archive import making
 from packer_fork.stores.base import TAKE_OVER, Tenure
@@ -171,6 +171,18 @@ class SharedStore:
             lease.close()
             return None
         return self._member(record, lease, None)
+
+    def expel(self, lock_id: str, member: int, *, by: Actor, why: str) -> bool:
+        from packer_fork.stores.shared import membership
+        from packer_fork.stores.shared.journal import SharedJournal
+        from packer_fork.stores.shared.tenure import Unfenced
+
+        record = membership.expel(self._keys, lock_id, member, by)
+        if record is not None:
+            journal = SharedJournal(self._keys, self._start, self._reader, Unfenced())
+            draft = Draft(operation="force-unlock", why=why)
+            journal.commit(draft, tenure=record.tenure, by=by)
+        return record is not None
 
     def _try(
         self,

@@ -190,6 +190,10 @@ class SharedTenure:
         return self._hold.record
 
     @property
+    def marker(self) -> str:
+        return self.record.id
+
+    @property
     def packer_lock(self) -> int:
         return self._held.packer_lock
 

@@ -14,7 +14,7 @@ from packer_fork.locks import LockStatus, Share, Stop, Verdict
 from packer_fork.stores.base import Membership, Store
 from stress.contender import holder
 from tests.conftest import eventually
-from tests.stores.shared.making import ANY, built, in_a_process, tenure_of, whys
+from tests.stores.shared.making import ANY, built, changes, in_a_process, tenure_of, whys
 from tests.stores.shared.stores import Ground
 
 INPUTS = "f" * 64
@@ -186,6 +186,22 @@ def test_an_operator_closes_the_lock_for_all(ground: Ground) -> None:
                     claim(each, "a")
     assert whys(store) == ["1"]
     assert store.status().verdict is Verdict.FREE
+
+
+def test_an_operator_closes_the_membership_of_one_that_lives(ground: Ground) -> None:
+    store, other = ground.open(), ground.open(machine="there")
+    with first(store) as member, contextlib.closing(join(other, member)) as second:
+        claim(second, "a")
+        by = member.record.holder.by
+        operator = ground.open(machine="operator")
+        assert operator.expel(member.record.id, 2, by=by, why="it hangs")
+        assert not operator.expel(member.record.id, 2, by=by, why="it hangs")
+        with pytest.raises(LockLostError):
+            second.commit(built(2))
+        assert claim(member, "a") is not None
+        member.commit(built(1))
+    assert whys(store) == ["1"]
+    assert [c.why for c in changes(store) if c.operation == "force-unlock"] == ["it hangs"]
 
 
 def test_once_stopped_nobody_claims_or_joins(ground: Ground) -> None:

@@ -1,0 +1,77 @@
+"""Logs that are here, of runs that another machine had to end without them.
+
+A machine that died, or was cut off, may have finished what it built. When it is back, what
+its logs tell comes into the history as a late result, which replaces nothing built since.
+"""
+
+from __future__ import annotations
+
+from msgspec import Struct, structs
+
+from packer_fork.codec.builds import decode_once
+from packer_fork.errors import DamagedError
+from packer_fork.events import Notice, Notify
+from packer_fork.manager import artifacts, fold, late, past, runlog
+from packer_fork.manager.places import Place
+from packer_fork.manager.runlog import LogFiles
+from packer_fork.model import REMOVED, Build, Late, Run, State
+from packer_fork.packer.mask import Mask
+from packer_fork.packer.outcome import Outcome
+from packer_fork.stores.base import Store, Tenure
+
+
+class _Told(Struct, frozen=True):
+    """What the history tells of a run: how it was ended, and its builds as it began."""
+
+    run: Run
+    builds: dict[str, Build]
+
+
+def bring_in(place: Place, tenure: Tenure, notify: Notify) -> None:
+    """Under a tenure that is held already. Raises StoreError, LockLostError."""
+    state = place.store.read()
+    for files in runlog.with_raw(place.store.logs) if state else ():
+        if state is None or files.run in state.running:
+            continue
+        try:
+            told = _told_of(place.store, files.run)
+        except DamagedError:
+            return  # which is told where it matters
+        if told is not None and not place.store.is_alive(told.run.tenure):
+            _bring_in(place, tenure, files, told, state, notify)
+
+
+def _told_of(store: Store, key: str) -> _Told | None:
+    """None where the log was read, or nothing is known of the run."""
+    ended: Run | None = None
+    for change in past.changes(store):
+        run = change.last_run
+        if run is None or run.key != key:
+            continue
+        ended = ended or run
+        if ended.recovered is None or not ended.recovered.unread:
+            return None
+        if change.operation in ("start", "begin"):
+            known = {n: decode_once(raw) for n, raw in change.builds.items() if raw != REMOVED}
+            return _Told(ended, known)
+    return None
+
+
+def _bring_in(
+    place: Place, tenure: Tenure, files: LogFiles, told: _Told, state: State, notify: Notify
+) -> None:
+    secrets = files.kept_secrets()
+    if secrets is None:
+        return
+    begun = structs.replace(fold.unended(told.run), builds=tuple(told.builds))
+    found = artifacts.hashed(fold.of_log(Outcome(begun, told.builds), files))
+    mask = Mask(secrets)
+    builds = {name: mask.document(build) for name, build in found.builds.items()}
+    result = Late(lineage=state.lineage, run=mask.document(found.run), builds=builds)
+    draft = late.draft_of(place.store, result, files.raw)
+    if draft is not None:
+        tenure.commit(draft)
+        said = ", ".join(f"{build.name} {build.status}" for build in builds.values())
+        text = f"Run {files.run}, which was ended without its log, is read now: {said}."
+        notify(Notice(level="info", text=text))
+    files.forget_raw()
