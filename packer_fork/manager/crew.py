@@ -37,6 +37,9 @@ _IDLE = 0.25
 _LOOK = 1.0
 """Seconds between two looks at what others do."""
 
+_EVERYTHING = ""
+"""No source is called so: what is due of the run as a whole."""
+
 _NOT_ON_RECORD = (EXIT_LOCK_LOST, EXIT_OUTBOX)
 
 Part = Generator[None, None, None]
@@ -75,7 +78,7 @@ class Crew:
         self._terms = terms
         self._notify = notify
         self._under_way: dict[str, Part] = {}
-        self._due: list[sharing.Step] = []
+        self._due: dict[str, sharing.Step] = {}
         self._reasons: set[str] = set()
         self._share: Share | None = None
         self._dead: frozenset[int] = frozenset()
@@ -97,8 +100,13 @@ class Crew:
                 self._look()
             self._take_on(watch)
             watch.wait(_TICK if self._under_way else _IDLE)
-        if self._error is not None:
+        if self._error is not None and not self.off_record:
             raise self._error
+
+    @property
+    def off_record(self) -> int:
+        """The exit code where something that was built here is not in the state; else 0."""
+        return next((code for code in self.codes if code in _NOT_ON_RECORD), EXIT_DONE)
 
     def _is_over(self, watch: SignalWatch) -> bool:
         if self._under_way:
@@ -107,15 +115,11 @@ class Crew:
             return True
         if self._share is None or self._due:
             return False
-        if watch.signals or self._is_off_record():
+        if watch.signals or self.off_record:
             return True
         if self._free() and not self._reasons:
             return False
         return not (self._terms.waits and self._others())
-
-    def _is_off_record(self) -> bool:
-        """Whether something that was built here is not in the state: then we do no more."""
-        return any(code in _NOT_ON_RECORD for code in self.codes)
 
     def _advance(self) -> None:
         for source, part in tuple(self._under_way.items()):
@@ -132,9 +136,9 @@ class Crew:
         """Hand in what is due, and learn what others have taken, done or given up."""
         self._look_at = time.monotonic() + _LOOK
         with self._patiently():
-            while self._due:
-                self._tenure.update(self._due[0])
-                del self._due[0]
+            for source, step in tuple(self._due.items()):
+                self._tenure.update(step)
+                del self._due[source]
             self._share, self._dead = self._tenure.look()
             self._tell_of_others()
             if self._share.stop is not None and not self._reasons:
@@ -165,7 +169,7 @@ class Crew:
 
     def _take_on(self, watch: SignalWatch) -> None:
         """As many sources as this machine builds at a time, the longest first."""
-        if self._reasons or self._error or watch.signals or self._is_off_record():
+        if self._reasons or self._error or watch.signals or self.off_record:
             return
         room = self._place.settings.max_sources - len(self._under_way)
         for source in self._free() if room > 0 else ():
@@ -182,7 +186,8 @@ class Crew:
         if self._share is None:
             return ()
         free = sources.free(self._share, self._dead, self._tenure.number)
-        ours = [n for n in free if n in self._terms.names and n not in self._under_way]
+        busy = self._under_way.keys() | self._due.keys()
+        ours = [name for name in free if name in self._terms.names and name not in busy]
         return sources.longest_first(ours, self._place.store.read()) if ours else ()
 
     def _others(self) -> tuple[str, ...]:
@@ -240,11 +245,11 @@ class Crew:
                 self._stop(f"{source} failed")
         elif ended.exit_code != EXIT_LOCK_LOST:
             number = self._tenure.number
-            self._due.append(lambda share, _: sharing.given_back(share, source, number))
+            self._due[source] = lambda share, _: sharing.given_back(share, source, number)
 
     def _hand_in(self, source: str) -> None:
         number = self._tenure.number
-        self._due.append(lambda share, _: sharing.handed_in(share, source, number))
+        self._due[source] = lambda share, _: sharing.handed_in(share, source, number)
 
     def _stop(self, why: str) -> None:
         """Nobody shall go on."""
@@ -252,5 +257,5 @@ class Crew:
             return
         self._reasons.add(why)
         stop = Stop(at=datetime.now(UTC), by=self._tenure.record.holder.by, why=why)
-        self._due.append(lambda share, _: sharing.stopped(share, stop))
+        self._due[_EVERYTHING] = lambda share, _: sharing.stopped(share, stop)
         self._look_at = 0.0

@@ -8,7 +8,7 @@ from datetime import UTC, datetime
 from msgspec import Struct
 
 from packer_fork import sharing
-from packer_fork.errors import EXIT_DONE, EXIT_LOCK_LOST, EXIT_OUTBOX, StoreError
+from packer_fork.errors import EXIT_DONE, StoreError
 from packer_fork.events import Notify
 from packer_fork.locks import Share
 from packer_fork.manager import joint, recover, sources, upkeep
@@ -51,13 +51,10 @@ def conclude(
 def _is_to_be_ended(share: Share, dead: frozenset[int], member: int) -> bool:
     if sharing.is_done(share) or share.concluded:
         return True
-    if any(c.source for c in share.claims if c.source and c.member != member):
-        return bool(not sources.others(share, dead, member)) and _is_alone(share, dead, member)
-    return share.stop is not None or _is_alone(share, dead, member)
-
-
-def _is_alone(share: Share, dead: frozenset[int], member: int) -> bool:
-    return all(m.number == member or m.number in dead for m in share.members)
+    if sources.others(share, dead, member):
+        return False
+    is_alone = all(m.number == member or m.number in dead for m in share.members)
+    return is_alone or share.stop is not None
 
 
 def _end(place: Place, tenure: Membership, run: Run, share: Share, notify: Notify) -> None:
@@ -73,13 +70,7 @@ def _end(place: Place, tenure: Membership, run: Run, share: Share, notify: Notif
 
 
 def exit_code(result: Result, codes: Sequence[int], signals: Sequence[int]) -> int:
-    """Of this machine, by the whole and by what was built here.
-
-    What is not on record, or was cancelled here, is told whatever others came to.
-    """
-    off_record = [code for code in codes if code in (EXIT_LOCK_LOST, EXIT_OUTBOX)]
-    if off_record:
-        return off_record[0]
+    """Of this machine, by the whole and by what was built here."""
     if signals:
         return 128 + signals[0]
     whole = result.run.exit_code

@@ -11,7 +11,7 @@ from msgspec import Struct, structs
 
 from packer_fork import config, host, sharing
 from packer_fork.errors import EXIT_DONE, StoreError, UsageError
-from packer_fork.events import Notice, Notify, RunEnded
+from packer_fork.events import Action, Notice, Notify, RunEnded
 from packer_fork.locks import Holder, Wait
 from packer_fork.manager import (
     acquire,
@@ -139,7 +139,7 @@ class _Here(Struct, frozen=True, kw_only=True):
     def go(self) -> int:
         chosen, _ = planning.chosen(self.plan, self.prepared, self.request.flags)
         names = chosen or ()
-        self.notify(planning.planned(self.place, self.plan, ""))
+        self.notify(planning.planned(self.place, self._shown(), ""))
         repeat_artifacts(self.plan, self.notify)
         if self.entry.is_first and not names:
             return EXIT_DONE
@@ -156,10 +156,26 @@ class _Here(Struct, frozen=True, kw_only=True):
         crew = Crew(self.place, self.entry.tenure, number, job, terms, self.notify)
         with SignalWatch() as watch:
             crew.work(watch)
+            if crew.off_record:
+                return crew.off_record
             result = ending.conclude(self.place, self.entry.tenure, number, watch, self.notify)
         code = ending.exit_code(result, crew.codes, watch.signals)
         self.notify(RunEnded(run=result.run, builds=result.builds, log="", exit_code=code))
         return code
+
+    def _shown(self) -> Plan:
+        """The plan as it is told: why others build what they are at, is told where they are."""
+        if self.entry.is_first:
+            return self.plan
+        share, _ = self.entry.tenure.look()
+        reason = (f"run {share.run} is at it",)
+        builds = (
+            structs.replace(build, reasons=reason)
+            if build.action is Action.BUILD and build.name in share.wanted
+            else build
+            for build in self.plan.builds
+        )
+        return structs.replace(self.plan, builds=tuple(builds))
 
     def _begin(self, names: tuple[str, ...]) -> int:
         """A run is on record before others may join it."""

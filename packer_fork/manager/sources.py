@@ -25,8 +25,8 @@ def longest_first(names: Iterable[str], state: State | None) -> tuple[str, ...]:
 
 
 def free(share: Share, dead: frozenset[int], member: int) -> tuple[str, ...]:
-    """Sources that somebody wants, and that nobody who lives has taken."""
-    taken = {c.source for c in share.claims if c.member not in dead or c.member == member}
+    """Sources that somebody wants, and that nobody else who lives has taken."""
+    taken = others(share, dead, member)
     return tuple(name for name in share.wanted if name not in taken and name not in share.done)
 
 

@@ -73,7 +73,10 @@ class LocalMembership(LocalTenure):
         self._common()
 
     def _make_durable(self) -> None:
-        """Every record of many was written durably, and by whoever is alive."""
+        """The first record was not written durably; all that came after it were."""
+        if not self._token_is_durable:
+            self._write(self._common()[0])
+            self._token_is_durable = True
 
     def _close_record(self) -> None:
         record = probe.read_record(self._layout).record
