@@ -27,12 +27,23 @@ def local(cli: Cli, tmp_path: Path) -> Site:
     return Site("local", tmp_path, cli, {})
 
 
+def made(kind: str, request: pytest.FixtureRequest, cli: Cli, tmp_path: Path, prefix: str) -> Site:
+    if kind == "local":
+        return Site("local", tmp_path, cli, {})
+    cluster = request.getfixturevalue(f"{kind}_server")
+    return shared(cli, tmp_path, kind, cluster, prefix)
+
+
 @pytest.fixture(params=["local", "etcd", "consul"])
 def site(request: pytest.FixtureRequest, cli: Cli, tmp_path: Path, prefix: str) -> Site:
-    if request.param == "local":
-        return Site("local", tmp_path, cli, {})
-    cluster = request.getfixturevalue(f"{request.param}_server")
-    return shared(cli, tmp_path, request.param, cluster, prefix)
+    """Of each kind, for what depends on how a store locks."""
+    return made(request.param, request, cli, tmp_path, prefix)
+
+
+@pytest.fixture(params=["local", "etcd"])
+def two(request: pytest.FixtureRequest, cli: Cli, tmp_path: Path, prefix: str) -> Site:
+    """Processes of one machine, and machines of a team: for what depends on that alone."""
+    return made(request.param, request, cli, tmp_path, prefix)
 
 
 @pytest.fixture

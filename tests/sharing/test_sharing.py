@@ -94,70 +94,70 @@ def test_a_plain_build_in_between_waits_its_turn(site: Site) -> None:
     assert [each["run"]["number"] for each in answers(first.cli, "list", "t.pkr.hcl")] == [2, 1]
 
 
-def test_a_run_that_shares_waits_behind_a_plain_build(site: Site) -> None:
-    plain, first, second = site.machines("plain", "m1", "m2", text=template(names=FEW))
+def test_a_run_that_shares_waits_behind_a_plain_build(two: Site) -> None:
+    plain, first, second = two.machines("plain", "m1", "m2", text=template(names=FEW))
     running = plain.start()
-    site.await_begun(3, running)
+    two.await_begun(3, running)
     waiting = [each.share("--lock-timeout", "2m", "--rebuild") for each in (first, second)]
     eventually(lambda: all("waiting up to" in each.err() for each in waiting), 30)
-    assert len(site.began()) == 3
-    site.open()
+    assert len(two.began()) == 3
+    two.open()
     assert [each.wait(120).rc for each in (running, *waiting)] == [0, 0, 0]
-    assert sorted(source for source, _ in site.began()[3:]) == list(FEW)
+    assert sorted(source for source, _ in two.began()[3:]) == list(FEW)
 
 
-def test_other_inputs_are_refused_with_the_difference(site: Site) -> None:
+def test_other_inputs_are_refused_with_the_difference(two: Site) -> None:
     """Where checkouts are one, a variable differs."""
     text = f'variable "region" {{\n  default = "eu"\n}}\n{template(names=FEW)}'
-    first, second = site.machines("m1", "m2", text=text)
+    first, second = two.machines("m1", "m2", text=text)
     running = first.share()
-    site.await_begun(1, running)
+    two.await_begun(1, running)
     refused = second.share("-var", "region=us").wait()
     assert refused.rc == 11, refused
     assert "is of other inputs than here: variable region changed" in refused.err
     waiting = second.share("-var", "region=us", "--lock-timeout", "2m")
     eventually(lambda: "It is waited for" in waiting.err(), 30)
-    site.open()
+    two.open()
     assert [each.wait(60).rc for each in (running, waiting)] == [0, 0]
     assert [each["run"]["number"] for each in answers(first.cli, "list", "t.pkr.hcl")] == [2, 1]
 
 
-def test_one_that_fails_has_failed_for_all(site: Site) -> None:
-    first, second = site.machines("m1", "m2", text=template(names=FEW, fails="b"))
+def test_one_that_fails_has_failed_for_all(two: Site) -> None:
+    first, second = two.machines("m1", "m2", text=template(names=FEW, fails="b"))
     running = [first.share(), second.share()]
-    site.await_begun(2, *running)
-    site.open()
+    two.await_begun(2, *running)
+    two.open()
     ended = [each.wait() for each in running]
     assert [each.rc for each in ended] == [1, 1], ended
     assert statuses(first) == {"null.a": "complete", "null.b": "failed", "null.c": "complete"}
-    assert Counter(source for source, _ in site.began()) == Counter("abc")
-    site.open("mended")
+    assert Counter(source for source, _ in two.began()) == Counter("abc")
+    two.open("mended")
     again = second.share().wait()
     assert again.rc == 0, again
-    assert site.began()[3:] == [("b", "m2")]
+    assert two.began()[3:] == [("b", "m2")]
 
 
-def test_failing_fast_cancels_what_others_build(site: Site) -> None:
-    first, second = site.machines("m1", "m2", text=template(names=FEW, fails="a"))
+def test_failing_fast_cancels_what_others_build(two: Site) -> None:
+    first, second = two.machines("m1", "m2", text=template(names=FEW, fails="a"))
     running = first.share("--fail-fast")
-    site.await_begun(1, running)
+    two.await_begun(1, running)
     other = second.share()
-    site.await_begun(2, running, other)
-    site.open("a")
+    two.await_begun(2, running, other)
+    two.open("a")
     ended = [each.wait() for each in (running, other)]
     assert [each.rc for each in ended] == [1, 1], ended
     assert "null.a failed, says" in ended[1].err
     assert statuses(first) == {"null.a": "failed", "null.b": "cancelled", "null.c": "cancelled"}
-    assert len(site.began()) == 2
+    assert len(two.began()) == 2
     assert states.verdict(first.cli) == "free"
 
 
-def test_one_may_cancel_for_all(site: Site) -> None:
-    first, second = site.machines("m1", "m2", text=template(names=FEW))
+def test_one_may_cancel_for_all(two: Site) -> None:
+    first, second = two.machines("m1", "m2", text=template(names=FEW))
     running = first.share("--cancel-all")
-    site.await_begun(1, running)
+    two.await_begun(1, running)
     other = second.share()
-    site.await_begun(2, running, other)
+    two.await_begun(2, running, other)
     running.signal(signal.SIGINT)
     ended = [each.wait() for each in (running, other)]
     assert [each.rc for each in ended] == [130, 1], ended
