@@ -30,6 +30,9 @@ from packer_fork.model import Actor
 MOST_MEMBERS = 32
 """Members at a time; servers bound how many keys one transaction may touch."""
 
+MOST_SOURCES = 1000
+"""Sources of one shared run: all of them are in the record that every step writes anew."""
+
 Step = Callable[[Share, frozenset[int]], Share | None]
 """From a share, and the numbers of its dead members, to the next; None for no change."""
 

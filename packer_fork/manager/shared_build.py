@@ -116,6 +116,12 @@ def _check(request: BuildRequest, prepared: Prepared) -> None:
             "Only Packer knows which sources this template has: it cannot be shared.",
             hint="Leave out --share.",
         )
+    if len(names) > sharing.MOST_SOURCES:
+        raise UsageError(
+            f"This template has {len(names)} sources: no more than {sharing.MOST_SOURCES} can be "
+            "shared.",
+            hint="Limit it with -only, or split the template.",
+        )
     for name in names:
         if planning.only(prepared, request.flags, (name,)) is None:
             raise UsageError(
