@@ -194,3 +194,13 @@ def who(status: LockStatus) -> str:
     run = f", run {record.run}" if record.run else ""
     process = f"pid {record.holder.process.pid}, {record.holder.operation}{run}"
     return f"{record.holder.by} ({process}) since {record.created:%Y-%m-%d %H:%M:%S} UTC"
+
+
+def lost(now: LockRecord | None, ours: LockRecord) -> str:
+    """Why a tenure is open no more, in a sentence; `now` is the record as it was found."""
+    if now is None or now.tenure < ours.tenure:
+        return f"The lock {ours.id} is gone: its record was removed or damaged."
+    if now.id == ours.id and now.closed is None:
+        return f"What this machine had of the lock {ours.id} was given to others."
+    by = now.closed.by if now.closed and now.tenure == ours.tenure else now.holder.by
+    return f"The lock {ours.id} (tenure {ours.tenure}) was closed by {by}."

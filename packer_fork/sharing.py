@@ -104,7 +104,8 @@ def given_back(share: Share, source: str, member: int) -> Share:
 
 def handed_in(share: Share, source: str, member: int) -> Share:
     """Without that claim: nobody needs to have the source any more."""
-    return structs.replace(given_back(share, source, member), done=(*share.done, source))
+    free = given_back(share, source, member)
+    return free if source in share.done else structs.replace(free, done=(*share.done, source))
 
 
 def is_done(share: Share) -> bool:

@@ -3,6 +3,9 @@
 Times are CLOCK_MONOTONIC nanoseconds, which all processes of one machine share. Each is
 taken so that the recorded holding lies within the real one: `got` after the lock was
 there, an end before it was given away. So an overlap that is found was one.
+
+A scope is a lock of its own, with its own tenures: "" is that of the whole state, others
+are sources within a share of it.
 """
 
 from __future__ import annotations
@@ -20,6 +23,8 @@ FOR_EVER = 1 << 63
 class Event(Struct, frozen=True, kw_only=True, tag_field="event", omit_defaults=True):
     """Base of all events."""
 
+    scope: str = ""
+
 
 class Acquired(Event, frozen=True, tag="acquired"):
     """`process` got the lock; `ticket` is its place in the order of arrival, 0 without one."""
@@ -30,6 +35,13 @@ class Acquired(Event, frozen=True, tag="acquired"):
     asked: int
     got: int
     ticket: int = 0
+
+
+class Joined(Event, frozen=True, tag="joined"):
+    """`process` holds that tenure, too, which lasts until the last of its holders has ended."""
+
+    tenure: int
+    process: str
 
 
 class Committed(Event, frozen=True, tag="committed"):
@@ -43,14 +55,24 @@ class Committed(Event, frozen=True, tag="committed"):
 
 
 class Released(Event, frozen=True, tag="released"):
-    """The holder is about to give the lock back."""
+    """The holder is about to give the lock back; one of many holders names itself."""
 
     tenure: int
     at: int
+    process: str = ""
+
+
+class HandedIn(Event, frozen=True, tag="handed_in"):
+    """It was acknowledged that the scope needs no tenure any more."""
+
+    tenure: int
 
 
 class Killed(Event, frozen=True, tag="killed"):
-    """The last that held a lock of `process`, be it its Packer, is about to be killed."""
+    """The last that held a lock of `process`, be it its Packer, is about to be killed.
+
+    So all its tenures end, whatever their scopes.
+    """
 
     process: str
     at: int
@@ -64,9 +86,16 @@ class Closed(Event, frozen=True, tag="closed"):
     at: int
 
 
+class Ended(Event, frozen=True, tag="ended"):
+    """A holder found that nothing is left to do in the tenure; `done` is what was handed in."""
+
+    tenure: int
+    done: tuple[str, ...]
+
+
 E = TypeVar("E", bound=Event)
 
-AnyEvent = Acquired | Committed | Released | Killed | Closed
+AnyEvent = Acquired | Joined | Committed | Released | HandedIn | Killed | Closed | Ended
 
 
 class Kept(Struct, frozen=True):
@@ -75,6 +104,10 @@ class Kept(Struct, frozen=True):
     serial: int
     tenure: int
     mark: str
+    scope: str = ""
+
+
+S = TypeVar("S", AnyEvent, Kept)
 
 
 def violations(
@@ -85,15 +118,38 @@ def violations(
     `kept` is the whole history. `in_order`: every ticket came before all later ones.
     """
     recorded, found = tuple(events), tuple(kept)
+    killed = [event for event in recorded if isinstance(event, Killed)]
+    of_scope = _by_scope([event for event in recorded if not isinstance(event, Killed)])
+    kept_of_scope = _by_scope(found)
+    said: list[str] = []
+    for scope in sorted({*of_scope, *kept_of_scope}):
+        its = (*of_scope.get(scope, ()), *killed)
+        wrong = _violations(its, tuple(kept_of_scope.get(scope, ())), in_order=in_order)
+        said += (f"{scope}: {each}" if scope else each for each in wrong)
+    return tuple(said)
+
+
+def _by_scope(scoped: Iterable[S]) -> dict[str, list[S]]:
+    found: dict[str, list[S]] = {}
+    for each in scoped:
+        found.setdefault(each.scope, []).append(each)
+    return found
+
+
+def _violations(
+    recorded: tuple[AnyEvent, ...], found: tuple[Kept, ...], *, in_order: bool
+) -> list[str]:
+    """The same within one scope."""
     ends, given = _ends(recorded), _only(Acquired, recorded)
     # One that was ended before its holder could note it was never seen to be held.
     seen = (each for each in given if each.got < ends[each.tenure])
     held = sorted(seen, key=lambda each: each.got)
     said = [*_overlaps(held, ends), *_tokens(held), *_given_twice(given)]
     said += [*_kept(recorded, found), *_after_closing(recorded), *_fencing(found)]
+    said += _after_handing_in(recorded)
     if in_order:
         said += _order(held)
-    return tuple(said)
+    return said
 
 
 def _only(kind: type[E], events: Iterable[Event]) -> list[E]:
@@ -104,13 +160,29 @@ def _ends(events: tuple[AnyEvent, ...]) -> dict[int, int]:
     """When each tenure ended at the latest that is proven: by its first end of any kind."""
     ends: dict[int, int] = {}
     killed = {event.process: event.at for event in _only(Killed, events)}
-    for held in _only(Acquired, events):
-        ends[held.tenure] = killed.get(held.process, FOR_EVER)
-    for released in _only(Released, events):
-        ends[released.tenure] = min(ends.get(released.tenure, FOR_EVER), released.at)
+    let_go = _let_go(events)
+    holders = [(each.tenure, each.process) for each in _only(Acquired, events)]
+    holders += [(each.tenure, each.process) for each in _only(Joined, events)]
+    for tenure, process in holders:
+        last = let_go.get((tenure, process), FOR_EVER)
+        last = min(last, killed.get(process, FOR_EVER))
+        ends[tenure] = max(ends.get(tenure, 0), last)
+    for (tenure, process), at in let_go.items():
+        if not process:
+            ends[tenure] = min(ends.get(tenure, FOR_EVER), at)
     for closed in _only(Closed, events):
         ends[closed.tenure] = min(ends.get(closed.tenure, FOR_EVER), closed.asked)
     return ends
+
+
+def _let_go(events: tuple[AnyEvent, ...]) -> dict[tuple[int, str], int]:
+    """When a holder let go of a tenure; the first time, if it says so for all holders."""
+    found: dict[tuple[int, str], int] = {}
+    for event in _only(Released, events):
+        key = (event.tenure, event.process)
+        latest_or_first = max if event.process else min
+        found[key] = latest_or_first(event.at, found.get(key, event.at))
+    return found
 
 
 def _overlaps(held: list[Acquired], ends: dict[int, int]) -> Iterator[str]:
@@ -145,7 +217,7 @@ def _kept(events: tuple[AnyEvent, ...], kept: tuple[Kept, ...]) -> Iterator[str]
         found = by_mark.get(event.mark, [])
         if len(found) != 1:
             yield f"change {event.mark} was acknowledged and is there {len(found)} times"
-        elif found[0] != Kept(event.serial, event.tenure, event.mark):
+        elif (found[0].serial, found[0].tenure) != (event.serial, event.tenure):
             yield (
                 f"change {event.mark} was acknowledged as serial {event.serial} of tenure "
                 f"{event.tenure} and is serial {found[0].serial} of tenure {found[0].tenure}"
@@ -158,6 +230,16 @@ def _after_closing(events: tuple[AnyEvent, ...]) -> Iterator[str]:
         late = event.begun - closed.get(event.tenure, FOR_EVER)
         if late > 0:
             yield f"tenure {event.tenure} committed {event.mark} {late} ns after it was closed"
+
+
+def _after_handing_in(events: tuple[AnyEvent, ...]) -> Iterator[str]:
+    """What is done is done once, and by nobody after that."""
+    by = sorted(event.tenure for event in _only(HandedIn, events))
+    for again in by[1:]:
+        yield f"tenure {again} handed in what tenure {by[0]} had handed in"
+    for late in _only(Acquired, events):
+        if by and late.tenure > by[0]:
+            yield f"tenure {late.tenure} was given out after tenure {by[0]} had handed in"
 
 
 def _fencing(kept: tuple[Kept, ...]) -> Iterator[str]:

@@ -27,6 +27,8 @@ __all__ = ["cli", "packer", "project", "root", "strace"]
 Say = Callable[[str, float, str], None]
 
 _FIGURES = "figure"
+_LAST_WORDS = 3000
+"""Characters of a failure that are told at once."""
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -79,6 +81,12 @@ class _Collector:
         self._outcomes: list[Outcome] = []
         self._figures: list[Figure] = []
 
+    def _tell_at_once(self, name: str, report: pytest.TestReport) -> None:
+        """A run of an hour that is cut off, by whatever, has told what failed until then."""
+        terminal = self._config.pluginmanager.get_plugin("terminalreporter")
+        if terminal is not None:
+            terminal.write_line(f"\nFAILED {name}\n{str(report.longrepr)[-_LAST_WORDS:]}")
+
     def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
         if report.when != "call" and report.outcome == "passed":
             return
@@ -86,6 +94,8 @@ class _Collector:
         reason = str(report.longrepr).splitlines()[-1] if report.outcome != "passed" else ""
         outcome = Outcome(test=name, outcome=report.outcome, seconds=report.duration, reason=reason)
         self._outcomes.append(outcome)
+        if report.failed and not hasattr(self._config, "workerinput"):
+            self._tell_at_once(name, report)
         told = [value for key, value in report.user_properties if key == _FIGURES]
         self._figures += [_figure(name, value) for value in told]
 

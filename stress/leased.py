@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from stress.checker import Acquired, AnyEvent, Closed, Committed, Released
+from stress.checker import Acquired, AnyEvent, Closed, Committed, HandedIn, Released
 
 
 def proven(events: Iterable[AnyEvent]) -> list[AnyEvent]:
@@ -12,14 +12,17 @@ def proven(events: Iterable[AnyEvent]) -> list[AnyEvent]:
 
     The holder of a lease may be frozen when that ends, and note too late whatever it notes;
     but what was acknowledged was committed while nobody else had the lock. Of a tenure
-    without a change nothing is proven.
+    without a change nothing is proven. That of many holders lasts until the last change
+    of any of them.
     """
     recorded = tuple(events)
     committed = [event for event in recorded if isinstance(event, Committed)]
-    last: dict[int, int] = {}
+    last: dict[tuple[str, int], int] = {}
     for each in committed:
-        last[each.tenure] = max(each.begun, last.get(each.tenure, 0))
-    held = [event for event in recorded if isinstance(event, Acquired) and event.tenure in last]
-    closed = [event for event in recorded if isinstance(event, Closed)]
-    ends = [Released(tenure=tenure, at=at) for tenure, at in last.items()]
-    return [*held, *committed, *closed, *ends]
+        key = (each.scope, each.tenure)
+        last[key] = max(each.begun, last.get(key, 0))
+    given = [event for event in recorded if isinstance(event, Acquired)]
+    held = [event for event in given if (event.scope, event.tenure) in last]
+    told = [event for event in recorded if isinstance(event, Closed | HandedIn)]
+    ends = [Released(scope=scope, tenure=tenure, at=at) for (scope, tenure), at in last.items()]
+    return [*held, *committed, *told, *ends]

@@ -23,7 +23,7 @@ from packer_fork.errors import (
     StoreError,
 )
 from packer_fork.events import Elsewhere, Notice, Notify
-from packer_fork.locks import Share, Stop
+from packer_fork.locks import Share, Stop, Verdict
 from packer_fork.manager import joint, recover, sources
 from packer_fork.manager.build import pause_before
 from packer_fork.manager.places import Place
@@ -84,6 +84,7 @@ class Crew:
         self._dead: frozenset[int] = frozenset()
         self._look_at = 0.0
         self._told: dict[str, tuple[int, bool]] = {}
+        self._orphans: set[str] = set()
         self._error: PackerForkError | None = None
         self._is_away = False
 
@@ -141,6 +142,8 @@ class Crew:
                 del self._due[source]
             self._share, self._dead = self._tenure.look()
             self._tell_of_others()
+            if not self._under_way and self._others():
+                self._tell_of_orphans()
             if self._share.stop is not None and not self._reasons:
                 self._reasons.add(f"{self._share.stop.why}, says {self._share.stop.by}")
 
@@ -166,6 +169,17 @@ class Crew:
                 if self._told.get(build.name) != news:
                     self._notify(Elsewhere(run=self._number, build=build))
                 self._told[build.name] = news
+
+    def _tell_of_orphans(self) -> None:
+        """What is waited for may never end by itself: leftovers of a Packer, say."""
+        for each in self._place.store.status().members:
+            member, verdict = each.member, each.verdict
+            if verdict in (Verdict.HELD, Verdict.ABANDONED) or member.id in self._orphans:
+                continue
+            self._orphans.add(member.id)
+            text = f"What {member.holder.by} had taken is not free: {each.proof}."
+            hint = f"If it hangs, there: packer-fork force-unlock {member.id} --kill"
+            self._notify(Notice(level="warning", text=text, hint=hint))
 
     def _take_on(self, watch: SignalWatch) -> None:
         """As many sources as this machine builds at a time, the longest first."""

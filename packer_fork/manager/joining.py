@@ -48,8 +48,13 @@ def enter(place: Place, asking: Holder, plan_of: PlanOf, notify: Notify) -> Entr
 
 
 def _is_in_passing(found: LockStatus) -> bool:
-    """Whether somebody is just about to open a run for others, or to end one."""
-    share = found.record.share if found.record and not found.record.closed else None
+    """Whether somebody is just about to open a run for others, or to end one.
+
+    Who has just got the lock holds it for a moment before a record tells of that.
+    """
+    if found.record is None:
+        return found.verdict is Verdict.HELD and not found.error
+    share = None if found.record.closed else found.record.share
     if share is None or found.verdict is not Verdict.HELD:
         return False
     return share.concluded or not (share.inputs or share.stop)

@@ -140,6 +140,25 @@ def test_an_operator_ends_one_and_the_others_go_on(local: Site) -> None:
     assert Counter(source for source, _ in local.began()) == Counter("aabc")
 
 
+def test_what_an_orphaned_packer_has_is_told_and_can_be_ended(local: Site) -> None:
+    """Its packer-fork is gone, and it hangs: who waits for it says so, and what helps."""
+    first, second = few(local, "m1", "m2")
+    orphaned = first.share()
+    local.await_begun(1, orphaned)
+    name = member(first, orphaned)
+    running = second.share()
+    local.await_begun(2, orphaned, running)
+    orphaned.signal(signal.SIGKILL)
+    orphaned.process.wait()
+    local.open("b", "c")
+    eventually(lambda: f"packer-fork force-unlock {name} --kill" in running.err(), 30)
+    told = first("force-unlock", name, "--yes", "--kill")
+    assert told.rc == 0, told
+    local.open()
+    succeed(running)
+    assert Counter(source for source, _ in local.began()) == Counter("aabc")
+
+
 def test_an_operator_closes_what_one_has_and_its_results_are_late(local: Site) -> None:
     first, second = few(local, "m1", "m2")
     hangs = first.share()

@@ -12,8 +12,11 @@ from typing import Any
 
 import pytest
 
+from packer_fork.locks import LockStatus
 from packer_fork.stores.local import filesystem
-from stress.contender import open_store
+from packer_fork.stores.local.layout import Layout
+from packer_fork.stores.local.tenure import KernelLocks
+from stress.contender import holder, open_store
 from stress.stage import Player, Stage
 from tests.conftest import eventually, unavailable
 
@@ -387,3 +390,17 @@ def test_an_old_tenure_that_lives_on_is_seen_beside_the_new_one(stage: Stage, he
     assert store.is_alive(1)
     held.kill()
     assert store.left_alive() == ()
+
+
+@pytest.mark.parametrize("member", [0, 1])
+def test_a_tenure_that_is_just_being_opened_is_held(tmp_path: Path, member: int) -> None:
+    """Its kernel locks are there before its record is."""
+    folder = tmp_path / "t" / "default"
+    tenure = open_store(folder).try_acquire(holder("test"))
+    assert not isinstance(tenure, LockStatus)
+    tenure.close()
+    locks = KernelLocks(Layout(folder), 2, member)
+    try:
+        assert verdict(folder) == "held"
+    finally:
+        locks.release()

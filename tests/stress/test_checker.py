@@ -179,7 +179,7 @@ def test_a_change_is_looked_for_within_its_scope() -> None:
 
 def of_many(*ends: AnyEvent) -> list[AnyEvent]:
     """A tenure of two holders, and one that begins at 50."""
-    return [got(1, 10), Joined(tenure=1, process="q"), *ends, *held(2, 50, 60)]
+    return [got(1, 10), Joined(tenure=1, process="q"), *ends, got(2, 50, process="next")]
 
 
 def test_a_tenure_of_many_lasts_until_its_last_holder_has_ended() -> None:

@@ -1,5 +1,7 @@
 """What is proven of a leased tenure: no more than that it lasted until its last change."""
 
+from collections.abc import Sequence
+
 from msgspec.structs import replace
 
 from stress.checker import (
@@ -22,6 +24,10 @@ def got(tenure: int, at: int) -> Acquired:
 def changed(tenure: int, begun: int) -> Committed:
     mark = f"{tenure}.{begun}"
     return Committed(tenure=tenure, serial=begun, mark=mark, begun=begun, acknowledged=begun + 1)
+
+
+def in_scope(events: Sequence[AnyEvent]) -> list[AnyEvent]:
+    return [replace(event, scope="a") for event in events]
 
 
 def overlaps(events: list[AnyEvent]) -> list[str]:
@@ -62,11 +68,12 @@ def test_a_change_after_the_lock_was_forced_is_still_found() -> None:
 
 
 def test_each_scope_is_proven_by_its_own_changes() -> None:
-    frozen = [replace(got(1, 10), scope="a"), replace(changed(1, 12), scope="a")]
-    taken = [replace(got(2, 20), scope="a"), replace(changed(2, 22), scope="a")]
     whole: list[AnyEvent] = [got(1, 5), changed(1, 90)]
-    assert not overlaps(proven([*whole, *frozen, *taken]))
-    assert overlaps(proven([*whole, *frozen, *taken, replace(changed(1, 21), scope="a")]))
+    frozen: list[AnyEvent] = [got(1, 10), changed(1, 12)]
+    taken: list[AnyEvent] = [got(2, 20), changed(2, 22)]
+    events = [*whole, *in_scope(frozen), *in_scope(taken)]
+    assert not overlaps(proven(events))
+    assert overlaps(proven([*events, *in_scope([changed(1, 21)])]))
 
 
 def test_a_tenure_of_many_lasts_until_the_last_change_of_any() -> None:

@@ -10,12 +10,12 @@ from msgspec import structs
 
 from packer_fork import durable, sharing
 from packer_fork.errors import LockLostError
-from packer_fork.locks import Holder, LockRecord, LockStatus, ProcessId, Share
+from packer_fork.locks import Holder, LockRecord, LockStatus, ProcessId, Share, lost
 from packer_fork.model import Actor
 from packer_fork.stores.local import mutex, probe
 from packer_fork.stores.local.journal import Journal
 from packer_fork.stores.local.layout import Layout
-from packer_fork.stores.local.tenure import KernelLocks, LocalTenure, as_store_error, lost
+from packer_fork.stores.local.tenure import KernelLocks, LocalTenure, as_store_error
 
 
 class LocalMembership(LocalTenure):

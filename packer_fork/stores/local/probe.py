@@ -152,7 +152,7 @@ def _alive_among(
     """The newest tenure beyond `after` that lives although no record tells of it."""
     for tenure in reversed(layout.known_tenures()):
         if tenure > after and is_alive(layout, tenure):
-            verdict, proof = of_tenure(layout, tenure)
+            verdict, proof = _of_any(layout, tenure)
             name = surrogate or f"tenure-{tenure}"
             return LockStatus(verdict=verdict, id=name, proof=(proof,), error=error)
     return None
@@ -168,6 +168,19 @@ def _without_record(layout: Layout, found: Record) -> LockStatus:
         proof = "no kernel lock of any tenure is held" if known else "no tenure left a file"
         return LockStatus(verdict=Verdict.UNKNOWN, id=found.id, proof=(proof,), error=found.error)
     return LockStatus(verdict=Verdict.FREE, proof=("no tenure is open",))
+
+
+def _of_any(layout: Layout, tenure: int) -> tuple[Verdict, str]:
+    """The same of a tenure of which no record tells, nor how many hold it."""
+    busy = [path for path in layout.files_of(tenure) if is_busy(path)]
+    wrappers = [path for path in busy if path.suffix == ".wrapper"]
+    if wrappers:
+        return Verdict.HELD, f"packer-fork holds the kernel lock on {wrappers[0]}"
+    if busy:
+        return Verdict.ORPHANED, (
+            f"packer-fork is gone, but its Packer holds the kernel lock on {busy[0]}"
+        )
+    return of_tenure(layout, tenure)
 
 
 def of_tenure(layout: Layout, tenure: int, member: int = 0) -> tuple[Verdict, str]:

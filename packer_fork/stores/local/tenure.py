@@ -19,8 +19,8 @@ from msgspec import structs
 from packer_fork import durable
 from packer_fork.answers import Backup
 from packer_fork.errors import LockLostError, StateError, StoreError
-from packer_fork.locks import Closing, LockRecord, LockStatus, ProcessId
-from packer_fork.model import Actor, Draft, Sealed, State
+from packer_fork.locks import Closing, LockRecord, LockStatus, ProcessId, lost
+from packer_fork.model import Draft, Sealed, State
 from packer_fork.stores.archive import backups, history, restoring
 from packer_fork.stores.base import Committed
 from packer_fork.stores.local import mutex, probe
@@ -271,13 +271,6 @@ class LocalTenure:
             if (now.st_dev, now.st_ino) == (ours.st_dev, ours.st_ino):
                 return
         raise LockLostError(lost(probe.read_record(self._layout).record, self.record))
-
-
-def lost(now: LockRecord | None, ours: LockRecord) -> str:
-    if now is None or now.tenure < ours.tenure:
-        return f"The lock {ours.id} is gone: its record was removed or damaged."
-    by: Actor = now.closed.by if now.closed and now.tenure == ours.tenure else now.holder.by
-    return f"The lock {ours.id} (tenure {ours.tenure}) was closed by {by}."
 
 
 @contextlib.contextmanager

@@ -15,7 +15,7 @@ from msgspec import structs
 
 from packer_fork import sharing
 from packer_fork.errors import LockLostError, StoreError
-from packer_fork.locks import Holder, LockRecord, ProcessId, Share
+from packer_fork.locks import Holder, LockRecord, ProcessId, Share, lost
 from packer_fork.model import Actor
 from packer_fork.stores.shared import names, probe
 from packer_fork.stores.shared.companion import Companion
@@ -30,7 +30,7 @@ from packer_fork.stores.shared.keys import (
     Write,
 )
 from packer_fork.stores.shared.lease import Lease
-from packer_fork.stores.shared.tenure import Hold, SharedTenure, lost
+from packer_fork.stores.shared.tenure import Hold, SharedTenure
 
 _ATTEMPTS = 200
 """How often a step is made anew on a record that somebody else has changed."""

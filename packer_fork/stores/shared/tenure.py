@@ -11,8 +11,8 @@ from msgspec import structs
 
 from packer_fork.answers import Backup
 from packer_fork.errors import LockLostError, StateError, StoreError
-from packer_fork.locks import Closing, LockRecord, LockStatus, ProcessId
-from packer_fork.model import Actor, Draft, Sealed, State
+from packer_fork.locks import Closing, LockRecord, LockStatus, ProcessId, lost
+from packer_fork.model import Draft, Sealed, State
 from packer_fork.stores.archive import backups, history, restoring
 from packer_fork.stores.base import Committed
 from packer_fork.stores.shared import blobs, names, probe
@@ -279,10 +279,3 @@ class SharedTenure:
                 with contextlib.suppress(StoreError, LockLostError):
                     journal.commit(refusal, tenure=now.tenure, by=self.record.holder.by)
             raise
-
-
-def lost(now: LockRecord | None, ours: LockRecord) -> str:
-    if now is None or now.tenure < ours.tenure:
-        return f"The lock {ours.id} is gone: its record was removed or damaged."
-    by: Actor = now.closed.by if now.closed and now.tenure == ours.tenure else now.holder.by
-    return f"The lock {ours.id} (tenure {ours.tenure}) was closed by {by}."

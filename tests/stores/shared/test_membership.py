@@ -88,6 +88,16 @@ def test_a_source_is_claimed_by_one_at_a_time(ground: Ground) -> None:
         assert [c.number for c in second.look()[0].claims] == [2, 3]
 
 
+def test_what_is_handed_in_twice_is_done_once(ground: Ground) -> None:
+    """As when an answer was lost, and the record has changed since."""
+    with first(ground.open()) as member:
+        claim(member, "a")
+        for _ in range(2):
+            member.update(lambda share, _: sharing.handed_in(share, "a", 1))
+        assert member.look()[0].done == ("a",)
+        assert claim(member, "a") is None
+
+
 def test_all_members_commit_and_their_changes_are_all_there(ground: Ground) -> None:
     stores = [ground.open(machine=f"m{number}") for number in range(4)]
     with first(stores[0]) as member:
