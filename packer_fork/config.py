@@ -60,6 +60,9 @@ class Settings(Struct, frozen=True, kw_only=True):
     0 sets no such bound. ``backup_every``: after so many changes the state is backed up at
     the end of a build, 0 for never; ``keep_backups``: how many of the backups stay that
     nobody asked for.
+
+    ``metrics_textfile``: file, or folder with a file for each state, that metrics are written
+    to after each run; "" for none.
     """
 
     state: str = ""
@@ -96,12 +99,13 @@ class Settings(Struct, frozen=True, kw_only=True):
     keep_days: Annotated[int, Meta(ge=0)] = 0
     backup_every: Annotated[int, Meta(ge=0)] = 100
     keep_backups: Annotated[int, Meta(ge=1)] = 10
+    metrics_textfile: str = ""
 
 
 _DURATIONS = frozenset(
     {"lock_timeout", "lock_ttl", "grace", "max_age", "retry_pause", "store_patience"}
 )
-_PATHS = frozenset({"outbox", "store_ca", "store_certificate", "store_key"})
+_PATHS = frozenset({"metrics_textfile", "outbox", "store_ca", "store_certificate", "store_key"})
 _LISTS = frozenset({"inputs", "input_env", "ignore", "ignore_vars", "assume_unchanged"})
 
 SECRET = frozenset({"store_password", "store_token"})

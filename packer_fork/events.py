@@ -88,9 +88,12 @@ class Planned(Event, frozen=True, tag="planned"):
 
 
 class RunStarted(Event, frozen=True, tag="run_started"):
+    """``usual``: seconds that builds took in the median of their complete runs before."""
+
     run: Run
     template: str
     workspace: str
+    usual: dict[str, float] = {}
 
 
 class Output(Event, frozen=True, tag="output"):

@@ -162,7 +162,7 @@ class Build(Document, frozen=True):
 
     ``leftovers``: instances of earlier runs that may still be there; ``results``: the
     complete runs before this one. ``part`` and ``by`` say which part of a shared run built
-    it, and who.
+    it, and who. ``revoked``: runs whose result is not to be used, and why.
     """
 
     name: str
@@ -183,6 +183,7 @@ class Build(Document, frozen=True):
     results: tuple[Result, ...] = ()
     part: int = 0
     by: Actor | None = None
+    revoked: dict[str, str] = {}
 
 
 class Git(Document, frozen=True):
@@ -215,7 +216,8 @@ class Run(Document, frozen=True):
     """One invocation of Packer. ``exit_code`` is None where nobody lived to see it.
 
     ``waited`` is how long for the lock, in seconds, with ``ahead`` others before it,
-    and ``held`` how long it was held. A ``shared`` run is one of many machines: of its
+    and ``held`` how long it was held. ``commits`` were made before the last one of the run, in
+    ``committing`` seconds altogether. A ``shared`` run is one of many machines: of its
     Packers each is a ``part``, numbered from 1, with a document of its own.
     """
 
@@ -242,6 +244,8 @@ class Run(Document, frozen=True):
     waited: float = 0.0
     ahead: int = 0
     held: float = 0.0
+    commits: int = 0
+    committing: float = 0.0
     recovered: Recovery | None = None
     shared: bool = False
     part: int = 0

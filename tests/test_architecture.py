@@ -29,7 +29,7 @@ MAY_USE: Mapping[str, set[str]] = {
     | {"sharing"}
     | {"host", "processes", "durable", "terminal"}
     | LEAVES,
-    "views": {"events", "terminal"} | LEAVES,
+    "views": {"events", "terminal", "host"} | LEAVES,
     "stores": {"host", "processes", "durable", "terminal", "codec", "changes", "sharing"} | LEAVES,
     "packer": {"host", "processes", "terminal", "grammar"} | LEAVES,
     "inputs": {"host", "durable", "grammar"} | LEAVES,

@@ -16,6 +16,8 @@ from packer_fork.cli import (
     history,
     lock,
     logs,
+    metrics,
+    revoke,
     safekeeping,
     state,
     transfer,
@@ -35,6 +37,7 @@ app.command("build", epilog=build.EPILOG)(build.build)
 app.command("plan")(build.plan)
 app.command("artifacts")(artifacts.artifacts)
 app.command("logs")(logs.logs)
+app.command("metrics")(metrics.metrics)
 app.command("force-unlock")(lock.force_unlock)
 app.command("version")(version.version)
 state.app.command("history")(history.history)
@@ -42,6 +45,7 @@ state.app.command("list")(history.list_runs)
 state.app.command("diff")(history.diff)
 state.app.command("rollback")(history.rollback)
 state.app.command("prune")(history.prune)
+state.app.command("revoke")(revoke.revoke)
 state.app.command("backup")(safekeeping.backup)
 state.app.command("restore")(safekeeping.restore)
 state.app.command("verify")(safekeeping.verify)

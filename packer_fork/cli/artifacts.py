@@ -19,6 +19,15 @@ def artifacts(
     build: Annotated[
         str | None, typer.Option("--build", metavar="NAME", help="Those of one build.")
     ] = None,
+    latest: Annotated[
+        bool, typer.Option("--latest", help="Of all, only what was finished last.")
+    ] = False,
+    branch: Annotated[
+        str | None, typer.Option("--branch", metavar="B", help="What was built on that branch.")
+    ] = None,
+    flat: Annotated[
+        bool, typer.Option("--flat", help="A flat JSON object of texts, as Terraform takes it.")
+    ] = False,
     manifest: Annotated[
         Path | None,
         typer.Option("--manifest", metavar="FILE", help="Write Packer's manifest, from the state."),
@@ -34,7 +43,11 @@ def artifacts(
 
     console = options.console()
     place = options.one_place(template, workspace, state, PlainView(console))
-    found = made.of_place(place, build)
+    found = made.of_branch(place, build, branch) if branch else made.of_place(place, build)
+    found = made.latest(found) if latest else found
+    if flat:
+        console.say(view.as_json(made.flat(found)))
+        return
     if manifest is not None:
         made.write_manifest(found, manifest)
     if as_json:

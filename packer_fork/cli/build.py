@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import sys
 from typing import TYPE_CHECKING, Annotated
@@ -12,10 +13,12 @@ from packer_fork.cli import options
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from contextlib import AbstractContextManager
 
     from packer_fork.events import Notify
     from packer_fork.manager.build import BuildRequest
     from packer_fork.packer.flags import PackerFlags
+    from packer_fork.views.amount import Amount
 
 EPILOG = """\b
 Packer's own flags are taken as Packer takes them, with one dash or two, before or
@@ -114,6 +117,12 @@ def build(
     input_env: InputEnv = None,
     ignore_var: IgnoreVar = None,
     assume_unchanged: Assume = None,
+    verbose: Annotated[
+        bool, typer.Option("--verbose", help="On a terminal, show all that Packer says.")
+    ] = False,
+    quiet: Annotated[
+        bool, typer.Option("--quiet", help="Show what is wrong, and what came of it.")
+    ] = False,
     as_json: Annotated[
         bool, typer.Option("--json", help="Print events as JSON, one per line.")
     ] = False,
@@ -145,9 +154,32 @@ def build(
         rebuild=rebuild,
     )
     run = _with_others(share=share, no_wait=no_wait, cancel_all=cancel_all) or run_build
-    with reported(_view(flags, as_json=as_json), os.environ, sys.stderr) as view:
+    place = _arguments(template, workspace, state)
+    amount = _amount(verbose=verbose, quiet=quiet)
+    with (
+        _watched(flags, place, amount, as_json=as_json) as shown,
+        reported(shown, os.environ, sys.stderr) as view,
+    ):
         code = run(request, view)
     raise typer.Exit(code)
+
+
+def _arguments(template: str, workspace: str | None, state: str | None) -> list[str]:
+    """By which another command finds this state."""
+    given = (("--workspace", workspace), ("--state", state))
+    return [template, *(word for name, value in given if value for word in (name, value))]
+
+
+def _amount(*, verbose: bool, quiet: bool) -> Amount | None:
+    """How much was asked for, None if nothing was said. Raises UsageError."""
+    from packer_fork.errors import UsageError
+    from packer_fork.views.amount import Amount
+
+    if verbose and quiet:
+        raise UsageError("--verbose and --quiet contradict each other.")
+    if verbose:
+        return Amount.ALL
+    return Amount.QUIET if quiet else None
 
 
 def _with_others(
@@ -200,13 +232,39 @@ def plan(
     raise typer.Exit(EXIT_TO_BUILD if detailed_exitcode and to_build else EXIT_DONE)
 
 
-def _view(flags: PackerFlags, *, as_json: bool, answer: bool = False) -> Notify:
+def _watched(
+    flags: PackerFlags, place: list[str], amount: Amount | None, *, as_json: bool
+) -> AbstractContextManager[Notify]:
+    """The live view where somebody looks, and Packer itself does not need the terminal."""
+    from packer_fork.manager import attached
+    from packer_fork.views import ci
+    from packer_fork.views.amount import Amount
+
+    plain = _view(flags, as_json=as_json, amount=amount)
+    for_programs = as_json or flags.machine_readable
+    if for_programs or not ci.is_watched(os.environ) or attached.asks(flags):
+        return contextlib.nullcontext(plain)
+    from packer_fork.views.live.view import live_view
+
+    color = ci.console(os.environ, color=flags.color).color
+    return live_view(sys.stdout, plain, amount or Amount.IMPORTANT, place, color=color)
+
+
+def _view(
+    flags: PackerFlags, *, as_json: bool, answer: bool = False, amount: Amount | None = None
+) -> Notify:
     """`answer`: the plan itself was asked for, so that it goes to stdout."""
     from packer_fork.views import ci
+    from packer_fork.views.amount import Amount
     from packer_fork.views.jsonlines import JsonLines
     from packer_fork.views.plain import PlainView
 
     console = ci.console(os.environ, color=flags.color)
     if as_json:
         return JsonLines(console)
-    return PlainView(console, machine_readable=flags.machine_readable, plan_is_answer=answer)
+    return PlainView(
+        console,
+        amount=amount or Amount.ALL,
+        machine_readable=flags.machine_readable,
+        plan_is_answer=answer,
+    )

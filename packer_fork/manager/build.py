@@ -171,6 +171,7 @@ class _Building:
 
     def _job(self, names: tuple[str, ...] | None, reasons: set[str]) -> Job:
         known = tuple(build.name for build in self._plan.builds)
+        fine = self._plan.names(Action.UP_TO_DATE)
         some = names is not None and names != known
         flags = (
             planning.only(self._prepared, self._request.flags, names) if some and names else None
@@ -186,7 +187,7 @@ class _Building:
             wait=self._wait,
             plan=self._plan,
             names=names if flags else None,
-            up_to_date=tuple(name for name in known if names and name not in names),
+            up_to_date=tuple(name for name in fine if names and name not in names),
             reasons=reasons,
             fail_fast=self._place.settings.fail_fast,
         )

@@ -9,14 +9,15 @@ from pathlib import Path
 from typing import Any
 
 import msgspec
-from msgspec import Struct
+from msgspec import Struct, structs
 
 from packer_fork.codec.builds import decode_build
 from packer_fork.errors import UsageError
-from packer_fork.manager import results
+from packer_fork.manager import results, runs
 from packer_fork.manager.places import Place
+from packer_fork.manager.runs import Wanted
 from packer_fork.manager.show import require
-from packer_fork.model import Artifact, Result
+from packer_fork.model import Artifact, BuildStatus, Result
 
 
 class Made(Struct, frozen=True, kw_only=True):
@@ -40,6 +41,49 @@ def of_place(place: Place, build: str | None) -> list[Made]:
         for each in decoded
         if (complete := results.complete(each))
     ]
+
+
+def of_branch(place: Place, build: str | None, branch: str) -> list[Made]:
+    """Of each build the newest complete result of a run on that git branch.
+
+    Raises UsageError if `build` is not known, DamagedError.
+    """
+    state = place.store.read()
+    if build is not None:
+        require(state, build)
+    known = {name: decode_build(raw) for name, raw in (state.builds if state else {}).items()}
+    wanted = Wanted(branch=branch, build=build or "", status=BuildStatus.COMPLETE)
+    found: dict[str, Made] = {}
+    for entry in runs.runs(place.store, wanted if build else Wanted(branch=branch)):
+        for each in entry.builds:
+            if build in (None, each.name) and each.name in known and each.name not in found:
+                still = structs.replace(each, results=(), revoked=known[each.name].revoked)
+                if complete := results.complete(still):
+                    found[each.name] = _made(each.name, each.type, complete[-1])
+        if len(found) == (1 if build else len(known)):
+            break
+    return [found[name] for name in known if name in found]
+
+
+def latest(made: list[Made]) -> list[Made]:
+    """The one alone that was finished last, if there is any."""
+    return sorted(made, key=lambda each: each.run)[-1:]
+
+
+def flat(made: list[Made]) -> dict[str, str]:
+    """Texts alone, as Terraform's data source ``external`` wants them.
+
+    By build the IDs of its artifacts, with commas between them; ``NAME.run`` is the run; and
+    for IDs such as ``eu-west-1:ami-1`` also ``NAME.eu-west-1``.
+    """
+    found: dict[str, str] = {}
+    for each in made:
+        ids = [artifact.id for artifact in each.artifacts if artifact.id]
+        found[each.build] = ",".join(dict.fromkeys(ids))
+        found[f"{each.build}.run"] = str(each.run)
+        regional = (one.partition(":") for several in ids for one in several.split(","))
+        found |= {f"{each.build}.{region}": ami for region, colon, ami in regional if colon and ami}
+    return found
 
 
 def _made(name: str, kind: str, result: Result) -> Made:

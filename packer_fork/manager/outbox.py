@@ -6,6 +6,7 @@ could not be committed, and removed when one could be.
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import msgspec
@@ -16,6 +17,7 @@ from packer_fork.model import Late, Run
 from packer_fork.packer.outcome import Outcome
 
 _SUFFIX = ".late.json"
+_NAME = re.compile(r"\d+-\d+(-\d+)?\.late\.json")
 
 
 class Outbox:
@@ -63,10 +65,10 @@ class Outbox:
 def waiting(folder: Path) -> list[Path]:
     """The files that are there, the oldest run first."""
     try:
-        found = [path for path in folder.iterdir() if path.name.endswith(_SUFFIX)]
+        found = [path for path in folder.iterdir() if _NAME.fullmatch(path.name)]
     except FileNotFoundError:
         return []
-    return sorted(found, key=lambda path: [int(n) for n in path.name.split(".")[0].split("-")])
+    return sorted(found, key=lambda path: [int(n) for n in re.findall(r"\d+", path.name)])
 
 
 def done(path: Path) -> None:

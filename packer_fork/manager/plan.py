@@ -132,10 +132,19 @@ def _plan(
         return to_build("never built")
     if build.status is not BuildStatus.COMPLETE and build.inputs == inputs.fingerprint:
         return to_build(_failure(build))  # whatever it left may have spoilt what was there
+    if revoked := _revoked(build, inputs):
+        return to_build(revoked)
     same = [r for r in reversed(results.complete(build)) if r.inputs == inputs.fingerprint]
     if not same:
         return to_build(*_why_not(build, inputs, state))
     return _by_result(name, same[0], settings)
+
+
+def _revoked(build: Build, inputs: Inputs) -> str:
+    """Why the last run does not count, though it was of the same inputs."""
+    reason = build.revoked.get(str(build.run), "")
+    same = build.inputs == inputs.fingerprint
+    return f"run {build.run} was revoked: {reason}" if reason and same else ""
 
 
 def _by_result(name: str, result: Result, settings: Settings) -> BuildPlan:

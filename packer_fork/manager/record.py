@@ -6,6 +6,7 @@ to the same result; the fold itself is ``packer.outcome``.
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
 from datetime import UTC, datetime
 
@@ -42,6 +43,9 @@ class Recorder:
         """
         self.outcome = start
         self.unsaved: StoreError | LockLostError | None = None
+        self.commits = 0
+        self.committing = 0.0
+        """Seconds that all commits took that were made."""
         self._kept: Outcome | None = None
         self._committed: dict[str, Build] = {}
         self._folded = start.run.log_offset
@@ -124,6 +128,12 @@ class Recorder:
 
     def _commit(self, draft: Draft) -> None:
         """The guard learns only of failures, and of the first success after them."""
+        begun = time.monotonic()
+        self._guarded(draft)
+        self.committing += time.monotonic() - begun
+        self.commits += 1
+
+    def _guarded(self, draft: Draft) -> None:
         if self._guard is None:
             self._tenure.commit(draft)
             return

@@ -37,11 +37,20 @@ def _continued(build: Build, raw: msgspec.Raw | None) -> Build:
     if raw is None:
         return build
     before = decode_build(raw)
-    return structs.replace(build, results=complete(before), leftovers=possibly_left(before))
+    return structs.replace(
+        build,
+        results=complete(before),
+        leftovers=possibly_left(before),
+        revoked=before.revoked,
+    )
 
 
 def complete(build: Build) -> tuple[Result, ...]:
-    """Every complete run of `build` that is known, the newest last."""
+    """Every complete run of `build` that is known and was not revoked, the newest last."""
+    return tuple(result for result in _complete(build) if str(result.run) not in build.revoked)
+
+
+def _complete(build: Build) -> tuple[Result, ...]:
     if build.status is not BuildStatus.COMPLETE:
         return build.results
     last = Result(

@@ -22,7 +22,7 @@ from packer_fork.errors import (
 )
 from packer_fork.events import Notice, Notify, RunEnded, RunStarted
 from packer_fork.locks import ProcessId, Wait
-from packer_fork.manager import artifacts, attached, circuits, results, runlog
+from packer_fork.manager import artifacts, attached, circuits, forecast, results, runlog
 from packer_fork.manager.follow import End, Start, follow
 from packer_fork.manager.outbox import Outbox
 from packer_fork.manager.places import Place
@@ -170,9 +170,15 @@ class _Running:
 
     def _packer(self, recorder: Recorder) -> Generator[None, None, Ended]:
         folder = self._job.place.folder
-        run = recorder.shown().run
-        started = RunStarted(run=run, template=folder.label, workspace=folder.workspace)
-        self._notify(started)
+        shown = recorder.shown()
+        self._notify(
+            RunStarted(
+                run=shown.run,
+                template=folder.label,
+                workspace=folder.workspace,
+                usual=_usual(shown),
+            )
+        )
         try:
             if attached.asks(self._job.flags):
                 end = attached.attached(
@@ -218,7 +224,7 @@ class _Running:
             self._job.tenure.note(run=self._run.number, packer=packer)
 
     def _finish(self, recorder: Recorder, end: End) -> Ended:
-        recorder.outcome = self._completed(recorder.outcome, end)
+        recorder.outcome = self._completed(recorder, end)
         recorder.commit("finish")
         if self._job.place.folder.is_shared:
             self._insist(recorder)
@@ -263,11 +269,17 @@ class _Running:
         elif self._job.place.outbox is not None:
             self._outbox.tell(after, "The store is away")
 
-    def _completed(self, after: Outcome, end: End) -> Outcome:
+    def _completed(self, recorder: Recorder, end: End) -> Outcome:
         """With digests of the artifacts, and how long the lock was held until this last change."""
-        held = time.monotonic() - self._job.wait.taken
+        after, held = recorder.outcome, time.monotonic() - self._job.wait.taken
         status = RunStatus.FAILED if end.failed_fast else after.run.status
-        run = structs.replace(after.run, held=max(0.0, round(held, 3)), status=status)
+        run = structs.replace(
+            after.run,
+            held=max(0.0, round(held, 3)),
+            status=status,
+            commits=recorder.commits,
+            committing=round(recorder.committing, 6),
+        )
         return artifacts.hashed(Outcome(run, after.builds))
 
     def _describe(self, number: int) -> Run:
@@ -288,6 +300,12 @@ class _Running:
             waited=job.wait.seconds,
             ahead=job.wait.ahead,
         )
+
+
+def _usual(begun: Outcome) -> dict[str, float]:
+    """By build, how many seconds it takes; only of those that ever came to their end."""
+    known = {name: forecast.usual(build) for name, build in begun.builds.items()}
+    return {name: seconds for name, seconds in known.items() if seconds is not None}
 
 
 def _failed(after: Outcome) -> tuple[str, ...]:

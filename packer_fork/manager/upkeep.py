@@ -1,6 +1,8 @@
-"""What is done for a state by itself at the end of a build: a backup now and then, pruning."""
+"""What is done for a state by itself at the end of a build: backups, pruning, metrics."""
 
 from __future__ import annotations
+
+from pathlib import Path
 
 from packer_fork.errors import PackerForkError
 from packer_fork.events import Notice, Notify
@@ -17,6 +19,8 @@ def after_run(place: Place, tenure: Tenure, notify: Notify) -> None:
     except PackerForkError as error:
         text = f"The upkeep of the state was left: {error.message}"
         notify(Notice(level="warning", text=text, hint=error.hint))
+    if place.settings.metrics_textfile:
+        _write_metrics(place, Path(place.settings.metrics_textfile), notify)
 
 
 def _back_up(place: Place, tenure: Tenure) -> None:
@@ -26,3 +30,14 @@ def _back_up(place: Place, tenure: Tenure) -> None:
         if state.serial - last >= every:
             tenure.backup("scheduled", keep=place.settings.keep_backups)
             tenure.discard_unused()  # what older backups named that are gone by now
+
+
+def _write_metrics(place: Place, path: Path, notify: Notify) -> None:
+    try:
+        from packer_fork.manager import measures
+
+        measures.write([measures.gather(place, lasting=True)], path)
+    except PackerForkError as error:
+        notify(Notice(level="warning", text=error.message, hint=error.hint))
+    except Exception as error:  # noqa: BLE001 (the build is done, whatever its figures come to)
+        notify(Notice(level="warning", text=f"The metrics were not written: {error!r}."))

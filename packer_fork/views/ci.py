@@ -7,11 +7,13 @@ file is written wherever ``PACKER_FORK_DOTENV`` names one.
 from __future__ import annotations
 
 import contextlib
+import os
 import sys
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Protocol, TextIO
 
+from packer_fork import host
 from packer_fork.errors import PackerForkError
 from packer_fork.events import Event, Notify
 from packer_fork.views.console import Console, standard
@@ -35,6 +37,16 @@ def console(environ: Mapping[str, str], *, color: bool = True) -> Console:
     if environ.get("GITHUB_ACTIONS") == "true":
         return GitHubConsole(sys.stdout, sys.stderr, color=False)
     return usual
+
+
+def is_watched(environ: Mapping[str, str]) -> bool:
+    """Whether somebody looks at one terminal that can draw, behind both of our streams."""
+    if host.ci_job(environ) or environ.get("TERM", "") in ("", "dumb", "unknown"):
+        return False
+    streams = (sys.stdout, sys.stderr)
+    if not all(stream.isatty() for stream in streams):
+        return False
+    return len({os.fstat(stream.fileno()).st_rdev for stream in streams}) == 1
 
 
 @contextlib.contextmanager

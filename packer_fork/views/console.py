@@ -24,6 +24,11 @@ class Console:
         self._err = err
         self._color = color
 
+    @property
+    def color(self) -> bool:
+        """Whether colour is wanted where a terminal shows it."""
+        return self._color
+
     def say(self, text: str, style: str = "") -> None:
         """Something of Packer's, or the answer that was asked for."""
         self._write(self._out, text, style)
@@ -40,9 +45,9 @@ class Console:
             stream.write(f"{safe}\n")
             stream.flush()
         except BrokenPipeError:
-            _drop(stream)
+            drop(stream)
         except OSError as error:
-            _drop(stream)
+            drop(stream)
             if stream is self._out:
                 _lost.append(error.strerror or str(error))
 
@@ -52,7 +57,7 @@ def lost_output() -> str:
     return _lost[0] if _lost else ""
 
 
-def _drop(stream: TextIO) -> None:
+def drop(stream: TextIO) -> None:
     """Let all further writes, the interpreter's own at exit included, go nowhere."""
     nowhere = os.open(os.devnull, os.O_WRONLY)
     os.dup2(nowhere, stream.fileno())

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from packer_fork import events
 from packer_fork.views import sentences, words
+from packer_fork.views.amount import Amount, is_told
 from packer_fork.views.console import Console
 from packer_fork.views.document import one_line
 
@@ -22,17 +23,19 @@ class PlainView:
         self,
         console: Console,
         *,
+        amount: Amount = Amount.ALL,
         machine_readable: bool = False,
         plan_is_answer: bool = False,
     ) -> None:
         """`plan_is_answer`: the plan is what was asked for, so that it goes to stdout."""
         self._console = console
+        self._amount = amount
         self._plan_is_answer = plan_is_answer
         self._machine_readable = machine_readable
 
     def __call__(self, event: events.Event) -> None:
         show = getattr(self, f"_on_{event.__struct_config__.tag}", None)
-        if show is not None:
+        if show is not None and is_told(self._amount, event):
             show(event)
 
     def _on_output(self, event: events.Output) -> None:

@@ -138,6 +138,7 @@ def build_lines(build: Build) -> list[str]:
     said += _steps("provisioner", build.provisioners)
     said += _steps("post-processor", build.post_processors)
     said += _instance(build)
+    said += [f"revoked: run {run}: {reason}" for run, reason in build.revoked.items()]
     said += [f"perhaps left behind: {_where(instance)}" for instance in possibly_left(build)]
     for number, artifact in enumerate(build.artifacts, 1):
         said += artifact_lines(number, artifact)

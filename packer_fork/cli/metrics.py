@@ -1,0 +1,45 @@
+"""``packer-fork metrics``: what Prometheus is to know of the states."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from packer_fork.cli import options
+
+
+def metrics(
+    *,
+    template: options.Template = None,
+    textfile: Annotated[
+        Path | None,
+        typer.Option(
+            "--textfile",
+            metavar="PATH",
+            help="Write a file for node_exporter instead; in a folder, one for each state.",
+        ),
+    ] = None,
+    workspace: options.Workspace = None,
+    state: options.State = None,
+) -> None:
+    """Print metrics of locks, states, runs and builds in Prometheus's text format.
+
+    A state that cannot be read is told, and the exit code is the worst.
+    """
+    from packer_fork.manager import measures
+    from packer_fork.views.plain import PlainView
+
+    console = options.console()
+    found = measures.of(options.places(template, workspace, state, PlainView(console)))
+    if textfile is None:
+        console.say(measures.text(found).decode().removesuffix("\n"))
+    else:
+        measures.write(found, textfile)
+    for each in found:
+        if each.error is not None:
+            console.tell(f"packer-fork: {each.error.message}\n  {each.error.hint}")
+    if not found:
+        console.tell("packer-fork: there is no state below this directory.")
+    raise typer.Exit(max((each.exit_code for each in found), default=0))

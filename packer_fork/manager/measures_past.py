@@ -1,0 +1,183 @@
+"""Counting what the history tells: locks, runs, builds, and what was not built again.
+
+Counters that are made anew each time may only ever grow as the history does: so what is
+counted of a run never depends on what comes after it.
+"""
+
+from __future__ import annotations
+
+import time
+from bisect import bisect_left
+from collections import Counter, defaultdict
+from collections.abc import Iterator, Mapping, Sequence
+from datetime import datetime
+from functools import partial
+from itertools import groupby
+from math import fsum
+from typing import cast
+
+from msgspec import Struct, structs
+
+from packer_fork.answers import RunEntry
+from packer_fork.codec.builds import decode_once
+from packer_fork.manager import results
+from packer_fork.manager.runs import Wanted, runs
+from packer_fork.metrics import Past
+from packer_fork.model import BuildStatus, RunStatus, State
+from packer_fork.stores.base import Passage, Store, Stretch
+from packer_fork.terminal import clean
+
+Known = defaultdict[tuple[str, str], dict[int, float]]
+"""Seconds that complete builds took, by source and inputs, then by run."""
+
+
+def of(store: Store, state: State | None) -> Past:
+    """All that is on record. Raises DamagedError, NewerFormatError, StoreError."""
+    start = time.perf_counter()
+    watched, tally = _Watched(store), _Tally(_known(state))
+    # The runs of one tenure follow each other: no older tenure commits once a newer one has.
+    found = runs(cast("Store", watched), Wanted())
+    for _, entries in groupby(found, key=lambda entry: entry.run.tenure):
+        tally.add(tuple(entries))
+    return Past(
+        taken=tally.taken(watched.taken_over),
+        waited=tuple(tally.waited.values()),
+        held=tuple(tally.held.values()),
+        abandoned=len(watched.taken_over),
+        unlocked=len(watched.unlocked),
+        refused=watched.refused,
+        commits=tally.commits,
+        committing=fsum(tally.committing),
+        runs=tally.runs,
+        run_took=tally.run_took,
+        builds=tally.builds,
+        took=tally.took,
+        saved=tally.saved(),
+        reading=time.perf_counter() - start,
+    )
+
+
+class _Watched:
+    """A store's history for one reader of all of it, that notes what changes tell of locks.
+
+    ``taken_over``: tenures that found the lock abandoned; ``unlocked``: by whom, and why: one
+    unlocking may be several changes, one for each run that it interrupts.
+    """
+
+    def __init__(self, store: Store) -> None:
+        self.taken_over: set[int] = set()
+        self.unlocked: set[tuple[int, str]] = set()
+        self.refused = 0
+        self._store = store
+
+    def history(self) -> Iterator[Stretch]:
+        """Without summaries: nothing is to be passed by."""
+        for stretch in self._store.history():
+            yield structs.replace(stretch, summary=None, read=partial(self._read, stretch))
+
+    def _read(self, stretch: Stretch) -> Passage:
+        passage = stretch.read()
+        for change, _ in passage.changes:
+            if change.operation == "take-over":
+                self.taken_over.add(change.tenure)
+            elif change.operation == "force-unlock":
+                self.unlocked.add((change.tenure, change.why))
+            elif change.operation == "refused":
+                self.refused += 1
+        return passage
+
+
+def _known(state: State | None) -> Known:
+    """Results that the state keeps outlive the runs that they are of."""
+    known: Known = defaultdict(dict)
+    for raw in state.builds.values() if state else ():
+        build = decode_once(raw)
+        for result in results.complete(build):
+            took = _seconds(result.started, result.ended)
+            if took is not None:
+                known[build.name, result.inputs][result.run] = took
+    return known
+
+
+class _Skipped(Struct, frozen=True, gc=False):
+    """A source that a run left out, being up to date with these inputs."""
+
+    source: str
+    inputs: str
+    run: int
+
+
+class _Tally:
+    """Adds the tenures up, each with all of its runs, the newest first."""
+
+    def __init__(self, known: Known) -> None:
+        self.waited: dict[int, float] = {}
+        self.held: dict[int, float] = {}
+        self.runs: Counter[RunStatus] = Counter()
+        self.run_took: list[float] = []
+        self.builds: Counter[tuple[str, BuildStatus]] = Counter()
+        self.took: defaultdict[tuple[str, BuildStatus], list[float]] = defaultdict(list)
+        self.commits = 0
+        self.committing: list[float] = []
+        self._known = known
+        self._skipped: list[_Skipped] = []
+
+    def add(self, entries: Sequence[RunEntry]) -> None:
+        """Each run tells the wait of its tenure, and how long that held the lock so far."""
+        first = entries[-1].run
+        self.waited[first.tenure] = max(0.0, first.waited)
+        if held := max(entry.run.held for entry in entries):
+            self.held[first.tenure] = held
+        self._skipped += _skipped(entries)
+        for entry in entries:
+            self._add_run(entry)
+
+    def _add_run(self, entry: RunEntry) -> None:
+        run = entry.run
+        self.commits += run.commits
+        self.committing.append(run.committing)
+        if run.status is not RunStatus.RUNNING:
+            self.runs[run.status] += 1
+            if (took := _seconds(run.started, run.ended)) is not None:
+                self.run_took.append(took)
+        for build in entry.builds:
+            if build.status.is_final:
+                key = (clean(build.name), build.status)
+                self.builds[key] += 1
+                if (took := _seconds(build.started, build.ended)) is not None:
+                    self.took[key].append(took)
+                    if build.status is BuildStatus.COMPLETE:
+                        self._known[build.name, build.inputs][run.number] = took
+
+    def taken(self, taken_over: set[int]) -> Counter[str]:
+        """How the tenures came by the lock."""
+        return Counter(
+            "taken_over" if tenure in taken_over else "waited" if waited else "at_once"
+            for tenure, waited in self.waited.items()
+        )
+
+    def saved(self) -> Mapping[str, Sequence[float]]:
+        """By source, what each skip was worth; one whose result is not known counts for none."""
+        found: dict[str, list[float]] = {source: [] for source, _ in self.builds}
+        runs_of = {key: sorted(known) for key, known in self._known.items()}
+        for each in self._skipped:
+            key = (each.source, each.inputs)
+            before = bisect_left(runs_of.get(key, []), each.run)
+            if before:
+                took = self._known[key][runs_of[key][before - 1]]
+                found.setdefault(clean(each.source), []).append(took)
+        return found
+
+
+def _skipped(entries: Sequence[RunEntry]) -> Iterator[_Skipped]:
+    """What a tenure left out in all of its runs; each calls up to date what another one builds."""
+    left = set.intersection(*(set(entry.run.up_to_date) for entry in entries))
+    built = {name for entry in entries for name in entry.run.builds}
+    first = entries[-1].run
+    for source in left - built:
+        yield _Skipped(source, first.inputs, first.number)
+
+
+def _seconds(started: datetime | None, ended: datetime | None) -> float | None:
+    """A clock that was set back makes no negative time."""
+    return max(0.0, (ended - started).total_seconds()) if started and ended else None

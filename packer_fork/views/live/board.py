@@ -1,0 +1,216 @@
+"""What a live view knows of a build: folded from events, pure, without a clock."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Iterator
+from datetime import datetime, timedelta
+from functools import lru_cache
+
+from msgspec import Struct, structs
+
+from packer_fork import events
+from packer_fork.model import Build, BuildStatus, Step, StepStatus
+from packer_fork.terminal import clean
+
+KEPT_LINES = 8
+"""Lines of a build's output that are remembered, the newest."""
+
+_FAILED = frozenset({BuildStatus.FAILED, BuildStatus.INTERRUPTED, BuildStatus.UNVERIFIED})
+_TAB = 4
+
+
+class Row(Struct, frozen=True, kw_only=True):
+    """One build, as far as it is known. ``usual``: seconds that it takes, None if never built.
+
+    ``elsewhere``: another machine builds it.
+    """
+
+    build: Build
+    usual: float | None = None
+    lines: tuple[str, ...] = ()
+    elsewhere: bool = False
+
+    @property
+    def name(self) -> str:
+        return self.build.name
+
+    @property
+    def status(self) -> BuildStatus:
+        return self.build.status
+
+    @property
+    def is_finished(self) -> bool:
+        """Whether Packer calls it finished, which is no proof before its report is closed."""
+        return self.build.evidence.finished and not self.status.is_final
+
+    @property
+    def is_active(self) -> bool:
+        begun = not self.status.is_final and self.status is not BuildStatus.PENDING
+        return begun and not self.is_finished
+
+    @property
+    def is_over(self) -> bool:
+        return self.status.is_final or self.is_finished
+
+    @property
+    def has_failed(self) -> bool:
+        return self.status in _FAILED
+
+    def seconds(self, now: datetime) -> float | None:
+        """How long it has taken by `now`, or took; None before it has begun."""
+        if self.build.started is None:
+            return None
+        return max(0.0, ((self.build.ended or now) - self.build.started).total_seconds())
+
+
+class Cancel(Struct, frozen=True):
+    """``signals`` came so far; Packer is killed at ``deadline``."""
+
+    signals: int
+    deadline: datetime
+
+
+class Board(Struct, frozen=True, kw_only=True):
+    """All rows by name, in the order in which they became known; ``ended`` by the runs' keys."""
+
+    template: str = ""
+    workspace: str = "default"
+    rows: dict[str, Row] = {}
+    up_to_date: dict[str, events.BuildPlan] = {}
+    started: datetime | None = None
+    numbers: tuple[int, ...] = ()
+    ended: dict[str, events.RunEnded] = {}
+    cancel: Cancel | None = None
+
+
+def told(board: Board, event: events.Event, now: datetime) -> Board:
+    """`board` after `event`, which came at `now`; the same if that changes nothing on it."""
+    after = board
+    match event:
+        case events.Planned():
+            after = _planned(board, event)
+        case events.RunStarted():
+            after = _started(board, event)
+        case events.Output() if event.build in board.rows:
+            after = _spoken(board, event)
+        case events.BuildChanged():
+            after = _with(board, _row(board, event.build))
+        case events.Elsewhere():
+            after = _elsewhere(board, event)
+        case events.Cancelling():
+            deadline = now + timedelta(seconds=event.kill_in)
+            after = structs.replace(board, cancel=Cancel(event.signals, deadline))
+        case events.RunEnded():
+            after = _ended(board, event)
+    return after
+
+
+def step_of(build: Build) -> tuple[int, int, Step] | None:
+    """The step that is at work, or was last: its place, of how many of its kind."""
+    is_after = build.status is BuildStatus.POST_PROCESSING
+    steps = build.post_processors if is_after else build.provisioners
+    begun = [place for place, step in enumerate(steps, 1) if step.started is not None]
+    running = [place for place in begun if steps[place - 1].status is StepStatus.RUNNING]
+    if not begun:
+        return None
+    place = running[-1] if running else begun[-1]
+    return place, len(steps), steps[place - 1]
+
+
+def lines_of(name: str, text: str) -> Iterator[str]:
+    """The lines of what Packer says of a build, without its name before each, nor verdicts.
+
+    Harmless for a terminal, without tabs, none empty.
+    """
+    if text.startswith("Build '"):
+        return
+    for line in clean(text).splitlines():
+        bare = _prefix(clean(name)).sub("", line, count=1).expandtabs(_TAB).rstrip()
+        if bare:
+            yield bare
+
+
+def runs(board: Board) -> str:
+    """``run 7``, ``runs 7 to 9``"""
+    first, last = min(board.numbers, default=0), max(board.numbers, default=0)
+    return f"run {first}" if first == last else f"runs {first} to {last}"
+
+
+def one_line(text: str) -> str:
+    """`text`, harmless, its white space closed up."""
+    return " ".join(clean(text).split())
+
+
+@lru_cache(maxsize=256)
+def _prefix(name: str) -> re.Pattern[str]:
+    stamp = r"(?:\d{4}-\d\d-\d\dT[\d:]+(?:Z|[+-]\d\d:\d\d): )?"
+    return re.compile(rf"^{stamp}(?:==>|   |-->) {re.escape(name)}(?: \([\w.-]+\))?:(?: |$)")
+
+
+def _planned(board: Board, event: events.Planned) -> Board:
+    done = {b.name: b for b in event.builds if b.action is events.Action.UP_TO_DATE}
+    todo = (Build(name=b.name) for b in event.builds if b.name not in done)
+    rows = {build.name: Row(build=build) for build in todo}
+    return structs.replace(
+        board,
+        template=event.template,
+        workspace=event.workspace,
+        rows={**board.rows, **rows},
+        up_to_date=done,
+    )
+
+
+def _started(board: Board, event: events.RunStarted) -> Board:
+    """A run of builds that ran before, a retry, begins each of them anew."""
+    run = event.run
+    fresh = {
+        name: Row(build=Build(name=name, run=run.number), usual=event.usual.get(name))
+        for name in run.builds
+    }
+    return structs.replace(
+        board,
+        template=event.template,
+        workspace=event.workspace,
+        rows={**board.rows, **fresh},
+        up_to_date=_without(board.up_to_date, run.builds),
+        started=board.started or run.started,
+        numbers=(*board.numbers, run.number),
+    )
+
+
+def _elsewhere(board: Board, event: events.Elsewhere) -> Board:
+    after = _with(board, structs.replace(_row(board, event.build), elsewhere=True))
+    began = board.started or event.build.started
+    return structs.replace(after, started=began, numbers=(*board.numbers, event.run))
+
+
+def _spoken(board: Board, event: events.Output) -> Board:
+    row = board.rows[event.build]
+    lines = (*row.lines, *lines_of(event.build, event.text))[-KEPT_LINES:]
+    return _with(board, structs.replace(row, lines=lines))
+
+
+def _ended(board: Board, event: events.RunEnded) -> Board:
+    rows = {build.name: _row(board, build) for build in event.builds}
+    return structs.replace(
+        board,
+        rows={**board.rows, **rows},
+        ended={**board.ended, event.run.key: event},
+    )
+
+
+def _row(board: Board, build: Build) -> Row:
+    known = board.rows.get(build.name)
+    return structs.replace(known, build=build) if known else Row(build=build)
+
+
+def _with(board: Board, row: Row) -> Board:
+    return structs.replace(board, rows={**board.rows, row.name: row})
+
+
+def _without(
+    plans: dict[str, events.BuildPlan], names: Iterable[str]
+) -> dict[str, events.BuildPlan]:
+    gone = set(names)
+    return {name: plan for name, plan in plans.items() if name not in gone}
