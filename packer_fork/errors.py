@@ -18,11 +18,6 @@ A foreign exception is translated at the edge where it arises, never shown.
 
 from __future__ import annotations
 
-import msgspec
-
-MALFORMED = (msgspec.MsgspecError, RecursionError, UnicodeDecodeError)
-"""What msgspec raises at bytes that are no such document."""
-
 EXIT_DONE = 0
 EXIT_PACKER_FAILED = 1
 EXIT_USAGE = 2

@@ -17,7 +17,7 @@ import pytest
 ROOT = Path(__file__).parent.parent
 PACKAGE = "packer_fork"
 
-LEAVES = {"answers", "locks", "model", "errors"}
+LEAVES = {"answers", "locks", "model", "errors", "malformed"}
 
 # Which rooms of the package a room may use, besides itself.
 MAY_USE: Mapping[str, set[str]] = {
@@ -37,7 +37,7 @@ MAY_USE: Mapping[str, set[str]] = {
     "events": {"locks", "model"},
     "host": LEAVES,
     "processes": {"host"} | LEAVES,
-    "codec": {"changes", "model", "errors"},
+    "codec": {"changes", "model", "errors", "malformed"},
     "changes": {"model"},
     "config": {"errors"},
     "durable": {"errors"},
@@ -48,6 +48,7 @@ MAY_USE: Mapping[str, set[str]] = {
     "locks": {"model"},
     "model": {"errors"},
     "errors": set(),
+    "malformed": set(),
     "__init__": {"api"},
 }
 

@@ -23,7 +23,7 @@ from msgspec import Struct
 import packer_fork
 from packer_fork import answers, config, errors, events, grammar, locks, model
 from packer_fork.cli import handover
-from packer_fork.cli.app import app
+from packer_fork.cli.app import made
 from packer_fork.codec import statefile
 from packer_fork.codec.builds import decode_build
 from packer_fork.codec.witness import WITNESS_SIZE
@@ -94,7 +94,7 @@ def options_in(cell: str) -> set[str]:
 
 def commands() -> dict[str, Any]:
     """Every command that does something, by its words; the program itself is ``""``."""
-    program = typer.main.get_command(app)
+    program = typer.main.get_command(made())
     return {"": program, **dict(_below(program, ""))}
 
 

@@ -1,62 +1,102 @@
-"""The commands and their groups."""
+"""The commands and their groups; only what a command line asks for is imported and made."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Annotated
 
 import typer
 
 from packer_fork import __version__
-from packer_fork.cli import (
-    artifacts,
-    build,
-    config,
-    handover,
-    history,
-    lock,
-    logs,
-    metrics,
-    revoke,
-    safekeeping,
-    state,
-    transfer,
-    version,
-)
+from packer_fork.cli import handover
 
-app = typer.Typer(
-    name="packer-fork",
-    help="Packer builds that run once, resume, queue, and are never lost.",
-    epilog=handover.EPILOG,
-    no_args_is_help=True,
-    add_completion=False,
-    rich_markup_mode=None,
-    pretty_exceptions_enable=False,
-)
-app.command("build", epilog=build.EPILOG)(build.build)
-app.command("plan")(build.plan)
-app.command("artifacts")(artifacts.artifacts)
-app.command("logs")(logs.logs)
-app.command("metrics")(metrics.metrics)
-app.command("force-unlock")(lock.force_unlock)
-app.command("version")(version.version)
-state.app.command("history")(history.history)
-state.app.command("list")(history.list_runs)
-state.app.command("diff")(history.diff)
-state.app.command("rollback")(history.rollback)
-state.app.command("prune")(history.prune)
-state.app.command("revoke")(revoke.revoke)
-state.app.command("backup")(safekeeping.backup)
-state.app.command("restore")(safekeeping.restore)
-state.app.command("verify")(safekeeping.verify)
-state.app.command("repair")(safekeeping.repair)
-state.app.command("pull")(transfer.pull)
-state.app.command("push")(transfer.push)
-state.app.command("migrate")(transfer.migrate)
-state.app.command("import")(transfer.import_state)
-app.add_typer(state.app, name="state")
-app.add_typer(lock.app, name="lock")
-app.add_typer(config.app, name="config")
+
+def _build(app: typer.Typer) -> None:
+    from packer_fork.cli import build
+
+    app.command("build", epilog=build.EPILOG)(build.build)
+
+
+def _plan(app: typer.Typer) -> None:
+    from packer_fork.cli import build
+
+    app.command("plan")(build.plan)
+
+
+def _artifacts(app: typer.Typer) -> None:
+    from packer_fork.cli import artifacts
+
+    app.command("artifacts")(artifacts.artifacts)
+
+
+def _logs(app: typer.Typer) -> None:
+    from packer_fork.cli import logs
+
+    app.command("logs")(logs.logs)
+
+
+def _metrics(app: typer.Typer) -> None:
+    from packer_fork.cli import metrics
+
+    app.command("metrics")(metrics.metrics)
+
+
+def _force_unlock(app: typer.Typer) -> None:
+    from packer_fork.cli import lock
+
+    app.command("force-unlock")(lock.force_unlock)
+
+
+def _version_command(app: typer.Typer) -> None:
+    from packer_fork.cli import version
+
+    app.command("version")(version.version)
+
+
+def _state(app: typer.Typer) -> None:
+    from packer_fork.cli import history, revoke, safekeeping, state, transfer
+
+    state.app.command("history")(history.history)
+    state.app.command("list")(history.list_runs)
+    state.app.command("diff")(history.diff)
+    state.app.command("rollback")(history.rollback)
+    state.app.command("prune")(history.prune)
+    state.app.command("revoke")(revoke.revoke)
+    state.app.command("backup")(safekeeping.backup)
+    state.app.command("restore")(safekeeping.restore)
+    state.app.command("verify")(safekeeping.verify)
+    state.app.command("repair")(safekeeping.repair)
+    state.app.command("pull")(transfer.pull)
+    state.app.command("push")(transfer.push)
+    state.app.command("migrate")(transfer.migrate)
+    state.app.command("import")(transfer.import_state)
+    app.add_typer(state.app, name="state")
+
+
+def _lock(app: typer.Typer) -> None:
+    from packer_fork.cli import lock
+
+    app.add_typer(lock.app, name="lock")
+
+
+def _config(app: typer.Typer) -> None:
+    from packer_fork.cli import config
+
+    app.add_typer(config.app, name="config")
+
+
+COMMANDS: Mapping[str, Callable[[typer.Typer], None]] = {
+    "build": _build,
+    "plan": _plan,
+    "artifacts": _artifacts,
+    "logs": _logs,
+    "metrics": _metrics,
+    "force-unlock": _force_unlock,
+    "version": _version_command,
+    "state": _state,
+    "lock": _lock,
+    "config": _config,
+}
 
 
 def _version(wanted: bool) -> None:
@@ -65,8 +105,7 @@ def _version(wanted: bool) -> None:
         raise typer.Exit
 
 
-@app.callback()
-def root(
+def _root(
     *,
     version: Annotated[
         bool, typer.Option("--version", callback=_version, is_eager=True, help="Show the version.")
@@ -75,15 +114,37 @@ def root(
     """Packer builds that run once, resume, queue, and are never lost."""
 
 
+def made(names: Iterable[str] = tuple(COMMANDS)) -> typer.Typer:
+    """The program with these commands: each costs time to import and to make."""
+    app = typer.Typer(
+        name="packer-fork",
+        help="Packer builds that run once, resume, queue, and are never lost.",
+        epilog=handover.EPILOG,
+        no_args_is_help=True,
+        add_completion=False,
+        rich_markup_mode=None,
+        pretty_exceptions_enable=False,
+    )
+    app.callback()(_root)
+    for name in names:
+        COMMANDS[name](app)
+    return app
+
+
 def run(argv: Sequence[str]) -> None:
     """Run one command line; ends in SystemExit, or raises PackerForkError."""
-    arguments, flags = handover.arrange(argv, _names()), None
+    arguments, flags = handover.arrange(argv, COMMANDS), None
     if arguments[:1] in (["build"], ["plan"]):
+        from packer_fork.cli import build
+
         flags, rest = build.take_packer_flags(arguments[1:])
         arguments = [arguments[0], *rest]
-    app(arguments, obj=flags)
+    made(_needed(arguments))(arguments, obj=flags)
 
 
-def _names() -> set[str]:
-    commands = {str(each.name) for each in app.registered_commands}
-    return commands | {str(each.name) for each in app.registered_groups}
+def _needed(arguments: Sequence[str]) -> Iterable[str]:
+    """All for whoever asks for help, or is wrong."""
+    if arguments == ["--version"]:
+        return ()
+    name = arguments[0] if arguments else ""
+    return (name,) if name in COMMANDS else COMMANDS

@@ -7,7 +7,8 @@ from typing import Any
 
 import msgspec
 
-from packer_fork.errors import MALFORMED, UsageError
+from packer_fork.errors import UsageError
+from packer_fork.malformed import MALFORMED
 from packer_fork.model import MAX_METADATA_DEPTH, Build
 
 _CACHED = 2048

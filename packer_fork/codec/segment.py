@@ -16,7 +16,8 @@ from packer_fork.codec.builds import decode_once
 from packer_fork.codec.compression import ZSTD_MAGIC, compress, decompress
 from packer_fork.codec.lines import Line, read_summary, seal, unseal
 from packer_fork.codec.statefile import StateFile, decode_file
-from packer_fork.errors import MALFORMED, DamagedError
+from packer_fork.errors import DamagedError
+from packer_fork.malformed import MALFORMED
 from packer_fork.model import FORMAT_VERSION, REMOVED, Change, Run, Sealed, Summary
 
 MAX_SUMMARY = 1 << 20

@@ -14,7 +14,8 @@ from packer_fork.changes import apply_changes
 from packer_fork.codec.compression import ZSTD_MAGIC, frames
 from packer_fork.codec.lines import Line, read_change, read_snapshot, unseal
 from packer_fork.codec.witness import Witness
-from packer_fork.errors import MALFORMED, DamagedError, NewerFormatError
+from packer_fork.errors import DamagedError, NewerFormatError
+from packer_fork.malformed import MALFORMED
 from packer_fork.model import FORMAT_VERSION, Change, State, Template
 
 MAX_SIZE = 4 << 30

@@ -18,7 +18,7 @@ from pathlib import Path
 import msgspec
 
 from packer_fork import durable
-from packer_fork.errors import MALFORMED
+from packer_fork.malformed import MALFORMED
 
 _SETTLED_NS = 2_000_000_000
 _MAX_BYTES = 256 << 20

@@ -10,9 +10,9 @@ from typing import Any
 
 import msgspec
 
-from packer_fork.errors import MALFORMED
 from packer_fork.inputs import hcl
 from packer_fork.inputs.mentions import Parsed
+from packer_fork.malformed import MALFORMED
 
 _END = "END_OF_JSON_TEXT"
 _BOM = b"\xef\xbb\xbf"

@@ -8,8 +8,8 @@ from typing import Any
 
 import msgspec
 
-from packer_fork.errors import MALFORMED
 from packer_fork.inputs.mentions import Expression, Mention, Parsed, Part, Unknown
+from packer_fork.malformed import MALFORMED
 
 _BOM = b"\xef\xbb\xbf"
 _ACTION = re.compile(r"\{\{-?\s*(.*?)\s*-?\}\}", re.DOTALL)

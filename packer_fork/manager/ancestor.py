@@ -20,8 +20,9 @@ import msgspec
 from msgspec import Struct
 
 from packer_fork.codec.builds import encode_build
-from packer_fork.errors import MALFORMED, UsageError
+from packer_fork.errors import UsageError
 from packer_fork.events import Notice, Notify
+from packer_fork.malformed import MALFORMED
 from packer_fork.manager import given
 from packer_fork.manager.changing import Command, changing, made_sure_of
 from packer_fork.manager.places import Place

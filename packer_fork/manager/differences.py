@@ -8,8 +8,8 @@ import msgspec
 
 from packer_fork.answers import BuildDifference, Difference
 from packer_fork.codec.builds import decode_once
-from packer_fork.errors import MALFORMED
 from packer_fork.inputs.record import Inputs, difference
+from packer_fork.malformed import MALFORMED
 from packer_fork.model import Artifact, Build, State
 
 

@@ -7,8 +7,9 @@ from pathlib import Path
 import msgspec
 
 from packer_fork.codec.builds import decode_build
-from packer_fork.errors import MALFORMED, PackerForkError, StateError, UsageError
+from packer_fork.errors import PackerForkError, StateError, UsageError
 from packer_fork.events import Notice, Notify
+from packer_fork.malformed import MALFORMED
 from packer_fork.manager import given, outbox, past
 from packer_fork.manager.places import Place
 from packer_fork.model import Build, Draft, Late, Run, State

@@ -16,11 +16,11 @@ from msgspec import Struct
 
 from packer_fork.codec.builds import decode_build
 from packer_fork.config import Settings
-from packer_fork.errors import MALFORMED
 from packer_fork.events import Action, BuildPlan
 from packer_fork.inputs.collect import collect
 from packer_fork.inputs.record import Inputs, difference
 from packer_fork.inputs.request import InputsRequest
+from packer_fork.malformed import MALFORMED
 from packer_fork.manager import artifacts, results
 from packer_fork.manager.locate import Template
 from packer_fork.manager.prepare import Prepared

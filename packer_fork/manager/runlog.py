@@ -20,8 +20,8 @@ import msgspec
 from msgspec import Struct
 
 from packer_fork import durable
-from packer_fork.errors import MALFORMED
 from packer_fork.events import Notice, Notify
+from packer_fork.malformed import MALFORMED
 from packer_fork.terminal import clean
 
 _MAX_SECRETS = 16 << 20

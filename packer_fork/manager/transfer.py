@@ -15,8 +15,9 @@ from packer_fork.answers import Backup
 from packer_fork.changes import root_of
 from packer_fork.codec.builds import decode_once
 from packer_fork.codec.statefile import MAX_SIZE
-from packer_fork.errors import MALFORMED, NewerFormatError, StateError, UsageError
+from packer_fork.errors import NewerFormatError, StateError, UsageError
 from packer_fork.events import Notice, Notify
+from packer_fork.malformed import MALFORMED
 from packer_fork.manager import backup, given, locate, past, places, replacing
 from packer_fork.manager.changing import Command, changing
 from packer_fork.manager.places import Place

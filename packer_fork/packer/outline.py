@@ -15,7 +15,7 @@ from typing import Any
 import msgspec
 from msgspec import Struct
 
-from packer_fork.errors import MALFORMED
+from packer_fork.malformed import MALFORMED
 from packer_fork.packer import lines
 from packer_fork.packer.renames import Renamed, renamed
 from packer_fork.packer.selection import select

@@ -30,7 +30,8 @@ import msgspec
 from msgspec import Meta, Struct
 from msgspec.structs import replace
 
-from packer_fork.errors import MALFORMED, StoreError
+from packer_fork.errors import StoreError
+from packer_fork.malformed import MALFORMED
 from packer_fork.terminal import clean
 
 THRESHOLD = 5

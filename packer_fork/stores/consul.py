@@ -14,7 +14,8 @@ from urllib.parse import quote
 
 import msgspec
 
-from packer_fork.errors import MALFORMED, StoreError
+from packer_fork.errors import StoreError
+from packer_fork.malformed import MALFORMED
 from packer_fork.stores import consul_errors
 from packer_fork.stores.access import Access, Address
 from packer_fork.stores.connection import Request, Response

@@ -8,7 +8,8 @@ from typing import Any, TypeVar
 
 import msgspec
 
-from packer_fork.errors import MALFORMED, StoreError
+from packer_fork.errors import StoreError
+from packer_fork.malformed import MALFORMED
 from packer_fork.stores import etcd_errors
 from packer_fork.stores.access import Access, Address
 from packer_fork.stores.connection import LargeError, Request, Response

@@ -12,7 +12,8 @@ from collections.abc import Callable
 import msgspec
 from msgspec import Struct
 
-from packer_fork.errors import MALFORMED, StoreError
+from packer_fork.errors import StoreError
+from packer_fork.malformed import MALFORMED
 from packer_fork.stores.access import Address
 from packer_fork.stores.connection import Response
 from packer_fork.stores.trouble import Trouble, said

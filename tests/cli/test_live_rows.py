@@ -161,6 +161,21 @@ def test_a_failure_unfolds_and_others_get_a_line_before_it_gets_more() -> None:
     ]
 
 
+def test_what_a_failure_shows_takes_the_place_of_what_is_done() -> None:
+    names = [f"n{number:02}" for number in range(40)]
+    found = board(
+        started(*names),
+        *(said("n39", f"line {n}") for n in range(9)),
+        *(changed(over(name, BuildStatus.COMPLETE)) for name in names[:39]),
+        changed(over("n39", BuildStatus.FAILED)),
+    )
+    lines = drawn(found)
+    assert len(lines) == 16
+    assert lines[-7:-1] == [lines[-7], *(f"    line {n}" for n in range(4, 9))]
+    assert lines[-7].startswith("✗ n39")
+    assert lines[-1] == "  and 31 more: 31 complete"
+
+
 def test_finished_is_no_proof_of_complete() -> None:
     build = Build(
         name="a", status=BuildStatus.CREATING, started=START, evidence=Evidence(finished=True)

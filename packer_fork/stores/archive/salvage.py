@@ -19,7 +19,8 @@ from packer_fork.codec import statefile
 from packer_fork.codec.compression import ZSTD_MAGIC, frames
 from packer_fork.codec.lines import Line, read_change, unseal
 from packer_fork.codec.witness import Witness, decode_witness
-from packer_fork.errors import MALFORMED, DamagedError
+from packer_fork.errors import DamagedError
+from packer_fork.malformed import MALFORMED
 from packer_fork.model import Change, Sealed, State
 from packer_fork.stores.archive import backups, history
 from packer_fork.stores.archive.files import (

@@ -16,7 +16,6 @@ import msgspec
 from msgspec import Struct, structs
 
 from packer_fork import durable, processes, sharing
-from packer_fork.errors import MALFORMED
 from packer_fork.locks import (
     MARKER,
     LiveProcess,
@@ -26,6 +25,7 @@ from packer_fork.locks import (
     ProcessId,
     Verdict,
 )
+from packer_fork.malformed import MALFORMED
 from packer_fork.stores.local import filesystem
 from packer_fork.stores.local.layout import Layout
 

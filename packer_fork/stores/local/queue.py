@@ -20,8 +20,8 @@ import msgspec
 from msgspec import Struct
 
 from packer_fork import durable
-from packer_fork.errors import MALFORMED
 from packer_fork.locks import Waiter
+from packer_fork.malformed import MALFORMED
 from packer_fork.stores.local import probe
 from packer_fork.stores.local.layout import Layout
 

@@ -9,7 +9,7 @@ import msgspec
 from msgspec import Struct
 
 from packer_fork.codec.compression import compress, decompress
-from packer_fork.errors import MALFORMED
+from packer_fork.malformed import MALFORMED
 from packer_fork.stores.shared.keys import Keys
 
 COMPRESS_ABOVE = 4 << 10

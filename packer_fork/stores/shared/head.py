@@ -6,7 +6,8 @@ import msgspec
 from msgspec import Struct
 
 from packer_fork.codec.witness import Witness
-from packer_fork.errors import MALFORMED, DamagedError, NewerFormatError
+from packer_fork.errors import DamagedError, NewerFormatError
+from packer_fork.malformed import MALFORMED
 from packer_fork.stores.shared import names
 from packer_fork.stores.shared.keys import Item
 

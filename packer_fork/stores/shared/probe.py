@@ -7,8 +7,8 @@ import hashlib
 import msgspec
 from msgspec import Struct
 
-from packer_fork.errors import MALFORMED
 from packer_fork.locks import LockRecord, LockStatus, Member, MemberStatus, Verdict
+from packer_fork.malformed import MALFORMED
 from packer_fork.stores.local import probe as local
 from packer_fork.stores.shared import names
 from packer_fork.stores.shared.companion import Companion

@@ -12,8 +12,9 @@ import uuid
 import msgspec
 
 from packer_fork import processes
-from packer_fork.errors import MALFORMED, StoreError
+from packer_fork.errors import StoreError
 from packer_fork.locks import ProcessId, Waiter
+from packer_fork.malformed import MALFORMED
 from packer_fork.stores.shared import names, probe
 from packer_fork.stores.shared.deciding import decide
 from packer_fork.stores.shared.keys import Item, Keys, Put, Unchanged

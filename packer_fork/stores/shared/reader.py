@@ -12,7 +12,8 @@ from typing import NamedTuple
 from packer_fork.codec import statefile
 from packer_fork.codec.lines import read_change, unseal
 from packer_fork.codec.statefile import StateFile
-from packer_fork.errors import MALFORMED, DamagedError
+from packer_fork.errors import DamagedError
+from packer_fork.malformed import MALFORMED
 from packer_fork.stores.shared import blobs, head, names
 from packer_fork.stores.shared.head import Head
 from packer_fork.stores.shared.keys import Item, Keys

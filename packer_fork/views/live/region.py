@@ -33,7 +33,8 @@ def region(board: Board, size: Size, now: datetime) -> list[Text]:
     width = max(1, size.width - 1)
     head, foot = [_header(board, now)], _footer(board, now)
     room = max(2, int(size.height * _SHARE)) - len(head) - len(foot)
-    rows, rest = _fitting(list(board.rows.values()), room)
+    every = list(board.rows.values())
+    rows, rest = _fitting(every, room - _reserved(every, room))
     if rest:
         foot = [Text(f"  and {len(rest)} more: {_counts(rest)}", "dim"), *foot]
     lines = [*head, *_body(rows, room - len(rows) - bool(rest), width, size, now), *foot]
@@ -110,6 +111,13 @@ def _said(row: Row) -> str:
     if row.elsewhere and row.build.by is not None:
         return one_line(f"by {row.build.by}")
     return row.lines[-1] if row.lines else one_line(row.build.error)
+
+
+def _reserved(rows: list[Row], room: int) -> int:
+    """Lines for what failures have to show: rather these than rows of what waits or is done."""
+    matter = sum(row.is_active or row.has_failed for row in rows)
+    wanted = sum(min(len(row.lines), _UNFOLDED) for row in rows if row.has_failed)
+    return max(0, min(wanted, room - 1 - matter))
 
 
 def _fitting(rows: list[Row], room: int) -> tuple[list[Row], list[Row]]:
