@@ -157,10 +157,12 @@ def escape(name: str) -> str:
 
 def below(start: Path, state: str) -> Iterator[StateFolder]:
     """Every state below `start`, and every one in the folder `state` if that is set."""
-    roots = [Path(state).resolve()] if state and "://" not in state else []
+    given = [Path(state).resolve()] if state and "://" not in state else []
+    roots = [*given]
     for parent, folders, _ in os.walk(start):
-        if FOLDER in folders:
-            roots.append(Path(parent) / FOLDER)
+        found = Path(parent) / FOLDER
+        if FOLDER in folders and found.resolve() not in given:
+            roots.append(found)
         depth = len(Path(parent).relative_to(start).parts)
         folders[:] = sorted(set(folders) - _NOT_SEARCHED - {FOLDER}) if depth < _DEEPEST else []
     for root in roots:

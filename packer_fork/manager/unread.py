@@ -42,9 +42,11 @@ def bring_in(place: Place, tenure: Tenure, notify: Notify) -> None:
 
 
 def _told_of(store: Store, key: str) -> _Told | None:
-    """None where the log was read, or nothing is known of the run."""
+    """None where the log was read, or came late in another way, or nothing is known of the run."""
     ended: Run | None = None
     for change in past.changes(store):
+        if change.late is not None and change.late.run.key == key:
+            return None
         run = change.last_run
         if run is None or run.key != key:
             continue
