@@ -20,7 +20,7 @@ from tests.templates import NULL_AND_FILE
 
 pytestmark = pytest.mark.usefixtures("packer", "strace")
 
-KILLS = 37
+KILLS = 20
 POINTS = ("fdatasync", "fsync", "rename", "pwrite64", "unlink")
 
 
