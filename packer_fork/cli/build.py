@@ -128,6 +128,7 @@ def build(
     ] = False,
 ) -> None:
     """Run `packer build`, under the lock, for what is not up to date; keep what came of it."""
+    from packer_fork.errors import UsageError
     from packer_fork.manager.build import BuildRequest
     from packer_fork.manager.build import build as run_build
     from packer_fork.views.ci import reported
@@ -153,7 +154,9 @@ def build(
         environ=dict(os.environ),
         rebuild=rebuild,
     )
-    run = _with_others(share=share, no_wait=no_wait, cancel_all=cancel_all) or run_build
+    if not share and (no_wait or cancel_all or max_sources is not None):
+        raise UsageError("--max-sources, --no-wait, --cancel-all: these are for --share alone.")
+    run = _with_others(no_wait=no_wait, cancel_all=cancel_all) if share else run_build
     place = _arguments(template, workspace, state)
     amount = _amount(verbose=verbose, quiet=quiet)
     with (
@@ -182,15 +185,7 @@ def _amount(*, verbose: bool, quiet: bool) -> Amount | None:
     return Amount.QUIET if quiet else None
 
 
-def _with_others(
-    *, share: bool, no_wait: bool, cancel_all: bool
-) -> Callable[[BuildRequest, Notify], int] | None:
-    from packer_fork.errors import UsageError
-
-    if not share:
-        if no_wait or cancel_all:
-            raise UsageError("--no-wait and --cancel-all are for builds with --share.")
-        return None
+def _with_others(*, no_wait: bool, cancel_all: bool) -> Callable[[BuildRequest, Notify], int]:
     from packer_fork.manager import shared_build
 
     how = shared_build.Together(waits=not no_wait, cancel_all=cancel_all)

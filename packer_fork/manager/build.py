@@ -14,10 +14,9 @@ from msgspec import Struct, structs
 from packer_fork import config, host
 from packer_fork.errors import EXIT_DONE, CancelledError, StoreError
 from packer_fork.events import Action, MachineLine, Notice, Notify
-from packer_fork.locks import Wait
+from packer_fork.locks import Holder, Wait
 from packer_fork.manager import (
     acquire,
-    late,
     leftovers,
     locate,
     places,
@@ -59,8 +58,7 @@ def build(request: BuildRequest, notify: Notify) -> int:
     warn(request, place, prepared, notify)
     tenure, wait = _lock(request, place, notify)
     try:
-        late.replay_waiting(place, tenure, notify)
-        unread.bring_in(place, tenure, notify)
+        unread.catch_up(place, tenure, notify)
         recover.recover(place.store, tenure, notify, reason="found by the next build")
         if wait.seconds:
             prepared = prepare(template, request.flags, place.settings, request.environ)
@@ -77,7 +75,15 @@ def build(request: BuildRequest, notify: Notify) -> int:
 
 
 def _lock(request: BuildRequest, place: places.Place, notify: Notify) -> tuple[Tenure, Wait]:
-    asking = acquire.holder(
+    over = TAKE_OVER if place.settings.abandoned == "take" else frozenset()
+    timeout = place.settings.lock_timeout
+    who = asking(request, place)
+    return acquire.acquire(place.store, who, notify, timeout=timeout, over=over)
+
+
+def asking(request: BuildRequest, place: places.Place) -> Holder:
+    """This build, as others see it that want the same lock."""
+    return acquire.holder(
         "build",
         template=place.folder.label,
         workspace=place.folder.workspace,
@@ -85,9 +91,6 @@ def _lock(request: BuildRequest, place: places.Place, notify: Notify) -> tuple[T
         environ=request.environ,
         only=request.flags.only,
     )
-    over = TAKE_OVER if place.settings.abandoned == "take" else frozenset()
-    timeout = place.settings.lock_timeout
-    return acquire.acquire(place.store, asking, notify, timeout=timeout, over=over)
 
 
 def command_on_record(request: BuildRequest) -> tuple[str, ...]:

@@ -9,7 +9,7 @@ from msgspec import Struct
 
 from packer_fork.errors import StoreError
 from packer_fork.events import Notify
-from packer_fork.manager import acquire, late, recover, unread
+from packer_fork.manager import acquire, recover, unread
 from packer_fork.manager.places import Place
 from packer_fork.model import Draft, State
 from packer_fork.stores.base import Tenure
@@ -57,8 +57,7 @@ def changing(place: Place, command: Command, notify: Notify) -> Iterator[Tenure]
     try:
         if command.recovers and not command.mends:
             reason = f"found by state {command.operation}"
-            late.replay_waiting(place, tenure, notify)
-            unread.bring_in(place, tenure, notify)
+            unread.catch_up(place, tenure, notify)
             recover.recover(place.store, tenure, notify, reason=reason)
         yield tenure
         tenure.compact()

@@ -47,6 +47,16 @@ def enter(place: Place, asking: Holder, plan_of: PlanOf, notify: Notify) -> Entr
     return Entry(tenure, wait, is_first=not door.joined)
 
 
+def check(tenure: Membership, plan: Plan) -> None:
+    """Raises LockedError if what is built here has changed while the run was joined."""
+    share, _ = tenure.look()
+    if plan.fingerprint != share.inputs:
+        raise LockedError(
+            f"The inputs have changed here while run {share.run} was joined.",
+            hint="Run it again: what it is of then is told.",
+        )
+
+
 def _is_in_passing(found: LockStatus) -> bool:
     """Whether somebody is just about to open a run for others, or to end one.
 

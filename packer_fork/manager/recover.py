@@ -13,7 +13,7 @@ from packer_fork import host
 from packer_fork.codec.builds import decode_build
 from packer_fork.errors import EXIT_DONE, LockedError, PackerForkError
 from packer_fork.events import Notice, Notify, Recovered
-from packer_fork.manager import acquire, artifacts, joint, late, outbox, unread
+from packer_fork.manager import acquire, artifacts, joint, outbox, unread
 from packer_fork.manager.places import Place
 from packer_fork.manager.record import Recorder
 from packer_fork.manager.runlog import LogFiles, RunLog
@@ -101,8 +101,7 @@ def _under_lock(place: Place, notify: Notify, environ: Mapping[str, str]) -> Non
     )
     tenure, _ = acquire.acquire(place.store, asking, notify, timeout=0)
     try:
-        late.replay_waiting(place, tenure, notify)
-        unread.bring_in(place, tenure, notify)
+        unread.catch_up(place, tenure, notify)
         recover(place.store, tenure, notify, reason="state recover")
         tenure.compact()
     finally:

@@ -27,9 +27,11 @@ def revoke(
 ) -> int:
     """Revoke what `run` built of `name`, the newest if None; returns which run's that was.
 
-    It is never up to date again, nor told of as an artifact to use. Raises UsageError if no
-    complete result of that run is known.
+    It is never up to date again, nor told of as an artifact to use. Raises UsageError without a
+    reason, or if no complete result of that run is known.
     """
+    if not reason.strip():
+        raise UsageError("A result is revoked for a reason.", hint="Give one with --reason TEXT.")
     words = ("state", "revoke", "--build", name)
     command = Command(operation="revoke", words=words, environ=environ)
     with changing(place, command, notify) as tenure:

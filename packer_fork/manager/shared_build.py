@@ -12,14 +12,12 @@ from msgspec import Struct, structs
 from packer_fork import config, host, sharing
 from packer_fork.errors import EXIT_DONE, StoreError, UsageError
 from packer_fork.events import Action, Notice, Notify, RunEnded
-from packer_fork.locks import Holder, Wait
+from packer_fork.locks import Wait
 from packer_fork.manager import (
-    acquire,
     attached,
     ending,
     joining,
     joint,
-    late,
     leftovers,
     locate,
     places,
@@ -29,6 +27,7 @@ from packer_fork.manager import (
 )
 from packer_fork.manager.build import (
     BuildRequest,
+    asking,
     command_on_record,
     everything,
     repeat_artifacts,
@@ -69,16 +68,20 @@ def build(request: BuildRequest, how: Together, notify: Notify) -> int:
             template, request.flags, prepared, place, request.environ, state, remember=True
         )
 
-    entry = joining.enter(place, _asking(request, place), plan_of, notify)
+    entry = joining.enter(place, asking(request, place), plan_of, notify)
     try:
-        late.replay_waiting(place, entry.tenure, notify)
-        unread.bring_in(place, entry.tenure, notify)
+        unread.catch_up(place, entry.tenure, notify)
         if entry.is_first:
             recover.recover(place.store, entry.tenure, notify, reason="found by the next build")
             sweep(place, notify)
+        if entry.wait.seconds:
+            prepared = prepare(template, request.flags, place.settings, request.environ)
+            _check(request, prepared)
         state = made_sure_of(place, entry.tenure)
         leftovers.warn(state, notify)
         plan = plan_of(state)
+        if not entry.is_first:
+            joining.check(entry.tenure, plan)
         here = _Here(
             request=request,
             how=how,
@@ -95,17 +98,6 @@ def build(request: BuildRequest, how: Together, notify: Notify) -> int:
             entry.tenure.close()
 
 
-def _asking(request: BuildRequest, place: places.Place) -> Holder:
-    return acquire.holder(
-        "build",
-        template=place.folder.label,
-        workspace=place.folder.workspace,
-        command=command_on_record(request),
-        environ=request.environ,
-        only=request.flags.only,
-    )
-
-
 def _check(request: BuildRequest, prepared: Prepared) -> None:
     """Raises UsageError where sources cannot be built one by one, each by another machine."""
     if attached.asks(request.flags):
@@ -113,8 +105,9 @@ def _check(request: BuildRequest, prepared: Prepared) -> None:
     names = tuple(each.name for each in prepared.outlines)
     if not names:
         raise UsageError(
-            "Only Packer knows which sources this template has: it cannot be shared.",
-            hint="Leave out --share.",
+            "There are no sources to share: -only and -except leave none, or Packer alone "
+            "knows them.",
+            hint="Check these flags, or leave out --share.",
         )
     if len(names) > sharing.MOST_SOURCES:
         raise UsageError(

@@ -27,8 +27,16 @@ class _Told(Struct, frozen=True):
     builds: dict[str, Build]
 
 
-def bring_in(place: Place, tenure: Tenure, notify: Notify) -> None:
-    """Under a tenure that is held already. Raises StoreError, LockLostError."""
+def catch_up(place: Place, tenure: Tenure, notify: Notify) -> None:
+    """Bring in what is here and the state does not have: from the outbox, and from unread logs.
+
+    Under a tenure that is held already. Raises StoreError, LockLostError.
+    """
+    late.replay_waiting(place, tenure, notify)
+    _bring_in_logs(place, tenure, notify)
+
+
+def _bring_in_logs(place: Place, tenure: Tenure, notify: Notify) -> None:
     state = place.store.read()
     for files in runlog.with_raw(place.store.logs) if state else ():
         if state is None or files.run in state.running:

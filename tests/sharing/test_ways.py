@@ -217,7 +217,14 @@ def test_a_template_whose_sources_cannot_be_told_apart_is_not_shared(local: Site
     assert "Packer cannot be told to build 'null.x' alone, so it cannot be shared" in ended.err
 
 
+def test_where_no_source_is_left_there_is_nothing_to_share(local: Site) -> None:
+    (machine,) = few(local, "m1")
+    ended = machine.share("-only", "null.z").wait()
+    assert (ended.rc, "-only and -except leave none" in ended.err) == (2, True)
+
+
 def test_options_of_sharing_are_for_shared_builds(local: Site) -> None:
     (machine,) = few(local, "m1")
-    ended = machine.start("--no-wait").wait()
-    assert (ended.rc, "are for builds with --share" in ended.err) == (2, True)
+    for option in (("--no-wait",), ("--cancel-all",), ("--max-sources", "2")):
+        ended = machine.start(*option).wait()
+        assert (ended.rc, "these are for --share alone" in ended.err) == (2, True)

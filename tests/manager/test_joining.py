@@ -1,0 +1,28 @@
+"""Joining a shared run when what is built here changes in that very moment."""
+
+import contextlib
+from pathlib import Path
+
+import pytest
+
+from packer_fork import sharing
+from packer_fork.errors import LockedError
+from packer_fork.inputs.record import Inputs
+from packer_fork.locks import LockStatus
+from packer_fork.manager import joining
+from packer_fork.manager.plan import Plan
+from stress.contender import holder
+from tests.stores import making
+
+INPUTS = Inputs(entries={"packer ": "1.6.6"})
+
+
+def test_a_plan_of_other_inputs_than_the_run_is_refused(tmp_path: Path) -> None:
+    member = making.open_store(tmp_path / "t" / "default").try_share(holder("first"))
+    assert not isinstance(member, LockStatus)
+    with contextlib.closing(member):
+        fingerprint = INPUTS.fingerprint
+        member.update(lambda s, _: sharing.opened(s, inputs=fingerprint, run=1, wanted=("a",)))
+        joining.check(member, Plan(builds=(), fingerprint=fingerprint, inputs=INPUTS))
+        with pytest.raises(LockedError, match="changed here while run 1 was joined"):
+            joining.check(member, Plan(builds=(), fingerprint="another", inputs=INPUTS))
