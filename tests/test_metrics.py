@@ -10,10 +10,11 @@ from msgspec import structs
 from prometheus_client import Metric
 from prometheus_client.parser import text_string_to_metric_families
 
-from packer_fork import metrics
 from packer_fork.locks import Verdict
 from packer_fork.manager import measures_past
-from packer_fork.metrics import Measures, Now, Past, Standing, cumulative
+from packer_fork.metrics import exposition
+from packer_fork.metrics.exposition import cumulative
+from packer_fork.metrics.measures import PHASES, Measures, Now, Past, Standing
 from packer_fork.model import BuildStatus, Draft, RunStatus
 from packer_fork.stores.archive import history
 from packer_fork.stores.breaker import Phase
@@ -50,7 +51,7 @@ FULL = Measures(
 
 
 def families(*measured: Measures) -> list[Metric]:
-    return list(text_string_to_metric_families(metrics.text(measured).decode()))
+    return list(text_string_to_metric_families(exposition.text(measured).decode()))
 
 
 def named(family: Metric) -> str:
@@ -70,7 +71,7 @@ def test_every_metric_is_documented_and_no_other() -> None:
     printed = {
         named(family): (family.type, own)
         for family in families(FULL)
-        for own in [set().union(*(s.labels for s in family.samples)) - {*metrics._PLACE, "le"}]
+        for own in [set().union(*(s.labels for s in family.samples)) - {*exposition.PLACE, "le"}]
     }
     documented = {
         name: (row[1], names(row[2]))
@@ -144,7 +145,7 @@ def test_one_of_several_holds() -> None:
 
 
 def test_the_phases_of_the_breaker_are_those_that_it_has() -> None:
-    assert tuple(map(str, Phase)) == metrics.PHASES
+    assert tuple(map(str, Phase)) == PHASES
 
 
 def test_what_is_not_known_is_left_out() -> None:
@@ -171,7 +172,7 @@ def test_names_are_quoted() -> None:
 
 def test_several_states_stand_below_one_heading() -> None:
     other = structs.replace(FULL, workspace="other")
-    text = metrics.text([FULL, other]).decode()
+    text = exposition.text([FULL, other]).decode()
     headings = re.findall(r"^# TYPE (\S+)", text, re.MULTILINE)
     assert len(headings) == len(set(headings)) == len(families(FULL))
     told = samples(FULL, other)["packer_fork_outbox_length"]

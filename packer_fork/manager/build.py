@@ -27,9 +27,10 @@ from packer_fork.manager import (
 )
 from packer_fork.manager.changing import made_sure_of
 from packer_fork.manager.follow import side_by_side
+from packer_fork.manager.job import Ended, Job
 from packer_fork.manager.plan import Plan
 from packer_fork.manager.prepare import Prepared, prepare
-from packer_fork.manager.run import Ended, Job, run, sweep
+from packer_fork.manager.run import run, sweep
 from packer_fork.packer import lines, outline
 from packer_fork.packer.flags import PackerFlags
 from packer_fork.packer.signals import SignalWatch

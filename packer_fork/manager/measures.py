@@ -13,13 +13,14 @@ from pathlib import Path
 import msgspec
 from msgspec import Struct
 
-from packer_fork import durable, metrics
+from packer_fork import durable
 from packer_fork.codec.builds import decode_once
 from packer_fork.errors import EXIT_DONE, PackerForkError, StoreError
 from packer_fork.locks import LockStatus
 from packer_fork.manager import circuits, measures_past
 from packer_fork.manager.places import Place
-from packer_fork.metrics import Measures, Now, Past, Standing
+from packer_fork.metrics import exposition
+from packer_fork.metrics.measures import Measures, Now, Past, Standing
 from packer_fork.model import State
 from packer_fork.terminal import clean
 
@@ -79,7 +80,7 @@ def gather(place: Place, *, lasting: bool = False) -> Measured:
 
 def text(measured: Sequence[Measured]) -> bytes:
     """All of them as Prometheus reads it."""
-    return metrics.text([each.measures for each in measured])
+    return exposition.text([each.measures for each in measured])
 
 
 def write(measured: Sequence[Measured], path: Path) -> None:

@@ -22,7 +22,7 @@ from packer_fork.answers import RunEntry
 from packer_fork.codec.builds import decode_once
 from packer_fork.manager import results
 from packer_fork.manager.runs import Wanted, runs
-from packer_fork.metrics import Past
+from packer_fork.metrics.measures import Past
 from packer_fork.model import BuildStatus, RunStatus, State
 from packer_fork.stores.base import Passage, Store, Stretch
 from packer_fork.terminal import clean

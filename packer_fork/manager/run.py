@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import contextlib
 import time
-from collections.abc import Generator, Mapping
-from datetime import UTC, datetime
+from collections.abc import Generator
 from pathlib import Path
 
-from msgspec import Struct, structs
+from msgspec import structs
 
 from packer_fork import host
 from packer_fork.errors import (
@@ -21,54 +20,20 @@ from packer_fork.errors import (
     StoreError,
 )
 from packer_fork.events import Notice, Notify, RunEnded, RunStarted
-from packer_fork.locks import ProcessId, Wait
+from packer_fork.locks import ProcessId
 from packer_fork.manager import artifacts, attached, circuits, forecast, results, runlog
 from packer_fork.manager.follow import End, Start, follow
+from packer_fork.manager.job import Ended, Job, describe, next_number
 from packer_fork.manager.outbox import Outbox
 from packer_fork.manager.places import Place
-from packer_fork.manager.plan import Plan, kept_inputs
-from packer_fork.manager.prepare import Prepared
+from packer_fork.manager.plan import kept_inputs
 from packer_fork.manager.record import Recorder
 from packer_fork.manager.runlog import LogFiles, RunLog
-from packer_fork.model import BuildStatus, Run, RunStatus, State
+from packer_fork.model import BuildStatus, RunStatus
 from packer_fork.packer import outcome, program
-from packer_fork.packer.flags import PackerFlags
 from packer_fork.packer.mask import Mask
 from packer_fork.packer.outcome import Outcome
 from packer_fork.packer.signals import SignalWatch
-from packer_fork.stores.base import Store, Tenure
-
-
-class Job(Struct, frozen=True, kw_only=True):
-    """What one run is made of. ``names``: the builds it is for, None if only Packer knows.
-
-    ``reasons``: see ``follow.Start``. ``part``: which part of a run it is that many machines
-    share, whose number is ``number`` then.
-    """
-
-    template: str
-    flags: PackerFlags
-    command: tuple[str, ...]
-    environ: Mapping[str, str]
-    place: Place
-    prepared: Prepared
-    tenure: Tenure
-    wait: Wait
-    plan: Plan
-    names: tuple[str, ...] | None
-    up_to_date: tuple[str, ...] = ()
-    reasons: set[str]
-    fail_fast: bool = False
-    number: int = 0
-    part: int = 0
-
-
-class Ended(Struct, frozen=True):
-    """What a run came to: its exit code for the caller, and the builds that failed."""
-
-    exit_code: int
-    failed: tuple[str, ...]
-    cancelled: bool
 
 
 def run(job: Job, watch: SignalWatch, notify: Notify) -> Generator[None, None, Ended]:
@@ -88,12 +53,6 @@ def sweep(place: Place, notify: Notify) -> None:
     notify(Notice(level="warning", text=text, hint=hint))
 
 
-def next_number(store: Store, state: State) -> int:
-    """Of a run that begins: a damaged or restored state may not know of all any more."""
-    known = state.last_run.number if state.last_run else 0
-    return 1 + max(known, runlog.newest(store.logs))
-
-
 class _Running:
     """The steps of one run, in the order of their methods."""
 
@@ -105,9 +64,11 @@ class _Running:
         if state is None:
             raise StoreError(f"The state in {job.place.store.location} has vanished.")
         self._state = state
-        self._run = self._describe(job.number or next_number(job.place.store, state))
-        self._files = LogFiles(job.place.store.logs, self._run.key)
-        self._run = structs.replace(self._run, log=self._files.masked.name)
+        number = job.number or next_number(job.place.store, state)
+        described = describe(number, job.tenure, job.wait, job.plan, job.prepared, job.command)
+        run = structs.replace(described, up_to_date=job.up_to_date, part=job.part)
+        self._files = LogFiles(job.place.store.logs, run.key)
+        self._run = structs.replace(run, log=self._files.masked.name)
         folder = job.place.outbox or job.place.store.logs
         self._outbox = Outbox(folder, state.lineage, notify)
         self._was_started = False
@@ -281,25 +242,6 @@ class _Running:
             committing=round(recorder.committing, 6),
         )
         return artifacts.hashed(Outcome(run, after.builds))
-
-    def _describe(self, number: int) -> Run:
-        job = self._job
-        return Run(
-            number=number,
-            tenure=job.tenure.record.tenure,
-            started=datetime.now(UTC),
-            by=job.tenure.record.holder.by,
-            directory=str(Path.cwd()),
-            command=job.command,
-            inputs=job.plan.fingerprint,
-            packer_version=job.prepared.program.version_text,
-            git=host.git_of(Path.cwd()),
-            ci=job.tenure.record.holder.ci,
-            up_to_date=job.up_to_date,
-            part=job.part,
-            waited=job.wait.seconds,
-            ahead=job.wait.ahead,
-        )
 
 
 def _usual(begun: Outcome) -> dict[str, float]:

@@ -4,12 +4,10 @@ from __future__ import annotations
 
 import contextlib
 import time
-from datetime import UTC, datetime
-from pathlib import Path
 
 from msgspec import Struct, structs
 
-from packer_fork import config, host, sharing
+from packer_fork import config, sharing
 from packer_fork.errors import EXIT_DONE, StoreError, UsageError
 from packer_fork.events import Action, Notice, Notify, RunEnded
 from packer_fork.locks import Wait
@@ -35,10 +33,11 @@ from packer_fork.manager.build import (
 )
 from packer_fork.manager.changing import made_sure_of
 from packer_fork.manager.crew import Crew, Terms
+from packer_fork.manager.job import Job, describe, next_number
 from packer_fork.manager.plan import Plan, kept_inputs
 from packer_fork.manager.prepare import Prepared, prepare
-from packer_fork.manager.run import Job, next_number, sweep
-from packer_fork.model import Draft, Run, State
+from packer_fork.manager.run import sweep
+from packer_fork.model import Draft, State
 from packer_fork.packer.signals import SignalWatch
 
 
@@ -178,7 +177,11 @@ class _Here(Struct, frozen=True, kw_only=True):
 
     def _begin(self, names: tuple[str, ...]) -> int:
         """A run is on record before others may join it."""
-        run = self._describe(next_number(self.place.store, self.state), names)
+        number = next_number(self.place.store, self.state)
+        tenure, wait, command = self.entry.tenure, self.entry.wait, command_on_record(self.request)
+        described = describe(number, tenure, wait, self.plan, self.prepared, command)
+        fine = self.plan.names(Action.UP_TO_DATE)
+        run = structs.replace(described, builds=names, up_to_date=fine, shared=True)
         builds = joint.pending(run, names, self.prepared.outlines, self.state)
         inputs = kept_inputs(self.state, self.plan)
         self.entry.tenure.commit(
@@ -202,27 +205,6 @@ class _Here(Struct, frozen=True, kw_only=True):
             if self.entry.tenure.update(lambda share, _: sharing.wanting(share, more)):
                 self.entry.tenure.commit(Draft(operation="widen", last_run=wider, builds=builds))
         return share.run
-
-    def _describe(self, number: int, names: tuple[str, ...]) -> Run:
-        wait: Wait = self.entry.wait
-        known = tuple(build.name for build in self.plan.builds)
-        return Run(
-            number=number,
-            tenure=self.entry.tenure.record.tenure,
-            started=datetime.now(UTC),
-            by=self.entry.tenure.record.holder.by,
-            directory=str(Path.cwd()),
-            command=command_on_record(self.request),
-            inputs=self.plan.fingerprint,
-            packer_version=self.prepared.program.version_text,
-            git=host.git_of(Path.cwd()),
-            ci=self.entry.tenure.record.holder.ci,
-            builds=names,
-            up_to_date=tuple(name for name in known if name not in names),
-            waited=wait.seconds,
-            ahead=wait.ahead,
-            shared=True,
-        )
 
     def _job(self, number: int, source: str, part: int, reasons: set[str]) -> Job:
         flags = planning.only(self.prepared, self.request.flags, (source,))

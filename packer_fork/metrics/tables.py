@@ -1,34 +1,19 @@
-"""What is measured of states, as text that Prometheus reads.
+"""All metrics that there are: name, help, labels, and where each value comes from.
 
-The tables at the end are all metrics that there are: name, help, labels, and where each
-value comes from. Every sample carries the labels of its state besides.
+Every sample carries the labels of its state besides.
 """
 
 from __future__ import annotations
 
-from bisect import bisect_right
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from math import fsum
 from typing import Generic, TypeVar
 
 from msgspec import Struct
-from prometheus_client import generate_latest
-from prometheus_client.metrics_core import (
-    CounterMetricFamily,
-    GaugeMetricFamily,
-    HistogramMetricFamily,
-    Metric,
-)
-from prometheus_client.registry import Collector, CollectorRegistry
 
 from packer_fork.locks import Verdict
+from packer_fork.metrics.measures import HOW_TAKEN, PHASES, Measures, Now, Past, Standing
 from packer_fork.model import BuildStatus, RunStatus
-
-PHASES = ("closed", "open", "half-open")
-"""Of a circuit breaker."""
-
-HOW_TAKEN = ("at_once", "waited", "taken_over")
-"""By which a tenure came by the lock."""
 
 WAITS = (0.1, 1.0, 5.0, 15.0, 60.0, 300.0, 900.0, 1800.0, 3600.0, 7200.0, 14400.0)
 """Bounds in seconds for waiting: from a neighbour's `plan` to an image's whole build."""
@@ -41,87 +26,15 @@ DURATIONS = (
 
 RUN_ENDS = tuple(each for each in RunStatus if each is not RunStatus.RUNNING)
 
-_PLACE = ("template", "workspace", "location")
-
 T = TypeVar("T")
 Name = TypeVar("Name", bound=str)
-
-
-class Now(Struct, frozen=True, kw_only=True):
-    """What holds for a moment only; what cannot be had now is None.
-
-    ``loading``: seconds that it took to read the state.
-    """
-
-    verdict: Verdict | None
-    queue: int | None
-    breaker: str
-    failures: int
-    loading: float | None
-
-
-class Standing(Struct, frozen=True, kw_only=True):
-    """The state as it stands: ``size`` in bytes as one document, builds by their status."""
-
-    serial: int
-    size: int
-    segments: int
-    builds: Mapping[BuildStatus, int]
-
-
-class Past(Struct, frozen=True, kw_only=True):
-    """What is on record. Times are seconds; ``reading`` is what it took to read all of it.
-
-    ``taken`` counts the tenures that came to a run, by ``HOW_TAKEN``. ``builds`` and ``took``
-    are by source and status; ``saved`` has, by source, the time that each skip was worth.
-    """
-
-    taken: Mapping[str, int]
-    waited: Sequence[float]
-    held: Sequence[float]
-    abandoned: int
-    unlocked: int
-    refused: int
-    commits: int
-    committing: float
-    runs: Mapping[RunStatus, int]
-    run_took: Sequence[float]
-    builds: Mapping[tuple[str, BuildStatus], int]
-    took: Mapping[tuple[str, BuildStatus], Sequence[float]]
-    saved: Mapping[str, Sequence[float]]
-    reading: float
-
-
-class Measures(Struct, frozen=True, kw_only=True):
-    """Of one state; a part is None where it could not be had, or holds no longer when it is read.
-
-    ``outbox``: results that wait to be brought in; ``files``: bytes by what they are for.
-    """
-
-    template: str
-    workspace: str
-    location: str
-    readable: bool
-    outbox: int | None
-    files: Mapping[str, int]
-    now: Now | None = None
-    standing: Standing | None = None
-    past: Past | None = None
-
-
-def text(measured: Sequence[Measures]) -> bytes:
-    """All metrics of these states, in Prometheus's text format, UTF-8."""
-    registry = CollectorRegistry(auto_describe=False)
-    registry.register(_Collector(measured))
-    return generate_latest(registry)
-
 
 Labels = tuple[str, ...]
 Single = Iterable[tuple[Labels, float]]
 Many = Iterable[tuple[Labels, Sequence[float]]]
 
 
-class _Row(Struct, Generic[T], frozen=True):
+class Row(Struct, Generic[T], frozen=True):
     """A metric: its own labels, and the samples that a state has of it."""
 
     name: str
@@ -129,43 +42,6 @@ class _Row(Struct, Generic[T], frozen=True):
     labels: Labels
     of: Callable[[Measures], Iterable[tuple[Labels, T]]]
     bounds: tuple[float, ...] = ()
-
-
-class _Collector(Collector):
-    """What a registry asks for its metrics."""
-
-    def __init__(self, measured: Sequence[Measures]) -> None:
-        self._measured = measured
-
-    def collect(self) -> Iterator[Metric]:
-        for row in GAUGES:
-            gauge = GaugeMetricFamily(row.name, row.help, labels=(*_PLACE, *row.labels))
-            for labels, value in self._samples(row):
-                gauge.add_metric(labels, value)
-            yield gauge
-        for row in COUNTERS:
-            counter = CounterMetricFamily(row.name, row.help, labels=(*_PLACE, *row.labels))
-            for labels, value in self._samples(row):
-                counter.add_metric(labels, value)
-            yield counter
-        for many in HISTOGRAMS:
-            family = HistogramMetricFamily(many.name, many.help, labels=(*_PLACE, *many.labels))
-            for labels, values in self._samples(many):
-                # A sum that is not exact could fall when a value is added to it.
-                family.add_metric(labels, cumulative(values, many.bounds), fsum(values))
-            yield family
-
-    def _samples(self, row: _Row[T]) -> Iterator[tuple[Labels, T]]:
-        for each in self._measured:
-            for labels, value in row.of(each):
-                yield (each.template, each.workspace, each.location, *labels), value
-
-
-def cumulative(values: Iterable[float], bounds: Iterable[float]) -> list[tuple[str, float]]:
-    """For each bound, and for infinity, how many of `values` are not above it."""
-    ordered = sorted(values)
-    counts = [(str(float(bound)), bisect_right(ordered, bound)) for bound in bounds]
-    return [*counts, ("+Inf", len(ordered))]
 
 
 def _now(samples: Callable[[Now], Single]) -> Callable[[Measures], Single]:
@@ -211,74 +87,74 @@ def _saved(past: Past, value: Callable[[Sequence[float]], float]) -> Single:
     return [((source,), value(times)) for source, times in sorted(past.saved.items())]
 
 
-GAUGES: tuple[_Row[float], ...] = (
-    _Row(
+GAUGES: tuple[Row[float], ...] = (
+    Row(
         "packer_fork_state_readable",
         "1 if the state and its history could be read, 0 if damaged, of a newer format or away.",
         (),
         lambda measures: _one(measures.readable),
     ),
-    _Row(
+    Row(
         "packer_fork_lock_verdict",
         "1 for what the lock is judged to be now, 0 for all else.",
         ("verdict",),
         _now(lambda now: _which(now.verdict, Verdict)),
     ),
-    _Row(
+    Row(
         "packer_fork_lock_queue_length",
         "How many wait for the lock now.",
         (),
         _now(lambda now: _one(now.queue)),
     ),
-    _Row(
+    Row(
         "packer_fork_breaker_phase",
         "1 for the phase that the circuit breaker of the store is in now, 0 for all else.",
         ("phase",),
         _now(lambda now: _which(now.breaker, PHASES)),
     ),
-    _Row(
+    Row(
         "packer_fork_breaker_failures",
         "How often in a row the store has failed, as this user on this machine knows.",
         (),
         _now(lambda now: _one(now.failures)),
     ),
-    _Row(
+    Row(
         "packer_fork_outbox_length",
         "Results that the state has not taken: the store was away, or the lock was lost.",
         (),
         lambda measures: _one(measures.outbox),
     ),
-    _Row(
+    Row(
         "packer_fork_state_size_bytes",
         "Size of the state as one JSON document, without its history.",
         (),
         _standing(lambda standing: _one(standing.size)),
     ),
-    _Row(
+    Row(
         "packer_fork_files_size_bytes",
         "Size of the files that this machine keeps for the state, by what they are for.",
         ("part",),
         lambda measures: [((part,), size) for part, size in measures.files.items()],
     ),
-    _Row(
+    Row(
         "packer_fork_history_segments",
         "Segments of the history that were sealed; what was pruned counts.",
         (),
         _standing(lambda standing: _one(standing.segments)),
     ),
-    _Row(
+    Row(
         "packer_fork_state_builds",
         "Builds that the state has now, by the status of their last run.",
         ("status",),
         _standing(lambda standing: _all(BuildStatus, standing.builds)),
     ),
-    _Row(
+    Row(
         "packer_fork_state_load_seconds",
         "What it took just now to read the state and to prove it whole.",
         (),
         _now(lambda now: _one(now.loading)),
     ),
-    _Row(
+    Row(
         "packer_fork_history_read_seconds",
         "What it took just now to read all of the history.",
         (),
@@ -286,70 +162,70 @@ GAUGES: tuple[_Row[float], ...] = (
     ),
 )
 
-COUNTERS: tuple[_Row[float], ...] = (
-    _Row(
+COUNTERS: tuple[Row[float], ...] = (
+    Row(
         "packer_fork_lock_acquisitions",
         "Locks that were had by a build that came to a run. Not on record, so not counted: "
         "who gave up waiting or was refused, builds with nothing to do, other commands.",
         ("result",),
         _past(lambda past: _all(HOW_TAKEN, past.taken)),
     ),
-    _Row(
+    Row(
         "packer_fork_lock_abandoned",
         "Abandoned locks that were found and taken over, by whatever command.",
         (),
         _past(lambda past: _one(past.abandoned)),
     ),
-    _Row(
+    Row(
         "packer_fork_lock_force_unlocks",
         "Locks, and members of shared ones, that somebody ended by force-unlock.",
         (),
         _past(lambda past: _one(past.unlocked)),
     ),
-    _Row(
+    Row(
         "packer_fork_commits_refused",
         "Tenures that had a commit refused, since their lock had been closed.",
         (),
         _past(lambda past: _one(past.refused)),
     ),
-    _Row(
+    Row(
         "packer_fork_commits",
         "Changes that runs committed, each but its last; not of runs that machines shared.",
         (),
         _past(lambda past: _one(past.commits)),
     ),
-    _Row(
+    Row(
         "packer_fork_commit_seconds",
         "What these took altogether, until they were durable.",
         (),
         _past(lambda past: _one(past.committing)),
     ),
-    _Row(
+    Row(
         "packer_fork_state_changes",
         "Changes that were ever made of the state: its serial, which no prune lowers.",
         (),
         _standing(lambda standing: _one(standing.serial)),
     ),
-    _Row(
+    Row(
         "packer_fork_runs",
         "Runs that have ended, by status.",
         ("status",),
         _past(lambda past: _all(RUN_ENDS, past.runs)),
     ),
-    _Row(
+    Row(
         "packer_fork_builds",
         "Builds of these runs that have ended, by source and status.",
         ("source", "status"),
         _past(_builds),
     ),
-    _Row(
+    Row(
         "packer_fork_skips",
         "Builds that a run left out as up to date. A build with nothing at all to do is no run, "
         "and leaves no record of what it skipped.",
         ("source",),
         _past(lambda past: _saved(past, len)),
     ),
-    _Row(
+    Row(
         "packer_fork_skips_saved_seconds",
         "What these skips saved: the time that the complete build took which each rests on.",
         ("source",),
@@ -357,15 +233,15 @@ COUNTERS: tuple[_Row[float], ...] = (
     ),
 )
 
-HISTOGRAMS: tuple[_Row[Sequence[float]], ...] = (
-    _Row(
+HISTOGRAMS: tuple[Row[Sequence[float]], ...] = (
+    Row(
         "packer_fork_lock_wait_seconds",
         "How long those waited who had the lock and came to a run.",
         (),
         _past(lambda past: _one(past.waited)),
         WAITS,
     ),
-    _Row(
+    Row(
         "packer_fork_lock_hold_seconds",
         "How long they held it, up to the end of their last run; not of runs that were killed, "
         "or that many machines shared.",
@@ -373,14 +249,14 @@ HISTOGRAMS: tuple[_Row[Sequence[float]], ...] = (
         _past(lambda past: _one(past.held)),
         DURATIONS,
     ),
-    _Row(
+    Row(
         "packer_fork_run_duration_seconds",
         "How long runs took, however they ended.",
         (),
         _past(lambda past: _one(past.run_took)),
         DURATIONS,
     ),
-    _Row(
+    Row(
         "packer_fork_build_duration_seconds",
         "How long builds took that had begun, by source and how they ended.",
         ("source", "status"),
