@@ -18,11 +18,10 @@ from packer_fork.model import Actor, Draft, State
 from packer_fork.stores import base
 from packer_fork.stores.archive import making
 from packer_fork.stores.base import TAKE_OVER, Tenure
-from packer_fork.stores.shared import names, probe, queue
+from packer_fork.stores.shared import opening, probe, queue
 from packer_fork.stores.shared.companion import Companion
-from packer_fork.stores.shared.deciding import decide
 from packer_fork.stores.shared.files import SharedFiles
-from packer_fork.stores.shared.keys import Delete, Keys, Put, Write
+from packer_fork.stores.shared.keys import Keys
 from packer_fork.stores.shared.lease import Lease
 from packer_fork.stores.shared.reader import SharedReader
 
@@ -236,7 +235,7 @@ class SharedStore:
             share=share,
         )
         try:
-            if not self._write(record, found, lease, ticket):
+            if not opening.opened(self._keys, record, found, lease, ticket):
                 if ticket is None:
                     lease.close()
                 return None
@@ -247,26 +246,6 @@ class SharedStore:
         if ticket is not None:
             ticket.hand_over()
         return record, lease
-
-    def _write(
-        self, record: LockRecord, found: probe.Found, lease: Lease, ticket: queue.Ticket | None
-    ) -> bool:
-        """Close the tenure that was found and open ours, in one transaction."""
-        key = names.tenure(record.tenure, 1 if record.share else 0)
-        writes: list[Write] = [Put(names.LOCK, probe.encode_record(record))]
-        if found.record is not None:
-            writes += [Delete(item.key) for item in found.members.values()]
-            if not found.members:
-                writes.append(Delete(names.tenure(found.record.tenure)))
-        if ticket is not None:
-            writes.append(Delete(ticket.key))
-        writes.append(Put(key, record.id.encode(), lease.id))
-
-        def done() -> int:
-            item = self._keys.get(key)
-            return item.modified if item and item.lease == lease.id else 0
-
-        return decide(self._keys, found.still, writes, done) > 0
 
     def _open(self, record: LockRecord, lease: Lease, found: LockStatus) -> Tenure:
         from packer_fork.stores.shared.tenure import Hold, SharedTenure
