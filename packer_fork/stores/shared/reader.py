@@ -49,8 +49,12 @@ class SharedReader:
         for _ in range(_ATTEMPTS):
             item, kept = self._keys.get(names.HEAD), self.kept
             if item is None:
-                self._refuse_leftovers()
-                return None
+                if not self._keys.names(names.CHANGES):
+                    return None
+                if self._keys.get(names.HEAD):
+                    continue  # somebody began it, and committed, in between
+                what = "it is missing, though changes were committed"
+                raise DamagedError(self.where(names.HEAD), 0, what)
             if kept is not None and kept.item == item:
                 return kept
             try:
@@ -77,11 +81,6 @@ class SharedReader:
             for item in self._keys.items(prefix)
         ]
         return b"".join(found) if found or self._keys.get(names.HEAD) else None
-
-    def _refuse_leftovers(self) -> None:
-        if self._keys.names(names.CHANGES):
-            what = "it is missing, though changes were committed"
-            raise DamagedError(self.where(names.HEAD), 0, what)
 
     def _follow(self, item: Item) -> Seen:
         found = head.decode(item, self.where(names.HEAD))
