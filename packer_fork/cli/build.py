@@ -132,6 +132,7 @@ def build(
     from packer_fork.manager.build import BuildRequest
     from packer_fork.manager.build import build as run_build
     from packer_fork.views.ci import reported
+    from packer_fork.views.several import several
 
     flags: PackerFlags = context.obj
     request = BuildRequest(
@@ -160,10 +161,10 @@ def build(
     place = _arguments(template, workspace, state)
     amount = _amount(verbose=verbose, quiet=quiet)
     with (
-        _watched(flags, place, amount, as_json=as_json) as shown,
-        reported(shown, os.environ, sys.stderr) as view,
+        reported(os.environ, sys.stderr) as reports,
+        _watched(flags, place, amount, as_json=as_json) as view,
     ):
-        code = run(request, view)
+        code = run(request, several(reports, view))
     raise typer.Exit(code)
 
 

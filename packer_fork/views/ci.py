@@ -50,8 +50,8 @@ def is_watched(environ: Mapping[str, str]) -> bool:
 
 
 @contextlib.contextmanager
-def reported(view: Notify, environ: Mapping[str, str], stream: TextIO) -> Iterator[Notify]:
-    """`view` and whatever the CI service of `environ` wants to know, told at the end at last.
+def reported(environ: Mapping[str, str], stream: TextIO) -> Iterator[Notify]:
+    """A view for whatever the CI service of `environ` wants to know, told at the end at last.
 
     `stream` takes what is meant for the service's log. A report that cannot be written is
     complained of there, and does no other harm.
@@ -59,7 +59,7 @@ def reported(view: Notify, environ: Mapping[str, str], stream: TextIO) -> Iterat
     results = Results()
     reporters = list(_reporters(environ, stream))
     try:
-        yield several(results, *reporters, view) if reporters else view
+        yield several(results, *reporters)
     except PackerForkError as error:
         results.error = error.message
         raise

@@ -225,6 +225,16 @@ def test_a_run_that_fails_among_others_makes_the_whole_one_that_failed() -> None
     assert "next        the same command again: it builds only what is not complete" in lines[-2]
 
 
+def test_after_a_rebuild_that_failed_the_rest_needs_no_rebuild() -> None:
+    plans = tuple(
+        BuildPlan(name=name, action=Action.BUILD, reasons=("--rebuild", "never built"))
+        for name in "ab"
+    )
+    planned = events.Planned(template="t.pkr.hcl", workspace="default", builds=plans)
+    last = ended(over("a", BuildStatus.FAILED, "no"), status=RunStatus.FAILED)
+    assert "the same command without --rebuild: it" in shown(board(planned, started("a"), last))[-2]
+
+
 def test_a_source_that_another_machine_builds_says_so() -> None:
     build = Build(name="a", status=BuildStatus.CREATING, started=START, by=BY)
     head, only = drawn(board(events.Elsewhere(run=4, build=build)))

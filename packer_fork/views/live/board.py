@@ -72,12 +72,16 @@ class Cancel(Struct, frozen=True):
 
 
 class Board(Struct, frozen=True, kw_only=True):
-    """All rows by name, in the order in which they became known; ``ended`` by the runs' keys."""
+    """All rows by name, in the order in which they became known; ``ended`` by the runs' keys.
+
+    ``is_rebuild``: what is up to date was to be built, too.
+    """
 
     template: str = ""
     workspace: str = "default"
     rows: dict[str, Row] = {}
     up_to_date: dict[str, events.BuildPlan] = {}
+    is_rebuild: bool = False
     started: datetime | None = None
     numbers: tuple[int, ...] = ()
     ended: dict[str, events.RunEnded] = {}
@@ -158,6 +162,7 @@ def _planned(board: Board, event: events.Planned) -> Board:
         workspace=event.workspace,
         rows={**board.rows, **rows},
         up_to_date=done,
+        is_rebuild=any("--rebuild" in b.reasons for b in event.builds),
     )
 
 

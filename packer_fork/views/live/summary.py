@@ -171,7 +171,8 @@ def _next(board: Board, place: Sequence[str]) -> Iterator[str]:
     """Commands, each with what it does."""
     arguments = shlex.join(place)
     if board.ended and _status(board) != RunStatus.COMPLETE:
-        yield "the same command again: it builds only what is not complete"
+        how = "without --rebuild" if board.is_rebuild else "again"
+        yield f"the same command {how}: it builds only what is not complete"
         yield f"packer-fork state show {arguments}: what is on record"
     else:
         yield f"packer-fork artifacts {arguments}: for whoever goes on with them"
