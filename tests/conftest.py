@@ -15,15 +15,17 @@ import textwrap
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import NamedTuple, NoReturn, TypeVar
+from typing import IO, NamedTuple, NoReturn, TypeVar
 
 import pytest
 
 from packer_fork import processes
 from packer_fork.processes import Process
+from tests.forking import Forking, command
 
 EXAMPLES = Path(__file__).parent / "examples"
 MARK = "PROCESS_OF_TEST"
+INTERPRETER = {"LANG": "C.UTF-8"}
 
 T = TypeVar("T")
 
@@ -83,10 +85,10 @@ class Running(NamedTuple):
         return self.process.pid
 
     def out(self) -> str:
-        return self.stdout.read_text(encoding="utf-8", errors="replace")
+        return _read(self.stdout)
 
     def err(self) -> str:
-        return self.stderr.read_text(encoding="utf-8", errors="replace")
+        return _read(self.stderr)
 
     def signal(self, number: signal.Signals) -> None:
         self.process.send_signal(number)
@@ -106,6 +108,7 @@ class Cli(NamedTuple):
     files: Path
     environment: Mapping[str, str]
     started: list[subprocess.Popen[bytes]]
+    forking: Forking
 
     def __call__(
         self,
@@ -116,7 +119,17 @@ class Cli(NamedTuple):
         under: Sequence[str] = (),
         timeout: float = 60,
     ) -> Result:
-        return self.start(*args, cwd=cwd, env=env, stdin=stdin, under=under).wait(timeout)
+        environ = {**self.environment, **(env or {})}
+        if under or not self.forking.can(environ):
+            return self.start(*args, cwd=cwd, env=env, stdin=stdin, under=under).wait(timeout)
+        there = command([*map(str, args)], cwd or self.cwd, environ)
+        folder = self._streams(stdin)
+        with _opened(folder) as streams:
+            rc = self.forking.run(there, [stream.fileno() for stream in streams], timeout)
+        out, err = _read(folder / "out"), _read(folder / "err")
+        if rc is None:
+            pytest.fail(f"still runs after {timeout} s\n{out}\n{err}")
+        return Result(rc, out, err)
 
     def start(
         self,
@@ -127,10 +140,8 @@ class Cli(NamedTuple):
         under: Sequence[str] = (),
     ) -> Running:
         """Start it in the background; `under` is a command that it is run by (strace, unshare)."""
-        folder = Path(tempfile.mkdtemp(dir=self.files))
-        (folder / "in").write_text(stdin, encoding="utf-8")
-        out, err = folder / "out", folder / "err"
-        with (folder / "in").open("rb") as fed, out.open("wb") as told, err.open("wb") as warned:
+        folder = self._streams(stdin)
+        with _opened(folder) as (fed, told, warned):
             process = subprocess.Popen(
                 [*under, sys.executable, "-m", "packer_fork", *map(str, args)],
                 cwd=cwd or self.cwd,
@@ -141,13 +152,33 @@ class Cli(NamedTuple):
                 start_new_session=True,
             )
         self.started.append(process)
-        return Running(process, out, err)
+        return Running(process, folder / "out", folder / "err")
+
+    def _streams(self, stdin: str) -> Path:
+        """A folder for what a command reads and writes."""
+        folder = Path(tempfile.mkdtemp(dir=self.files))
+        (folder / "in").write_text(stdin, encoding="utf-8")
+        return folder
 
     def end_all(self) -> None:
         for process in self.started:
             process.kill()
             process.wait()
         _kill_all(f"{MARK}={self.environment[MARK]}".encode())
+
+
+@contextlib.contextmanager
+def _opened(folder: Path) -> Iterator[tuple[IO[bytes], IO[bytes], IO[bytes]]]:
+    with (
+        (folder / "in").open("rb") as fed,
+        (folder / "out").open("wb") as told,
+        (folder / "err").open("wb") as warned,
+    ):
+        yield fed, told, warned
+
+
+def _read(path: Path) -> str:
+    return path.read_text(encoding="utf-8", errors="replace")
 
 
 def descendants(pid: int) -> list[Process]:
@@ -192,12 +223,21 @@ def project(tmp_path: Path) -> Project:
     return Project(root)
 
 
+@pytest.fixture(scope="session")
+def forking() -> Iterator[Forking]:
+    """One for each worker."""
+    with tempfile.TemporaryDirectory(prefix="pf-") as folder:
+        found = Forking(Path(folder), {"PATH": os.environ["PATH"], **INTERPRETER})
+        yield found
+        found.close()
+
+
 @pytest.fixture
-def cli(tmp_path: Path, project: Project) -> Iterator[Cli]:
+def cli(tmp_path: Path, project: Project, forking: Forking) -> Iterator[Cli]:
     mark = f"{os.getpid()}:{tmp_path}"
     # Short, as Packer puts sockets there, whose paths may have 107 characters.
     with tempfile.TemporaryDirectory(prefix="pf-", ignore_cleanup_errors=True) as scratch:
-        cli = Cli(project.root, tmp_path, _environment(tmp_path, scratch, mark), [])
+        cli = Cli(project.root, tmp_path, _environment(tmp_path, scratch, mark), [], forking)
         yield cli
         cli.end_all()
 
@@ -209,10 +249,11 @@ def _environment(tmp_path: Path, scratch: str, mark: str) -> dict[str, str]:
         "PATH": os.environ["PATH"],
         "HOME": str(home),
         "TMPDIR": scratch,
-        "LANG": "C.UTF-8",
+        **INTERPRETER,
         "NO_COLOR": "1",
         "CHECKPOINT_DISABLE": "1",
         "PACKER_CACHE_DIR": str(home / "cache"),
+        "GOGC": "off",  # Packer's runs are short here: a fifth of them is collecting garbage
         MARK: mark,
     }
 
