@@ -4,29 +4,25 @@ Each setting is one field of ``Settings``; its environment variable is
 ``PACKER_FORK_`` and its name in capitals.
 """
 
-from __future__ import annotations
-
-import difflib
 import re
-import tomllib
 from collections.abc import Mapping
 from functools import cache
 from pathlib import Path
 from typing import Annotated, Any, Literal, get_args, get_origin
 
 import msgspec
-from msgspec import Meta, Struct
+from msgspec import Meta, Struct, structs
 
-from packer_fork.errors import UsageError
+from packer_fork.errors import UsageError, nearest
 
 FILE_NAME = "packer-fork.toml"
 MAX_FILE = 64 << 10
 """Bytes that packer-fork.toml may have."""
 
 _UNITS = {"s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
-_DURATION = re.compile(r"(?:(\d+(?:\.\d+)?)([smhd]))")
-_PROJECT = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}|")
-_WORKSPACE = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
+_DURATION = r"(?:(\d+(?:\.\d+)?)([smhd]))"
+_PROJECT = r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}|"
+_WORKSPACE = r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}"
 
 
 class Settings(Struct, frozen=True, kw_only=True):
@@ -148,8 +144,10 @@ def load(
     for name, value in flags.items():
         if value is not None:
             found[name] = _given(name, value, found[name])
-    checked = {name: Setting(_check(name, s), s.origin) for name, s in found.items()}
-    return Settings(**{name: s.value for name, s in checked.items()}), checked
+    given = {name: s for name, s in found.items() if s.origin != "default"}
+    checked = {name: Setting(_check(name, s), s.origin) for name, s in given.items()}
+    settings = structs.replace(defaults, **{name: s.value for name, s in checked.items()})
+    return settings, found | checked
 
 
 def _given(name: str, value: Any, before: Setting) -> Setting:
@@ -165,12 +163,14 @@ def parse_duration(text: str) -> float:
     """Seconds of "90", "90s", "30m", "1h30m" or "30d". Raises ValueError."""
     if re.fullmatch(r"\d+(\.\d+)?", text):
         return float(text)
-    if not re.fullmatch(f"({_DURATION.pattern})+", text):
+    if not re.fullmatch(f"({_DURATION})+", text):
         raise ValueError(text)
-    return sum(float(number) * _UNITS[unit] for number, unit in _DURATION.findall(text))
+    return sum(float(number) * _UNITS[unit] for number, unit in re.findall(_DURATION, text))
 
 
 def _from_file(path: Path) -> dict[str, Setting]:
+    import tomllib
+
     try:
         with path.open("rb") as file:
             text = file.read(MAX_FILE + 1)
@@ -183,18 +183,14 @@ def _from_file(path: Path) -> dict[str, Setting]:
         raise UsageError(f"{path} cannot be read: {error}.", hint="Correct the file.") from error
     for key in content:
         if key not in Settings.__struct_fields__:
-            raise UsageError(f"{path}: unknown key {key!r}.", hint=_nearest(key))
+            hint = nearest(key, Settings.__struct_fields__, "The README lists every key.")
+            raise UsageError(f"{path}: unknown key {key!r}.", hint=hint)
     if isinstance(state := content.get("state"), str) and state and "://" not in state:
         content["state"] = str(path.parent / state)
     for key in _PATHS & content.keys():
         if isinstance(content[key], str) and content[key]:
             content[key] = str(path.parent / content[key])
     return {key: Setting(value, str(path)) for key, value in content.items()}
-
-
-def _nearest(key: str) -> str:
-    near = difflib.get_close_matches(key, Settings.__struct_fields__, n=1)
-    return f"Did you mean {near[0]!r}?" if near else "The README lists every key."
 
 
 def _from_environment(environ: Mapping[str, str]) -> dict[str, Setting]:
@@ -219,12 +215,12 @@ def _check(name: str, setting: Setting) -> Any:
             ) from error
     if name in _DURATIONS and isinstance(value, int | float) and value < 0:
         raise UsageError(f"{setting.origin}: {name} is negative.", hint="Give a time from 0 on.")
-    if name == "workspace" and not _WORKSPACE.fullmatch(str(value)):
+    if name == "workspace" and not re.fullmatch(_WORKSPACE, str(value)):
         raise UsageError(
             f"{setting.origin}: {value!r} is not a workspace name.",
             hint="Use letters, digits, '.', '_' and '-', at most 64, the first a letter or digit.",
         )
-    if name == "project" and not _PROJECT.fullmatch(str(value)):
+    if name == "project" and not re.fullmatch(_PROJECT, str(value)):
         raise UsageError(
             f"{setting.origin}: {value!r} is not the name of a project.",
             hint="Use letters, digits, '.', '_' and '-', at most 100, the first a letter or digit.",

@@ -18,6 +18,8 @@ A foreign exception is translated at the edge where it arises, never shown.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 EXIT_DONE = 0
 EXIT_PACKER_FAILED = 1
 EXIT_USAGE = 2
@@ -102,3 +104,11 @@ class CancelledError(PackerForkError):
     def __init__(self, number: int) -> None:
         super().__init__("Cancelled.")
         self.exit_code = 128 + number
+
+
+def nearest(name: str, known: Iterable[str], otherwise: str) -> str:
+    """The hint about a name that there is not: which one may have been meant, if any."""
+    import difflib
+
+    near = difflib.get_close_matches(name, known, n=1)
+    return f"Did you mean {near[0]!r}?" if near else otherwise

@@ -4,16 +4,13 @@ Tables are found by the first words of their header; a name counts as documented
 it stands in backticks.
 """
 
+import functools
 import inspect
 import re
 import shlex
-import signal
-import subprocess
-import sys
-import textwrap
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import msgspec
 import pytest
@@ -21,7 +18,7 @@ import typer.main
 from msgspec import Struct
 
 import packer_fork
-from packer_fork import answers, config, errors, events, grammar, locks, model
+from packer_fork import answers, config, errors, events, grammar, locks, model, statistics
 from packer_fork.cli import handover
 from packer_fork.cli.app import made
 from packer_fork.codec import statefile
@@ -39,59 +36,12 @@ from packer_fork.views.locks import Report, Sharer
 from packer_fork.views.settings import Shown
 from stress import figures
 from stress.meter import Figure
-from tests.conftest import Cli, Project, eventually
-from tests.states import folder, verdict
-from tests.templates import GATED, begun, go_on
+from tests.readme import CODE, README, ROOT, example, names, options_in, section, sections, table
 
-ROOT = Path(__file__).parent.parent
-README = (ROOT / "README.md").read_text(encoding="utf-8")
 SIGNALLED = {129, 130, 143}
-CODE = re.compile(r"`([^`]+)`")
-OPTION = re.compile(r"--?[a-z][a-z-]*")
 
 
-class Section(NamedTuple):
-    """A heading with what stands below it, up to the next of its level or above."""
-
-    title: str
-    text: str
-
-
-def sections(level: int, text: str = README) -> Iterator[Section]:
-    heading = re.compile(rf"^#{{{level}}} (.+)$", re.MULTILINE)
-    higher = re.compile(rf"^#{{1,{level}}} ", re.MULTILINE)
-    for found in heading.finditer(text):
-        end = higher.search(text, found.end())
-        yield Section(found[1], text[found.end() : end.start() if end else None])
-
-
-def section(title: str, level: int = 2) -> str:
-    (found,) = (each.text for each in sections(level) if each.title == title)
-    return found
-
-
-def table(first_header: str, text: str) -> list[list[str]]:
-    """The cells of the rows below the header that begins with `first_header`."""
-    lines = text.splitlines()
-    start = next(i for i, line in enumerate(lines) if line.startswith(f"| {first_header} |"))
-    rows = []
-    for line in lines[start + 2 :]:
-        if not line.startswith("|"):
-            break
-        rows.append([cell.strip() for cell in line.strip("|").split("|")])
-    assert rows
-    return rows
-
-
-def names(cell: str) -> set[str]:
-    return set(CODE.findall(cell))
-
-
-def options_in(cell: str) -> set[str]:
-    """``--state`` of `--state DIR`."""
-    return {found[0] for name in names(cell) if (found := OPTION.match(name))}
-
-
+@functools.cache
 def commands() -> dict[str, Any]:
     """Every command that does something, by its words; the program itself is ``""``."""
     program = typer.main.get_command(made())
@@ -148,7 +98,7 @@ def test_every_argument_is_documented() -> None:
 
 
 def test_every_command_that_is_handed_over_is_documented_and_no_other() -> None:
-    (listed,) = re.findall(r"^ {6}(console .*)$", section("In place of Packer"), re.MULTILINE)
+    (listed,) = re.findall(r"^ {6}(console .*)$", section("Move from plain Packer"), re.MULTILINE)
     assert listed.split() == sorted(handover.OF_PACKER)
 
 
@@ -181,8 +131,8 @@ def test_every_setting_is_documented_with_its_flag_and_variable() -> None:
 
 
 def test_the_example_of_settings_is_valid(tmp_path: Path) -> None:
-    (example,) = re.findall(r"```toml\n(.*?)```", section("Settings"), re.DOTALL)
-    (tmp_path / config.FILE_NAME).write_text(example, encoding="utf-8")
+    text = example("settings")
+    (tmp_path / config.FILE_NAME).write_text(text, encoding="utf-8")
     settings, _ = config.load(tmp_path, {}, {})
     assert settings.lock_timeout == 1800
     assert settings.artifact_check == {"mitchellh.amazonebs": ("./ami-exists",)}
@@ -196,7 +146,7 @@ def _other_value(name: str) -> str:
 
 DOCUMENTS = [
     value
-    for module in (model, locks, answers)
+    for module in (model, locks, answers, statistics)
     for value in vars(module).values()
     if inspect.isclass(value) and issubclass(value, Struct) and value.__module__ == module.__name__
 ]
@@ -264,7 +214,7 @@ def test_what_cannot_be_known_is_documented() -> None:
 
 
 def test_every_function_of_the_python_api_is_documented_and_no_other() -> None:
-    rows = table("function", section("From Python"))
+    rows = table("function", section("Call it from Python"))
     documented = {name.partition("(")[0] for row in rows for name in names(row[0])}
     assert documented == set(packer_fork.__all__) - {"__version__"}
     for row in rows:
@@ -281,27 +231,16 @@ def test_every_input_and_output_of_the_action_is_documented_and_no_other() -> No
     for word in ("input", "output"):
         (block,) = re.findall(rf"^{word}s:\n((?:(?:  .*)?\n)+)", action, re.MULTILINE)
         known = set(re.findall(r"^  ([a-z-]+):", block, re.MULTILINE))
-        rows = table(word, section("GitHub Actions"))
+        rows = table(word, section("Put it into GitHub Actions"))
         assert set().union(*(names(row[0]) for row in rows)) == known
 
 
-def examples() -> Mapping[str, Any]:
-    """The JSON below each heading of the section on JSON that has some."""
-    return {
-        title: msgspec.json.decode(found[1])
-        for title, text in sections(3, section("JSON"))
-        if (found := re.search(r"```json\n(.*?)```", text, re.DOTALL))
-    }
-
-
 def test_the_examples_of_json_are_what_they_say() -> None:
-    shown = examples()
-    report = shown["`lock status --json`"]
+    report = msgspec.json.decode(example("lock json"))
     assert list(report) == list(Report.__struct_fields__)
     msgspec.convert(report, Report)
-    state = shown["`state show --json`"]
-    decoded = msgspec.json.decode(msgspec.json.encode(state), type=model.State)
-    assert [decode_build(raw).name for raw in decoded.builds.values()] == ["file.web"]
+    state = msgspec.json.decode(example("state json"), type=model.State)
+    assert [decode_build(raw).name for raw in state.builds.values()] == ["file.web"]
 
 
 def test_sizes_and_limits_are_those_of_the_code() -> None:
@@ -329,7 +268,7 @@ def command_lines() -> list[str]:
 
 @pytest.mark.parametrize("line", command_lines())
 def test_a_command_line_in_the_text_exists(line: str) -> None:
-    _, *words = [word.strip("[]") for word in shlex.split(line)]
+    _, *words = [word.strip("[]") for word in shlex.split(line, comments=True)]
     if words[0] in handover.OF_PACKER:
         return
     known = {name: command for name, command in commands().items() if name}
@@ -394,94 +333,11 @@ def test_rooms_on_the_map_exist() -> None:
             assert (folder / name).exists(), name
 
 
-VARYING = (
-    (re.compile(r"(under )?\d+(\.\d+)? (s|min|h|d)( \d+ (s|min|h))?\b"), "TIME"),
-    (re.compile(r"\d{4}-\d\d-\d\d(T[\d:]+Z| [\d:]+ \w+)"), "MOMENT"),
-    (re.compile(r"\S+@[^\s,]+"), "USER@HOST"),
-    # output that comes at once is committed at once
-    (re.compile(r"serials? \d+( to \d+)?"), "serial N"),
-    (re.compile(r"\d+ changes"), "N changes"),
-    (re.compile(r"[\d.]+ [kM]?B read"), "SIZE read"),
-    (re.compile(r"[0-9a-f]{64}|\d{12}-rollback-\w+-[0-9a-f]{16}"), "NAME"),
-    (re.compile(r"/\S*/\.packer-fork/"), "/FOLDER/.packer-fork/"),
-    (re.compile(r"\s+"), " "),
-)
-
-
-def lasting(text: str) -> list[str]:
-    """Its lines without what differs from run to run."""
-    lines = [line for line in text.splitlines() if line]
-    for pattern, name in VARYING:
-        lines = [pattern.sub(name, line).strip() for line in lines]
-    return sorted(lines)
-
-
-def transcript(kind: str) -> list[tuple[list[str], str]]:
-    """Each command of the transcript of that name, with what it printed."""
-    found = re.search(rf"<!-- {kind} -->\n```console\n(.*?)```", README, re.DOTALL)
-    assert found
-    steps = re.split(r"^\$ (.*)\n", found[1], flags=re.MULTILINE)
-    return [(shlex.split(line), said) for line, said in zip(steps[1::2], steps[2::2], strict=True)]
-
-
-@pytest.mark.usefixtures("packer")
-def test_the_transcripts_are_true(cli: Cli, project: Project) -> None:
-    project.example("demo")
-    steps = transcript("transcript")
-    assert [arguments[1] for arguments, _ in steps] == ["build", "state", "lock"]
-    for (program, *arguments), said in [*steps, *transcript("plan")]:
-        if program == "rm":
-            (project.root / arguments[0]).unlink()
-            continue
-        result = cli(*arguments)
-        assert result.rc == 0, result
-        if arguments[0] == "build":  # of Packer's own words only ours are compared
-            ours = "\n".join(line for line in said.splitlines() if line.startswith("packer-fork:"))
-            assert lasting(result.err) == lasting(ours)
-            assert "--> file.greeting: Stored file: greeting.txt" in said
-            assert "--> file.greeting: Stored file: greeting.txt" in result.out
-        else:
-            assert lasting(result.out) == lasting(said)
-
-
-def test_the_demo_runs_what_the_transcript_shows() -> None:
-    script = (ROOT / ".ci" / "demo").read_text(encoding="utf-8")
-    ran = re.findall(r"^run (packer-fork .*)$", script, re.MULTILINE)
-    assert [shlex.join(arguments) for arguments, _ in transcript("transcript")] == ran
-
-
-def play(cli: Cli, kind: str, env: Mapping[str, str]) -> None:
-    """Every command of a transcript ends well, and says what stands there, if anything does."""
-    for (_, *arguments), said in transcript(kind):
-        result = cli(*arguments, env=env)
-        if said.strip():
-            assert lasting(result.out + result.err) == lasting(said), result
-        assert result.rc in (0, 10), result
-
-
-@pytest.mark.usefixtures("packer")
-def test_going_back_is_as_it_is_shown(cli: Cli, project: Project) -> None:
-    project.example("demo")
-    play(cli, "back", {})
-
-
-@pytest.mark.usefixtures("packer")
-def test_a_damaged_state_is_told_of_and_repaired_as_it_is_shown(cli: Cli, project: Project) -> None:
-    project.example("demo")
-    assert cli("build", "demo.pkr.hcl").rc == 0
-    state = folder(project.root, "demo.pkr.hcl") / "state.json"
-    data = bytearray(state.read_bytes())
-    data[len(data) // 2] ^= 1
-    state.write_bytes(data)
-    play(cli, "damaged", {})
-    assert cli("state", "verify").rc == 0
-
-
 def test_every_class_that_does_something_is_said_to_be_safe_or_not() -> None:
     rows = table("class", section("Architecture"))
     documented = set().union(*(names(row[0]) for row in rows))
     known = set()
-    for path in (ROOT / "packer_fork").rglob("*.py"):
+    for path in Path(config.__file__).parent.rglob("*.py"):
         classes = re.findall(r"^class ([A-Z]\w+)(?:\(([^)]*))?", path.read_text(), re.MULTILINE)
         known |= {name for name, bases in classes if not PASSIVE.search(bases)}
     assert documented == known
@@ -489,70 +345,3 @@ def test_every_class_that_does_something_is_said_to_be_safe_or_not() -> None:
 
 PASSIVE = re.compile(r"Struct|StrEnum|Document|Event|NamedTuple|Protocol|Error|Exception|Salvage")
 """Bases of classes whose objects do not change."""
-
-
-LOCK_VARYING = (
-    (re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}"), "LOCK_ID"),
-    (re.compile(r"\bpid \d+"), "pid N"),
-    (re.compile(r"^( +(command|in): +).*", re.MULTILINE), r"\1..."),
-    (re.compile(r"^ +process: +(?!\d+  packer build).*\n?", re.MULTILINE), ""),
-    (re.compile(r"(process: +)\d+"), r"\1N"),
-)
-
-
-def about_a_lock(text: str) -> list[str]:
-    """What lasts of it: of the processes, which differ by Packer's release, only Packer itself."""
-    for pattern, name in LOCK_VARYING:
-        text = pattern.sub(name, text)
-    return lasting(text)
-
-
-@pytest.mark.usefixtures("packer")
-def test_the_page_for_operators_shows_what_they_see(cli: Cli, project: Project) -> None:
-    name, env = "web.pkr.hcl", {"PACKER_FORK_ON_WRAPPER_DEATH": "finish"}
-    project.write(name, textwrap.dedent(GATED))
-    shown = {said.split()[1]: said for _, said in transcript("verdicts")}
-    assert list(shown) == [str(each) for each in locks.Verdict]
-
-    def sees(verdict: str) -> None:
-        assert about_a_lock(cli("lock", "status", name).out) == about_a_lock(shown[verdict])
-
-    go_on(project.root)
-    assert cli("build", name).rc == 0
-    sees("free")
-    for gate in ("go", "begun"):
-        (project.root / gate).unlink()
-    running = begun(cli, project, "--rebuild", name, env=env)
-    waiting = cli.start("build", "--lock-timeout", "30m", name)
-    eventually(lambda: "waiting:" in cli("lock", "status", name).out)
-    sees("held")
-    waiting.signal(signal.SIGTERM)
-    waiting.wait()
-    running.signal(signal.SIGKILL)
-    running.wait()
-    sees("orphaned")
-    go_on(project.root)
-    eventually(lambda: verdict(cli, name) == "abandoned")
-    sees("abandoned")
-    assert cli("state", "recover", name).rc == 0
-    (folder(project.root, name) / "lock").write_text("{corrupted")
-    sees("unknown")
-
-
-@pytest.mark.usefixtures("packer")
-def test_the_example_in_python_prints_what_it_says(cli: Cli, project: Project) -> None:
-    project.example("demo")
-    found = re.search(
-        r"<!-- python -->\n```python\n(.*?)```.*?```text\n(.*?)```", README, re.DOTALL
-    )
-    assert found
-    done = subprocess.run(
-        [sys.executable, "-c", found[1]],
-        cwd=project.root,
-        env=dict(cli.environment),
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    assert done.returncode == 0, done.stderr
-    assert sorted(done.stdout.splitlines()) == sorted(found[2].splitlines())

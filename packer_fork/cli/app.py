@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from functools import cache
 from typing import Annotated
 
 import typer
 
 from packer_fork import __version__
-from packer_fork.cli import handover
+from packer_fork.cli import completing, examples, handover, refusals
 
 
 def _build(app: typer.Typer) -> None:
     from packer_fork.cli import build
 
-    app.command("build", epilog=build.EPILOG)(build.build)
+    app.command("build")(build.build)
 
 
 def _plan(app: typer.Typer) -> None:
@@ -41,6 +42,18 @@ def _metrics(app: typer.Typer) -> None:
     app.command("metrics")(metrics.metrics)
 
 
+def _stats(app: typer.Typer) -> None:
+    from packer_fork.cli import stats
+
+    app.command("stats")(stats.stats)
+
+
+def _completion(app: typer.Typer) -> None:
+    from packer_fork.cli import completion
+
+    app.command("completion")(completion.completion)
+
+
 def _force_unlock(app: typer.Typer) -> None:
     from packer_fork.cli import lock
 
@@ -54,6 +67,11 @@ def _version_command(app: typer.Typer) -> None:
 
 
 def _state(app: typer.Typer) -> None:
+    app.add_typer(_state_group(), name="state")
+
+
+@cache
+def _state_group() -> typer.Typer:
     from packer_fork.cli import history, revoke, safekeeping, state, transfer
 
     state.app.command("history")(history.history)
@@ -70,7 +88,7 @@ def _state(app: typer.Typer) -> None:
     state.app.command("push")(transfer.push)
     state.app.command("migrate")(transfer.migrate)
     state.app.command("import")(transfer.import_state)
-    app.add_typer(state.app, name="state")
+    return state.app
 
 
 def _lock(app: typer.Typer) -> None:
@@ -91,7 +109,9 @@ COMMANDS: Mapping[str, Callable[[typer.Typer], None]] = {
     "artifacts": _artifacts,
     "logs": _logs,
     "metrics": _metrics,
+    "stats": _stats,
     "force-unlock": _force_unlock,
+    "completion": _completion,
     "version": _version_command,
     "state": _state,
     "lock": _lock,
@@ -119,7 +139,7 @@ def made(names: Iterable[str] = tuple(COMMANDS)) -> typer.Typer:
     app = typer.Typer(
         name="packer-fork",
         help="Packer builds that run once, resume, queue, and are never lost.",
-        epilog=handover.EPILOG,
+        epilog=examples.epilog(""),
         no_args_is_help=True,
         add_completion=False,
         rich_markup_mode=None,
@@ -128,18 +148,25 @@ def made(names: Iterable[str] = tuple(COMMANDS)) -> typer.Typer:
     app.callback()(_root)
     for name in names:
         COMMANDS[name](app)
+    examples.add(app)
     return app
 
 
 def run(argv: Sequence[str]) -> None:
     """Run one command line; ends in SystemExit, or raises PackerForkError."""
+    if argv[:1] == [completing.REQUEST]:
+        completing.answer(argv[1:], made)
+        return
     arguments, flags = handover.arrange(argv, COMMANDS), None
     if arguments[:1] in (["build"], ["plan"]):
         from packer_fork.cli import build
 
         flags, rest = build.take_packer_flags(arguments[1:])
         arguments = [arguments[0], *rest]
-    made(_needed(arguments))(arguments, obj=flags)
+    program = made(_needed(arguments))
+    with refusals.told(arguments):
+        code = program(arguments, "packer-fork", obj=flags, standalone_mode=False)
+    raise SystemExit(code)
 
 
 def _needed(arguments: Sequence[str]) -> Iterable[str]:

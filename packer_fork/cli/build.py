@@ -20,17 +20,6 @@ if TYPE_CHECKING:
     from packer_fork.packer.flags import PackerFlags
     from packer_fork.views.amount import Amount
 
-EPILOG = """\b
-Packer's own flags are taken as Packer takes them, with one dash or two, before or
-after TEMPLATE: -var -var-file -only -except -on-error -parallel-builds -force -color
--timestamp-ui -machine-readable -warn-on-undeclared-var -ignore-prerelease-plugins
--use-sequential-evaluation -skip-enforcement. What follows -- goes to Packer untouched.
-
-\b
-  packer-fork build web.pkr.hcl
-  packer-fork build -var region=eu-west-1 -only 'web.*' --workspace staging images/
-"""
-
 _OWN_VALUE_OPTIONS = frozenset(
     {
         "--workspace",

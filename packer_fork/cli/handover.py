@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import difflib
 import os
 from collections.abc import Collection, Sequence
 
-from packer_fork.errors import UsageError
+from packer_fork.errors import UsageError, nearest
 
 OF_PACKER = frozenset(
     {
@@ -24,10 +23,12 @@ OF_PACKER = frozenset(
 )
 """Of all releases from 1.6 to 1.16; one that the installed Packer lacks, it says itself."""
 
-EPILOG = f"""\b
+_NAMES = sorted(OF_PACKER)
+
+NOTE = f"""\
 Packer's own commands are handed over to Packer as they are:
-{" ".join(sorted(OF_PACKER))}
-"""
+{" ".join(_NAMES[:6])}
+{" ".join(_NAMES[6:])}"""
 
 _MACHINE_READABLE = "-machine-readable"
 _BARE = frozenset({"-v", "-version"})
@@ -55,8 +56,7 @@ def _split(argv: Sequence[str]) -> tuple[str, Sequence[str]]:
 
 
 def _unknown(name: str, ours: Collection[str]) -> UsageError:
-    near = difflib.get_close_matches(name, {*ours, *OF_PACKER}, n=1)
     return UsageError(
         f"There is no command {name!r}, neither of packer-fork nor of Packer.",
-        hint=f"Did you mean {near[0]!r}?" if near else "`packer-fork --help` lists all.",
+        hint=nearest(name, (*ours, *sorted(OF_PACKER)), "`packer-fork --help` lists all."),
     )

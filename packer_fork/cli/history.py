@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
-from datetime import UTC, date, datetime, time, timedelta
 from itertools import islice
 from typing import TYPE_CHECKING, Annotated, TypeVar
 
 import typer
 
-from packer_fork.cli import options
+from packer_fork.cli import moments, options
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -87,8 +85,8 @@ def list_runs(
         status=_status(status),
         build=build or "",
         branch=branch or "",
-        since=_moment("--since", since),
-        until=_moment("--until", until, end=True),
+        since=moments.parse("--since", since),
+        until=moments.parse("--until", until, end=True),
     )
     found = runs(place.store, wanted, skip=limit * (page - 1))
     _print(console, _paged(found, limit, 1), view.runs, as_json=as_json)
@@ -102,30 +100,6 @@ def _status(given: str | None) -> str:
     if given and given not in known:
         raise UsageError(f"--status: there is no {given!r}.", hint=f"There are: {', '.join(known)}")
     return given or ""
-
-
-def _moment(option: str, given: str | None, *, end: bool = False) -> datetime | None:
-    """A date or time (of this time zone, unless it names one), or so long ago.
-
-    A date alone is its first moment or, with `end`, its last.
-    """
-    from packer_fork.config import parse_duration
-    from packer_fork.errors import UsageError
-
-    if given is None:
-        return None
-    with contextlib.suppress(ValueError, OverflowError):
-        day = date.fromisoformat(given)
-        return datetime.combine(day, time.max if end else time.min).astimezone(UTC)
-    with contextlib.suppress(ValueError, OverflowError):
-        return datetime.now(UTC) - timedelta(seconds=parse_duration(given))
-    try:
-        return datetime.fromisoformat(given).astimezone(UTC)
-    except (ValueError, OverflowError) as error:
-        raise UsageError(
-            f"{option}: {given!r} is no time.",
-            hint="Write it like 7d, 12h, 2026-03-02 or 2026-03-02T10:00:00Z.",
-        ) from error
 
 
 def _paged(found: Iterator[T], limit: int, page: int) -> Iterator[T]:

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import os
+import re
 import sys
 from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
 
 import typer
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterable, Mapping, Sequence
 
     from packer_fork.answers import Backup, Difference
     from packer_fork.events import Notify
@@ -22,7 +23,10 @@ Template = Annotated[
         metavar="[TEMPLATE]", help="Template; without it, every state below this directory."
     ),
 ]
-Workspace = Annotated[str | None, typer.Option("--workspace", help="Which variant of the state.")]
+Workspace = Annotated[
+    str | None,
+    typer.Option("--workspace", metavar="NAME", help="Which variant of the state."),
+]
 State = Annotated[
     str | None, typer.Option("--state", metavar="DIR|URL", help="Folder or URL of the states.")
 ]
@@ -72,8 +76,46 @@ def places(
 
     flags = {"workspace": workspace, "state": state, **(more or {})}
     if template is not None:
-        return [manager.of_template(locate.template(template), flags, os.environ, notify)]
-    return list(manager.below(flags, os.environ, notify))
+        place = manager.of_template(locate.template(template), flags, os.environ, notify)
+        _look_at_workspace(place, workspace, notify)
+        return [place]
+    found = list(manager.below(flags, os.environ, notify))
+    if workspace is not None and not found:
+        everywhere = manager.below({**flags, "workspace": None}, os.environ, notify)
+        _refuse_misspelt(workspace, [place.folder.workspace for place in everywhere])
+    return found
+
+
+def _look_at_workspace(place: Place, workspace: str | None, notify: Notify) -> None:
+    """A new one is fine; but the name may also be meant for one that there is."""
+    from packer_fork.events import Notice
+    from packer_fork.manager import locate
+
+    if workspace is None or place.folder.is_shared:
+        return
+    known = locate.workspaces(place.folder)
+    if workspace not in known and (hint := _nearest_workspace(workspace, known)):
+        text = f"There is nothing yet in workspace {workspace!r} of {place.folder.label}."
+        notify(Notice(level="warning", text=text, hint=hint))
+
+
+def _refuse_misspelt(workspace: str, known: Sequence[str]) -> None:
+    """Raises UsageError if one that there is may have been meant."""
+    from packer_fork.errors import UsageError
+
+    if hint := _nearest_workspace(workspace, known):
+        raise UsageError(f"No state below this directory is in workspace {workspace!r}.", hint=hint)
+
+
+def _nearest_workspace(workspace: str, known: Iterable[str]) -> str:
+    """The one that was meant, or "": pr-12 is new, and no pr-11 misspelt."""
+    from packer_fork.errors import nearest
+
+    def unnumbered(name: str) -> str:
+        return re.sub(r"\d+", "0", name)
+
+    others = (each for each in known if unnumbered(each) != unnumbered(workspace))
+    return nearest(workspace, others, "")
 
 
 def one_place(

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import signal
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
 
 from msgspec import structs
@@ -59,7 +59,7 @@ def attached(
         packer = foreground.start(
             start.command,
             directory=start.directory,
-            environ=start.environ,
+            environ=_in_packers_words(start.environ),
             inherit=start.lock,
             marker=(MARKER, start.lock_id),
             die_with_parent=start.die_with_parent,
@@ -68,6 +68,11 @@ def attached(
         end = _Waiting(start, packer, recorder, watch, notify).to_the_end()
     recorder.outcome = judged(recorder.outcome, end, datetime.now(UTC))
     return end
+
+
+def _in_packers_words(environ: Mapping[str, str]) -> Mapping[str, str]:
+    """Packer has a variable of its own for what everybody else calls NO_COLOR."""
+    return {"PACKER_NO_COLOR": "1", **environ} if environ.get("NO_COLOR") else environ
 
 
 class _Waiting:

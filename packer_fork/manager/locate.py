@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
-from hashlib import sha256
 from pathlib import Path
 from urllib.parse import quote, unquote
 
@@ -152,6 +151,8 @@ def escape(name: str) -> str:
         escaped = f"%2E{escaped[1:]}"
     if len(escaped) <= _LONGEST:
         return escaped
+    from hashlib import sha256
+
     return f"{escaped[:_LONGEST]}~{sha256(os.fsencode(name)).hexdigest()[:16]}"
 
 
@@ -169,6 +170,11 @@ def below(start: Path, state: str) -> Iterator[StateFolder]:
         for name in _folders(root):
             for workspace in _folders(root / name) if name != SHARED else ():
                 yield StateFolder(root, name, workspace)
+
+
+def workspaces(state: StateFolder) -> list[str]:
+    """Those that have a folder beside that of `state`."""
+    return _folders(state.root / state.template)
 
 
 def _folders(path: Path) -> list[str]:

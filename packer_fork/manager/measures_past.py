@@ -7,34 +7,30 @@ counted of a run never depends on what comes after it.
 from __future__ import annotations
 
 import time
-from bisect import bisect_left
 from collections import Counter, defaultdict
 from collections.abc import Iterator, Mapping, Sequence
-from datetime import datetime
 from functools import partial
 from itertools import groupby
 from math import fsum
 from typing import cast
 
-from msgspec import Struct, structs
+from msgspec import structs
 
 from packer_fork.answers import RunEntry
 from packer_fork.codec.builds import decode_once
-from packer_fork.manager import results
+from packer_fork.manager import skips
 from packer_fork.manager.runs import Wanted, runs
 from packer_fork.metrics.measures import Past
 from packer_fork.model import BuildStatus, RunStatus, State
 from packer_fork.stores.base import Passage, Store, Stretch
 from packer_fork.terminal import clean
 
-Known = defaultdict[tuple[str, str], dict[int, float]]
-"""Seconds that complete builds took, by source and inputs, then by run."""
-
 
 def of(store: Store, state: State | None) -> Past:
     """All that is on record. Raises DamagedError, NewerFormatError, StoreError."""
     start = time.perf_counter()
-    watched, tally = _Watched(store), _Tally(_known(state))
+    kept = map(decode_once, state.builds.values()) if state else ()
+    watched, tally = _Watched(store), _Tally(skips.known_of(kept))
     # The runs of one tenure follow each other: no older tenure commits once a newer one has.
     found = runs(cast("Store", watched), Wanted())
     for _, entries in groupby(found, key=lambda entry: entry.run.tenure):
@@ -87,30 +83,10 @@ class _Watched:
         return passage
 
 
-def _known(state: State | None) -> Known:
-    """Results that the state keeps outlive the runs that they are of."""
-    known: Known = defaultdict(dict)
-    for raw in state.builds.values() if state else ():
-        build = decode_once(raw)
-        for result in results.complete(build):
-            took = _seconds(result.started, result.ended)
-            if took is not None:
-                known[build.name, result.inputs][result.run] = took
-    return known
-
-
-class _Skipped(Struct, frozen=True, gc=False):
-    """A source that a run left out, being up to date with these inputs."""
-
-    source: str
-    inputs: str
-    run: int
-
-
 class _Tally:
     """Adds the tenures up, each with all of its runs, the newest first."""
 
-    def __init__(self, known: Known) -> None:
+    def __init__(self, known: skips.Known) -> None:
         self.waited: dict[int, float] = {}
         self.held: dict[int, float] = {}
         self.runs: Counter[RunStatus] = Counter()
@@ -120,7 +96,7 @@ class _Tally:
         self.commits = 0
         self.committing: list[float] = []
         self._known = known
-        self._skipped: list[_Skipped] = []
+        self._skipped: list[skips.Skipped] = []
 
     def add(self, entries: Sequence[RunEntry]) -> None:
         """Each run tells the wait of its tenure, and how long that held the lock so far."""
@@ -128,7 +104,7 @@ class _Tally:
         self.waited[first.tenure] = max(0.0, first.waited)
         if held := max(entry.run.held for entry in entries):
             self.held[first.tenure] = held
-        self._skipped += _skipped(entries)
+        self._skipped += skips.of_tenure(entries)
         for entry in entries:
             self._add_run(entry)
 
@@ -138,13 +114,13 @@ class _Tally:
         self.committing.append(run.committing)
         if run.status is not RunStatus.RUNNING:
             self.runs[run.status] += 1
-            if (took := _seconds(run.started, run.ended)) is not None:
+            if (took := skips.seconds(run.started, run.ended)) is not None:
                 self.run_took.append(took)
         for build in entry.builds:
             if build.status.is_final:
                 key = (clean(build.name), build.status)
                 self.builds[key] += 1
-                if (took := _seconds(build.started, build.ended)) is not None:
+                if (took := skips.seconds(build.started, build.ended)) is not None:
                     self.took[key].append(took)
                     if build.status is BuildStatus.COMPLETE:
                         self._known[build.name, build.inputs][run.number] = took
@@ -157,27 +133,8 @@ class _Tally:
         )
 
     def saved(self) -> Mapping[str, Sequence[float]]:
-        """By source, what each skip was worth; one whose result is not known counts for none."""
+        """By source, what each skip was worth."""
         found: dict[str, list[float]] = {source: [] for source, _ in self.builds}
-        runs_of = {key: sorted(known) for key, known in self._known.items()}
-        for each in self._skipped:
-            key = (each.source, each.inputs)
-            before = bisect_left(runs_of.get(key, []), each.run)
-            if before:
-                took = self._known[key][runs_of[key][before - 1]]
-                found.setdefault(clean(each.source), []).append(took)
+        for source, worth in skips.saved(self._skipped, self._known):
+            found.setdefault(clean(source), []).append(worth)
         return found
-
-
-def _skipped(entries: Sequence[RunEntry]) -> Iterator[_Skipped]:
-    """What a tenure left out in all of its runs; each calls up to date what another one builds."""
-    left = set.intersection(*(set(entry.run.up_to_date) for entry in entries))
-    built = {name for entry in entries for name in entry.run.builds}
-    first = entries[-1].run
-    for source in left - built:
-        yield _Skipped(source, first.inputs, first.number)
-
-
-def _seconds(started: datetime | None, ended: datetime | None) -> float | None:
-    """A clock that was set back makes no negative time."""
-    return max(0.0, (ended - started).total_seconds()) if started and ended else None

@@ -68,6 +68,16 @@ def below(flags: Mapping[str, Any], environ: Mapping[str, str], notify: Notify) 
             yield Place(folder, _open(folder, identity, settings, notify), settings)
 
 
+def workspaces(place: Place) -> list[str]:
+    """All that there are of the same template. Raises UsageError, StoreError."""
+    if not place.folder.is_shared:
+        return locate.workspaces(place.folder)
+    from packer_fork.manager import remote
+
+    states = remote.states(place.settings)
+    return [name for identity, name in states if locate.escape(identity) == place.folder.template]
+
+
 def _on_servers(settings: config.Settings, here: Path) -> list[tuple[locate.StateFolder, str]]:
     if "://" not in settings.state:
         return []

@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
+from itertools import islice
 
 from msgspec import Raw, Struct
 
 from packer_fork.codec.builds import decode_build, decode_once
-from packer_fork.errors import EXIT_DONE, PackerForkError, UsageError
+from packer_fork.errors import EXIT_DONE, PackerForkError, UsageError, nearest
 from packer_fork.manager import past
 from packer_fork.manager.places import Place
 from packer_fork.model import Build, State
+
+_LISTED = 20
+"""Builds that an error names; a state may know very many."""
 
 
 class Shown(Struct, frozen=True):
@@ -65,8 +69,10 @@ def require(state: State | None, name: str) -> Raw:
     """The document of build `name`. Raises UsageError if the state knows no such build."""
     known = state.builds if state else {}
     if name not in known:
+        listed = ", ".join(islice(known, _LISTED)) or "none"
+        more = f" and {len(known) - _LISTED} more" if len(known) > _LISTED else ""
         raise UsageError(
             f"There is no build {name!r} in this state.",
-            hint=f"It knows: {', '.join(known) or 'none'}",
+            hint=nearest(name, known, f"It knows: {listed}{more}"),
         )
     return known[name]

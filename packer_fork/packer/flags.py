@@ -18,7 +18,7 @@ HIDDEN = "***"
 
 _TRUE = frozenset(("1", "t", "T", "true", "TRUE", "True"))
 _FALSE = frozenset(("0", "f", "F", "false", "FALSE", "False"))
-_ON_ERROR = ("cleanup", "abort", "ask", "run-cleanup-provisioner")
+ON_ERROR = ("cleanup", "abort", "ask", "run-cleanup-provisioner")
 
 
 class Flag(Struct, frozen=True):
@@ -207,8 +207,8 @@ def _check_number(name: str, value: str) -> None:
 
 
 def _check_on_error(name: str, value: str) -> None:
-    if value not in _ON_ERROR:
-        choices = ", ".join(_ON_ERROR)
+    if value not in ON_ERROR:
+        choices = ", ".join(ON_ERROR)
         raise UsageError(f"-{name}={value}: no such choice.", hint=f"Choose one of {choices}.")
 
 

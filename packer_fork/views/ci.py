@@ -11,16 +11,14 @@ import os
 import sys
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Protocol, TextIO
+from typing import TYPE_CHECKING, Protocol, TextIO
 
-from packer_fork import host
 from packer_fork.errors import PackerForkError
-from packer_fork.events import Event, Notify
 from packer_fork.views.console import Console, standard
-from packer_fork.views.github import GitHub, GitHubConsole
-from packer_fork.views.gitlab import Dotenv, Sections
-from packer_fork.views.results import Results
-from packer_fork.views.several import several
+
+if TYPE_CHECKING:
+    from packer_fork.events import Event, Notify
+    from packer_fork.views.results import Results
 
 
 class Reporter(Protocol):
@@ -35,12 +33,16 @@ def console(environ: Mapping[str, str], *, color: bool = True) -> Console:
     """The console for this job, or for a terminal."""
     usual = standard(environ, color=color)
     if environ.get("GITHUB_ACTIONS") == "true":
+        from packer_fork.views.github import GitHubConsole
+
         return GitHubConsole(sys.stdout, sys.stderr, color=False)
     return usual
 
 
 def is_watched(environ: Mapping[str, str]) -> bool:
     """Whether somebody looks at one terminal that can draw, behind both of our streams."""
+    from packer_fork import host
+
     if host.ci_job(environ) or environ.get("TERM", "") in ("", "dumb", "unknown"):
         return False
     streams = (sys.stdout, sys.stderr)
@@ -56,6 +58,9 @@ def reported(environ: Mapping[str, str], stream: TextIO) -> Iterator[Notify]:
     `stream` takes what is meant for the service's log. A report that cannot be written is
     complained of there, and does no other harm.
     """
+    from packer_fork.views.results import Results
+    from packer_fork.views.several import several
+
     results = Results()
     reporters = list(_reporters(environ, stream))
     try:
@@ -69,6 +74,9 @@ def reported(environ: Mapping[str, str], stream: TextIO) -> Iterator[Notify]:
 
 
 def _reporters(environ: Mapping[str, str], stream: TextIO) -> Iterator[Reporter]:
+    from packer_fork.views.github import GitHub
+    from packer_fork.views.gitlab import Dotenv, Sections
+
     if environ.get("GITHUB_ACTIONS") == "true":
         yield GitHub(environ, stream)
     if environ.get("GITLAB_CI") == "true":

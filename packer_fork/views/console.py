@@ -69,5 +69,5 @@ def standard(environ: Mapping[str, str], *, color: bool = True) -> Console:
         if hasattr(stream, "reconfigure"):
             stream.reconfigure(errors="backslashreplace")
     in_ci = environ.get("CI", "").lower() not in ("", "0", "false")
-    wanted = color and not environ.get("NO_COLOR") and not in_ci
-    return Console(sys.stdout, sys.stderr, color=wanted)
+    unwanted = in_ci or environ.get("NO_COLOR") or environ.get("TERM") == "dumb"
+    return Console(sys.stdout, sys.stderr, color=color and not unwanted)

@@ -6,7 +6,7 @@ import re
 
 import msgspec
 
-_HARMFUL = re.compile("[\x7f-\x9f\u202a-\u202e\u2066-\u2069]")
+_HARMFUL = "[\x7f-\x9f\u202a-\u202e\u2066-\u2069]"
 """What JSON may hold as it is and a terminal may act on; it only ever stands in strings."""
 
 
@@ -22,4 +22,4 @@ def _escaped(data: bytes) -> str:
     text = data.decode()
     if text.replace("\n", "").isprintable():
         return text
-    return _HARMFUL.sub(lambda found: f"\\u{ord(found[0]):04x}", text)
+    return re.sub(_HARMFUL, lambda found: f"\\u{ord(found[0]):04x}", text)

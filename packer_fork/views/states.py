@@ -18,10 +18,10 @@ _LONGEST = 60
 def table(rows: Sequence[Sequence[str]]) -> list[str]:
     """Rows in columns as wide as their widest cell on a terminal."""
     cells = [[_cell(value) for value in row] for row in rows]
-    widths = [max(map(_width, column)) for column in zip(*cells, strict=True)]
+    widths = [max(map(width_of, column)) for column in zip(*cells, strict=True)]
     return [
         "  ".join(
-            cell + " " * (width - _width(cell)) for cell, width in zip(row, widths, strict=True)
+            cell + " " * (width - width_of(cell)) for cell, width in zip(row, widths, strict=True)
         ).rstrip()
         for row in cells
     ]
@@ -32,7 +32,8 @@ def _cell(value: str) -> str:
     return line if len(line) <= _LONGEST else f"{line[: _LONGEST - 1]}…"
 
 
-def _width(text: str) -> int:
+def width_of(text: str) -> int:
+    """Cells that it takes on a terminal."""
     if text.isascii():
         return len(text)
     return sum(

@@ -9,7 +9,7 @@ _UNITS = ((86400, "d"), (3600, "h"), (60, "min"), (1, "s"))
 
 def duration(seconds: float) -> str:
     """The two largest units: "2 h 5 min", "41 s", "0.4 s"."""
-    if seconds <= 0:
+    if seconds < 0.05:
         return "under 1 s"
     if seconds < 10:
         return f"{seconds:.1f} s"

@@ -31,6 +31,7 @@ def test_debug_pauses_on_the_terminal(cli: Cli, project: Project) -> None:
     result = on_terminal(cli, "build", "-debug", "t.pkr.hcl", steps=pauses).wait()
     assert result.rc == 0, result
     assert result.out.count(PAUSE) == 4
+    assert "\x1b[" not in result.out, "NO_COLOR is set, and Packer must hear of it"
     assert "run 1 unverified" in result.out
     assert states.statuses(cli) == {"null.n": "unverified", "file.f": "unverified"}
     run = states.state(cli)["last_run"]

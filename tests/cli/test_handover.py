@@ -121,7 +121,7 @@ def test_version_for_machines_is_packers(cli: Cli, packer: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("word", "meant"), [("biuld", "build"), ("validat", "validate"), ("stat", "state")]
+    ("word", "meant"), [("biuld", "build"), ("validat", "validate"), ("stae", "state")]
 )
 def test_a_misspelt_command_is_not_packers(cli: Cli, word: str, meant: str) -> None:
     nowhere = {"PATH": "/nowhere"}  # Packer could not even be looked for

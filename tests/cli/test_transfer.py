@@ -420,7 +420,7 @@ def take_out(cli: Cli) -> None:
     for asked in ((), ("--yes",)):  # what cannot be done is not asked for
         command = ("state", "rm", "--build", "null.n", *asked)
         refused(cli, *command, rc=2, text="state rm --instance i-0123")
-        refused(cli, "state", "rm", "--build", "null.x", *asked, rc=2, text="It knows: ")
+        refused(cli, "state", "rm", "--build", "null.x", *asked, rc=2, text="Did you mean ")
     refused(cli, "state", "rm", "--yes", rc=2, text="Give one of")
     assert set(states.state(cli)["builds"]) == {"file.f", "null.n", "null.gone"}
     serial = states.state(cli)["serial"]

@@ -78,9 +78,15 @@ def in_tmux(
     return _opened(cli, ["sh", "-c", _TELLS_ITS_END, "sh", *command], size, {})
 
 
-def shell_in_tmux(cli: Cli) -> Terminal:
-    """A shell with job control."""
-    return _opened(cli, ["bash", "--norc", "--noprofile", "-i"], (80, 24), {"PS1": "$ "})
+def shell_in_tmux(
+    cli: Cli,
+    *command: str,
+    size: tuple[int, int] = (80, 24),
+    env: Mapping[str, str] | None = None,
+) -> Terminal:
+    """A shell with job control, bash unless `command` is another one."""
+    shell = [*command] or ["bash", "--norc", "--noprofile", "-i"]
+    return _opened(cli, shell, size, {"PS1": "$ ", **(env or {})})
 
 
 def _opened(

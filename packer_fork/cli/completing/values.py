@@ -1,0 +1,240 @@
+"""What there is here and now of each thing that a command line names.
+
+Of servers as of folders, but none is asked twice; see SECONDS for how long at the most.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from itertools import islice
+from typing import TYPE_CHECKING, NamedTuple
+
+from packer_fork.cli.completing.position import Candidate, Wanted
+
+if TYPE_CHECKING:
+    from packer_fork.answers import RunEntry
+    from packer_fork.events import Event
+    from packer_fork.manager.places import Place
+
+_MOST = 50
+"""Of what a history has: the newest are those that are asked for."""
+
+TEMPLATES = ("*.pkr.hcl", "*.json")
+VARIABLES = ("*.hcl", "*.json")
+
+
+class Files(NamedTuple):
+    """That a shell shall complete files that match one of ``patterns``, and folders."""
+
+    patterns: tuple[str, ...] = ()
+
+
+class Offer(NamedTuple):
+    candidates: tuple[Candidate, ...] = ()
+    files: Files | None = None
+
+
+def of(wanted: Wanted) -> Offer:
+    """What the word may become. What no shell could take as one word is left out."""
+    named = (f"{wanted.command} {wanted.value}", wanted.value)
+    found = wanted.words if not wanted.value else _found(wanted, named)
+    fitting = {
+        each.text: each
+        for each in found
+        if each.text.startswith(wanted.text) and each.text.isprintable()
+    }
+    files = next((FILES[name] for name in named if name in FILES), None)
+    return Offer(tuple(fitting.values()), files)
+
+
+def _found(wanted: Wanted, named: Iterable[str]) -> Iterable[Candidate]:
+    find = next((VALUES[name] for name in named if name in VALUES), _nothing)
+    return find(wanted)
+
+
+def _nothing(_: Wanted) -> Iterable[Candidate]:
+    return ()
+
+
+def _places(wanted: Wanted, *, everywhere: bool = False) -> list[Place]:
+    """The states that the line speaks of so far; `everywhere`: whatever their workspace."""
+    from packer_fork.cli import options
+
+    given = {name: os.path.expanduser(value) for name, value in wanted.given.items()}  # noqa: PTH111
+    state = given.get("state") or given.get("state_folder")
+    workspace = None if everywhere else given.get("workspace")
+    return options.places(given.get("template"), workspace, state, _silent, {"store_patience": 0})
+
+
+def _silent(_: Event) -> None:
+    """A warning has no place behind a TAB."""
+
+
+def _of_each(wanted: Wanted, tell: Callable[[Place], Iterable[Candidate]]) -> Iterator[Candidate]:
+    """A state that is damaged or away does not keep the others from being told."""
+    from packer_fork.errors import PackerForkError
+
+    for place in _places(wanted):
+        try:
+            yield from tell(place)
+        except PackerForkError:
+            continue
+
+
+def builds(wanted: Wanted) -> Iterator[Candidate]:
+    from packer_fork.manager import show
+
+    for shown in show.states(_places(wanted)):
+        for build in show.builds(shown.state) if shown.state else ():
+            yield Candidate(build.name, str(build.status))
+
+
+def workspaces(wanted: Wanted) -> Iterator[Candidate]:
+    from packer_fork.manager import places
+
+    for place in _places(wanted, everywhere=True):
+        names = places.workspaces(place) if "template" in wanted.given else ()
+        for name in (*names, place.folder.workspace):
+            yield Candidate(name)
+
+
+def locks(wanted: Wanted) -> Iterator[Candidate]:
+    return _of_each(wanted, _locks)
+
+
+def _locks(place: Place) -> Iterator[Candidate]:
+    from packer_fork.locks import Verdict, who
+
+    status = place.store.status()
+    if status.verdict is not Verdict.FREE:
+        yield Candidate(status.id, f"{status.verdict}, {place.folder.label}: {who(status)}")
+    for each in status.members:
+        yield Candidate(each.member.id, f"{each.verdict}, of many: {each.member.holder.by}")
+
+
+def runs(wanted: Wanted) -> Iterator[Candidate]:
+    return _of_each(wanted, lambda place: map(_run, _runs(place)))
+
+
+def _runs(place: Place) -> Iterator[RunEntry]:
+    from packer_fork.manager import runs as manager
+
+    return islice(manager.runs(place.store, manager.Wanted()), _MOST)
+
+
+def _run(entry: RunEntry) -> Candidate:
+    from packer_fork.views import words
+
+    names = ", ".join(each.name for each in entry.builds)
+    return Candidate(
+        str(entry.run.number), f"{entry.run.status} {words.age(entry.run.started)}: {names}"
+    )
+
+
+def branches(wanted: Wanted) -> Iterator[Candidate]:
+    return _of_each(wanted, _branches)
+
+
+def _branches(place: Place) -> Iterator[Candidate]:
+    return (Candidate(each.run.git.branch) for each in _runs(place) if each.run.git)
+
+
+def serials(wanted: Wanted) -> Iterator[Candidate]:
+    return _of_each(wanted, _serials)
+
+
+def _serials(place: Place) -> Iterator[Candidate]:
+    from packer_fork.manager import past
+    from packer_fork.views import words
+
+    for change in islice(past.changes(place.store), _MOST):
+        run = f", run {change.run}" if change.run else ""
+        yield Candidate(str(change.serial), f"{change.operation}{run}, {words.age(change.at)}")
+
+
+def points(wanted: Wanted) -> Iterator[Candidate]:
+    yield from serials(wanted)
+    for each in runs(wanted):
+        yield Candidate(f"run:{each.text}", each.about)
+
+
+def backups(wanted: Wanted) -> Iterator[Candidate]:
+    return _of_each(wanted, _backups)
+
+
+def _backups(place: Place) -> Iterator[Candidate]:
+    from packer_fork.views import words
+
+    for each in reversed(place.store.backups()):
+        about = f"serial {each.serial}, {each.reason}, {words.age(each.at)}"
+        yield Candidate(each.path, about)
+
+
+def instances(wanted: Wanted) -> Iterator[Candidate]:
+    return _of_each(wanted, _instances)
+
+
+def _instances(place: Place) -> Iterator[Candidate]:
+    from packer_fork.manager import leftovers
+
+    state = place.store.read()
+    for build, instance in leftovers.of_state(state) if state else ():
+        yield Candidate(instance.id, f"{build}: {leftovers.describe(instance)}")
+
+
+def statuses(_: Wanted) -> Iterator[Candidate]:
+    from packer_fork.model import BuildStatus, RunStatus
+
+    return map(Candidate, sorted({str(each) for each in (*BuildStatus, *RunStatus)}))
+
+
+def variables(_: Wanted) -> Iterator[Candidate]:
+    return map(Candidate, sorted(os.environ))
+
+
+def on_error(_: Wanted) -> Iterator[Candidate]:
+    from packer_fork.packer.flags import ON_ERROR
+
+    return map(Candidate, ON_ERROR)
+
+
+def the_shells(_: Wanted) -> Iterator[Candidate]:
+    from packer_fork.cli.completion import Shell
+
+    return map(Candidate, Shell)
+
+
+VALUES: Mapping[str, Callable[[Wanted], Iterable[Candidate]]] = {
+    "build": builds,
+    "-only": builds,
+    "-except": builds,
+    "workspace": workspaces,
+    "lock_id": locks,
+    "run": runs,
+    "serial": serials,
+    "state rollback to": serials,
+    "before": points,
+    "after": points,
+    "branch": branches,
+    "instance": instances,
+    "state restore file": backups,
+    "status": statuses,
+    "input_env": variables,
+    "-on-error": on_error,
+    "shell": the_shells,
+}
+"""By the name of the parameter, which for some commands stands behind theirs."""
+
+FILES: Mapping[str, Files] = {
+    "template": Files(TEMPLATES),
+    "-var-file": Files(VARIABLES),
+    "state": Files(),
+    "state_folder": Files(),
+    "state migrate to": Files(),
+    "file": Files(("*",)),
+    "html": Files(("*",)),
+    "manifest": Files(("*",)),
+    "textfile": Files(("*",)),
+    "inputs": Files(("*",)),
+}

@@ -1,0 +1,98 @@
+"""Tables of a page."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+
+from packer_fork.statistics import Latest, SourceFigures, StepFigures
+from packer_fork.views import words
+from packer_fork.views.stats import plots
+from packer_fork.views.stats.markup import Markup, tag, text
+from packer_fork.views.stats.sentences import last, percent, took
+
+Column = tuple[str, str]
+"""Its heading and its class."""
+
+
+def sources(found: Sequence[SourceFigures]) -> Markup:
+    columns = (
+        ("Source", "name"),
+        ("Builds", "number"),
+        ("Success", "number"),
+        ("Median", "number"),
+        ("90% within", "number minor"),
+        ("Longest", "number"),
+        ("Last", "number minor"),
+        ("Saved by skips", "number minor"),
+    )
+    return _table(columns, (map(text, _source(each)) for each in found))
+
+
+def _source(source: SourceFigures) -> tuple[str, ...]:
+    spread = source.took
+    return (
+        source.name or '""',
+        f"{len(source.builds):,}",
+        percent(source.success),
+        took(spread.median if spread else None),
+        took(spread.p90 if spread else None),
+        took(spread.longest if spread else None),
+        last(source),
+        f"{took(source.saved)} by {source.skips:,}" if source.skips else "-",
+    )
+
+
+def steps(found: Sequence[StepFigures]) -> Markup:
+    """With bars, all on one scale."""
+    columns = (
+        ("Step", "name"),
+        ("Failed", "number minor"),
+        ("Median", "number"),
+        ("Longest", "number"),
+        ("", "bar"),
+    )
+    top = max((step.took.longest for step in found if step.took), default=0) or 1
+    return _table(columns, (_step(step, top) for step in found))
+
+
+def _step(step: StepFigures, top: float) -> tuple[Markup, ...]:
+    kind = "post-processor " * (step.kind == "post-processor")
+    name = f"{kind}{step.place}. {step.type}{f' {step.name}' * bool(step.name)}"
+    median, longest = (took(step.took.median), took(step.took.longest)) if step.took else ("-", "-")
+    label = f"{name}: {median} in the median, {longest} at most"
+    bar = plots.meter(step.took.median, step.took.longest, top, label) if step.took else text("")
+    return (text(name), text(f"{step.failed:,}"), text(median), text(longest), bar)
+
+
+def artifacts(found: Iterable[Latest]) -> Markup:
+    columns = (
+        ("Build", "name"),
+        ("Run", "number"),
+        ("When", "when minor"),
+        ("Artifacts", "name"),
+        ("Use", "use"),
+    )
+    return _table(columns, (map(text, _artifact(each)) for each in found))
+
+
+def _artifact(latest: Latest) -> tuple[str, ...]:
+    return (
+        latest.build or '""',
+        str(latest.run),
+        words.moment(latest.ended) if latest.ended else "-",
+        ", ".join(latest.artifacts) or "-",
+        "good" if latest.revoked is None else f"revoked: {latest.revoked}",
+    )
+
+
+def _table(columns: Sequence[Column], rows: Iterable[Iterable[Markup]]) -> Markup:
+    """The first cell of a row is its heading."""
+    head = tag("tr", *(tag("th", text(n), scope="col", class_=kind) for n, kind in columns))
+    body = (_row(row, columns) for row in rows)
+    return tag("div", tag("table", tag("thead", head), tag("tbody", *body)), class_="wide")
+
+
+def _row(cells: Iterable[Markup], columns: Sequence[Column]) -> Markup:
+    first, *rest = zip(cells, (kind for _, kind in columns), strict=True)
+    heading = tag("th", first[0], scope="row", class_=first[1])
+    return tag("tr", heading, *(tag("td", cell, class_=kind) for cell, kind in rest))
