@@ -1,12 +1,15 @@
-# Everything runs from .venv, which is made anew whenever pyproject.toml changes.
+# Everything runs from .venv, which is made anew whenever pyproject.toml changes. With WHEEL=1
+# the wheel is tested instead of the source, as it is built from the sdist, by the sdist's tests.
 
 PYTHON ?= python3
-BIN := .venv/bin
-STAMP := .venv/.complete
+VENV := $(if $(WHEEL),build/venv,.venv)
+BIN := $(VENV)/bin
+STAMP := $(VENV)/.complete
+TREE := $(if $(WHEEL),build/tree,.)
 SEEDED := $(if $(SEED),--seed $(SEED))
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test check stress-ci stress soak bench packer test-tools
+.PHONY: help demo test check stress-ci stress soak bench dist packer test-tools wheel
 
 help: ## this list
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/make \1	\2/p' Makefile
@@ -14,8 +17,8 @@ help: ## this list
 demo: packer $(STAMP) ## build an example with real Packer, then show its state and its lock
 	@.ci/demo
 
-test: packer test-tools $(STAMP) ## run all tests, with real Packer
-	$(BIN)/pytest -n auto --dist worksteal
+test: packer test-tools $(STAMP) $(if $(WHEEL),wheel) ## run all tests, with real Packer
+	cd $(TREE) && "$(CURDIR)/$(BIN)/pytest" -n auto --dist worksteal
 
 check: $(STAMP) ## lint, format, types and import rules
 	$(BIN)/ruff check
@@ -35,6 +38,15 @@ soak: packer test-tools $(STAMP) ## the same for hours, at every place there is
 bench: packer $(STAMP) ## measure it beside what it is compared with, into README.md
 	$(BIN)/python -m stress.bench --readme README.md --plots stress
 
+dist: $(STAMP) ## build sdist and wheel into dist/
+	@.ci/make-dist $(BIN)/python dist
+	@ls dist/*
+
+wheel: $(STAMP)
+	@.ci/make-dist $(BIN)/python build/dist
+	@.ci/install-wheel $(VENV) build/dist $(TREE)
+	@rm $(STAMP) # so that no other target takes the wheel for the source
+
 packer:
 	@.ci/ensure-packer
 
@@ -42,5 +54,5 @@ test-tools:
 	@.ci/ensure-test-tools
 
 $(STAMP): pyproject.toml .ci/make-venv
-	@.ci/make-venv "$(PYTHON)" .venv
+	@.ci/make-venv "$(PYTHON)" $(VENV)
 	@touch $@

@@ -4,8 +4,6 @@ A tenure is one holding of the lock. Its number is the fencing token: it only
 grows, every change carries it, and a change of a closed tenure is refused.
 """
 
-from __future__ import annotations
-
 from datetime import datetime
 from enum import StrEnum
 

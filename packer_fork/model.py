@@ -4,9 +4,10 @@ Everything here is a frozen Struct: a state is never edited, a change makes the 
 one (``changes``). Times are aware datetimes in UTC, durations seconds, sizes bytes.
 Builds stay encoded (``msgspec.Raw``) until somebody asks for one, so that a state of
 ten thousand builds is opened in milliseconds.
-"""
 
-from __future__ import annotations
+Annotations are no strings here, as msgspec would have to evaluate them one by one whenever
+a command starts.
+"""
 
 from collections.abc import Mapping
 from datetime import datetime

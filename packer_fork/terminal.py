@@ -8,7 +8,7 @@ from __future__ import annotations
 import re
 
 _BODY = "[^\x07\x1b\x9c\n]*(?:\x07|\x1b\\\\|\x9c)?"
-_CONTROL = re.compile(
+_CONTROL = (
     "(?P<line>\r+\n?)"
     "|(?:\x1b\\[|\x9b)[0-?]*[ -/]*[@-~]?"  # CSI: colours, cursor
     f"|(?:\x1b[\\]PX^_]|[\x90\x98\x9d-\x9f]){_BODY}"  # OSC, DCS, SOS, PM, APC
@@ -28,4 +28,4 @@ def clean(text: str) -> str:
     """
     if text.replace("\n", "").isprintable():
         return text
-    return _CONTROL.sub(lambda found: "\n" if found["line"] else "", text)
+    return re.sub(_CONTROL, lambda found: "\n" if found["line"] else "", text)

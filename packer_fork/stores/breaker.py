@@ -25,6 +25,7 @@ from datetime import UTC, datetime
 from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, TypeVar
+from urllib.parse import quote
 
 import msgspec
 from msgspec import Meta, Struct
@@ -46,6 +47,7 @@ PROBE_TIMEOUT = 15.0
 _LOCK_SECONDS = 0.5
 _SIZE = 4096
 _MOST_REASON = 500
+_LONGEST_NAME = 200
 _YEAR_3000 = 32503680000
 
 T = TypeVar("T")
@@ -148,11 +150,9 @@ class Breaker:
     def __init__(
         self, location: str, *, folder: Path | None = None, timeout: float = PROBE_TIMEOUT
     ) -> None:
-        import hashlib
-
         self._location = location
         self._folder = folder or runtime_folder(os.environ)
-        self._name = f"{hashlib.sha256(os.fsencode(location)).hexdigest()[:32]}.json"
+        self._name = f"{_file_name(location)}.json"
         self._timeout = timeout
         self._alone = Circuit()
         self._mutex = threading.Lock()
@@ -232,9 +232,17 @@ def runtime_folder(environ: Mapping[str, str]) -> Path:
         # Under `sudo` it may still be that of the user who called it.
         if given and Path(given).is_absolute() and Path(given).stat().st_uid == os.geteuid():
             return Path(given) / "packer-fork"
-    import tempfile
+    temporary = environ.get("TMPDIR") or "/tmp"  # noqa: S108 (`_file` sees whose it is)
+    return Path(temporary) / f"packer-fork-{os.geteuid()}"
 
-    return Path(tempfile.gettempdir()) / f"packer-fork-{os.geteuid()}"
+
+def _file_name(location: str) -> str:
+    name = quote(os.fsencode(location), safe="")
+    if len(name) <= _LONGEST_NAME:
+        return name
+    import hashlib
+
+    return f"{name[:_LONGEST_NAME]}~{hashlib.sha256(os.fsencode(location)).hexdigest()[:16]}"
 
 
 @contextlib.contextmanager

@@ -100,7 +100,7 @@ class Connection:
     def lines(self, deadline: float) -> Iterator[bytes]:
         """Each line of the stream when it comes, until its end or `deadline` (monotonic)."""
         with contextlib.suppress(TimeoutError):
-            while (left := deadline - time.monotonic()) > 0:
+            while not self._stream.isclosed() and (left := deadline - time.monotonic()) > 0:
                 self._sock.settimeout(left)
                 line = self._line()
                 if not line:
@@ -133,6 +133,8 @@ class Connection:
                     f"{self.endpoint} answers with more than {MOST >> 20} MiB, which is not read.",
                     hint="Look at what stands there.",
                 )
+            if response.isclosed():  # from Python 3.13 on with the last byte
+                break
             if (left := deadline - time.monotonic()) <= 0:
                 raise TimeoutError
             self._sock.settimeout(left)

@@ -308,22 +308,31 @@ def test_a_stopped_process_that_keeps_the_lock_stops_nobody(
     assert alone.state().failures == 0, "what it learned alone is not put over the others'"
 
 
-def test_where_it_keeps_its_state(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+def test_where_it_keeps_its_state(tmp_path: Path) -> None:
     own = tmp_path / f"packer-fork-{os.geteuid()}"
+    environ = {"TMPDIR": str(tmp_path)}
     assert runtime_folder({"XDG_RUNTIME_DIR": str(tmp_path)}) == tmp_path / "packer-fork"
-    assert runtime_folder({}) == own
-    assert runtime_folder({"XDG_RUNTIME_DIR": "relative"}) == own
-    assert runtime_folder({"XDG_RUNTIME_DIR": str(tmp_path / "missing")}) == own
+    assert runtime_folder(environ) == own
+    assert runtime_folder({**environ, "XDG_RUNTIME_DIR": "relative"}) == own
+    assert runtime_folder({**environ, "XDG_RUNTIME_DIR": str(tmp_path / "missing")}) == own
+    assert runtime_folder({}) == Path("/tmp") / own.name
+
+
+def test_locations_have_files_of_their_own(folder: Path) -> None:
+    long = f"/{'images/' * 100}"
+    for location in ("/a/b", "/a%2Fb", f"{long}a", f"{long}b"):
+        fail(Breaker(location, folder=folder), 1)
+    assert len(list(folder.iterdir())) == 4
+    assert {Breaker(f"{long}{end}", folder=folder).state().failures for end in "abc"} == {0, 1}
 
 
 def test_who_became_another_user_does_not_write_into_the_folder_of_the_first(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, root: None
+    tmp_path: Path, root: None
 ) -> None:
     del root
-    monkeypatch.setattr("tempfile.tempdir", "/t")
     os.chown(tmp_path, 65534, 65534)
-    assert runtime_folder({"XDG_RUNTIME_DIR": str(tmp_path)}) == Path("/t/packer-fork-0")
+    environ = {"XDG_RUNTIME_DIR": str(tmp_path), "TMPDIR": "/t"}
+    assert runtime_folder(environ) == Path("/t/packer-fork-0")
 
 
 def test_threads_of_one_process_lose_no_failure(

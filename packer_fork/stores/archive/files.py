@@ -9,10 +9,11 @@ backups/            copies of the state, and folders with what was damaged
 from __future__ import annotations
 
 from collections.abc import Hashable
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
-from packer_fork.codec.statefile import StateFile
-from packer_fork.model import State
+if TYPE_CHECKING:
+    from packer_fork.codec.statefile import StateFile
+    from packer_fork.model import State
 
 STATE = "state.json"
 ACKED = "acked"

@@ -5,10 +5,11 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
-_SHARED = re.compile(
-    r"nfs\d?|cifs|smb\d?|smbfs|9p|virtiofs|ceph|lustre|beegfs|gpfs|afs|gfs2|ocfs2|glusterfs|fuse(\..+)?"
+_SHARED = (
+    r"nfs\d?|cifs|smb\d?|smbfs|9p|virtiofs|ceph|lustre|beegfs|gpfs|afs|gfs2|ocfs2|glusterfs"
+    r"|fuse(\..+)?"
 )
-_ESCAPE = re.compile(r"\\([0-7]{3})")
+_ESCAPE = r"\\([0-7]{3})"
 
 
 def type_of(folder: Path, mounts: Path = Path("/proc/self/mountinfo")) -> str:
@@ -24,7 +25,7 @@ def type_of(folder: Path, mounts: Path = Path("/proc/self/mountinfo")) -> str:
     best, found = -1, ""
     for line in lines:
         fields, _, rest = line.partition(" - ")
-        point = Path(_ESCAPE.sub(lambda m: chr(int(m[1], 8)), fields.split(" ")[4]))
+        point = Path(re.sub(_ESCAPE, lambda m: chr(int(m[1], 8)), fields.split(" ")[4]))
         if where.is_relative_to(point) and len(point.parts) >= best:
             best, found = len(point.parts), rest.partition(" ")[0]
     return found
@@ -32,4 +33,4 @@ def type_of(folder: Path, mounts: Path = Path("/proc/self/mountinfo")) -> str:
 
 def is_shared(kind: str) -> bool:
     """Whether other machines, or a server that we cannot see, may hold locks there."""
-    return _SHARED.fullmatch(kind) is not None
+    return re.fullmatch(_SHARED, kind) is not None

@@ -15,7 +15,6 @@ import contextlib
 import errno
 import fcntl
 import os
-import random
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -108,6 +107,8 @@ class _Patience:
         self._named = False
 
     def until_locked(self, descriptor: int, path: Path) -> None:
+        import random
+
         pause = 0.0002
         while not _locked(descriptor):
             time.sleep(pause * random.uniform(0.5, 1.5))  # noqa: S311 (spreads waiters, no secret)

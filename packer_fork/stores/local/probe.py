@@ -8,7 +8,6 @@ lives, whatever host, boot or PID namespace the record names.
 from __future__ import annotations
 
 import fcntl
-import hashlib
 import os
 from pathlib import Path
 
@@ -53,6 +52,8 @@ def read_record(layout: Layout) -> Record:
     try:
         record = _decoder.decode(data)
     except MALFORMED as error:
+        import hashlib
+
         surrogate = f"unreadable-{hashlib.sha256(data).hexdigest()[:12]}"
         return Record(
             id=surrogate, error=f"{layout.lock} cannot be read as a lock record ({error})"

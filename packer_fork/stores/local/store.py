@@ -6,26 +6,25 @@ import contextlib
 import uuid
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
-from functools import partial
+from functools import cached_property, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple, TypeVar
 
 from msgspec import structs
 
 from packer_fork import durable, sharing
-from packer_fork.answers import Backup, Salvage, Verified
 from packer_fork.locks import Closing, Holder, LockRecord, LockStatus, Share, Verdict, Waiter
 from packer_fork.model import Actor, Draft, State
 from packer_fork.stores import base
-from packer_fork.stores.archive import making
 from packer_fork.stores.base import TAKE_OVER, Tenure
 from packer_fork.stores.local import mutex, probe, queue
 from packer_fork.stores.local.folder import Folder
-from packer_fork.stores.local.journal import Journal
 from packer_fork.stores.local.layout import Layout
-from packer_fork.stores.local.reader import Reader
 
 if TYPE_CHECKING:
+    from packer_fork.answers import Backup, Salvage, Verified
+    from packer_fork.stores.local.journal import Journal
+    from packer_fork.stores.local.reader import Reader
     from packer_fork.stores.local.tenure import KernelLocks
 
 
@@ -56,11 +55,17 @@ class LocalStore:
         `complain` is told, in one sentence, when the mutex is held unusually long.
         """
         self._layout = Layout(folder)
-        self._reader = Reader(self._layout)
         self._folder = Folder(self._layout, root=root, complain=complain)
         self._template = template
         self._workspace = workspace
         self._complain = complain
+
+    @cached_property
+    def _reader(self) -> Reader:
+        """Made when the state is read: who asks for the lock alone need not import it."""
+        from packer_fork.stores.local.reader import Reader
+
+        return Reader(self._layout)
 
     @property
     def location(self) -> str:
@@ -256,7 +261,11 @@ class LocalStore:
             durable.replace(self._layout.lock, probe.encode_record(closed))
 
     def _journal(self) -> Journal:
+        from packer_fork.stores.local.journal import Journal
+
         return Journal(self._layout, self._empty, self._reader)
 
     def _empty(self) -> State:
+        from packer_fork.stores.archive import making
+
         return making.first_state(self._template, self._workspace)
