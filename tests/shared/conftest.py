@@ -12,7 +12,7 @@ __all__ = ["consul_server", "etcd_server", "prefix"]
 
 @pytest.fixture(params=["etcd", "consul"])
 def kind(request: pytest.FixtureRequest) -> str:
-    """What the servers are: a test that uses it runs on both."""
+    """What the servers are: a test runs on both, unless what is tested does not depend on it."""
     return str(request.param)
 
 

@@ -37,6 +37,7 @@ def test_two_machines_build_once(team: Team) -> None:
     assert not here.outbox()
 
 
+@pytest.mark.parametrize("kind", ["consul"], indirect=True)
 def test_without_a_template_all_states_of_the_project_are_meant(team: Team) -> None:
     here = team.machine("here", ONE)
     done(here.cli, "build", "t.pkr.hcl")
@@ -53,6 +54,7 @@ def test_without_a_template_all_states_of_the_project_are_meant(team: Team) -> N
     assert answer(elsewhere.cli, "show")["states"] == []
 
 
+@pytest.mark.parametrize("kind", ["etcd"], indirect=True)
 def test_what_was_is_brought_back(team: Team) -> None:
     here, there = two(team)
     for value in ("1", "2"):
@@ -79,6 +81,7 @@ def test_what_was_is_brought_back(team: Team) -> None:
     assert "nothing is damaged" in done(there.cli, "state", "repair")
 
 
+@pytest.mark.parametrize("kind", ["consul"], indirect=True)
 def test_a_document_out_and_in(team: Team) -> None:
     here = team.machine("here", ONE)
     done(here.cli, "build", "t.pkr.hcl")
@@ -90,6 +93,7 @@ def test_a_document_out_and_in(team: Team) -> None:
     assert [each["reason"] for each in answer(here.cli, "backup", "--list")] == ["push"]
 
 
+@pytest.mark.parametrize("kind", ["etcd"], indirect=True)
 def test_one_waits_for_another_machine(team: Team) -> None:
     here, there = two(team, GATED)
     running = here.begun()
@@ -111,6 +115,7 @@ def test_one_waits_for_another_machine(team: Team) -> None:
     assert states.verdict(here.cli) == "free"
 
 
+@pytest.mark.parametrize("kind", ["consul"], indirect=True)
 def test_the_lock_is_closed_under_another_machine(team: Team) -> None:
     here, there = two(team, GATED)
     running = here.begun()

@@ -47,6 +47,12 @@ def two(request: pytest.FixtureRequest, cli: Cli, tmp_path: Path, prefix: str) -
 
 
 @pytest.fixture
+def on_etcd(request: pytest.FixtureRequest, cli: Cli, tmp_path: Path, prefix: str) -> Site:
+    """Machines of a team, for what does not depend on their servers."""
+    return made("etcd", request, cli, tmp_path, prefix)
+
+
+@pytest.fixture
 def network() -> Iterator[Network]:
     """One node for the servers, three for hosts."""
     with namespaces(4) as network:

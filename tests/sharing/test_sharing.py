@@ -63,101 +63,101 @@ def test_what_a_killed_machine_had_is_built_by_another(site: Site) -> None:
     assert "running" not in states.state(second.cli)
 
 
-def test_what_a_cancelled_machine_had_is_built_by_another(site: Site) -> None:
-    first, second = site.machines("m1", "m2", text=template(names=FEW))
+def test_what_a_cancelled_machine_had_is_built_by_another(two: Site) -> None:
+    first, second = two.machines("m1", "m2", text=template(names=FEW))
     cancelled = first.share()
-    site.await_begun(1, cancelled)
+    two.await_begun(1, cancelled)
     running = second.share()
-    site.await_begun(2, cancelled, running)
+    two.await_begun(2, cancelled, running)
     cancelled.signal(signal.SIGTERM)
     assert cancelled.wait().rc == 143
-    site.open()
+    two.open()
     ended = running.wait()
     assert ended.rc == 0, ended
     assert is_complete(second, tuple(f"null.{name}" for name in FEW))
-    assert Counter(source for source, _ in site.began()) == Counter("aabc")
+    assert Counter(source for source, _ in two.began()) == Counter("aabc")
 
 
-def test_a_plain_build_in_between_waits_its_turn(site: Site) -> None:
-    first, plain, last = site.machines("m1", "plain", "m3", text=template(names=FEW))
+def test_a_plain_build_in_between_waits_its_turn(two: Site) -> None:
+    first, plain, last = two.machines("m1", "plain", "m3", text=template(names=FEW))
     running = first.share()
-    site.await_begun(1, running)
+    two.await_begun(1, running)
     waiting = plain.start("--lock-timeout", "2m", "--rebuild")
     eventually(lambda: "waiting up to" in waiting.err(), 30)
     joined = last.share()
-    site.await_begun(2, running, joined, waiting)
-    assert "plain" not in {machine for _, machine in site.began()}
-    site.open()
+    two.await_begun(2, running, joined, waiting)
+    assert "plain" not in {machine for _, machine in two.began()}
+    two.open()
     assert [each.wait(120).rc for each in (running, joined, waiting)] == [0, 0, 0]
-    began = site.began()
+    began = two.began()
     assert [machine for _, machine in began[3:]] == ["plain"] * 3, began
     assert [each["run"]["number"] for each in answers(first.cli, "list", "t.pkr.hcl")] == [2, 1]
 
 
-def test_a_run_that_shares_waits_behind_a_plain_build(two: Site) -> None:
-    plain, first, second = two.machines("plain", "m1", "m2", text=template(names=FEW))
+def test_a_run_that_shares_waits_behind_a_plain_build(on_etcd: Site) -> None:
+    plain, first, second = on_etcd.machines("plain", "m1", "m2", text=template(names=FEW))
     running = plain.start()
-    two.await_begun(3, running)
+    on_etcd.await_begun(3, running)
     waiting = [each.share("--lock-timeout", "2m", "--rebuild") for each in (first, second)]
     eventually(lambda: all("waiting up to" in each.err() for each in waiting), 30)
-    assert len(two.began()) == 3
-    two.open()
+    assert len(on_etcd.began()) == 3
+    on_etcd.open()
     assert [each.wait(120).rc for each in (running, *waiting)] == [0, 0, 0]
-    assert sorted(source for source, _ in two.began()[3:]) == list(FEW)
+    assert sorted(source for source, _ in on_etcd.began()[3:]) == list(FEW)
 
 
-def test_other_inputs_are_refused_with_the_difference(two: Site) -> None:
+def test_other_inputs_are_refused_with_the_difference(local: Site) -> None:
     """Where checkouts are one, a variable differs."""
     text = f'variable "region" {{\n  default = "eu"\n}}\n{template(names=FEW)}'
-    first, second = two.machines("m1", "m2", text=text)
+    first, second = local.machines("m1", "m2", text=text)
     running = first.share()
-    two.await_begun(1, running)
+    local.await_begun(1, running)
     refused = second.share("-var", "region=us").wait()
     assert refused.rc == 11, refused
     assert "is of other inputs than here: variable region changed" in refused.err
     waiting = second.share("-var", "region=us", "--lock-timeout", "2m")
     eventually(lambda: "It is waited for" in waiting.err(), 30)
-    two.open()
+    local.open()
     assert [each.wait(60).rc for each in (running, waiting)] == [0, 0]
     assert [each["run"]["number"] for each in answers(first.cli, "list", "t.pkr.hcl")] == [2, 1]
 
 
-def test_one_that_fails_has_failed_for_all(two: Site) -> None:
-    first, second = two.machines("m1", "m2", text=template(names=FEW, fails="b"))
+def test_one_that_fails_has_failed_for_all(on_etcd: Site) -> None:
+    first, second = on_etcd.machines("m1", "m2", text=template(names=FEW, fails="b"))
     running = [first.share(), second.share()]
-    two.await_begun(2, *running)
-    two.open()
+    on_etcd.await_begun(2, *running)
+    on_etcd.open()
     ended = [each.wait() for each in running]
     assert [each.rc for each in ended] == [1, 1], ended
     assert statuses(first) == {"null.a": "complete", "null.b": "failed", "null.c": "complete"}
-    assert Counter(source for source, _ in two.began()) == Counter("abc")
-    two.open("mended")
+    assert Counter(source for source, _ in on_etcd.began()) == Counter("abc")
+    on_etcd.open("mended")
     again = second.share().wait()
     assert again.rc == 0, again
-    assert two.began()[3:] == [("b", "m2")]
+    assert on_etcd.began()[3:] == [("b", "m2")]
 
 
-def test_failing_fast_cancels_what_others_build(two: Site) -> None:
-    first, second = two.machines("m1", "m2", text=template(names=FEW, fails="a"))
+def test_failing_fast_cancels_what_others_build(local: Site) -> None:
+    first, second = local.machines("m1", "m2", text=template(names=FEW, fails="a"))
     running = first.share("--fail-fast")
-    two.await_begun(1, running)
+    local.await_begun(1, running)
     other = second.share()
-    two.await_begun(2, running, other)
-    two.open("a")
+    local.await_begun(2, running, other)
+    local.open("a")
     ended = [each.wait() for each in (running, other)]
     assert [each.rc for each in ended] == [1, 1], ended
     assert "null.a failed, says" in ended[1].err
     assert statuses(first) == {"null.a": "failed", "null.b": "cancelled", "null.c": "cancelled"}
-    assert len(two.began()) == 2
+    assert len(local.began()) == 2
     assert states.verdict(first.cli) == "free"
 
 
-def test_one_may_cancel_for_all(two: Site) -> None:
-    first, second = two.machines("m1", "m2", text=template(names=FEW))
+def test_one_may_cancel_for_all(on_etcd: Site) -> None:
+    first, second = on_etcd.machines("m1", "m2", text=template(names=FEW))
     running = first.share("--cancel-all")
-    two.await_begun(1, running)
+    on_etcd.await_begun(1, running)
     other = second.share()
-    two.await_begun(2, running, other)
+    on_etcd.await_begun(2, running, other)
     running.signal(signal.SIGINT)
     ended = [each.wait() for each in (running, other)]
     assert [each.rc for each in ended] == [130, 1], ended

@@ -20,7 +20,7 @@ FILES = {
     "backups": "backups/*.zst",
 }
 NAMES = (b'"digest"', b'"prev"', b'"sealed"', b'"segment"', b'"summary"')
-PLACES = 600
+PLACES = 300
 
 
 @pytest.fixture

@@ -46,7 +46,7 @@ def test_killed_writers_lose_nothing_that_was_acknowledged(tmp_path: Path) -> No
     folder.mkdir()
     notes.mkdir()
     root = Path(__file__).parents[2]
-    command = [sys.executable, "-m", "tests.stores.hammer", str(folder), str(notes), "600"]
+    command = [sys.executable, "-m", "tests.stores.hammer", str(folder), str(notes), "300"]
     subprocess.run(command, cwd=root, check=True)
     noted, found = acknowledged(notes), committed(folder)
     assert len(noted) > 100

@@ -19,9 +19,9 @@ from tests.stores.making import States, open_store, tenure_of
 CALLS = ("write", "pwrite64", "fdatasync", "fsync", "rename", "unlink")
 FAULTS = {"kill": "signal=SIGKILL", "error": "error=EIO"}
 ROOT = Path(__file__).parents[2]
-UPKEEP_PLACES = 5
+UPKEEP_PLACES = 3
 """Calls of each kind that are hit while the state is kept up."""
-PLACES = 3
+PLACES = 2
 """The same for the others."""
 
 EACH = [
