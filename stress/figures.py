@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
@@ -11,6 +12,7 @@ from stress.meter import Figure
 
 BEGIN = "<!-- figures: made by `make bench` -->\n"
 END = "<!-- end of figures -->\n"
+_ROW = re.compile(r"^\| (.+?) \| (.+?) \|$", re.MULTILINE)
 
 
 class Row(Struct, frozen=True):
@@ -42,6 +44,33 @@ _LOCK, _BUILD, _DEMO = (
 _WAITERS = (2, 10, 50)
 _BARE_WRITE = "bare write of the same bytes, synced and renamed"
 
+
+def _on(kind: str, tool: str) -> tuple[Row, ...]:
+    """Of a store on the servers of that kind, beside their own tool."""
+    section = f"l. a store on {kind}"
+    hand_over = "hand-over, 5 waiters"
+    return (
+        Row(
+            f"{kind}: the lock taken and released; `{tool}` of a program that does nothing",
+            (
+                (section, "taken and released"),
+                (section, "its own tool, a process that runs `true`"),
+            ),
+        ),
+        Row(
+            f"{kind}: from release to the next one's start, 5 waiters; `{tool}`",
+            (
+                (section, hand_over),
+                (section, f"{hand_over}: its own tool, which starts a program"),
+            ),
+        ),
+        Row(
+            f"{kind}: one change committed; a bare put of as many bytes",
+            ((section, "one change committed"), (section, "a bare put of as many bytes")),
+        ),
+    )
+
+
 ROWS = (
     Row("`packer build` of a template that does nothing", ((_BUILD, "packer build"),)),
     Row("`packer-fork build` of it: added to that", ((_BUILD, "added to a build"),)),
@@ -66,6 +95,11 @@ ROWS = (
             (_PROCESSES, "lock status: time"),
             (_PROCESSES, "state show --build: time"),
         ),
+    ),
+    Row(
+        "`--version`, `lock status` to the Typer command",
+        ((_PROCESSES, "--version: time"), (_PROCESSES, "lock status: time")),
+        ratio=True,
     ),
     Row("memory of `state show` of 10,000 builds", ((_PROCESSES, "state show: memory"),)),
     Row(
@@ -123,7 +157,7 @@ ROWS = (
         ((_LARGE, "load, one build decoded"), (_LARGE, "load, all builds decoded")),
     ),
     Row(
-        "the same by Python's json, temp file, fsync, rename; by json.load",
+        "these by Python's json, temp file, fsync, rename; by json.load",
         ((_LARGE, "ancestor's way, with fsync"), (_LARGE, "ancestor's way: json.load")),
     ),
     Row(
@@ -137,6 +171,16 @@ ROWS = (
         "likewise: first page of those that failed, one in 10,000",
         _each(_RUNS, "first page of failed runs"),
     ),
+    *(
+        row
+        for kind, tool in (("etcd", "etcdctl lock"), ("Consul", "consul lock"))
+        for row in _on(kind, tool)
+    ),
+    Row(
+        "nine sources of 10 s shared out on etcd: one host, three hosts",
+        _each(["m. nine sources of 10 s each"], "build --share on one host")
+        + _each(["m. nine sources of 10 s each"], "build --share on 3 hosts"),
+    ),
 )
 
 
@@ -149,17 +193,27 @@ def has_place(path: Path) -> bool:
 
 
 def renew(path: Path, machine: str, figures: Iterable[Figure]) -> None:
-    """Put the table in the place of the one there. Raises KeyError if a figure is missing."""
+    """Put the table in the place of the one there; what was not measured stays as it stands.
+
+    Raises KeyError if a figure is missing that stands nowhere, ValueError if what stays was
+    measured on another machine.
+    """
     before, _, rest = path.read_text(encoding="utf-8").partition(BEGIN)
-    _, _, after = rest.partition(END)
-    table = lines(machine, figures)
+    old, _, after = rest.partition(END)
+    table = lines(machine, figures, old)
     path.write_text("".join((before, BEGIN, *table, END, after)), encoding="utf-8")
 
 
-def lines(machine: str, figures: Iterable[Figure]) -> list[str]:
+def lines(machine: str, figures: Iterable[Figure], old: str = "") -> list[str]:
     known = {(figure.section, figure.what): figure for figure in figures}
-    rows = (f"| {row.text} | {_cell(row, known)} |\n" for row in ROWS)
+    standing = dict(_ROW.findall(old))
     head = f"Measured on {machine}.\n\n"
+    rows = []
+    for row in ROWS:
+        is_kept = row.text in standing and not known.keys() & set(row.figures)
+        if is_kept and not old.startswith(head):
+            raise ValueError(f"{row.text!r} was not measured on this machine: measure all parts.")
+        rows.append(f"| {row.text} | {standing[row.text] if is_kept else _cell(row, known)} |\n")
     return [head, "| what | figures |\n|---|---|\n", *rows]
 
 

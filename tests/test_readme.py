@@ -15,7 +15,7 @@ from typing import Any
 import msgspec
 import pytest
 import typer.main
-from msgspec import Struct
+from msgspec import Struct, structs
 
 import packer_fork
 from packer_fork import answers, config, errors, events, grammar, locks, model, statistics
@@ -299,6 +299,7 @@ def test_figures_are_those_that_make_bench_writes() -> None:
     _, _, rest = README.partition(figures.BEGIN)
     rows = re.findall(r"^\| (.+?) \| (.+?) \|$", rest.partition(figures.END)[0], re.MULTILINE)
     assert [text for text, _ in rows[1:]] == [row.text for row in figures.ROWS]
+    assert len(dict(rows)) == len(rows)
     assert all(re.match(r"\d", cell) for _, cell in rows[1:])
 
 
@@ -316,9 +317,18 @@ def test_a_table_of_figures_is_written_anew(tmp_path: Path) -> None:
     assert renewed.endswith(f"{figures.END}after\n")
     assert "| 0, 0.143, 0.286 ms |" in renewed
     assert "| 1.2, 1.2, 1.2 times |" in renewed
+    half = len(figures.ROWS) // 2
+    kept = [place for row in figures.ROWS[:half] for place in row.figures]
+    others = [each for each in taken if (each.section, each.what) not in kept]
+    figures.renew(path, "a machine", [structs.replace(each, value=1e6) for each in others])
+    partly = path.read_text(encoding="utf-8").splitlines()
+    assert partly[: half + 5] == renewed.splitlines()[: half + 5]
+    assert any("1,000,000" in line for line in partly)
+    with pytest.raises(ValueError, match="measure all parts"):
+        figures.renew(path, "another machine", others)
+    path.write_text(f"before\n{figures.BEGIN}old{figures.END}after\n", encoding="utf-8")
     with pytest.raises(KeyError):
-        figures.renew(path, "a machine", taken[:3])
-    assert path.read_text(encoding="utf-8") == renewed
+        figures.renew(path, "a machine", others)
 
 
 def test_rooms_on_the_map_exist() -> None:
