@@ -30,8 +30,8 @@ import packer_fork
 from packer_fork.cli import main
 
 _MOST = 1 << 20
-_OF_THE_INTERPRETER = ("PYTHON", "LANG", "LC_", "TZ")
-"""Variables by whose beginning Python is told what it reads once, when it starts."""
+_READ_AT_START = ("LD_", "PYTHON", "LANG", "LC_", "TZ")
+"""How variables begin that the linker, or Python, reads once, when a process starts."""
 
 _THEIRS = ("portalocker", "prometheus_client", "rich.text", "stamina", "tree_sitter_hcl")
 
@@ -92,7 +92,7 @@ class Forking:
 
 
 def _told(environ: Mapping[str, str]) -> dict[str, str]:
-    return {name: environ[name] for name in environ if name.startswith(_OF_THE_INTERPRETER)}
+    return {name: environ[name] for name in environ if name.startswith(_READ_AT_START)}
 
 
 def _import_all() -> None:

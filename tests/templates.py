@@ -53,3 +53,15 @@ def begun(cli: Cli, project: Project, *args: str, env: dict[str, str] | None = N
 
 def go_on(root: Path) -> None:
     (root / "go").touch()
+
+
+TWO = """
+    variable "bad" { default = "none" }
+    source "null" "a" { communicator = "none" }
+    source "null" "b" { communicator = "none" }
+    build {
+      sources = ["null.a", "null.b"]
+      provisioner "shell-local" { inline = ["test $PACKER_BUILD_NAME != ${var.bad}"] }
+    }
+"""
+"""Two sources, of which one fails if it is asked to."""

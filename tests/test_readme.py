@@ -4,23 +4,19 @@ Tables are found by the first words of their header; a name counts as documented
 it stands in backticks.
 """
 
-import functools
 import inspect
 import re
 import shlex
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import msgspec
 import pytest
-import typer.main
 from msgspec import Struct, structs
 
 import packer_fork
 from packer_fork import answers, config, errors, events, grammar, locks, model, statistics
 from packer_fork.cli import handover
-from packer_fork.cli.app import made
 from packer_fork.codec import statefile
 from packer_fork.codec.builds import decode_build
 from packer_fork.codec.witness import WITNESS_SIZE
@@ -36,25 +32,10 @@ from packer_fork.views.locks import Report, Sharer
 from packer_fork.views.settings import Shown
 from stress import figures
 from stress.meter import Figure
+from tests.program import commands
 from tests.readme import CODE, README, ROOT, example, names, options_in, section, sections, table
 
 SIGNALLED = {129, 130, 143}
-
-
-@functools.cache
-def commands() -> dict[str, Any]:
-    """Every command that does something, by its words; the program itself is ``""``."""
-    program = typer.main.get_command(made())
-    return {"": program, **dict(_below(program, ""))}
-
-
-def _below(group: Any, words: str) -> Iterator[tuple[str, Any]]:
-    for name, command in group.commands.items():
-        path = f"{words} {name}".strip()
-        if hasattr(command, "commands"):
-            yield from _below(command, path)
-        else:
-            yield path, command
 
 
 def options_of(command: Any) -> set[str]:

@@ -5,10 +5,9 @@ import time
 from collections.abc import Iterator, Mapping
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import pytest
-import typer.main
 from msgspec import structs
 
 from packer_fork.cli import completing
@@ -21,6 +20,7 @@ from packer_fork.model import Actor, Build, BuildStatus, Draft, Git, Instance, R
 from packer_fork.packer import flags
 from packer_fork.stores.base import Tenure
 from packer_fork.stores.local.store import LocalStore
+from tests import program
 from tests.cli.completed import KINDS, opened
 from tests.conftest import Cli, Project
 from tests.stores.making import tenure_of
@@ -178,25 +178,15 @@ def test_a_damaged_state_keeps_no_other_from_being_told(project: Project, here: 
 
 
 def test_every_value_is_completed_or_cannot_be_known() -> None:
-    program: Any = typer.main.get_command(made())
     wanted = {each.name for each in packer_flags.FLAGS if each.takes_value}
     names = {f"-{name}" for name in wanted}
-    for path, command in _commands(program, ""):
+    for path, command in program.commands().items():
         for each in command.params:
             if not getattr(each, "is_flag", False):
                 special = f"{path} {each.name}"
                 names.add(special if special in {*VALUES, *FILES} else each.name)
     assert names == VALUES.keys() | FILES.keys() | ANYTHING
     assert not ANYTHING & (VALUES.keys() | FILES.keys())
-
-
-def _commands(group: Any, path: str) -> Iterator[tuple[str, Any]]:
-    for name, command in group.commands.items():
-        below = f"{path} {name}".strip()
-        if hasattr(command, "commands"):
-            yield from _commands(command, below)
-        else:
-            yield below, command
 
 
 def test_packers_flags_are_those_that_are_taken() -> None:

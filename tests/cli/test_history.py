@@ -31,18 +31,9 @@ from tests.cli.asking import (
 from tests.cli.on_terminal import on_terminal
 from tests.conftest import Cli, Project
 from tests.stores.shared.making import in_a_process
+from tests.templates import TWO
 
 pytestmark = pytest.mark.usefixtures("packer")
-
-TWO = """
-    variable "bad" { default = "none" }
-    source "null" "a" { communicator = "none" }
-    source "null" "b" { communicator = "none" }
-    build {
-      sources = ["null.a", "null.b"]
-      provisioner "shell-local" { inline = ["test $PACKER_BUILD_NAME != ${var.bad}"] }
-    }
-"""
 
 
 def git(root: Path, *args: str) -> None:
