@@ -143,8 +143,8 @@ def test_wide_characters_are_cut_and_leave_columns_straight(
 def test_forty_sources_fit_on_a_small_screen(cli: Cli, project: Project) -> None:
     project.write("t.pkr.hcl", MANY)
     terminal = in_tmux(cli, "build", "t.pkr.hcl")
-    lines = terminal.sees("● null.gated", "  and 26 more: 26 finished")
-    region = below(lines, "t.pkr.hcl  run 1  1 provisioning, 39 finished")
+    head = "t.pkr.hcl  run 1  1 provisioning, 39 finished"
+    region = below(terminal.sees(head, "● null.gated", "  and 26 more: 26 finished"), head)
     assert len(region) == 16
     assert sum(line.startswith("✓ null.n") for line in region) == 13
     for width, height, rows in [(80, 10, 6), (80, 24, 16)]:
