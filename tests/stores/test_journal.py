@@ -53,7 +53,7 @@ def test_killed_writers_lose_nothing_that_was_acknowledged(tmp_path: Path) -> No
     assert not {serial: mark for serial, mark in noted.items() if found.get(serial) != mark}
     assert sorted(found) == list(range(1, max(found) + 1))
     assert any(path.name.startswith("reader") for path in notes.iterdir())
-    assert len(list((folder / "history").iterdir())) > 1
+    assert list((folder / "history").iterdir())
 
 
 def test_threads_write_and_read_as_processes_do(tmp_path: Path) -> None:

@@ -117,10 +117,11 @@ class SharedJournal:
             seen.head, serial=change.serial, digest=line.digest, tenure=change.tenure
         )
         revision = self._move(moved, seen.item.modified, lambda: self._revision_with(moved.witness))
-        if revision:
-            self._reader.keep(_grown(seen, moved, revision, line, change))
-        else:
+        if not revision:
             blobs.remove(self._keys, [key])
+        elif self._reader.kept is seen:
+            # Else it was looked up, or read by another thread: what stands now may be newer.
+            self._reader.keep(_grown(seen, moved, revision, line, change))
         return revision > 0
 
     def _begun(self) -> Seen:
