@@ -15,7 +15,8 @@ from packer_fork.packer import outcome
 from packer_fork.packer.mask import Mask
 from packer_fork.packer.outline import BuildOutline
 from packer_fork.stores.base import Tenure
-from packer_fork.stores.breaker import THRESHOLD, Breaker, Phase
+from packer_fork.stores.breaker import Breaker
+from packer_fork.stores.circuit import THRESHOLD, Phase
 from stress.contender import holder, open_store
 from tests.manager.test_disk import fill
 

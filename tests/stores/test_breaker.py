@@ -18,12 +18,11 @@ from hypothesis import strategies as st
 from msgspec.structs import replace
 
 from packer_fork.errors import StoreError
-from packer_fork.stores import breaker
-from packer_fork.stores.breaker import (
+from packer_fork.stores import breaker, circuit
+from packer_fork.stores.breaker import PROBE_TIMEOUT, Breaker, runtime_folder
+from packer_fork.stores.circuit import (
     LONGEST,
-    PROBE_TIMEOUT,
     THRESHOLD,
-    Breaker,
     Circuit,
     Phase,
     admit,
@@ -31,7 +30,6 @@ from packer_fork.stores.breaker import (
     period,
     phase,
     remaining,
-    runtime_folder,
 )
 from tests.conftest import eventually
 
@@ -338,7 +336,7 @@ def test_who_became_another_user_does_not_write_into_the_folder_of_the_first(
 def test_threads_of_one_process_lose_no_failure(
     folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(breaker, "THRESHOLD", 1000)
+    monkeypatch.setattr(circuit, "THRESHOLD", 1000)
     shared = Breaker(WHERE, folder=folder)
     threads = [threading.Thread(target=fail, args=(shared, 50)) for _ in range(4)]
     for thread in threads:

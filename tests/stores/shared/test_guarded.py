@@ -10,7 +10,8 @@ import pytest
 
 from packer_fork.errors import StoreError
 from packer_fork.stores.access import Access, parse_address
-from packer_fork.stores.breaker import THRESHOLD, Breaker, Circuit, Phase
+from packer_fork.stores.breaker import Breaker
+from packer_fork.stores.circuit import THRESHOLD, Circuit, Phase
 from packer_fork.stores.consul import ConsulKeys
 from packer_fork.stores.patience import AwayError
 from tests.conftest import eventually
