@@ -1,7 +1,9 @@
-# Everything runs from .venv, which is made anew whenever pyproject.toml changes. With WHEEL=1
-# the wheel is tested instead of the source, as it is built from the sdist, by the sdist's tests.
+# Everything runs from .venv, which is made anew whenever pyproject.toml changes. On CI, or with
+# WHEEL=1, the wheel is tested instead of the source, as it is built from the sdist, by the
+# sdist's tests.
 
 PYTHON ?= python3
+export WHEEL ?= $(filter true,$(CI))
 VENV := $(if $(WHEEL),build/venv,.venv)
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.complete

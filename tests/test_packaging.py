@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 import packer_fork
+from tests.conftest import unavailable
 
 ROOT = Path(__file__).parent.parent
 IS_WHEEL = bool(os.environ.get("WHEEL"))
@@ -20,9 +21,11 @@ PROGRAM = (
 )
 
 
-wheel_only = pytest.mark.skipif(
-    not IS_WHEEL, reason="it is the source that is tested: `make test WHEEL=1` tests the wheel"
-)
+@pytest.fixture
+def wheel() -> None:
+    """A test about the wheel, which CI tests."""
+    if not IS_WHEEL:
+        unavailable("it is the source that is tested: `make test WHEEL=1` tests the wheel")
 
 
 @pytest.mark.parametrize("folder", [ROOT, Path("/")], ids=["root", "elsewhere"])
@@ -43,7 +46,7 @@ def test_it_is_what_python_knows_as_installed() -> None:
     assert (PACKAGE / "py.typed").exists(), "type checkers read the annotations of no other"
 
 
-@wheel_only
+@pytest.mark.usefixtures("wheel")
 def test_the_wheel_holds_the_package_and_nothing_else() -> None:
     files = importlib.metadata.files("packer-fork") or []
     packed = [file for file in files if file.hash and file.suffix != ".pyc"]
@@ -54,7 +57,7 @@ def test_the_wheel_holds_the_package_and_nothing_else() -> None:
     assert {str(file.locate()) for file in packed if file.suffix == ".py"} == wanted
 
 
-@wheel_only
+@pytest.mark.usefixtures("wheel")
 def test_the_sdist_holds_what_its_tests_need_and_nothing_of_the_machine() -> None:
     metadata = importlib.metadata.metadata("packer-fork")
     assert (ROOT / "PKG-INFO").read_text(encoding="utf-8").startswith("Metadata-Version:")
