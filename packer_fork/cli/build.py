@@ -145,7 +145,8 @@ def build(
         rebuild=rebuild,
     )
     if not share and (no_wait or cancel_all or max_sources is not None):
-        raise UsageError("--max-sources, --no-wait, --cancel-all: these are for --share alone.")
+        what = "--max-sources, --no-wait, --cancel-all: these are for --share alone."
+        raise UsageError(what, hint="Add --share, or leave them out.")
     run = _with_others(no_wait=no_wait, cancel_all=cancel_all) if share else run_build
     place = _arguments(template, workspace, state)
     amount = _amount(verbose=verbose, quiet=quiet)
@@ -169,7 +170,7 @@ def _amount(*, verbose: bool, quiet: bool) -> Amount | None:
     from packer_fork.views.amount import Amount
 
     if verbose and quiet:
-        raise UsageError("--verbose and --quiet contradict each other.")
+        raise UsageError("--verbose and --quiet contradict each other.", hint="Give one of them.")
     if verbose:
         return Amount.ALL
     return Amount.QUIET if quiet else None

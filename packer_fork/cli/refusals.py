@@ -51,7 +51,9 @@ def _translated(error: _Refusal, words: Sequence[str]) -> UsageError | SystemExi
     if found := _COMMAND.match(message):
         hint = nearest(found[1], context.command.commands, otherwise)
         return UsageError(f"There is no command {found[1]!r} in {context.command_path}.", hint=hint)
-    return UsageError(message, hint=otherwise)
+    # Typer lists choices one below the other, and has a name of its own for a bounded number.
+    sentence = " ".join(message.split()).replace("int range", "integer")
+    return UsageError(sentence, hint=otherwise)
 
 
 def _as_typed(option: str, words: Sequence[str]) -> str:

@@ -33,6 +33,10 @@ OTHERWISE = {
     "state rm --qqqqqq": "`packer-fork state rm --help` tells all.",
     "build": "`packer-fork build --help` tells all.",
     "build --retries x t.pkr.hcl": "`packer-fork build --help` tells all.",
+    "build --verbose --quiet t.pkr.hcl": "Give one of them.",
+    "build --no-wait t.pkr.hcl": "Add --share, or leave them out.",
+    "stats --last x": "`packer-fork stats --help` tells all.",
+    "completion": "`packer-fork completion --help` tells all.",
     "completion tcsh": "`packer-fork completion --help` tells all.",
     "state show --build qqqqqq": "It knows: null.web",
 }
