@@ -37,9 +37,4 @@ def metrics(
         console.say(measures.text(found).decode().removesuffix("\n"))
     else:
         measures.write(found, textfile)
-    for each in found:
-        if each.error is not None:
-            console.tell(f"packer-fork: {each.error.message}\n  {each.error.hint}")
-    if not found:
-        console.tell("packer-fork: there is no state below this directory.")
-    raise typer.Exit(max((each.exit_code for each in found), default=0))
+    options.end(console, [each.error for each in found])

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import re
 import sys
-from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
+from typing import TYPE_CHECKING, Annotated, Any, NamedTuple, NoReturn
 
 import typer
 
@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
 
     from packer_fork.answers import Backup, Difference
+    from packer_fork.errors import PackerForkError
     from packer_fork.events import Notify
     from packer_fork.manager.places import Place
     from packer_fork.views.console import Console
@@ -158,6 +159,15 @@ def spoken(
     out = console()
     notify = PlainView(out)
     return Spoken(out, notify, one_place(template, workspace, state, notify, more))
+
+
+def end(console: Console, errors: Sequence[PackerForkError | None]) -> NoReturn:
+    """Tell what kept each state from being read, None for nothing; the worst is the exit code."""
+    for error in filter(None, errors):
+        console.tell(f"packer-fork: {error.message}\n  {error.hint}")
+    if not errors:
+        console.tell("packer-fork: there is no state below this directory.")
+    raise typer.Exit(max((error.exit_code for error in errors if error), default=0))
 
 
 def answer(

@@ -60,12 +60,7 @@ def stats(
         _write(console, found, html)
     else:
         _print(console, found)
-    for each in found:
-        if each.error is not None:
-            console.tell(f"packer-fork: {each.error.message}\n  {each.error.hint}")
-    if not found:
-        console.tell("packer-fork: there is no state below this directory.")
-    raise typer.Exit(max((each.exit_code for each in found), default=0))
+    options.end(console, [each.error for each in found])
 
 
 def _print(console: Console, found: Sequence[Gathered]) -> None:

@@ -15,7 +15,7 @@ from msgspec import Struct
 
 from packer_fork import durable
 from packer_fork.codec.builds import decode_once
-from packer_fork.errors import EXIT_DONE, PackerForkError, StoreError
+from packer_fork.errors import PackerForkError, StoreError
 from packer_fork.locks import LockStatus
 from packer_fork.manager import circuits, measures_past
 from packer_fork.manager.places import Place
@@ -37,10 +37,6 @@ class Measured(Struct, frozen=True):
     place: Place
     measures: Measures
     error: PackerForkError | None
-
-    @property
-    def exit_code(self) -> int:
-        return self.error.exit_code if self.error else EXIT_DONE
 
 
 def of(places: Iterable[Place]) -> list[Measured]:

@@ -11,7 +11,7 @@ from pathlib import Path
 from msgspec import Struct
 
 from packer_fork import durable
-from packer_fork.errors import EXIT_DONE, PackerForkError, StoreError
+from packer_fork.errors import PackerForkError, StoreError
 from packer_fork.manager import statistics_past
 from packer_fork.manager.places import Place
 from packer_fork.manager.statistics_past import Window
@@ -23,10 +23,6 @@ class Gathered(Struct, frozen=True):
 
     statistics: Statistics
     error: PackerForkError | None
-
-    @property
-    def exit_code(self) -> int:
-        return self.error.exit_code if self.error else EXIT_DONE
 
 
 def of(places: Iterable[Place], window: Window) -> list[Gathered]:
