@@ -86,7 +86,7 @@ class Settings(Struct, frozen=True, kw_only=True):
     ignore_vars: tuple[str, ...] = ()
     assume_unchanged: tuple[str, ...] = ()
     artifact_check: dict[str, tuple[str, ...]] = {}
-    retries: int = 0
+    retries: Annotated[int, Meta(ge=0)] = 0
     retry_pause: float = 10.0
     fail_fast: bool = False
     isolate: bool = False
@@ -103,6 +103,15 @@ _DURATIONS = frozenset(
 )
 _PATHS = frozenset({"metrics_textfile", "outbox", "store_ca", "store_certificate", "store_key"})
 _LISTS = frozenset({"inputs", "input_env", "ignore", "ignore_vars", "assume_unchanged"})
+
+_WORDS = {
+    str: "a text",
+    bool: "true or false",
+    float: 'a duration like "90s"',
+    tuple: 'a list of texts, ["a", "b"]',
+    dict: 'a table of lists, "key" = ["a", "b"]',
+}
+"""What settings of these types are, as packer-fork.toml has them."""
 
 SECRET = frozenset({"store_password", "store_token"})
 """Settings that are never shown, nor passed on to Packer."""
@@ -210,11 +219,11 @@ def _check(name: str, setting: Setting) -> Any:
             value = parse_duration(value)
         except ValueError as error:
             raise UsageError(
-                f"{setting.origin}: {value!r} is not a duration.",
+                f"{_place(name, setting)}: {value!r} is not a duration.",
                 hint='Write it like "90s", "30m", "1h30m" or "30d".',
             ) from error
     if name in _DURATIONS and isinstance(value, int | float) and value < 0:
-        raise UsageError(f"{setting.origin}: {name} is negative.", hint="Give a time from 0 on.")
+        raise UsageError(f"{_place(name, setting)} is negative.", hint="Give a time from 0 on.")
     if name == "workspace" and not re.fullmatch(_WORKSPACE, str(value)):
         raise UsageError(
             f"{setting.origin}: {value!r} is not a workspace name.",
@@ -226,13 +235,29 @@ def _check(name: str, setting: Setting) -> Any:
             hint="Use letters, digits, '.', '_' and '-', at most 100, the first a letter or digit.",
         )
     if name == "lock_ttl" and isinstance(value, int | float) and value < 1:
-        raise UsageError(f"{setting.origin}: lock_ttl is too short.", hint="Give 1s or more.")
+        raise UsageError(f"{_place(name, setting)} is too short.", hint="Give 1s or more.")
+    kind = _types()[name]
     try:
-        return msgspec.convert(value, _types()[name], strict=not isinstance(value, str))
+        return msgspec.convert(value, kind, strict=not isinstance(value, str))
     except msgspec.ValidationError as error:
-        choices = get_args(_types()[name]) if get_origin(_types()[name]) is Literal else ()
-        hint = f"Give one of {', '.join(choices)}." if choices else "Correct the value."
-        raise UsageError(f"{setting.origin}: {name}: {error}.", hint=hint) from error
+        given = "" if name in SECRET else f" {value!r}"
+        raise UsageError(
+            f"{_place(name, setting)}:{given} is not what it takes.", hint=f"Give {_wanted(kind)}."
+        ) from error
+
+
+def _wanted(kind: Any) -> str:
+    """What a setting of this type is to be."""
+    if get_origin(kind) is Literal:
+        return f"one of {', '.join(get_args(kind))}"
+    if get_origin(kind) is Annotated:
+        return f"a whole number, {get_args(kind)[1].ge} or more"
+    return _WORDS[get_origin(kind) or kind]
+
+
+def _place(name: str, setting: Setting) -> str:
+    """Flags and variables are named after what they set; of a file it takes the key, too."""
+    return f"{setting.origin}: {name}" if setting.origin.endswith(FILE_NAME) else setting.origin
 
 
 @cache
