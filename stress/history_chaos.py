@@ -1,15 +1,19 @@
-"""Many processes work on one state's lock and history at once, while they are killed.
+"""Many processes work on one state's lock and history at once, while all goes wrong.
 
 Like ``stress.lock_chaos``, of which this is made, but the workers also begin and end runs,
 compact, back up, roll back and prune; others only read the history, or back it up in files,
-and note whatever they should not have seen. What a prune lets go of is put into an archive
+and note whatever they should not have seen. They are killed, they lose their lock, they are
+frozen, their disk is full for a while. What a prune lets go of is put into an archive
 before, so that in the end every acknowledged change must be in the history or in there.
 """
 
 from __future__ import annotations
 
+import contextlib
+import errno
 import os
 import random
+import signal
 import time
 from collections.abc import Callable, Iterator
 from contextlib import suppress
@@ -27,9 +31,11 @@ from packer_fork.manager.locate import StateFolder
 from packer_fork.manager.places import Place
 from packer_fork.model import Build, BuildStatus, Draft, Run, RunStatus, State
 from packer_fork.stores.base import MANUAL, Store, Tenure
+from packer_fork.stores.local.folder import MIN_FREE
 from packer_fork.stores.local.layout import Layout
 from stress.checker import Committed, Kept
 from stress.contender import Contender, fork, open_store
+from stress.disks import PAGE, Disk
 from stress.lock_chaos import Chaos
 from stress.recorder import Recorder, kept, now
 
@@ -42,8 +48,10 @@ _PAUSE = 0.15
 class HistoryChaos(Chaos):
     """`size` processes at any time, most of which want the lock."""
 
-    def __init__(self, folder: Path, size: int) -> None:
-        super().__init__(folder)
+    def __init__(self, folder: Path, size: int, disk: Disk | None = None) -> None:
+        super().__init__(folder, disk.point if disk else None)
+        self._disk = disk
+        self.freezes = self.fills = 0
         self.notes = folder / "notes"
         self._archive = folder / "archive"
         self._size = size
@@ -57,10 +65,31 @@ class HistoryChaos(Chaos):
                 while len(self._workers) < self._size:
                     self._start()
                 time.sleep(random.uniform(0, _PAUSE))
-                self._unlock() if random.random() < 0.1 else self._kill()
+                self._trouble()
         finally:
             for pid in list(self._workers):
                 self._end(pid)
+
+    def _trouble(self) -> None:
+        (trouble,) = random.choices(
+            (self._kill, self._unlock, self._freeze, self._fill), (16, 2, 2, 2 if self._disk else 0)
+        )
+        trouble()
+
+    def _freeze(self) -> None:
+        worker = random.choice(list(self._workers))
+        os.kill(worker, signal.SIGSTOP)
+        time.sleep(random.uniform(0, 2 * _PAUSE))
+        os.kill(worker, signal.SIGCONT)
+        self.freezes += 1
+
+    def _fill(self) -> None:
+        """Too little room to begin anything, or so much that it ends half-way, for a while."""
+        assert self._disk is not None
+        ballast = self._disk.fill(random.choice((0, MIN_FREE)) + random.randrange(20) * PAGE)
+        time.sleep(random.uniform(0, 2 * _PAUSE))
+        ballast.unlink()
+        self.fills += 1
 
     def _start(self) -> None:
         seed = random.random()
@@ -171,13 +200,25 @@ class Writer(Contender):
 
 
 def _write(_: HistoryChaos, me: Writer) -> None:
-    tenure = me.enter(queue=random.random() < 0.8)
-    if tenure is None:
-        return
-    with suppress(LockLostError):
-        for _times in range(random.randrange(1, 3)):
-            me.work(tenure)
-    me.leave(tenure)
+    with _room_permitting():
+        tenure = me.enter(queue=random.random() < 0.8)
+        if tenure is None:
+            return
+        try:
+            with suppress(LockLostError):
+                for _times in range(random.randrange(1, 3)):
+                    me.work(tenure)
+        finally:
+            me.leave(tenure)
+
+
+@contextlib.contextmanager
+def _room_permitting() -> Iterator[None]:
+    try:
+        yield
+    except PackerForkError as error:
+        if not (isinstance(error.__cause__, OSError) and error.__cause__.errno == errno.ENOSPC):
+            raise
 
 
 def _read(chaos: HistoryChaos, _: Writer) -> None:
@@ -197,7 +238,7 @@ def _copy(chaos: HistoryChaos, me: Writer) -> None:
     """A backup of state and history in a file, which reads back."""
     path = chaos.folder.parent / f"{me.name}.{now()}.tar"
     if chaos.folder.exists() and me.store.read() is not None:
-        with suppress(StoreError):  # it changes too fast
+        with _room_permitting(), suppress(StoreError):  # it changes too fast
             backup.in_file(me.place, path)
             backup.read(path)
         path.unlink(missing_ok=True)

@@ -37,8 +37,8 @@ _WHATEVER = frozenset(Verdict) - {Verdict.FREE}
 class Chaos:
     """Workers that are replaced as they are killed, for as long as it is asked for."""
 
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder / "t.pkr.hcl" / "default"
+    def __init__(self, folder: Path, states: Path | None = None) -> None:
+        self.folder = (states or folder) / "t.pkr.hcl" / "default"
         self.history = folder / "events"
         self._record = Recorder(self.history)
         self._workers: dict[int, str] = {}

@@ -11,7 +11,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
 from typing import NamedTuple
@@ -33,6 +33,7 @@ from stress.disks import PAGE, Disk, Ext4
 from stress.faults import Point
 from stress.recorder import events, kept
 from stress.scale import Scale
+from stress.throttle import throttled
 from tests.conftest import Cli, Project, Result, Running, eventually
 from tests.stores import making
 from tests.templates import GATED, go_on
@@ -352,23 +353,50 @@ def test_the_file_system_breaks_down_during_a_build(
 # Time
 
 SLOW = 0.2
+"""Seconds that each sync is delayed by."""
+
+WRITES = 30
+"""That a device takes in a second."""
 
 
+class Slow(NamedTuple):
+    """A place for states whose disk takes its time, seen by what is run under `under`."""
+
+    states: Path
+    under: tuple[str, ...] = ()
+
+
+@contextlib.contextmanager
+def delayed(folder: Path) -> Iterator[Slow]:
+    under = faults.slowed(folder / "trace", ("fsync", "fdatasync"), SLOW).under
+    yield Slow(folder / "states", under)
+
+
+@contextlib.contextmanager
+def on_a_slow_device(folder: Path) -> Iterator[Slow]:
+    with disks.ext4(folder) as disk, throttled(disk.point, WRITES):
+        yield Slow(disk.states)
+
+
+@pytest.mark.parametrize("make", [delayed, on_a_slow_device])
 def test_a_slow_disk_delays_no_reader(
-    cli: Cli, project: Project, tmp_path: Path, figure: Say
+    cli: Cli,
+    project: Project,
+    tmp_path: Path,
+    figure: Say,
+    make: Callable[[Path], contextlib.AbstractContextManager[Slow]],
 ) -> None:
-    here = aftermath.scene(cli, project, ALONE)
-    aftermath.builds_next(here)
-    slowed = faults.slowed(tmp_path / "trace", ("fsync", "fdatasync"), SLOW)
-    holder = here.start("build", "--rebuild", TEMPLATE, under=slowed.under)
-    held_or_ended(here, holder)
-    waiter = here.start("build", "--rebuild", "--lock-timeout", "5m", TEMPLATE)
-    taken = reads_during_commits(here.folder, holder)
-    assert (holder.wait().rc, waiter.wait().rc) == (0, 0)
+    with make(tmp_path) as slow:
+        here = aftermath.scene(cli, project, ALONE, slow.states)
+        aftermath.builds_next(here)
+        holder = here.start("build", "--rebuild", TEMPLATE, under=slow.under)
+        held_or_ended(here, holder)
+        waiter = here.start("build", "--rebuild", "--lock-timeout", "5m", TEMPLATE)
+        taken = reads_during_commits(here.folder, holder)
+        assert (holder.wait().rc, waiter.wait().rc) == (0, 0)
+        figure("acknowledged changes checked", aftermath.check(here), "changes")
     figure("reads while a commit waited for the disk", len(taken), "reads")
     figure("longest of them", max(taken, default=0.0) * 1000, "ms")
-    figure("each sync delayed by", SLOW * 1000, "ms")
-    figure("acknowledged changes checked", aftermath.check(here), "changes")
     assert taken
 
 
