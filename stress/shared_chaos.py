@@ -76,6 +76,7 @@ class SharedChaos:
             while self._held() < tenures:
                 for trouble in (random.choice(_OF_SERVERS), *_shuffled(_OF_MACHINES)):
                     self._have(trouble)
+                self._have(random.choice(_OF_SERVERS), *_shuffled(_OF_MACHINES))
         finally:
             while self._workers:
                 self._kill(self._workers[0])
@@ -101,13 +102,16 @@ class SharedChaos:
     def _held(self) -> int:
         return sum(isinstance(event, Acquired) for event in self.events())
 
-    def _have(self, trouble: Trouble) -> None:
+    def _have(self, *troubles: Trouble) -> None:
+        """All of them at the same time, for a while."""
         while len(self._workers) < WORKERS:
             self._start()
         time.sleep(random.uniform(0, 0.2))
-        with trouble(self):
+        with contextlib.ExitStack() as had:
+            for trouble in troubles:
+                had.enter_context(trouble(self))
             time.sleep(random.uniform(0.2, 1.5) * TTL)
-        self.had[trouble.__name__] += 1
+        self.had.update(trouble.__name__ for trouble in troubles)
         enough = self._held() + _BETWEEN
         eventually(lambda: self._held() >= enough, _RECOVERY)
 
@@ -131,7 +135,8 @@ class SharedChaos:
         worker = random.choice(self._workers)
         os.kill(worker, signal.SIGSTOP)
         yield
-        os.kill(worker, signal.SIGCONT)
+        if worker in self._workers:  # else it was killed, too
+            os.kill(worker, signal.SIGCONT)
 
     @contextlib.contextmanager
     def leader_cut_off(self) -> Iterator[None]:
@@ -162,7 +167,7 @@ class SharedChaos:
 
     @contextlib.contextmanager
     def lock_forced(self) -> Iterator[None]:
-        """By an operator who passes over whoever lives, and keeps it for a while."""
+        """By an operator who passes over whoever lives, compacts, and keeps it for a while."""
         with contextlib.ExitStack() as kept:
             with contextlib.suppress(StoreError):  # somebody may be faster, too
                 found, asked = self._operator.status(), now()
@@ -173,6 +178,8 @@ class SharedChaos:
                     kept.callback(tenure.close)
                     number = found.record.tenure
                     self._record.note(Closed(tenure=number, asked=asked, at=now()))
+                    with contextlib.suppress(LockLostError):
+                        tenure.compact()
             yield
 
     @contextlib.contextmanager
@@ -217,7 +224,7 @@ def _hold(me: Contender) -> None:
     if tenure is None:
         return
     try:
-        for _ in range(random.randrange(1, 3)):
+        for _ in range(random.randrange(1, 4)):
             time.sleep(random.uniform(0, 0.01))
             if not me.change(tenure):
                 return
