@@ -33,7 +33,7 @@ class ChangeEntry(Struct, frozen=True, kw_only=True, omit_defaults=True):
             operation=change.operation,
             tenure=change.tenure,
             run=change.run,
-            builds=tuple(change.builds),
+            builds=change.skip.builds if change.skip else tuple(change.builds),
             why=change.why,
         )
 

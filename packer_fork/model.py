@@ -265,6 +265,21 @@ class Late(Document, frozen=True):
     builds: dict[str, Build]
 
 
+class Skip(Document, frozen=True):
+    """What a build left out that had nothing to do: all of ``builds``, up to date with ``inputs``.
+
+    It is no run; ``after`` is the last one before it. ``waited`` and ``held``, in seconds, are
+    of its lock.
+    """
+
+    after: int
+    inputs: str
+    builds: tuple[str, ...]
+    ci: CiJob | None = None
+    waited: float = 0.0
+    held: float = 0.0
+
+
 class Template(Document, frozen=True):
     """The template's identity: its path relative to the project's root, ``/`` between parts."""
 
@@ -356,6 +371,7 @@ class Change(Document, frozen=True):
     template: Template | None = None
     late: Late | None = None
     cuts: dict[str, Sealed | None] | None = None
+    skip: Skip | None = None
 
 
 class Draft(Struct, frozen=True, kw_only=True):
@@ -368,6 +384,7 @@ class Draft(Struct, frozen=True, kw_only=True):
     last_run: Run | None = None
     late: Late | None = None
     cuts: dict[str, Sealed | None] | None = None
+    skip: Skip | None = None
 
 
 def possibly_left(build: Build) -> tuple[Instance, ...]:

@@ -22,6 +22,7 @@ from packer_fork.manager import (
     places,
     planning,
     recover,
+    skipping,
     unread,
     upkeep,
 )
@@ -69,7 +70,14 @@ def build(request: BuildRequest, notify: Notify) -> int:
         plan = planning.make(
             template, request.flags, prepared, place, request.environ, state, remember=True
         )
-        return _Building(request, place, prepared, tenure, wait, plan, notify).go()
+        shown = everything(plan) if request.rebuild else plan
+        names, note = planning.chosen(shown, prepared, request.flags)
+        notify(planning.planned(place, shown, note))
+        repeat_artifacts(shown, notify)
+        if names == () and shown.builds:
+            skipping.record(place, tenure, wait, shown, state, notify)
+            return EXIT_DONE
+        return _Building(request, place, prepared, tenure, wait, plan, notify).go(names)
     finally:
         with contextlib.suppress(StoreError):
             tenure.close()
@@ -141,13 +149,7 @@ class _Building:
         self._plan = plan
         self._notify = notify
 
-    def go(self) -> int:
-        plan = everything(self._plan) if self._request.rebuild else self._plan
-        names, note = planning.chosen(plan, self._prepared, self._request.flags)
-        self._notify(planning.planned(self._place, plan, note))
-        repeat_artifacts(plan, self._notify)
-        if names == () and plan.builds:
-            return EXIT_DONE
+    def go(self, names: tuple[str, ...] | None) -> int:
         try:
             return self._run_and_retry(names)
         finally:

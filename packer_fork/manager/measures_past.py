@@ -8,21 +8,19 @@ from __future__ import annotations
 
 import time
 from collections import Counter, defaultdict
-from collections.abc import Iterator, Mapping, Sequence
-from functools import partial
+from collections.abc import Mapping, Sequence
 from itertools import groupby
 from math import fsum
 from typing import cast
-
-from msgspec import structs
 
 from packer_fork.answers import RunEntry
 from packer_fork.codec.builds import decode_once
 from packer_fork.manager import skips
 from packer_fork.manager.runs import Wanted, runs
+from packer_fork.manager.watched import Watched
 from packer_fork.metrics.measures import Past
-from packer_fork.model import BuildStatus, RunStatus, State
-from packer_fork.stores.base import Passage, Store, Stretch
+from packer_fork.model import BuildStatus, Change, RunStatus, State
+from packer_fork.stores.base import Store
 from packer_fork.terminal import clean
 
 
@@ -30,11 +28,13 @@ def of(store: Store, state: State | None) -> Past:
     """All that is on record. Raises DamagedError, NewerFormatError, StoreError."""
     start = time.perf_counter()
     kept = map(decode_once, state.builds.values()) if state else ()
-    watched, tally = _Watched(store), _Tally(skips.known_of(kept))
+    watched, tally = Watched(store), _Tally(skips.known_of(kept))
     # The runs of one tenure follow each other: no older tenure commits once a newer one has.
     found = runs(cast("Store", watched), Wanted())
     for _, entries in groupby(found, key=lambda entry: entry.run.tenure):
         tally.add(tuple(entries))
+    for change in watched.skips:
+        tally.add_skip(change)
     return Past(
         taken=tally.taken(watched.taken_over),
         waited=tuple(tally.waited.values()),
@@ -51,36 +51,6 @@ def of(store: Store, state: State | None) -> Past:
         saved=tally.saved(),
         reading=time.perf_counter() - start,
     )
-
-
-class _Watched:
-    """A store's history for one reader of all of it, that notes what changes tell of locks.
-
-    ``taken_over``: tenures that found the lock abandoned; ``unlocked``: by whom, and why: one
-    unlocking may be several changes, one for each run that it interrupts.
-    """
-
-    def __init__(self, store: Store) -> None:
-        self.taken_over: set[int] = set()
-        self.unlocked: set[tuple[int, str]] = set()
-        self.refused = 0
-        self._store = store
-
-    def history(self) -> Iterator[Stretch]:
-        """Without summaries: nothing is to be passed by."""
-        for stretch in self._store.history():
-            yield structs.replace(stretch, summary=None, read=partial(self._read, stretch))
-
-    def _read(self, stretch: Stretch) -> Passage:
-        passage = stretch.read()
-        for change, _ in passage.changes:
-            if change.operation == "take-over":
-                self.taken_over.add(change.tenure)
-            elif change.operation == "force-unlock":
-                self.unlocked.add((change.tenure, change.why))
-            elif change.operation == "refused":
-                self.refused += 1
-        return passage
 
 
 class _Tally:
@@ -107,6 +77,13 @@ class _Tally:
         self._skipped += skips.of_tenure(entries)
         for entry in entries:
             self._add_run(entry)
+
+    def add_skip(self, change: Change) -> None:
+        """A tenure that came to no run."""
+        if change.skip is not None:
+            self.waited[change.tenure] = max(0.0, change.skip.waited)
+            self.held[change.tenure] = change.skip.held
+            self._skipped += skips.of_nothing_to_do(change.skip)
 
     def _add_run(self, entry: RunEntry) -> None:
         run = entry.run

@@ -21,6 +21,7 @@ from packer_fork.manager import (
     places,
     planning,
     recover,
+    skipping,
     unread,
 )
 from packer_fork.manager.build import (
@@ -140,6 +141,14 @@ class _Here(Struct, frozen=True, kw_only=True):
         self.notify(planning.planned(self.place, self._shown(), ""))
         repeat_artifacts(self.plan, self.notify)
         if self.entry.is_first and not names:
+            skipping.record(
+                self.place,
+                self.entry.tenure,
+                self.entry.wait,
+                self.plan,
+                self.state,
+                self.notify,
+            )
             return EXIT_DONE
         number = self._begin(names) if self.entry.is_first else self._join(names)
         terms = Terms(

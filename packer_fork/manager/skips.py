@@ -11,7 +11,7 @@ from msgspec import Struct
 
 from packer_fork.answers import RunEntry
 from packer_fork.manager import results
-from packer_fork.model import Build
+from packer_fork.model import Build, Skip
 
 Known = defaultdict[tuple[str, str], dict[int, float]]
 """Seconds that complete builds took, by source and inputs, then by run."""
@@ -43,6 +43,11 @@ def of_tenure(entries: Sequence[RunEntry]) -> Iterator[Skipped]:
     first = entries[-1].run
     for source in left - built:
         yield Skipped(source, first.inputs, first.number)
+
+
+def of_nothing_to_do(skip: Skip) -> Iterator[Skipped]:
+    """What a build left out that came to no run: the next one would have had that number."""
+    return (Skipped(source, skip.inputs, skip.after + 1) for source in skip.builds)
 
 
 def saved(skipped: Iterable[Skipped], known: Known) -> Iterator[tuple[str, float]]:

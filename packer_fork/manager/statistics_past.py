@@ -8,6 +8,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from datetime import datetime
 from itertools import groupby
 from math import fsum
+from typing import cast
 
 from msgspec import Struct, structs
 
@@ -15,7 +16,8 @@ from packer_fork.answers import RunEntry
 from packer_fork.codec.builds import decode_once
 from packer_fork.manager import results, skips
 from packer_fork.manager.runs import Wanted, runs
-from packer_fork.model import Build, BuildStatus, RunStatus, State, Step, StepStatus
+from packer_fork.manager.watched import Watched
+from packer_fork.model import Build, BuildStatus, RunStatus, Skip, State, Step, StepStatus
 from packer_fork.statistics import (
     BuildPoint,
     Figures,
@@ -43,9 +45,12 @@ class Window(Struct, frozen=True, kw_only=True):
 
 def of(store: Store, window: Window) -> Figures:
     """Raises DamagedError, NewerFormatError, StoreError."""
-    state, tally = store.read(), _Tally()
-    for cut in _recent(runs(store, Wanted()), window):
+    state, tally, watched = store.read(), _Tally(), Watched(store)
+    for cut in _recent(runs(cast("Store", watched), Wanted()), window):
         tally.add(cut)
+    for change in watched.skips:
+        if change.skip is not None and (window.since is None or change.at >= window.since):
+            tally.add_skip(change.skip)
     return tally.figures(list(_builds(state)))
 
 
@@ -54,10 +59,14 @@ def _builds(state: State | None) -> Iterator[Build]:
 
 
 class _Cut(Struct, frozen=True):
-    """Those runs of a tenure that are within the window, the newest first; ``whole``: all."""
+    """Those runs of a tenure that are within the window, the newest first; ``whole``: all.
+
+    ``full``: the window has as many runs as it may have.
+    """
 
     entries: Sequence[RunEntry]
     whole: bool
+    full: bool
 
 
 def _recent(found: Iterable[RunEntry], window: Window) -> Iterator[_Cut]:
@@ -68,7 +77,7 @@ def _recent(found: Iterable[RunEntry], window: Window) -> Iterator[_Cut]:
         recent = [e for e in entries if window.since is None or e.run.started >= window.since]
         within = recent[:left]
         left -= len(within)
-        yield _Cut(within, len(within) == len(entries))
+        yield _Cut(within, len(within) == len(entries), not left)
         if len(within) < len(entries):
             return
 
@@ -139,16 +148,26 @@ class _Tally:
         self._sources: defaultdict[str, _Source] = defaultdict(_Source)
         self._skipped: list[skips.Skipped] = []
         self._earlier = False
+        self._first = 0
+        """The number of the oldest run that counts, if no more may."""
 
     def add(self, cut: _Cut) -> None:
         """What a tenure waited and left out is told by all of its runs together."""
         self._earlier = not cut.whole
+        if cut.full and cut.entries:
+            self._first = cut.entries[-1].run.number
         waited = max(0.0, cut.entries[-1].run.waited) if cut.whole else 0.0
         if cut.whole:
             self._waited.append(waited)
             self._skipped += skips.of_tenure(cut.entries)
         for number, entry in enumerate(cut.entries, 1):
             self._add_run(entry, waited if number == len(cut.entries) else 0.0)
+
+    def add_skip(self, skip: Skip) -> None:
+        """A build that came to no run, unless all runs that count came after it."""
+        if skip.after >= self._first:
+            self._waited.append(max(0.0, skip.waited))
+            self._skipped += skips.of_nothing_to_do(skip)
 
     def _add_run(self, entry: RunEntry, waited: float) -> None:
         run = entry.run

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+from collections.abc import Iterator
 from pathlib import Path
 
 from packer_fork.errors import PackerForkError
@@ -13,14 +15,26 @@ from packer_fork.stores.base import Tenure
 
 def after_run(place: Place, tenure: Tenure, notify: Notify) -> None:
     """A build is not failed by it: what cannot be done is told."""
-    try:
+    with _telling(notify):
         _back_up(place, tenure)
         prune.under(tenure, place)
+    _write_metrics(place, notify)
+
+
+def after_skip(place: Place, tenure: Tenure, notify: Notify) -> None:
+    """The same but for a backup, as there is nothing new to be kept."""
+    with _telling(notify):
+        prune.under(tenure, place)
+    _write_metrics(place, notify)
+
+
+@contextlib.contextmanager
+def _telling(notify: Notify) -> Iterator[None]:
+    try:
+        yield
     except PackerForkError as error:
         text = f"The upkeep of the state was left: {error.message}"
         notify(Notice(level="warning", text=text, hint=error.hint))
-    if place.settings.metrics_textfile:
-        _write_metrics(place, Path(place.settings.metrics_textfile), notify)
 
 
 def _back_up(place: Place, tenure: Tenure) -> None:
@@ -32,11 +46,14 @@ def _back_up(place: Place, tenure: Tenure) -> None:
             tenure.discard_unused()  # what older backups named that are gone by now
 
 
-def _write_metrics(place: Place, path: Path, notify: Notify) -> None:
+def _write_metrics(place: Place, notify: Notify) -> None:
+    if not place.settings.metrics_textfile:
+        return
     try:
         from packer_fork.manager import measures
 
-        measures.write([measures.gather(place, lasting=True)], path)
+        found = [measures.gather(place, lasting=True)]
+        measures.write(found, Path(place.settings.metrics_textfile))
     except PackerForkError as error:
         notify(Notice(level="warning", text=error.message, hint=error.hint))
     except Exception as error:  # noqa: BLE001 (the build is done, whatever its figures come to)

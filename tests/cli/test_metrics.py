@@ -79,7 +79,7 @@ def test_builds_that_end_well_fail_and_are_skipped(cli: Cli, project: Project) -
     for bad, rc in (("b", 1), ("b", 1), ("none", 0)):
         assert cli("build", "-var", f"bad={bad}", "t.pkr.hcl").rc == rc
     nothing = cli("build", "t.pkr.hcl")
-    assert "nothing to build" in nothing.err, "and so no run"
+    assert "nothing to build" in nothing.err, "and so no run, but two skips"
     found = metrics(cli, "t.pkr.hcl")
     assert found.places == {("t.pkr.hcl", "default", str(states.folder(project.root)))}
     ends = {
@@ -91,10 +91,12 @@ def test_builds_that_end_well_fail_and_are_skipped(cli: Cli, project: Project) -
     assert ends["null.a", "complete"] == ends["null.b", "failed"] == 2
     assert [found("runs_total", each) for each in ("complete", "failed")] == [1, 2]
     assert found("run_duration_seconds_count") == 3
-    saved = seconds(answers(cli, "list")[-1]["builds"][0])
-    assert saved >= 1
-    assert [found("skips_total", each) for each in ("null.a", "null.b")] == [1, 0]
-    assert found("skips_saved_seconds_total", "null.a") == saved
+    last, _, first = answers(cli, "list")
+    saved, again, b = map(seconds, (first["builds"][0], *last["builds"]))
+    assert min(saved, again, b) >= 1
+    assert [found("skips_total", each) for each in ("null.a", "null.b")] == [2, 1]
+    assert found("skips_saved_seconds_total", "null.a") == pytest.approx(saved + again)
+    assert found("skips_saved_seconds_total", "null.b") == pytest.approx(b)
     assert found("build_duration_seconds_count", "null.a", "complete") == 2
     assert found("build_duration_seconds_sum", "null.a", "complete") >= saved + 1
     assert found("build_duration_seconds_count", "null.b", "failed") == 2
@@ -104,11 +106,11 @@ def test_builds_that_end_well_fail_and_are_skipped(cli: Cli, project: Project) -
 
 def the_lock_was_free(cli: Cli, found: Found) -> None:
     taken = [found("lock_acquisitions_total", e) for e in ("at_once", "waited", "taken_over")]
-    assert taken == [3, 0, 0]
-    assert (found("lock_wait_seconds_count"), found("lock_wait_seconds_sum")) == (3, 0)
+    assert taken == [4, 0, 0]
+    assert (found("lock_wait_seconds_count"), found("lock_wait_seconds_sum")) == (4, 0)
     held = [each["run"]["held"] for each in answers(cli, "list")]
-    assert found("lock_hold_seconds_count") == 3
-    assert found("lock_hold_seconds_sum") == pytest.approx(sum(held))
+    assert found("lock_hold_seconds_count") == 4
+    assert found("lock_hold_seconds_sum") > sum(held)
     assert found.which("lock_verdict") == ["free"]
     assert found("lock_queue_length") == 0
     for name in ("lock_abandoned_total", "lock_force_unlocks_total", "commits_refused_total"):

@@ -18,6 +18,7 @@ from packer_fork.model import (
     Draft,
     Run,
     RunStatus,
+    Skip,
     Step,
     StepStatus,
 )
@@ -54,6 +55,12 @@ class Past:
                     builds = {n: self._build(n, s, begun) for n, s in told.built.items()}
                     tenure.commit(Draft(operation="finish", last_run=_over(begun), builds=builds))
                     self._builds |= builds
+
+    def nothing_to_do(self, *builds: str, inputs: str = "i", waited: float = 0.0) -> None:
+        """That was found by a build after all runs so far."""
+        skip = Skip(after=self._number, inputs=inputs, builds=builds, waited=waited)
+        with tenure_of(self._store) as tenure:
+            tenure.commit(Draft(operation="skip", skip=skip))
 
     def revoke(self, name: str) -> None:
         build = self._builds[name]
@@ -191,6 +198,42 @@ def test_a_lock_that_is_not_all_within_tells_no_skip(past: Past) -> None:
     assert (numbers(found), found.skips, found.locks, found.earlier) == ([2], 0, 0, True)
     assert found.waits is None
     assert past().skips == 0
+
+
+def test_a_build_with_nothing_to_do_skips_all_and_is_no_run(past: Past) -> None:
+    past.tenure(Told({"a": 5.0, "b": 6.0}))
+    past.nothing_to_do("a", "b", waited=2.0)
+    past.tenure(Told({"a": 50.0}, left=("b",)))
+    past.nothing_to_do("a", "b")
+    past.nothing_to_do("a", inputs="never built")
+    found = past()
+    assert (numbers(found), found.ends, found.locks) == ([1, 2], {"complete": 2}, 5)
+    assert found.waits is not None
+    assert (found.waits.count, found.waits.total) == (1, 2)
+    assert [(each.name, each.skips, each.saved) for each in found.sources] == [
+        ("a", 2, 55),
+        ("b", 3, 18),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("ask", "saved"),
+    [
+        (lambda past: past(last=1), [50]),
+        (lambda past: past(last=2), [5, 50]),
+        (lambda past: past(since=2), [5, 50]),
+        (lambda past: past(since=1e6), []),
+    ],
+)
+def test_it_counts_if_the_run_before_it_does_or_it_is_recent(
+    past: Past, ask: Callable[[Past], Figures], saved: list[int]
+) -> None:
+    past.tenure(Told({"a": 5.0}))
+    past.nothing_to_do("a")
+    past.tenure(Told({"a": 50.0}))
+    past.nothing_to_do("a")
+    found = ask(past)
+    assert (found.skips, found.saved) == (len(saved), sum(saved))
 
 
 def test_artifacts_are_of_the_newest_complete_run(past: Past) -> None:

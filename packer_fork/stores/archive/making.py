@@ -48,6 +48,7 @@ def change_of(draft: Draft, last: Witness, tenure: int, by: Actor) -> Change:
         last_run=draft.last_run,
         late=draft.late,
         cuts=draft.cuts,
+        skip=draft.skip,
         prev=last.digest,
     )
 
