@@ -53,9 +53,13 @@ class QueuedPen:
 
 
 class JournalPen:
-    """Under the mutex alone, as the commits of one tenure, for as many as can be."""
+    """Under the mutex alone, as the commits of one tenure, for as many as can be.
 
-    at_once = 50
+    Not so many that those who wait, of whom any may be next, have few turns within the minute
+    after which they give up.
+    """
+
+    at_once = 10
 
     def __init__(self, folder: Path) -> None:
         self._layout = Layout(folder)
