@@ -12,15 +12,13 @@ from typing import NamedTuple
 from packer_fork import host
 from packer_fork.errors import LockLostError
 from packer_fork.locks import Holder, LockStatus
+from packer_fork.manager.acquire import look_after
 from packer_fork.model import Build, Draft
 from packer_fork.stores.base import Store, Tenure
 from packer_fork.stores.local.queue import Ticket
 from packer_fork.stores.local.store import LocalStore
 from stress.checker import Acquired, Committed, Released
 from stress.recorder import Recorder, now
-
-_LOOK = 1.0
-"""Seconds a waiter sleeps at the most before it looks around, as a build does."""
 
 
 def complain(text: str) -> None:
@@ -52,7 +50,7 @@ def queue_up(store: Store, asking: Holder) -> Got:
     ticket = store.join_queue(asking)
     try:
         while isinstance(found := store.try_acquire(asking, ticket=ticket), LockStatus):
-            ticket.wait(_LOOK)
+            ticket.wait(look_after(ticket.ahead))
     finally:
         ticket.leave()
     # Only those of the local lock are numbered for good.

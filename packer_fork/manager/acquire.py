@@ -20,8 +20,8 @@ from packer_fork.stores.base import TAKE_OVER, Store, Tenure, Ticket
 
 T = TypeVar("T", bound=Tenure)
 
-_LOOK = 1.0
-"""Seconds after which a waiter looks around, even if nothing woke it."""
+_LOOK, _LONG_LOOK = 1.0, 10.0
+"""Seconds after which a waiter looks around, even if nothing woke it; behind many others."""
 
 _REMIND = 60.0
 """Seconds after which a waiter says again for whom, even if nothing changed."""
@@ -122,11 +122,16 @@ def _queue(
             if left <= 0:
                 break
             reminder.tell(found, ticket, left)
-            ticket.wait(min(_LOOK, left))
+            ticket.wait(min(look_after(reminder.place), left))
     finally:
         ticket.leave()
     seconds = max(0.0, round(time.monotonic() - start, 3))
     return found, Wait(seconds=seconds, ahead=ticket.ahead)
+
+
+def look_after(place: int) -> float:
+    """Seconds after which whoever has so many before it looks around: all are not too many."""
+    return min(max(_LOOK, place / 20), _LONG_LOOK)
 
 
 class _Reminder:
@@ -137,6 +142,8 @@ class _Reminder:
         self._notify = notify
         self._told: tuple[str, str, int | None] | None = None
         self._at = 0.0
+        self.place = 0
+        """How many were ahead when it told."""
 
     def tell(self, found: LockStatus, ticket: Ticket, left: float) -> None:
         """Asks for the whole place only when it tells: that looks at everybody who is ahead."""
@@ -144,12 +151,13 @@ class _Reminder:
         if now == self._told and time.monotonic() - self._at < _REMIND:
             return
         self._told, self._at = now, time.monotonic()
+        self.place = ticket.place()
         progress = forecast.of_holder(self._store, found)
         self._notify(
             Waiting(
                 status=found,
                 seconds_left=left,
-                place=ticket.place(),
+                place=self.place,
                 phase=progress.phase,
                 eta=progress.seconds,
             )

@@ -107,13 +107,14 @@ class _Patience:
         self._named = False
 
     def until_locked(self, descriptor: int, path: Path) -> None:
+        """Look again and again, and the more rarely the longer: where that is long, many wait."""
         import random
 
         pause = 0.0002
         while not _locked(descriptor):
             time.sleep(pause * random.uniform(0.5, 1.5))  # noqa: S311 (spreads waiters, no secret)
-            pause = min(2 * pause, 0.005)
             waited = time.monotonic() - self._start
+            pause = min(2 * pause, max(0.005, waited / 20), 0.1)
             if waited > NAMED_AFTER and not self._named:
                 self._complain(f"Still waiting for {path}, held by {_holder(descriptor)}.")
                 self._named = True
