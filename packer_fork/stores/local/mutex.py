@@ -32,6 +32,13 @@ _MARK, _WAITED_FOR = 20, b"w"
 
 Complain = Callable[[str], None]
 
+_waiting: set[_Patience] = set()
+"""Of the threads of this process: the more they are, the more rarely each of them looks, since
+they share one interpreter with the one that they wait for.
+"""
+
+os.register_at_fork(after_in_child=_waiting.clear)
+
 
 @contextlib.contextmanager
 def held(path: Path, complain: Complain) -> Iterator[None]:
@@ -73,6 +80,7 @@ def _passes_somebody(descriptor: int, path: Path) -> bool:
 def _wait(descriptor: int, path: Path, complain: Complain) -> None:
     patience = _Patience(complain)
     turn = durable.create(turnstile(path))
+    _waiting.add(patience)
     try:
         patience.until_locked(turn, turnstile(path))
         _sign(turn)
@@ -80,6 +88,7 @@ def _wait(descriptor: int, path: Path, complain: Complain) -> None:
         patience.until_locked(descriptor, path)
         os.pwrite(descriptor, b" ", _MARK)
     finally:
+        _waiting.discard(patience)
         os.close(turn)
 
 
@@ -107,14 +116,13 @@ class _Patience:
         self._named = False
 
     def until_locked(self, descriptor: int, path: Path) -> None:
-        """Look again and again, and the more rarely the longer: where that is long, many wait."""
         import random
 
         pause = 0.0002
         while not _locked(descriptor):
             time.sleep(pause * random.uniform(0.5, 1.5))  # noqa: S311 (spreads waiters, no secret)
             waited = time.monotonic() - self._start
-            pause = min(2 * pause, max(0.005, waited / 20), 0.1)
+            pause = min(2 * pause, 0.005 * max(1, len(_waiting) / 10))
             if waited > NAMED_AFTER and not self._named:
                 self._complain(f"Still waiting for {path}, held by {_holder(descriptor)}.")
                 self._named = True
