@@ -130,7 +130,7 @@ def _queue(
 
 
 def look_after(place: int) -> float:
-    """Seconds after which whoever has so many before it looks around: all are not too many."""
+    """Seconds after which whoever has so many before it looks around: together not too often."""
     return min(max(_LOOK, place / 20), _LONG_LOOK)
 
 
