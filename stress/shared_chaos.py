@@ -38,6 +38,9 @@ WORKERS = 5
 _BETWEEN = 15
 """Tenures between two troubles at the least."""
 
+_LASTS = (0.2, 3.0)
+"""Times of a lease that troubles last: some longer than anybody's patience."""
+
 _RECOVERY = 120
 """Seconds after a trouble within which they are had, on a machine that does much else."""
 
@@ -110,10 +113,16 @@ class SharedChaos:
         with contextlib.ExitStack() as had:
             for trouble in troubles:
                 had.enter_context(trouble(self))
-            time.sleep(random.uniform(0.2, 1.5) * TTL)
-        self.had.update(trouble.__name__ for trouble in troubles)
+            time.sleep(random.uniform(*_LASTS) * TTL)
+        names = [trouble.__name__ for trouble in troubles]
+        self.had.update(names)
         enough = self._held() + _BETWEEN
-        eventually(lambda: self._held() >= enough, _RECOVERY)
+        try:
+            eventually(lambda: self._held() >= enough, _RECOVERY)
+        except AssertionError as error:
+            error.add_note(f"after {', '.join(names)}: {self._operator.status()}")
+            raise
+        assert not any(map(_has_ended, self._workers)), "a worker failed, and has said why"
 
     def _start(self) -> None:
         self._machines += 1
@@ -203,6 +212,11 @@ _OF_SERVERS: tuple[Trouble, ...] = (
     SharedChaos.leader_frozen,
     SharedChaos.leader_killed,
 )
+
+
+def _has_ended(worker: int) -> bool:
+    how = os.WEXITED | os.WNOHANG | os.WNOWAIT
+    return os.waitid(os.P_PID, worker, how) is not None
 
 
 def _shuffled(troubles: tuple[Trouble, ...]) -> list[Trouble]:

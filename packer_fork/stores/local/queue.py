@@ -84,18 +84,20 @@ class Ticket:
         """`served` is the highest ticket that ever got the lock: numbers never come again."""
         durable.make_folder(layout.queue)
         self.number = 1 + max(served, *numbers(layout), 0)
-        self._layout = layout
-        self._descriptor = durable.create(layout.ticket(self.number))
-        fcntl.flock(self._descriptor, fcntl.LOCK_EX)  # only who looks at it can be in the way
-        durable.write_all(self._descriptor, msgspec.json.encode(waiter))
         self.ahead = 0
+        self._layout = layout
         self._watched: tuple[Path, ...] = ()
         self._changed = threading.Event()
         self._woken_by: _Situation | None = None
+        self._descriptor = durable.create(layout.ticket(self.number))
+        with self._unless_failed():
+            fcntl.flock(self._descriptor, fcntl.LOCK_EX)  # only who looks at it can be in the way
+            durable.write_all(self._descriptor, msgspec.json.encode(waiter))
 
     def arrive(self) -> None:
         """Count who is ahead; not under the mutex, as it takes longer the more there are."""
-        self.ahead = self.place()
+        with self._unless_failed():
+            self.ahead = self.place()
 
     def place(self) -> int:
         return sum(is_live(self._layout, number) for number in self._earlier())
@@ -126,9 +128,20 @@ class Ticket:
 
     def leave(self) -> None:
         if self._descriptor >= 0:
-            self._layout.ticket(self.number).unlink(missing_ok=True)
-            os.close(self._descriptor)
-            self._descriptor = -1
+            try:
+                self._layout.ticket(self.number).unlink(missing_ok=True)
+            finally:
+                os.close(self._descriptor)
+                self._descriptor = -1
+
+    @contextlib.contextmanager
+    def _unless_failed(self) -> Iterator[None]:
+        """Whoever does not come in must not be waited for while its process lives on."""
+        try:
+            yield
+        except BaseException:
+            self.leave()
+            raise
 
     def _earlier(self) -> list[int]:
         return [number for number in numbers(self._layout) if number < self.number]

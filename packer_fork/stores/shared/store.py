@@ -203,7 +203,12 @@ class SharedStore:
     def join_queue(self, holder: Holder) -> base.Ticket:
         queue.sweep(self._keys)
         waiter = Waiter(holder=holder, since=datetime.now(UTC))
-        return queue.Ticket(self._keys, waiter, self._leased())
+        lease = self._leased()
+        try:
+            return queue.Ticket(self._keys, waiter, lease)
+        except BaseException:
+            lease.close()  # all would wait for a ticket that is in the queue and renewed
+            raise
 
     def _leased(self) -> Lease:
         return Lease(self._keys, self._renewals, self._terms.ttl)

@@ -1,0 +1,114 @@
+"""Who fails to come in leaves nothing behind that others would wait for, while it lives on."""
+
+from __future__ import annotations
+
+import contextlib
+import itertools
+import resource
+import signal
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from packer_fork.errors import PackerForkError, StoreError
+from packer_fork.locks import LockStatus
+from packer_fork.stores.access import Access
+from packer_fork.stores.base import Store
+from stress.contender import holder
+from tests.conftest import eventually
+from tests.servers import Proxy
+from tests.stores.shared.making import tenure_of, waited_for
+from tests.stores.shared.stores import Ground
+
+HASTY = Access(connect_timeout=0.5, request_timeout=0.5, patience=0)
+
+
+def a_waiter(store: Store) -> None:
+    store.join_queue(holder("waits")).leave()
+
+
+def a_holder(store: Store) -> None:
+    tenure = store.try_acquire(holder("holds"))
+    assert not isinstance(tenure, LockStatus)
+    tenure.close()
+
+
+def a_member(store: Store) -> None:
+    member = store.try_share(holder("shares"))
+    assert not isinstance(member, LockStatus)
+    member.close()
+
+
+@contextlib.contextmanager
+def limited(kind: int, to: int) -> Iterator[None]:
+    soft, hard = resource.getrlimit(kind)
+    resource.setrlimit(kind, (to, hard))
+    try:
+        yield
+    finally:
+        resource.setrlimit(kind, (soft, hard))
+
+
+def opened() -> list[int]:
+    return [int(path.name) for path in Path("/dev/fd").iterdir()]
+
+
+@contextlib.contextmanager
+def few_descriptors(number: int) -> Iterator[None]:
+    free = (descriptor for descriptor in itertools.count() if descriptor not in opened())
+    with limited(resource.RLIMIT_NOFILE, next(itertools.islice(free, number, None))):
+        yield
+
+
+@contextlib.contextmanager
+def small_files(number: int) -> Iterator[None]:
+    ignored = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    try:
+        with limited(resource.RLIMIT_FSIZE, 64 * number):
+            yield
+    finally:
+        signal.signal(signal.SIGXFSZ, ignored)
+
+
+@pytest.mark.parametrize("short_of", [few_descriptors, small_files])
+@pytest.mark.parametrize("life", [a_waiter, a_holder, a_member])
+def test_nobody_waits_for_who_found_no_room(
+    tmp_path: Path,
+    life: Callable[[Store], None],
+    short_of: Callable[[int], contextlib.AbstractContextManager[None]],
+) -> None:
+    store, other = (Ground("local", tmp_path).open() for _ in range(2))
+    life(store)  # all is imported by then
+    before = len(opened())
+    for number in itertools.count():
+        try:
+            with short_of(number):
+                life(store)
+        except PackerForkError:
+            with tenure_of(other):
+                assert store.status().waiters == ()
+            assert len(opened()) == before
+        else:
+            break
+    assert number
+
+
+@pytest.mark.parametrize("life", [a_waiter, a_holder, a_member])
+def test_nobody_waits_for_who_got_no_answer(shared: Ground, life: Callable[[Store], None]) -> None:
+    """From any request on there is none, until it has given up."""
+    with Proxy(shared.endpoints[0]) as proxy:
+        store = shared.open(endpoints=(proxy.endpoint,), access=HASTY, ttl=1.0)
+        other = shared.open(machine="there")
+        for nth in itertools.count(1):
+            proxy.drop_reply(nth=nth, every=1)
+            try:
+                life(store)
+            except StoreError:
+                proxy.let_pass()
+            else:
+                break
+            with waited_for(other) as tenure:
+                eventually(lambda: other.status().waiters == ())
+                assert tenure.is_open()
+    assert nth > 3
