@@ -39,6 +39,11 @@ def root_of(lineage: str) -> str:
     return hashlib.sha256(lineage.encode()).hexdigest()
 
 
+def follows(change: Change, serial: int, tenure: int) -> bool:
+    """Whether `change` may come next after that serial, written last by that tenure."""
+    return change.serial == serial + 1 and change.tenure >= tenure
+
+
 def apply_changes(state: State, changes: Iterable[tuple[Change, str]]) -> State:
     """The state after `changes`, each given with the digest of its stored line.
 
@@ -50,11 +55,9 @@ def apply_changes(state: State, changes: Iterable[tuple[Change, str]]) -> State:
     cuts: Mapping[str, Sealed | None] = state.cuts
     serial, tenure, prev = state.serial, state.tenure, state.prev
     for change, digest in changes:
-        if change.serial != serial + 1:
-            msg = f"serial {change.serial} does not follow {serial}"
-            raise ValueError(msg)
-        if change.tenure < tenure:
-            msg = f"tenure {change.tenure} is older than {tenure}"
+        if not follows(change, serial, tenure):
+            came, last = f"{change.serial} (tenure {change.tenure})", f"{serial} ({tenure})"
+            msg = f"serial {came} does not follow {last}"
             raise ValueError(msg)
         _update(builds, change.builds)
         _update(inputs, change.inputs)

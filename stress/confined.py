@@ -12,8 +12,10 @@ from contextlib import contextmanager
 from pathlib import Path
 from types import FrameType
 
-SECONDS = 10
-"""What one case may take of the processor."""
+SECONDS = 30
+"""What one case may take of the processor: on a slow one the slowest, which grows as its input
+does, takes a third of that.
+"""
 
 MEMORY = 1 << 30
 """Bytes that one case may have besides what the process has already."""

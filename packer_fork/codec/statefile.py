@@ -10,7 +10,7 @@ from typing import NoReturn
 import msgspec
 from msgspec import Struct, structs
 
-from packer_fork.changes import apply_changes
+from packer_fork.changes import apply_changes, follows
 from packer_fork.codec.compression import ZSTD_MAGIC, frames
 from packer_fork.codec.lines import Line, read_change, read_snapshot, unseal
 from packer_fork.codec.witness import Witness
@@ -94,7 +94,8 @@ def decode_file(data: bytes, path: str) -> StateFile:
         return _minimal(data if not compressed else bytes(first), path)
     snapshot = _snapshot(head, path)
     links = (head.digest, snapshot.prev) if snapshot.version == 1 else (snapshot.prev,)
-    lines, changes, rest = [head], [], ""
+    lines, rest = [head], ""
+    changes: list[Change] = []
     before, tenure = links[0], snapshot.tenure
     for piece, piece_end in pieces:
         line = unseal(piece)
@@ -102,7 +103,7 @@ def decode_file(data: bytes, path: str) -> StateFile:
         if line is None or change is None:
             rest = "a line that does not carry its own digest" if line is None else "a broken chain"
             break
-        if change.serial != snapshot.serial + len(lines) or change.tenure < tenure:
+        if not follows(change, snapshot.serial + len(changes), tenure):
             rest = "a change that does not follow the one before it"
             break
         lines.append(line)

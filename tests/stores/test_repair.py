@@ -9,7 +9,7 @@ from typing import NamedTuple
 import pytest
 from msgspec import structs
 
-from packer_fork.codec.lines import seal
+from packer_fork.codec.lines import read_change, seal, unseal
 from packer_fork.errors import DamagedError, NewerFormatError, StateError
 from packer_fork.locks import LockStatus
 from packer_fork.model import FORMAT_VERSION, Draft
@@ -400,6 +400,21 @@ def test_a_segment_that_was_left_half_way_is_never_preferred(folder: Path) -> No
     line(0)(folder)
     found = open_store(folder).salvage()
     assert bare(found.state) == bare(made[max(made)])
+
+
+def test_a_change_of_an_older_tenure_is_not_led_on_to(folder: Path) -> None:
+    """However well it is sealed: it was written by somebody who had lost the lock."""
+    made = making.small(folder, backup=False)
+    path = folder / "state.json"
+    *before, last = path.read_bytes().splitlines(keepends=True)
+    whole = unseal(last)
+    assert whole is not None
+    late = seal(structs.replace(read_change(whole), tenure=-1))
+    path.write_bytes(b"".join((*before, late.data)))
+    (folder / "acked").unlink()
+    found = open_store(folder).salvage()
+    assert bare(found.state) == bare(made[LAST - 1])
+    assert repair(folder) == LAST
 
 
 @pytest.mark.parametrize("seed", range(60))

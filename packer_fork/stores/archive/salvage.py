@@ -14,7 +14,7 @@ from typing import NamedTuple
 from msgspec import Struct, structs
 
 from packer_fork.answers import Problem, Salvage
-from packer_fork.changes import apply_changes
+from packer_fork.changes import apply_changes, follows
 from packer_fork.codec import statefile
 from packer_fork.codec.compression import ZSTD_MAGIC, frames
 from packer_fork.codec.lines import Line, read_change, unseal
@@ -55,6 +55,10 @@ class Trail(Struct, frozen=True, kw_only=True):
     @property
     def serial(self) -> int:
         return self.start.serial + len(self.links)
+
+    @property
+    def tenure(self) -> int:
+        return self.links[-1].change.tenure if self.links else self.start.tenure
 
     @property
     def digest(self) -> str:
@@ -113,7 +117,7 @@ class _Pool:
         while ways:
             way = ways.pop()
             links = self._links.get(way.digest, {}).values()
-            on = [link for link in links if link.change.serial == way.serial + 1]
+            on = [link for link in links if follows(link.change, way.serial, way.tenure)]
             ways += [way.led_on(link) for link in on]
             if not on:
                 yield way
