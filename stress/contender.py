@@ -60,8 +60,10 @@ def queue_up(store: Store, asking: Holder) -> Got:
 class Contender:
     """One process that gets the lock again and again, and notes what it was promised."""
 
-    def __init__(self, store: Store, record: Recorder, asking: Holder | None = None) -> None:
-        self.name = f"{os.getpid()}.{now()}"
+    def __init__(
+        self, store: Store, record: Recorder, asking: Holder | None = None, *, name: str = ""
+    ) -> None:
+        self.name = name or f"{os.getpid()}.{now()}"
         self.store = store
         self._holder = asking or holder("contend")
         self._record = record

@@ -44,6 +44,12 @@ _TEXT = "x" * 200
 _PAUSE = 0.15
 """Seconds between two kills at the most."""
 
+_BEHIND = 10
+"""How nice the workers are to who makes the trouble: hundreds would leave no time for it."""
+
+_ENOUGH = 3
+"""Troubles of each kind at the least, however slow the machine is."""
+
 
 class HistoryChaos(Chaos):
     """`size` processes at any time, most of which want the lock."""
@@ -59,16 +65,25 @@ class HistoryChaos(Chaos):
         self._archive.touch()
 
     def run(self, seconds: float) -> None:
-        end = time.monotonic() + seconds
+        """So long from when all are there."""
         try:
-            while time.monotonic() < end:
-                while len(self._workers) < self._size:
-                    self._start()
+            self._recruit()
+            end = time.monotonic() + seconds
+            while time.monotonic() < end or not self._had_enough():
+                self._recruit()
                 time.sleep(random.uniform(0, _PAUSE))
                 self._trouble()
         finally:
             for pid in list(self._workers):
                 self._end(pid)
+
+    def _recruit(self) -> None:
+        while len(self._workers) < self._size:
+            self._start()
+
+    def _had_enough(self) -> bool:
+        had = (self.kills, self.freezes, *((self.fills,) if self._disk else ()))
+        return all(times >= _ENOUGH for times in had)
 
     def _trouble(self) -> None:
         (trouble,) = random.choices(
@@ -92,16 +107,12 @@ class HistoryChaos(Chaos):
         self.fills += 1
 
     def _start(self) -> None:
-        seed = random.random()
-        name, told = os.pipe()
+        name, seed = self._name(), random.random()
         work = random.choices((_write, _read, _copy), (10, 3, 1))[0]
-        pid = fork(partial(_be, work, self, told, seed))
-        os.close(told)
-        with open(name, "rb") as told_name:  # noqa: PTH123 (a pipe)
-            self._workers[pid] = told_name.read().decode()
+        self._workers[fork(partial(_be, work, self, name, seed))] = name
 
-    def contender(self) -> Writer:
-        return Writer(self.folder, self._record, self._archive)
+    def contender(self, name: str) -> Writer:
+        return Writer(self.folder, self._record, self._archive, name)
 
     def kept(self) -> list[Kept]:
         """Every change that is found in the end, also those that were let go of in order."""
@@ -115,12 +126,11 @@ class HistoryChaos(Chaos):
 
 
 def _be(
-    work: Callable[[HistoryChaos, Writer], None], chaos: HistoryChaos, told: int, seed: float
+    work: Callable[[HistoryChaos, Writer], None], chaos: HistoryChaos, name: str, seed: float
 ) -> None:
+    os.nice(_BEHIND)
     random.seed(seed)
-    me = chaos.contender()
-    os.write(told, me.name.encode())
-    os.close(told)
+    me = chaos.contender(name)
     try:
         while True:
             work(chaos, me)
@@ -132,8 +142,8 @@ def _be(
 class Writer(Contender):
     """Holds the lock to do what builds and operators do; notes each change it was promised."""
 
-    def __init__(self, folder: Path, record: Recorder, archive: Path) -> None:
-        super().__init__(open_store(folder), record)
+    def __init__(self, folder: Path, record: Recorder, archive: Path, name: str) -> None:
+        super().__init__(open_store(folder), record, name=name)
         self._archive = archive
         self.place = _place(self.store, folder)
 

@@ -44,7 +44,7 @@ class Chaos:
         self._workers: dict[int, str] = {}
         self._store = open_store(self.folder)
         self._layout = Layout(self.folder)
-        self.kills = self.unlocks = 0
+        self.kills = self.unlocks = self._started = 0
 
     def run(self, seconds: float) -> None:
         end = time.monotonic() + seconds
@@ -59,12 +59,12 @@ class Chaos:
                 self._end(pid)
 
     def _start(self) -> None:
-        seed = random.random()
-        name, told = os.pipe()
-        pid = fork(partial(_work, self.folder, self._record, told, seed))
-        os.close(told)
-        with open(name, "rb") as told_name:  # noqa: PTH123 (a pipe)
-            self._workers[pid] = told_name.read().decode()
+        name, seed = self._name(), random.random()
+        self._workers[fork(partial(_work, self.folder, self._record, name, seed))] = name
+
+    def _name(self) -> str:
+        self._started += 1
+        return f"w{self._started}"
 
     def _kill(self) -> None:
         self._end(random.choice(list(self._workers)))
@@ -134,11 +134,9 @@ def _group(pid: int) -> int:
         return 0
 
 
-def _work(folder: Path, record: Recorder, told: int, seed: float) -> None:
+def _work(folder: Path, record: Recorder, name: str, seed: float) -> None:
     random.seed(seed)
-    me = Contender(open_store(folder), record)
-    os.write(told, me.name.encode())
-    os.close(told)
+    me = Contender(open_store(folder), record, name=name)
     while True:
         tenure = me.enter(queue=random.random() < 0.8)
         if tenure is None:
