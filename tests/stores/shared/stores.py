@@ -21,6 +21,9 @@ TTL = 10.0
 
 USUAL = Access(patience=10)
 
+HASTY = Access(connect_timeout=0.5, request_timeout=0.5, patience=0)
+"""For whoever soon learns that the servers are away."""
+
 _CLIENTS: dict[str, Callable[..., Keys]] = {"etcd": EtcdKeys, "consul": ConsulKeys}
 
 

@@ -13,15 +13,12 @@ import pytest
 
 from packer_fork.errors import PackerForkError, StoreError
 from packer_fork.locks import LockStatus
-from packer_fork.stores.access import Access
 from packer_fork.stores.base import Store
 from stress.contender import holder
 from tests.conftest import eventually
 from tests.servers import Proxy
 from tests.stores.shared.making import tenure_of, waited_for
-from tests.stores.shared.stores import Ground
-
-HASTY = Access(connect_timeout=0.5, request_timeout=0.5, patience=0)
+from tests.stores.shared.stores import HASTY, Ground
 
 
 def a_waiter(store: Store) -> None:

@@ -15,7 +15,6 @@ from msgspec import structs
 
 from packer_fork.errors import LockLostError, PackerForkError
 from packer_fork.locks import LockStatus, Verdict
-from packer_fork.stores.access import Access
 from packer_fork.stores.base import Store, Tenure
 from packer_fork.stores.shared import names
 from packer_fork.stores.shared.keys import Put
@@ -33,13 +32,10 @@ from tests.stores.shared.making import (
     waited_for,
     whys,
 )
-from tests.stores.shared.stores import TTL, Ground
+from tests.stores.shared.stores import HASTY, TTL, Ground
 
 SHORT = {"etcd": 2.0, "consul": 1.0}
 """Seconds of a lease whose end is waited for, for which Consul takes up to twice as long."""
-
-HASTY = Access(connect_timeout=0.5, request_timeout=0.5, patience=0)
-"""For whoever soon learns that the servers are away."""
 
 
 @pytest.fixture
