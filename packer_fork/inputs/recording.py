@@ -12,7 +12,7 @@ from msgspec import Struct
 from packer_fork.inputs.attribution import attribute
 from packer_fork.inputs.cache import Known, Signature, signature
 from packer_fork.inputs.observation import Names, Observation, Project, glob_of
-from packer_fork.inputs.watcher import Trace, Verdict, signature_of, verdict
+from packer_fork.inputs.watcher import Role, Trace, role_of, signature_of
 
 _MOST_READS = 200
 """Reads in one folder that are kept one by one; more become one digest of the folder."""
@@ -96,7 +96,7 @@ class Recording:
         self._project = project
         self._trace = trace
         self._observed = trace if trace is not None and not trace.failure else None
-        self._found: dict[Verdict, set[str]] = {each: set() for each in Verdict}
+        self._found: dict[Role, set[str]] = {each: set() for each in Role}
         self._after: dict[str, Signature | None] = {}
         self._made = set(self._observed.made if self._observed is not None else ())
         if self._observed is not None:
@@ -109,15 +109,15 @@ class Recording:
         for path, after in now.items():
             before = trace.before.get(path)
             if before is None:
-                self._found[Verdict.PRODUCT].add(path)
+                self._found[Role.PRODUCT].add(path)
                 self._made |= _above((path,)) - known
             elif before != after:
-                self._judge_blindly(path, Verdict.UNSETTLED)
+                self._judge_blindly(path, Role.UNSETTLED)
 
     def _judge_all(self, trace: Trace) -> None:
         for path, flags in trace.accesses.items():
             after = self._after[path] = signature_of(path)
-            found = verdict(
+            found = role_of(
                 trace.before.get(path),
                 after,
                 flags,
@@ -127,19 +127,19 @@ class Recording:
             self._found[found].add(path)
 
     def _judge_declared(self, declared: Declarations) -> None:
-        self._found[Verdict.CHANGED] |= {os.path.realpath(path) for path in declared.stale}
+        self._found[Role.CHANGED] |= {os.path.realpath(path) for path in declared.stale}
         watched = self._observed.before if self._observed is not None else {}
         for path, before in declared.started.items():
             real = os.path.realpath(path) if os.path.islink(path) else path  # noqa: PTH114
             if real not in watched and _followed(path) != before:
-                self._judge_blindly(real, Verdict.CHANGED)
+                self._judge_blindly(real, Role.CHANGED)
 
-    def _judge_blindly(self, path: str, worst: Verdict) -> None:
+    def _judge_blindly(self, path: str, worst: Role) -> None:
         """A file whose signature changed, nobody saw how: at first it cannot be trusted.
 
         If the next run does so as well, it is the build's own doing.
         """
-        self._found[Verdict.WRITTEN].add(path)
+        self._found[Role.WRITTEN].add(path)
         if not self._is_output(path) and self._name(path) not in self._item.past.written:
             self._found[worst].add(path)
 
@@ -149,13 +149,13 @@ class Recording:
     def _name(self, path: str) -> str:
         return self._project.name(path)
 
-    def _names(self, *verdicts: Verdict) -> set[str]:
+    def _names(self, *verdicts: Role) -> set[str]:
         return {self._name(path) for each in verdicts for path in self._found[each]}
 
     def observations(self, builds: Collection[str]) -> dict[str, Observation]:
         """By name, of those of the item's builds that are complete."""
         digests = self._digests()
-        doubtful = self._names(Verdict.CHANGED, Verdict.UNSETTLED)
+        doubtful = self._names(Role.CHANGED, Role.UNSETTLED)
         whose = self._whose(digests.keys() | doubtful)
         return {build: self._observation(whose[build], digests) for build in builds}
 
@@ -183,19 +183,19 @@ class Recording:
             folders=folders | self._trees(own),
             products=self._products(),
             written=self._written(),
-            unsettled=tuple(sorted(mine & self._names(Verdict.UNSETTLED))),
-            changed=tuple(sorted(mine & self._names(Verdict.CHANGED))),
+            unsettled=tuple(sorted(mine & self._names(Role.UNSETTLED))),
+            changed=tuple(sorted(mine & self._names(Role.CHANGED))),
         )
 
     def _digests(self) -> dict[str, str]:
         """By name, of everything that was read; what changes meanwhile is found so, too."""
         found = {}
-        for path in sorted(self._found[Verdict.READ]):
+        for path in sorted(self._found[Role.READ]):
             digest = self._project.content(path)
             if signature_of(path) == self._after[path]:
                 found[self._name(path)] = digest
             else:
-                self._found[Verdict.CHANGED].add(path)
+                self._found[Role.CHANGED].add(path)
         return found
 
     def _whose(self, names: Collection[str]) -> dict[str, frozenset[str]]:
@@ -216,7 +216,7 @@ class Recording:
         """Files that were born, and those of earlier runs that are still there."""
         folders = {f"{self._name(path)}/" for path in self._made if Path(path).is_dir()}
         covered = Names(folders)
-        files = self._names(Verdict.PRODUCT)
+        files = self._names(Role.PRODUCT)
         kept = {name for name in self._item.past.products if self._is_there(name)}
         return tuple(sorted(folders | {n for n in files | kept if n not in covered}))
 
@@ -224,7 +224,7 @@ class Recording:
         return os.path.lexists(self._project.path(name))
 
     def _written(self) -> tuple[str, ...]:
-        return tuple(sorted(self._names(Verdict.WRITTEN, Verdict.UNSETTLED)))
+        return tuple(sorted(self._names(Role.WRITTEN, Role.UNSETTLED)))
 
     def _links(self, reads: Iterable[str]) -> dict[str, str]:
         """Symbolic links that lead to what was read: they might lead elsewhere one day."""

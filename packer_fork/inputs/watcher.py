@@ -13,7 +13,7 @@ import re
 import stat
 import sys
 from collections.abc import Callable, Iterator
-from enum import Enum
+from enum import StrEnum
 
 from msgspec import Struct
 
@@ -58,7 +58,7 @@ class Scope(Struct, frozen=True, kw_only=True):
     max_files: int
 
 
-class Verdict(Enum):
+class Role(StrEnum):
     """What a file was to a run."""
 
     NOTHING = "nothing"
@@ -242,35 +242,35 @@ def noted(flags: int, mask: int) -> int:
     return flags
 
 
-def verdict(
+def role_of(
     before: Signature | None,
     after: Signature | None,
     flags: int,
     *,
     is_output: bool,
     was_written: bool,
-) -> Verdict:
+) -> Role:
     """What a file was to a run, by its signatures (None: no such file) and its accesses.
 
     `is_output`: it was born in an earlier run, or the template says that it is made;
     `was_written`: the run before wrote it, too.
     """
     if before is None:
-        return Verdict.PRODUCT if after is not None else Verdict.NOTHING
+        return Role.PRODUCT if after is not None else Role.NOTHING
     if after is not None and not (flags & WROTE or _is_unexplained(before, after, flags)):
-        return Verdict.READ if flags & OPENED else Verdict.NOTHING
+        return Role.READ if flags & OPENED else Role.NOTHING
     if is_output:
-        return Verdict.PRODUCT
+        return Role.PRODUCT
     return _of_written(flags, was_written=was_written)
 
 
-def _of_written(flags: int, *, was_written: bool) -> Verdict:
+def _of_written(flags: int, *, was_written: bool) -> Role:
     if flags & READ_BEFORE:
-        return Verdict.CHANGED
+        return Role.CHANGED
     is_read = flags & READ_AFTER or (flags & OPENED and not flags & WROTE)
     if not is_read:
-        return Verdict.WRITTEN
-    return Verdict.PRODUCT if was_written else Verdict.UNSETTLED
+        return Role.WRITTEN
+    return Role.PRODUCT if was_written else Role.UNSETTLED
 
 
 def _is_unexplained(before: Signature, after: Signature, flags: int) -> bool:

@@ -16,7 +16,7 @@ from packer_fork.inputs.cache import DigestCache
 from packer_fork.inputs.inotify import Inotify
 from packer_fork.inputs.observation import UNFINISHED, Names, Observation, differences
 from packer_fork.inputs.recording import declarations
-from packer_fork.inputs.watcher import Scope, TooManyFilesError, Verdict, Watcher
+from packer_fork.inputs.watcher import Role, Scope, TooManyFilesError, Watcher
 from tests.inputs.watching import HOST, Lab
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="inotify is Linux's")
@@ -424,14 +424,14 @@ def test_document_is_named_by_its_digest(lab: Lab) -> None:
 @pytest.mark.parametrize(
     ("flags", "expected"),
     [
-        (watcher.OPENED, Verdict.READ),
-        (0, Verdict.NOTHING),
-        (watcher.OPENED | watcher.WROTE, Verdict.WRITTEN),
-        (watcher.OPENED | watcher.WROTE | watcher.READ_AFTER, Verdict.UNSETTLED),
-        (watcher.OPENED | watcher.WROTE | watcher.READ_BEFORE, Verdict.CHANGED),
+        (watcher.OPENED, Role.READ),
+        (0, Role.NOTHING),
+        (watcher.OPENED | watcher.WROTE, Role.WRITTEN),
+        (watcher.OPENED | watcher.WROTE | watcher.READ_AFTER, Role.UNSETTLED),
+        (watcher.OPENED | watcher.WROTE | watcher.READ_BEFORE, Role.CHANGED),
     ],
 )
-def test_verdict_by_what_was_seen(flags: int, expected: Verdict) -> None:
+def test_role_by_what_was_seen(flags: int, expected: Role) -> None:
     same = (1, 2, 3, 4)
-    found = watcher.verdict(same, same, flags, is_output=False, was_written=False)
+    found = watcher.role_of(same, same, flags, is_output=False, was_written=False)
     assert found is expected
