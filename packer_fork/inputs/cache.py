@@ -41,11 +41,14 @@ class Opens(Struct, frozen=True):
     closed: Callable[[str], None] = lambda _: None
 
 
+UNOBSERVED = Opens()
+
+
 class DigestCache:
     """SHA-256 by absolute path, kept in the file `path`, or for this process if None."""
 
     def __init__(self, path: Path | None) -> None:
-        self.opens = Opens()
+        self.opens = UNOBSERVED
         self.hashed: dict[str, Known] = {}
         """What each file was when it was asked for last."""
         self._path = path

@@ -21,7 +21,8 @@ from packer_fork.inputs.tree import TooManyFilesError, Tree, keyed
 
 
 class Declared(Struct, frozen=True, kw_only=True):
-    """What is known before Packer runs. ``root``: real path of the project.
+    """What is known before Packer runs. ``root``: real path of the project;
+    ``folders``: of those that Packer is started in, and that the template is in.
 
     ``files``: every file that the template names, by absolute path, as it was when it was
     hashed; ``loaded``: real paths of those that Packer loads itself, which count by what they
@@ -31,6 +32,7 @@ class Declared(Struct, frozen=True, kw_only=True):
 
     inputs: Inputs
     root: str
+    folders: frozenset[str]
     files: Mapping[str, Known]
     loaded: frozenset[str]
     is_ignored: Callable[[str], bool]
@@ -60,6 +62,7 @@ def collect(request: InputsRequest) -> Declared:
             unknown=unknowns.without_assumed(unclear, request.assume_unchanged),
         ),
         root=str(root),
+        folders=frozenset(map(str, request.folders)),
         files={path: known for path, known in hashed.items() if path not in tree.loaded},
         loaded=frozenset(tree.loaded),
         is_ignored=excluded.is_ignored,

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ctypes
 import os
 import struct
 
@@ -30,15 +29,18 @@ class Inotify:
     """One queue of events. Every method but `close` raises OSError."""
 
     def __init__(self) -> None:
+        import ctypes
+
         library = ctypes.CDLL(None, use_errno=True)
         self._add_watch = library.inotify_add_watch
         self._add_watch.argtypes = (ctypes.c_int, ctypes.c_char_p, ctypes.c_uint32)
-        self._descriptor = _checked(library.inotify_init1(os.O_NONBLOCK | os.O_CLOEXEC))
+        self._errno = ctypes.get_errno
+        self._descriptor = self._checked(library.inotify_init1(os.O_NONBLOCK | os.O_CLOEXEC))
 
     def watch(self, folder: str, mask: int) -> int:
         """The watch descriptor of `folder`; ENOSPC means that no more are allowed."""
         flags = mask | ONLY_DIRECTORIES | DONT_FOLLOW
-        return _checked(self._add_watch(self._descriptor, os.fsencode(folder), flags))
+        return self._checked(self._add_watch(self._descriptor, os.fsencode(folder), flags))
 
     def read(self) -> list[Event]:
         """What is queued now, as far as it fits one buffer; empty if nothing is."""
@@ -58,9 +60,8 @@ class Inotify:
     def close(self) -> None:
         os.close(self._descriptor)
 
-
-def _checked(result: int) -> int:
-    if result < 0:
-        number = ctypes.get_errno()
-        raise OSError(number, os.strerror(number))
-    return result
+    def _checked(self, result: int) -> int:
+        if result < 0:
+            number = self._errno()
+            raise OSError(number, os.strerror(number))
+        return result

@@ -96,6 +96,16 @@ class Names:
         return Names(self._names | other._names)
 
 
+class Past(Struct, frozen=True):
+    """What earlier runs of the template did. ``products``: files that were born in them;
+    ``written``: other files that the last ones wrote; ``made``: all of both that is known.
+    """
+
+    products: Names
+    written: Names
+    made: Names
+
+
 class Project:
     """A checkout as it is now: names of its files, and digests of what they hold."""
 

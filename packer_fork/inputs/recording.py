@@ -11,7 +11,7 @@ from msgspec import Struct
 
 from packer_fork.inputs.attribution import attribute
 from packer_fork.inputs.cache import Known, Signature, signature
-from packer_fork.inputs.observation import Names, Observation, Project, glob_of
+from packer_fork.inputs.observation import Names, Observation, Past, Project, glob_of
 from packer_fork.inputs.watcher import Role, Trace, role_of, signature_of
 
 _MOST_READS = 200
@@ -24,23 +24,14 @@ _MOST_TEXT = 1 << 20
 """Bytes of a file in which other files' names are looked for."""
 
 
-class Past(Struct, frozen=True):
-    """What earlier runs of the template did. ``products``: files that were born in them;
-    ``written``: other files that the last ones wrote; ``made``: all of both that is known.
-    """
-
-    products: Names
-    written: Names
-    made: Names
-
-
 class Item(Struct, frozen=True, kw_only=True):
     """One Packer process, or several that overlapped. ``builds``: all that they built, by name.
 
     ``named``: by build, the real paths of the files that the template names for it;
     ``narrows``: whether a file that is named for some builds counts for these alone.
     ``exempt``: folders whose listing says nothing, as Packer itself lists them.
-    ``is_output``: whether the template says that builds make this path.
+    ``is_output``: whether the template says that builds make this path. ``mask`` hides secrets
+    in a name; such names are not kept.
     """
 
     builds: tuple[str, ...]
@@ -49,6 +40,7 @@ class Item(Struct, frozen=True, kw_only=True):
     exempt: frozenset[str]
     is_output: Callable[[str], bool]
     past: Past
+    mask: Callable[[str], str]
     host: str
 
 
@@ -171,20 +163,22 @@ class Recording:
 
     def _observation(self, mine: frozenset[str], digests: Mapping[str, str]) -> Observation:
         reads = {name: digests[name] for name in mine & digests.keys()}
+        found = reads | self._links(reads)
         own = Names((*self._products(), *self._written()))
-        kept, folders = self._collapsed(reads, own)
+        kept, globs = self._collapsed({n: d for n, d in found.items() if self._is_shown(n)})
+        globs |= {self._shown_above(name) for name in found if not self._is_shown(name)}
         trace = self._trace
         return Observation(
             status="off" if trace is None else "complete",
             reason=trace.failure if trace is not None else "",
             host=self._item.host,
-            reads=dict(sorted((kept | self._links(reads)).items())),
+            reads=dict(sorted(kept.items())),
             listings=self._listings(reads, own),
-            folders=folders | self._trees(own),
+            folders={each: self._tree(each, own) for each in sorted(globs | self._trees())},
             products=self._products(),
             written=self._written(),
-            unsettled=tuple(sorted(mine & self._names(Role.UNSETTLED))),
-            changed=tuple(sorted(mine & self._names(Role.CHANGED))),
+            unsettled=self._masked(mine & self._names(Role.UNSETTLED)),
+            changed=self._masked(mine & self._names(Role.CHANGED)),
         )
 
     def _digests(self) -> dict[str, str]:
@@ -218,13 +212,30 @@ class Recording:
         covered = Names(folders)
         files = self._names(Role.PRODUCT)
         kept = {name for name in self._item.past.products if self._is_there(name)}
-        return tuple(sorted(folders | {n for n in files | kept if n not in covered}))
+        names = folders | {name for name in files | kept if name not in covered}
+        return tuple(sorted(filter(self._is_shown, names)))
 
     def _is_there(self, name: str) -> bool:
         return os.path.lexists(self._project.path(name))
 
     def _written(self) -> tuple[str, ...]:
-        return tuple(sorted(self._names(Role.WRITTEN, Role.UNSETTLED)))
+        names = self._names(Role.WRITTEN, Role.UNSETTLED)
+        return tuple(sorted(filter(self._is_shown, names)))
+
+    def _masked(self, names: Iterable[str]) -> tuple[str, ...]:
+        return tuple(sorted(map(self._item.mask, names)))
+
+    def _is_shown(self, name: str) -> bool:
+        return self._item.mask(name) == name
+
+    def _shown_above(self, name: str) -> str:
+        """What stands for a file whose own name has a secret in it."""
+        folder = name.rpartition("/")[0] or "."
+        if self._is_shown(folder):
+            return glob_of(folder, deep=False)
+        while not self._is_shown(folder):
+            folder = folder.rpartition("/")[0] or "."
+        return glob_of(folder, deep=True)
 
     def _links(self, reads: Iterable[str]) -> dict[str, str]:
         """Symbolic links that lead to what was read: they might lead elsewhere one day."""
@@ -244,35 +255,27 @@ class Recording:
             return {}
         above = _above(self._project.path(name) for name in reads)
         listed = self._observed.listed & above - self._item.exempt
-        return {self._name(each): self._project.listing(each, own) for each in sorted(listed)}
+        shown = (each for each in sorted(listed) if self._is_shown(self._name(each)))
+        return {self._name(each): self._project.listing(each, own) for each in shown}
 
-    def _collapsed(
-        self, reads: dict[str, str], own: Names
-    ) -> tuple[dict[str, str], dict[str, str]]:
-        """Few digests in place of very many."""
+    def _collapsed(self, reads: dict[str, str]) -> tuple[dict[str, str], set[str]]:
+        """What stays of very many reads, and the folders that stand for the others."""
         if len(reads) > _MOST_READS_OF_ALL:
-            outside = {name: digest for name, digest in reads.items() if name.startswith("/")}
-            return outside, {"**": self._tree("**", own)}
+            return {name: each for name, each in reads.items() if name.startswith("/")}, {"**"}
         by_folder: dict[str, list[str]] = {}
         for name in reads:
             by_folder.setdefault(name.rpartition("/")[0] or ".", []).append(name)
-        globs = {
-            glob_of(folder, deep=False): names
-            for folder, names in by_folder.items()
-            if len(names) > _MOST_READS
-        }
-        gone = {name for names in globs.values() for name in names}
+        full = {folder: names for folder, names in by_folder.items() if len(names) > _MOST_READS}
+        gone = {name for names in full.values() for name in names}
         left = {name: digest for name, digest in reads.items() if name not in gone}
-        return left, {glob: self._tree(glob, own) for glob in globs}
+        return left, {glob_of(folder, deep=False) for folder in full}
 
-    def _trees(self, own: Names) -> dict[str, str]:
+    def _trees(self) -> set[str]:
         """Whole trees, where it was not seen what was read of them."""
         if self._trace is None:
-            return {}
-        globs = {glob_of(self._name(each), deep=True) for each in self._trace.unreadable}
-        if self._trace.failure:
-            globs.add("**")
-        return {glob: self._tree(glob, own) for glob in sorted(globs)}
+            return set()
+        unreadable = {glob_of(self._name(each), deep=True) for each in self._trace.unreadable}
+        return unreadable | ({"**"} if self._trace.failure else set())
 
     def _tree(self, glob: str, own: Names) -> str:
         return self._project.folder(glob, own | self._item.past.made)

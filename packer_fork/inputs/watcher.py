@@ -190,10 +190,13 @@ class Watcher:
         path = f"{folder.rstrip('/')}/{name}"
         if own is not None and path == own[0] and mask & own[1]:
             return None
-        if folder.endswith(f"/{_BYTECODE}"):
+        flags = self._accesses.get(path)
+        if flags is not None:
+            self._accesses[path] = noted(flags, mask)
+        elif folder.endswith(f"/{_BYTECODE}"):
             self._take_bytecode(folder, mask, name)
         elif name and not self._scope.ignored(path):
-            self._accesses[path] = noted(self._accesses.get(path, 0), mask)
+            self._accesses[path] = noted(0, mask)
         return own
 
     def _take_folder(self, folder: str, mask: int, name: str) -> None:

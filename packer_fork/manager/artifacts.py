@@ -10,12 +10,12 @@ from pathlib import Path
 
 from msgspec import structs
 
-from packer_fork.inputs.cache import Opens
+from packer_fork.inputs.cache import UNOBSERVED, Opens
 from packer_fork.model import Artifact, Build, BuildStatus, File
 from packer_fork.packer.outcome import Outcome
 
 
-def hashed(outcome: Outcome, opens: Opens = Opens()) -> Outcome:  # noqa: B008 (a constant)
+def hashed(outcome: Outcome, opens: Opens = UNOBSERVED) -> Outcome:
     """`outcome` with size, digest and mtime of the files of its complete builds."""
     seen: dict[str, File] = {}
     builds = {
@@ -37,7 +37,7 @@ def _with_digests(artifact: Artifact, seen: dict[str, File], opens: Opens) -> Ar
     return structs.replace(artifact, files=tuple(seen[file.path] for file in artifact.files))
 
 
-def describe(path: str, opens: Opens = Opens()) -> File:  # noqa: B008 (a constant)
+def describe(path: str, opens: Opens = UNOBSERVED) -> File:
     """A file as it is now; without size and digest where it cannot be read."""
     try:
         with Path(path).open("rb") as stream:

@@ -7,6 +7,7 @@ import random
 import time
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Any
 
 from msgspec import Struct, structs
@@ -150,6 +151,7 @@ class _Building:
         self._plan = plan
         self._notify = notify
         self._observers = Observers(notify)
+        self._git = host.git_of(Path.cwd())
 
     def go(self, names: tuple[str, ...] | None) -> int:
         try:
@@ -198,6 +200,7 @@ class _Building:
             up_to_date=tuple(name for name in fine if names and name not in names),
             reasons=reasons,
             observers=self._observers,
+            git=self._git,
             fail_fast=self._place.settings.fail_fast,
         )
 

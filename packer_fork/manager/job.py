@@ -8,14 +8,13 @@ from pathlib import Path
 
 from msgspec import Struct
 
-from packer_fork import host
 from packer_fork.locks import Wait
 from packer_fork.manager import runlog
 from packer_fork.manager.observing import Observers
 from packer_fork.manager.places import Place
 from packer_fork.manager.plan import Plan
 from packer_fork.manager.prepare import Prepared
-from packer_fork.model import Run, State
+from packer_fork.model import Git, Run, State
 from packer_fork.packer.flags import PackerFlags
 from packer_fork.stores.base import Store, Tenure
 
@@ -25,6 +24,7 @@ class Job(Struct, frozen=True, kw_only=True):
 
     ``reasons``: see ``follow.Start``. ``part``: which part of a run it is that many machines
     share, whose number is ``number`` then. ``observers``: of all Packers of this process.
+    ``git``: of the checkout, asked once for all, as git reads files, too.
     """
 
     template: str
@@ -40,6 +40,7 @@ class Job(Struct, frozen=True, kw_only=True):
     up_to_date: tuple[str, ...] = ()
     reasons: set[str]
     observers: Observers
+    git: Git | None
     fail_fast: bool = False
     number: int = 0
     part: int = 0
@@ -66,6 +67,7 @@ def describe(
     plan: Plan,
     prepared: Prepared,
     command: tuple[str, ...],
+    git: Git | None,
 ) -> Run:
     """Run `number` as it begins here and now, whatever it builds."""
     holder = tenure.record.holder
@@ -78,7 +80,7 @@ def describe(
         command=command,
         inputs=plan.fingerprint,
         packer_version=prepared.program.version_text,
-        git=host.git_of(Path.cwd()),
+        git=git,
         ci=holder.ci,
         waited=wait.seconds,
         ahead=wait.ahead,

@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
-import tempfile
 from collections.abc import Mapping
-from pathlib import Path
 
 import msgspec
 from msgspec import structs
@@ -23,10 +21,11 @@ from packer_fork.inputs.watcher import Scope, TooManyFilesError, Trace, Watcher,
 from packer_fork.manager import observed
 from packer_fork.manager.places import Place
 from packer_fork.model import BuildStatus, State
+from packer_fork.packer.mask import Mask
 from packer_fork.packer.outcome import Outcome
 
-_SYSTEM = ("/", "/proc", "/sys", "/dev", "/run")
-"""Folders that are never watched."""
+_SYSTEM = frozenset(("/", "/proc", "/sys", "/dev", "/run", "/tmp", "/var/tmp"))  # noqa: S108
+"""Folders that are never watched for a file that the template names in them."""
 
 Documents = dict[str, msgspec.Raw]
 
@@ -78,14 +77,9 @@ class Observer:
     """Of one Packer process and its ``builds``."""
 
     def __init__(
-        self,
-        observers: Observers,
-        place: Place,
-        declared: Declared,
-        state: State,
-        folders: frozenset[str],
+        self, observers: Observers, place: Place, declared: Declared, state: State
     ) -> None:
-        """`state`: as it was before the run; `folders`: what Packer lists by itself."""
+        """`state`: as it was before the run."""
         self.builds: frozenset[str] = frozenset()
         self.neighbours: frozenset[str] = frozenset()
         """Builds of Packers that ran side by side with this one."""
@@ -93,7 +87,6 @@ class Observer:
         self._setting = place.settings.observe
         self._declared = declared
         self._state = state
-        self._exempt = folders
         self._project = observed.project_of(declared, state.key, place.folder.root)
         self._watcher: Watcher | None = None
         self._declarations: Declarations | None = None
@@ -123,7 +116,7 @@ class Observer:
                 self._watcher = Watcher(self._scope())
             except TooManyFilesError:
                 self._observers.tell(
-                    f"there are more than {MAX_FILES} below {self._project.root}",
+                    f"there are more than {MAX_FILES} files below {self._project.root}",
                     "Only those that the template names count.",
                 )
         self._observers.began(self)
@@ -133,11 +126,11 @@ class Observer:
         if self._watcher is not None:
             self._watcher.drain(own)
 
-    def end(self, outcome: Outcome) -> tuple[Outcome, Documents]:
+    def end(self, outcome: Outcome, mask: Mask) -> tuple[Outcome, Documents]:
         """`outcome` with the observation of each build, and the documents that these name."""
         trace = self._watcher.finish() if self._watcher is not None else None
         self._observers.ended(self)
-        found = self._recorded(outcome, trace)
+        found = self._recorded(outcome, trace, mask)
         builds = {
             name: structs.replace(build, observed=_digest(found[name]))
             for name, build in outcome.builds.items()
@@ -152,11 +145,13 @@ class Observer:
         if self._watcher is not None:
             self._watcher.close()
 
-    def _recorded(self, outcome: Outcome, trace: Trace | None) -> Mapping[str, Observation | None]:
+    def _recorded(
+        self, outcome: Outcome, trace: Trace | None, mask: Mask
+    ) -> Mapping[str, Observation | None]:
         recording = Recording(
             trace,
             self._declarations or Declarations({}, {}, frozenset()),
-            self._item(frozenset(outcome.builds) | self.builds | self.neighbours),
+            self._item(frozenset(outcome.builds) | self.builds | self.neighbours, mask),
             self._project,
         )
         if trace is not None and trace.failure:
@@ -178,28 +173,28 @@ class Observer:
         except TooManyFilesError:
             return  # they have become so many that the tree's digest says so
 
-    def _item(self, builds: frozenset[str]) -> Item:
+    def _item(self, builds: frozenset[str], mask: Mask) -> Item:
         files = frozenset(map(os.path.realpath, self._declared.files))
         return Item(
             builds=tuple(sorted(builds)),
             named=dict.fromkeys(builds, files),
             narrows=self._setting == "auto",
-            exempt=self._exempt,
+            exempt=self._declared.folders,
             is_output=self._declared.is_output,
             past=observed.past(self._state),
+            mask=mask.text,
             host=host.this_actor().host,
         )
 
     def _scope(self) -> Scope:
         """The project, and outside of it the folders of what the template names there."""
         root = self._project.root
-        above = {root, *map(str, Path(root).parents), *_SYSTEM, tempfile.gettempdir()}
         folders = {os.path.dirname(os.path.realpath(path)) for path in self._declared.files}  # noqa: PTH120
         outside = {each for each in folders if not f"{each}/".startswith(f"{root}/")}
         return Scope(
             root=root,
             ignored=self._project.is_ignored,
-            folders=tuple(sorted(outside - above)),
+            folders=tuple(sorted(outside - _SYSTEM)),
             max_files=MAX_FILES,
         )
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import os
 import time
 from collections.abc import Generator
 from pathlib import Path
@@ -67,7 +66,9 @@ class _Running:
             raise StoreError(f"The state in {job.place.store.location} has vanished.")
         self._state = state
         number = job.number or next_number(job.place.store, state)
-        described = describe(number, job.tenure, job.wait, job.plan, job.prepared, job.command)
+        described = describe(
+            number, job.tenure, job.wait, job.plan, job.prepared, job.command, job.git
+        )
         run = structs.replace(described, up_to_date=job.up_to_date, part=job.part)
         self._files = LogFiles(job.place.store.logs, run.key)
         self._run = structs.replace(run, log=self._files.masked.name)
@@ -75,18 +76,7 @@ class _Running:
         self._outbox = Outbox(folder, state.lineage, notify)
         self._was_started = False
         self._documents: Documents = {}
-        self._observer = self._observe()
-
-    def _observe(self) -> Observer:
-        job = self._job
-        folders = {os.path.realpath(Path.cwd()), os.path.realpath(Path(job.template).parent)}
-        return Observer(
-            job.observers,
-            job.place,
-            job.plan.declared,
-            self._state,
-            frozenset(folders),
-        )
+        self._observer = Observer(job.observers, job.place, job.plan.declared, state)
 
     def go(self) -> Generator[None, None, Ended]:
         secrets = self._job.prepared.sensitive.values
@@ -257,7 +247,9 @@ class _Running:
         """With what it read, digests of the artifacts, and how long the lock was held until this
         last change.
         """
-        after, self._documents = self._observer.end(recorder.outcome)
+        after, self._documents = self._observer.end(
+            recorder.outcome, Mask(self._job.prepared.sensitive.values)
+        )
         held = time.monotonic() - self._job.wait.taken
         status = RunStatus.FAILED if end.failed_fast else after.run.status
         run = structs.replace(

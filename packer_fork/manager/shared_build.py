@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import contextlib
 import time
+from pathlib import Path
 
 from msgspec import Struct, structs
 
-from packer_fork import config, sharing
+from packer_fork import config, host, sharing
 from packer_fork.errors import EXIT_DONE, StoreError, UsageError
 from packer_fork.events import Action, Notice, Notify, RunEnded
 from packer_fork.locks import Wait
@@ -39,7 +40,7 @@ from packer_fork.manager.observing import Observers
 from packer_fork.manager.plan import Plan, kept_inputs
 from packer_fork.manager.prepare import Prepared, prepare
 from packer_fork.manager.run import sweep
-from packer_fork.model import Draft, State
+from packer_fork.model import Draft, Git, State
 from packer_fork.packer.signals import SignalWatch
 
 
@@ -92,6 +93,7 @@ def build(request: BuildRequest, how: Together, notify: Notify) -> int:
             plan=everything(plan) if request.rebuild else plan,
             state=state,
             observers=Observers(notify),
+            git=host.git_of(Path.cwd()),
             notify=notify,
         )
         return here.go()
@@ -136,6 +138,7 @@ class _Here(Struct, frozen=True, kw_only=True):
     plan: Plan
     state: State
     observers: Observers
+    git: Git | None
     notify: Notify
 
     def go(self) -> int:
@@ -191,7 +194,7 @@ class _Here(Struct, frozen=True, kw_only=True):
         """A run is on record before others may join it."""
         number = next_number(self.place.store, self.state)
         tenure, wait, command = self.entry.tenure, self.entry.wait, command_on_record(self.request)
-        described = describe(number, tenure, wait, self.plan, self.prepared, command)
+        described = describe(number, tenure, wait, self.plan, self.prepared, command, self.git)
         fine = self.plan.names(Action.UP_TO_DATE)
         run = structs.replace(described, builds=names, up_to_date=fine, shared=True)
         builds = joint.pending(run, names, self.prepared.outlines, self.state)
@@ -233,6 +236,7 @@ class _Here(Struct, frozen=True, kw_only=True):
             names=(source,),
             reasons=reasons,
             observers=self.observers,
+            git=self.git,
             number=number,
             part=part,
         )

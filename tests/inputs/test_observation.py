@@ -289,6 +289,18 @@ def test_name_that_is_not_utf8(lab: Lab) -> None:
     assert lab.differences() == ["file:caf%E9, read in run 1, changed"]
 
 
+def test_name_with_a_secret_is_not_kept(lab: Lab) -> None:
+    lab.write("in/secret.txt")
+    lab.write("in/other")
+    lab.write("secret/deep/a")
+    observation = lab.sh("cat in/*.txt secret/deep/a; echo > secret-made")
+    assert b"secret" not in observation.document
+    assert observation.folders.keys() == {"in/*", "**"}
+    assert lab.differences() == []
+    lab.write("in/secret.txt", "changed")
+    assert "files in in changed since run 1 read them" in lab.differences()
+
+
 def test_folder_put_in_the_place_of_another_is_watched_again(lab: Lab) -> None:
     lab.write("roles/a", "1")
     script = "rm -r roles; mkdir roles; echo 2 > roles/a; cat roles/a"

@@ -6,8 +6,8 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from packer_fork.inputs.cache import DigestCache
-from packer_fork.inputs.observation import Names, Observation, Project, differences
-from packer_fork.inputs.recording import Item, Past, Recording, declarations
+from packer_fork.inputs.observation import Names, Observation, Past, Project, differences
+from packer_fork.inputs.recording import Item, Recording, declarations
 from packer_fork.inputs.watcher import Scope, Watcher, signatures
 
 HOST = "here"
@@ -80,6 +80,7 @@ class Lab:
             exempt=frozenset((str(self.root),)),
             is_output=lambda path: os.path.relpath(path, self.root) in self.outputs,
             past=self.past(),
+            mask=lambda name: name.replace("secret", "***"),
             host=HOST,
         )
 

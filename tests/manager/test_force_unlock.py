@@ -129,6 +129,7 @@ def test_allow_live_fences_the_holder_and_keeps_its_results(cli: Cli, project: P
     assert states.statuses(cli) == {"null.n": "complete", "file.f": "complete"}
     document = states.state(cli)
     assert document["last_run"]["number"] == 2
+    assert document["inputs"][document["builds"]["null.n"]["observed"]]["status"] == "complete"
     assert {"force-unlock", "refused", "replay"} <= set(operations(project.root))
     assert cli("state", "replay", str(kept)).rc == 2
 

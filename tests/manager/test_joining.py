@@ -19,6 +19,7 @@ from tests.stores import making
 DECLARED = Declared(
     inputs=Inputs(entries={"packer ": "1.6.6"}),
     root="/",
+    folders=frozenset(),
     files={},
     loaded=frozenset(),
     is_ignored=lambda _: False,

@@ -216,6 +216,24 @@ def test_too_few_watches_make_the_tree_count_and_build_no_loop(cli: Cli, project
     assert plan(cli) == {}
 
 
+def test_script_beside_one_that_is_named_outside_of_the_project(cli: Cli, project: Project) -> None:
+    project.write("../shared/main.sh", "#!/bin/sh\n. ../shared/lib.sh\n").chmod(0o755)
+    lib = project.write("../shared/lib.sh", "true\n")
+    template = """
+        source "null" "n" { communicator = "none" }
+        build {
+          sources = ["null.n"]
+          provisioner "shell-local" { script = "../shared/main.sh" }
+        }
+    """
+    project.write("t.pkr.hcl", template)
+    assert cli("build", "t.pkr.hcl").rc == 0
+    assert plan(cli) == {}
+    lib.write_text("true # changed\n")
+    path = os.path.realpath(lib)
+    assert plan(cli) == {"null.n": [f"{path}, read in run 1, changed"]}
+
+
 @pytest.mark.usefixtures("template")
 def test_state_in_the_project_is_no_input(cli: Cli, project: Project) -> None:
     for _ in range(2):
