@@ -107,7 +107,7 @@ class Past(Struct, frozen=True):
 
 
 class Project:
-    """A checkout as it is now: names of its files, and digests of what they hold."""
+    """A checkout: names of its files, and digests of what they held when first asked for."""
 
     def __init__(
         self, root: str, key: bytes, cache: DigestCache, is_ignored: Callable[[str], bool]
@@ -116,6 +116,7 @@ class Project:
         self.root = root
         self._key = key
         self._cache = cache
+        self._contents: dict[str, str] = {}
         self.is_ignored = is_ignored
 
     def name(self, path: str) -> str:
@@ -138,6 +139,11 @@ class Project:
 
     def content(self, path: str) -> str:
         """A digest of the file `path`, empty if there is none."""
+        if path not in self._contents:
+            self._contents[path] = self._content(path)
+        return self._contents[path]
+
+    def _content(self, path: str) -> str:
         try:
             mode = os.lstat(path).st_mode
             if stat.S_ISLNK(mode):
@@ -216,11 +222,11 @@ def glob_of(folder: str, *, deep: bool) -> str:
 
 
 def differences(
-    observation: Observation, run: int, project: Project, made: Names, host: str
+    observation: Observation, run: int, project: Project, made: Callable[[], Names], host: str
 ) -> Iterator[str]:
     """What keeps a result of `run` from being up to date, in sentences; none if nothing does.
 
-    `made`: what runs of this template are known to have written, for where a whole tree
+    `made` tells what runs of this template are known to have written, for where a whole tree
     counts. `host`: this machine.
     """
     if observation.status == "incomplete":
@@ -238,7 +244,7 @@ def differences(
         if project.listing(project.path(folder), own) != digest:
             yield f"the names in {folder} changed since run {run} listed them"
     for glob, digest in observation.folders.items():
-        if project.folder(glob, own | made) != digest:
+        if project.folder(glob, own | made()) != digest:
             yield _folder_difference(glob, run)
 
 

@@ -7,7 +7,7 @@ import stat
 from collections.abc import Callable, Collection, Iterable, Mapping
 from pathlib import Path
 
-from msgspec import Struct
+from msgspec import Struct, structs
 
 from packer_fork.inputs.attribution import attribute
 from packer_fork.inputs.cache import Known, Signature, signature
@@ -149,7 +149,12 @@ class Recording:
         digests = self._digests()
         doubtful = self._names(Role.CHANGED, Role.UNSETTLED)
         whose = self._whose(digests.keys() | doubtful)
-        return {build: self._observation(whose[build], digests) for build in builds}
+        common = self.unfinished("")
+        same: dict[frozenset[str], Observation] = {}
+        for build in builds:
+            if whose[build] not in same:
+                same[whose[build]] = self._observation(whose[build], digests, common)
+        return {build: same[whose[build]] for build in builds}
 
     def unfinished(self, reason: str) -> Observation:
         """Of builds that are not complete: only what was written is of any use."""
@@ -161,22 +166,22 @@ class Recording:
             written=self._written(),
         )
 
-    def _observation(self, mine: frozenset[str], digests: Mapping[str, str]) -> Observation:
+    def _observation(
+        self, mine: frozenset[str], digests: Mapping[str, str], common: Observation
+    ) -> Observation:
         reads = {name: digests[name] for name in mine & digests.keys()}
         found = reads | self._links(reads)
-        own = Names((*self._products(), *self._written()))
+        own = Names((*common.products, *common.written))
         kept, globs = self._collapsed({n: d for n, d in found.items() if self._is_shown(n)})
         globs |= {self._shown_above(name) for name in found if not self._is_shown(name)}
         trace = self._trace
-        return Observation(
+        return structs.replace(
+            common,
             status="off" if trace is None else "complete",
             reason=trace.failure if trace is not None else "",
-            host=self._item.host,
             reads=dict(sorted(kept.items())),
             listings=self._listings(reads, own),
             folders={each: self._tree(each, own) for each in sorted(globs | self._trees())},
-            products=self._products(),
-            written=self._written(),
             unsettled=self._masked(mine & self._names(Role.UNSETTLED)),
             changed=self._masked(mine & self._names(Role.CHANGED)),
         )

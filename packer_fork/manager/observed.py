@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
+from functools import cached_property
 from pathlib import Path
 
 import msgspec
-from msgspec import Struct, structs
+from msgspec import structs
 
 from packer_fork import host
 from packer_fork.codec.builds import decode_build
@@ -58,32 +59,37 @@ def _all(several: Iterable[tuple[str, ...]]) -> set[str]:
     return {name for names in several for name in names}
 
 
-class Comparison(Struct, frozen=True):
-    """Asks of results whether what their runs read is still the same.
+class Comparison:
+    """Asks of results whether what their runs read is still the same."""
 
-    `is_off`: reads do not count, by the setting; what changed during a run does.
-    """
+    def __init__(self, state: State | None, project: Project, *, is_off: bool) -> None:
+        """`is_off`: reads do not count, by the setting; what changed during a run does."""
+        self._state = state
+        self._project = project
+        self._is_off = is_off
+        self._host = host.this_actor().host
+        self._known: dict[tuple[int, str], tuple[str, ...]] = {}
 
-    state: State | None
-    project: Project
-    is_off: bool
-    made: Names
+    def problems(self, result: Result) -> tuple[str, ...]:
+        """Why what a run read does not equal now, in sentences; empty if it does."""
+        key = (result.run, result.observed)
+        if key not in self._known:
+            self._known[key] = tuple(self._problems(result)) if result.observed else ()
+        return self._known[key]
 
-    def problems(self, result: Result) -> Iterator[str]:
-        """Why what a run read does not equal now, in sentences; nothing if it does."""
-        if not result.observed:
-            return
-        observation = stored(self.state, result.observed)
+    def _problems(self, result: Result) -> Iterator[str]:
+        observation = stored(self._state, result.observed)
         if observation is None:
-            yield from () if self.is_off else (f"what run {result.run} read is not known",)
+            yield from () if self._is_off else (f"what run {result.run} read is not known",)
             return
-        if self.is_off:
+        if self._is_off:
             if observation.status == "incomplete":
                 return
             observation = structs.replace(observation, reads={}, listings={}, folders={})
-        here = host.this_actor().host
-        yield from differences(observation, result.run, self.project, self.made, here)
+        yield from differences(
+            observation, result.run, self._project, lambda: self._made, self._host
+        )
 
-
-def comparison(state: State | None, project: Project, *, is_off: bool) -> Comparison:
-    return Comparison(state, project, is_off, past(state).made)
+    @cached_property
+    def _made(self) -> Names:
+        return past(self._state).made

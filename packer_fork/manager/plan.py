@@ -148,7 +148,7 @@ def _plan(
     same = [r for r in reversed(results.complete(build)) if r.inputs == inputs.fingerprint]
     if not same:
         return to_build(*_why_not(build, inputs, state))
-    alike = next((each for each in same if not any(comparison.problems(each))), None)
+    alike = next((each for each in same if not comparison.problems(each)), None)
     return _by_result(name, alike, settings) if alike else to_build(*comparison.problems(same[0]))
 
 

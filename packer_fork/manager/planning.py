@@ -31,7 +31,7 @@ def make(
     declared = gather(template, flags, prepared, place.settings, environ, state, cache)
     project = observed.project_of(declared, state.key if state else "", place.folder.root)
     is_off = place.settings.observe == "off"
-    comparison = observed.comparison(state, project, is_off=is_off)
+    comparison = observed.Comparison(state, project, is_off=is_off)
     made = plan(prepared, declared, place.settings, state, comparison)
     if remember:
         cache.save()

@@ -420,7 +420,7 @@ def test_own_opens_do_not_count(lab: Lab) -> None:
 
 
 def test_unfinished_observation_is_never_up_to_date(lab: Lab) -> None:
-    (reason,) = differences(UNFINISHED, 3, lab.project(), Names(), HOST)
+    (reason,) = differences(UNFINISHED, 3, lab.project(), Names, HOST)
     assert reason.startswith("run 3 was not observed to its end")
 
 

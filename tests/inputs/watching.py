@@ -96,4 +96,6 @@ class Lab:
 
     def _differences(self, root: Path | None, host: str) -> Iterator[str]:
         number = len(self.runs)
-        return differences(self.runs[-1], number, self.project(root), self.past().made, host)
+        return differences(
+            self.runs[-1], number, self.project(root), lambda: self.past().made, host
+        )
