@@ -23,9 +23,10 @@ from packer_fork.stores.etcd import EtcdKeys
 from packer_fork.stores.shared.companion import Companion
 from packer_fork.stores.shared.keys import Keys
 from packer_fork.stores.shared.store import SharedStore, Terms
-from stress.contender import complain, fork, holder, wait_for
 from stress.meter import Bench, Step
-from tests.servers import consul_cluster, etcd_cluster, program
+from tests.support.forks import fork, wait_for
+from tests.support.local_store import complain, holder
+from tests.support.servers import consul_cluster, etcd_cluster, program
 
 WAITERS = 5
 CONTENDERS = 4

@@ -21,7 +21,7 @@ import pytest
 
 from packer_fork import processes
 from packer_fork.processes import Process
-from tests.forking import Forking, command
+from tests.support.forking import Forking, command
 
 EXAMPLES = Path(__file__).parent / "examples"
 MARK = "PROCESS_OF_TEST"

@@ -207,6 +207,10 @@ def shell_problems(package: Package) -> Iterator[str]:
         yield from (f"{module.name}: a shell" for name in imported(module) if name in SHELLS)
 
 
+def imports_stress(module: Module) -> bool:
+    return any(begins(name, ("stress",)) for name in imported(module))
+
+
 RULES = [layer_problems, outside_problems, cycle_problems, annotation_problems, shell_problems]
 
 BROKEN = [
@@ -264,6 +268,25 @@ def test_nothing_beside_the_package_uses_a_shell(folder: str) -> None:
     assert package
     found = list(shell_problems(package))
     assert not found, "\n".join(found)
+
+
+def test_tests_do_not_import_the_stress_suite() -> None:
+    package = parse(sources_below(ROOT / "tests"))
+    importers = [name for name, module in package.items() if imports_stress(module)]
+    assert not importers, importers
+    assert imports_stress(parse({"a": "from stress import meter"})["a"])
+
+
+def test_helpers_of_tests_stand_in_support() -> None:
+    tests = ROOT / "tests"
+    helpers = {
+        path.relative_to(tests).as_posix()
+        for path in tests.rglob("*.py")
+        if not path.name.startswith("test_") and path.name != "conftest.py"
+    }
+    strays = {path for path in helpers if path.split("/")[0] not in ("support", "examples")}
+    assert helpers - strays
+    assert not strays
 
 
 @pytest.mark.parametrize(("problem", "sources"), BROKEN)

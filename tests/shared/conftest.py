@@ -3,9 +3,9 @@
 import pytest
 
 from tests.conftest import Cli
-from tests.servers import Cluster
-from tests.shared.team import Team
 from tests.stores.shared.conftest import consul_server, etcd_server, prefix
+from tests.support.servers import Cluster
+from tests.support.team import Team
 
 __all__ = ["consul_server", "etcd_server", "prefix"]
 

@@ -10,11 +10,11 @@ from typing import Any
 
 import pytest
 
-from tests import states
-from tests.cli.asking import ONE, answers, done, runs
 from tests.conftest import Result, Running, descendants, eventually
-from tests.servers import Cluster, consul_cluster, etcd_cluster
-from tests.shared.team import Machine, Team
+from tests.support import states
+from tests.support.queries import ONE, answers, done, runs
+from tests.support.servers import Cluster, consul_cluster, etcd_cluster
+from tests.support.team import Machine, Team
 
 pytestmark = [pytest.mark.usefixtures("packer"), pytest.mark.timeout(240)]
 

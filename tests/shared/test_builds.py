@@ -6,12 +6,12 @@ from typing import Any
 
 import pytest
 
-from tests import states
-from tests.cli.asking import ONE, answer, answers, done, is_up_to_date, refused, runs, serials
 from tests.conftest import Cli, eventually
-from tests.servers import Cluster
-from tests.shared.team import Machine, Team
-from tests.templates import GATED
+from tests.support import states
+from tests.support.queries import ONE, answer, answers, done, is_up_to_date, refused, runs, serials
+from tests.support.servers import Cluster
+from tests.support.team import Machine, Team
+from tests.support.templates import GATED
 
 pytestmark = pytest.mark.usefixtures("packer")
 

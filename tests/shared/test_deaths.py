@@ -6,12 +6,12 @@ import pytest
 
 from packer_fork import processes
 from packer_fork.locks import MARKER
-from tests import states
-from tests.cli.asking import answers, done, runs
 from tests.conftest import Running, eventually
-from tests.servers import Cluster, Proxy
-from tests.shared.team import Machine, Team
-from tests.templates import GATED
+from tests.support import states
+from tests.support.queries import answers, done, runs
+from tests.support.servers import Cluster, Proxy
+from tests.support.team import Machine, Team
+from tests.support.templates import GATED
 
 pytestmark = pytest.mark.usefixtures("packer")
 

@@ -6,11 +6,11 @@ from pathlib import Path
 
 import pytest
 
-from tests import states
-from tests.cli.asking import answers
-from tests.servers import Cluster, Network, consul_cluster, etcd_cluster, namespaces
-from tests.shared.team import Machine, Team
-from tests.templates import GATED
+from tests.support import states
+from tests.support.queries import answers
+from tests.support.servers import Cluster, Network, consul_cluster, etcd_cluster, namespaces
+from tests.support.team import Machine, Team
+from tests.support.templates import GATED
 
 pytestmark = [pytest.mark.usefixtures("packer"), pytest.mark.timeout(240)]
 

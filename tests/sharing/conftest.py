@@ -8,9 +8,9 @@ from pathlib import Path
 import pytest
 
 from tests.conftest import Cli
-from tests.servers import Cluster, Network, consul_cluster, etcd_cluster, namespaces
-from tests.sharing.site import Site
 from tests.stores.shared.conftest import consul_server, etcd_server, prefix
+from tests.support.servers import Cluster, Network, consul_cluster, etcd_cluster, namespaces
+from tests.support.site import Site
 
 __all__ = ["consul_server", "etcd_server", "prefix"]
 

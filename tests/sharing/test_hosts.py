@@ -7,11 +7,11 @@ from collections import Counter
 
 import pytest
 
-from tests import states
-from tests.cli.asking import answers
 from tests.conftest import eventually
-from tests.servers import Network
-from tests.sharing.site import NAMES, SOURCES, Site, template
+from tests.support import states
+from tests.support.queries import answers
+from tests.support.servers import Network
+from tests.support.site import NAMES, SOURCES, Site, template
 
 pytestmark = [pytest.mark.usefixtures("packer"), pytest.mark.timeout(300)]
 

@@ -7,10 +7,10 @@ from collections import Counter
 
 import pytest
 
-from tests import states
-from tests.cli.asking import answers
 from tests.conftest import eventually
-from tests.sharing.site import NAMES, SOURCES, Machine, Site, results, template
+from tests.support import states
+from tests.support.queries import answers
+from tests.support.site import NAMES, SOURCES, Machine, Site, results, template
 
 pytestmark = [pytest.mark.usefixtures("packer"), pytest.mark.timeout(240)]
 

@@ -8,10 +8,10 @@ from collections import Counter
 
 import pytest
 
-from tests import states
-from tests.cli.asking import answers, done
 from tests.conftest import Running, eventually
-from tests.sharing.site import Machine, Site, template
+from tests.support import states
+from tests.support.queries import answers, done
+from tests.support.site import Machine, Site, template
 
 pytestmark = [pytest.mark.usefixtures("packer"), pytest.mark.timeout(240)]
 

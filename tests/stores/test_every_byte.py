@@ -11,8 +11,8 @@ from packer_fork.locks import LockStatus
 from packer_fork.model import Build, Draft, State
 from packer_fork.stores.archive import history
 from packer_fork.stores.base import MANUAL, Tenure
-from stress.contender import holder, open_store
-from tests.stores import making
+from tests.support import local_states
+from tests.support.local_store import holder, open_store
 
 
 def opened(folder: Path, *, even_damaged: bool = False) -> Tenure:
@@ -53,7 +53,7 @@ def is_found(folder: Path, whole: State | None) -> bool:
 
 def reads_as(backup: Path, whole: bytes) -> bool:
     """Some bits of a zstd frame mean nothing: then a backup still reads as it was written."""
-    lines = [line.digest for line in making.read_backup(backup).lines]
+    lines = [line.digest for line in local_states.read_backup(backup).lines]
     return lines == [line.digest for line in decode_file(whole, "whole").lines]
 
 

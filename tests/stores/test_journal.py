@@ -17,7 +17,7 @@ from packer_fork.model import MAX_METADATA_DEPTH, Build, Draft, Instance, Late, 
 from packer_fork.stores.local import journal, mutex
 from packer_fork.stores.local.layout import Layout
 from packer_fork.stores.local.reader import judge
-from tests.stores.hammer import BY, acknowledged, commit, committed, empty, ignore, open_journal
+from tests.support.hammer import BY, acknowledged, commit, committed, empty, ignore, open_journal
 
 
 def write(folder: Path, *builds: Build) -> int:
@@ -46,7 +46,7 @@ def test_killed_writers_lose_nothing_that_was_acknowledged(tmp_path: Path) -> No
     folder.mkdir()
     notes.mkdir()
     root = Path(__file__).parents[2]
-    command = [sys.executable, "-m", "tests.stores.hammer", str(folder), str(notes), "300"]
+    command = [sys.executable, "-m", "tests.support.hammer", str(folder), str(notes), "300"]
     subprocess.run(command, cwd=root, check=True)
     noted, found = acknowledged(notes), committed(folder)
     assert len(noted) > 100

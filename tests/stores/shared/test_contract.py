@@ -15,9 +15,9 @@ from packer_fork.stores.archive import history
 from packer_fork.stores.base import MANUAL, Tenure
 from packer_fork.stores.local import journal as local_journal
 from packer_fork.stores.shared import journal as shared_journal
-from stress.contender import holder
 from tests.conftest import eventually
-from tests.stores.shared.making import (
+from tests.support.local_store import holder
+from tests.support.store_operations import (
     ANY,
     built,
     changes,
@@ -27,7 +27,7 @@ from tests.stores.shared.making import (
     waited_for,
     whys,
 )
-from tests.stores.shared.stores import Ground
+from tests.support.stores import Ground
 
 
 @pytest.fixture

@@ -14,11 +14,11 @@ import pytest
 from packer_fork.errors import PackerForkError, StoreError
 from packer_fork.locks import LockStatus
 from packer_fork.stores.base import Store
-from stress.contender import holder
 from tests.conftest import eventually
-from tests.servers import Proxy
-from tests.stores.shared.making import tenure_of, waited_for
-from tests.stores.shared.stores import HASTY, Ground
+from tests.support.local_store import holder
+from tests.support.servers import Proxy
+from tests.support.store_operations import tenure_of, waited_for
+from tests.support.stores import HASTY, Ground
 
 
 def a_waiter(store: Store) -> None:

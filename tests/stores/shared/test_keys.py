@@ -13,7 +13,7 @@ from packer_fork.stores.consul import ConsulKeys
 from packer_fork.stores.etcd import EtcdKeys
 from packer_fork.stores.shared.keys import Delete, Item, Keys, Leased, Put, Unchanged, UnsureError
 from tests.conftest import eventually
-from tests.servers import Cluster, Proxy
+from tests.support.servers import Cluster, Proxy
 
 CLIENTS: dict[str, Callable[..., Keys]] = {"etcd": EtcdKeys, "consul": ConsulKeys}
 

@@ -19,10 +19,10 @@ from packer_fork.stores.base import Store, Tenure
 from packer_fork.stores.shared import names
 from packer_fork.stores.shared.keys import Put
 from packer_fork.stores.shared.queue import Ticket
-from stress.contender import holder
 from tests.conftest import eventually
-from tests.servers import Cluster, Proxy, consul_cluster, etcd_cluster
-from tests.stores.shared.making import (
+from tests.support.local_store import holder
+from tests.support.servers import Cluster, Proxy, consul_cluster, etcd_cluster
+from tests.support.store_operations import (
     ANY,
     built,
     changes,
@@ -32,7 +32,7 @@ from tests.stores.shared.making import (
     waited_for,
     whys,
 )
-from tests.stores.shared.stores import HASTY, TTL, Ground
+from tests.support.stores import HASTY, TTL, Ground
 
 SHORT = {"etcd": 2.0, "consul": 1.0}
 """Seconds of a lease whose end is waited for, for which Consul takes up to twice as long."""

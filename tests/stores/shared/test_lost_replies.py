@@ -15,15 +15,15 @@ from msgspec import structs
 from packer_fork.locks import Verdict
 from packer_fork.stores.base import MANUAL, Store
 from packer_fork.stores.shared import names
-from tests.servers import Proxy
-from tests.stores.shared.making import (
+from tests.support.servers import Proxy
+from tests.support.store_operations import (
     ANY,
     built,
     changes,
     tenure_of,
     waited_for,
 )
-from tests.stores.shared.stores import Ground
+from tests.support.stores import Ground
 
 Life = Callable[[Ground, str, Store], list[int]]
 """What a state goes through by way of a store; the serials of its changes, in order."""

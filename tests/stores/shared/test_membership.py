@@ -12,10 +12,10 @@ from packer_fork import sharing
 from packer_fork.errors import LockLostError
 from packer_fork.locks import LockStatus, Share, Stop, Verdict
 from packer_fork.stores.base import Membership, Store
-from stress.contender import holder
 from tests.conftest import eventually
-from tests.stores.shared.making import ANY, built, changes, in_a_process, tenure_of, whys
-from tests.stores.shared.stores import Ground
+from tests.support.local_store import holder
+from tests.support.store_operations import ANY, built, changes, in_a_process, tenure_of, whys
+from tests.support.stores import Ground
 
 INPUTS = "f" * 64
 

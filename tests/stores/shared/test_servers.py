@@ -17,7 +17,7 @@ import pytest
 
 from packer_fork.processes import Process, all_processes
 from tests.conftest import descendants, eventually
-from tests.servers import (
+from tests.support.servers import (
     ROOT,
     Cluster,
     Network,
@@ -32,7 +32,7 @@ from tests.servers import (
     program,
     token_for,
 )
-from tests.servers.process import ask
+from tests.support.servers.process import ask
 
 CHECKOUT = Path(__file__).parents[3]
 TOKEN = str(uuid.uuid4())
@@ -166,7 +166,7 @@ def started(what: str, folder: Path) -> Iterator[subprocess.Popen[bytes]]:
     script = f"""if True:
         import signal, sys
         from pathlib import Path
-        from tests.servers import *
+        from tests.support.servers import *
         folder = Path(sys.argv[1])
         with {what}:
             print("ready", flush=True)

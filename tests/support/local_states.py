@@ -18,8 +18,8 @@ from packer_fork.stores.archive import backups, history
 from packer_fork.stores.base import MANUAL, Tenure
 from packer_fork.stores.local.layout import Layout
 from packer_fork.stores.local.store import LocalStore
-from stress import contender
-from tests.stores.hammer import BY, ignore
+from tests.support import local_store
+from tests.support.hammer import BY, ignore
 
 NOW = datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)
 
@@ -28,12 +28,12 @@ States = dict[int, State]
 
 
 def open_store(folder: Path) -> LocalStore:
-    return contender.open_store(folder, ignore)
+    return local_store.open_store(folder, ignore)
 
 
 @contextlib.contextmanager
 def tenure_of(store: LocalStore, *, even_damaged: bool = False) -> Iterator[Tenure]:
-    found = store.try_acquire(contender.holder("test"), even_damaged=even_damaged)
+    found = store.try_acquire(local_store.holder("test"), even_damaged=even_damaged)
     assert not isinstance(found, LockStatus), found
     try:
         yield found

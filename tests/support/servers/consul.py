@@ -10,10 +10,10 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from tests.servers.certificates import Certificates
-from tests.servers.cluster import Cluster, running
-from tests.servers.places import Place, loopback
-from tests.servers.process import SILENT, Server, ask, program
+from tests.support.servers.certificates import Certificates
+from tests.support.servers.cluster import Cluster, running
+from tests.support.servers.places import Place, loopback
+from tests.support.servers.process import SILENT, Server, ask, program
 
 
 @contextlib.contextmanager

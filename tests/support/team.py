@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from tests.conftest import Cli, Project, Running
-from tests.templates import begun, go_on
+from tests.support.templates import begun, go_on
 
 
 class Machine(NamedTuple):
