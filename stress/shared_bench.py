@@ -86,7 +86,7 @@ def _etcd(folder: Path) -> Iterator[_Side]:
 
 @contextlib.contextmanager
 def _consul(folder: Path) -> Iterator[_Side]:
-    with consul_cluster(folder / "consul") as cluster:
+    with consul_cluster(folder / "consul", durable=True) as cluster:
         endpoint, tool = cluster.endpoints[0], str(program("consul"))
         lock = (tool, "lock", f"-http-addr=http://{endpoint}", "-shell=false", "tool")
         yield _Side("Consul", "consul", endpoint, ConsulKeys, lock, (tool, "version"))

@@ -46,7 +46,8 @@ def test_what_took_longest_is_taken_first(local: Site) -> None:
         for name in gates:
             local.open(name)
             await_told(running, f"Build 'null.{name}' finished")
-            await_another_second()
+            if name != gates[-1]:
+                await_another_second()
         succeed(running)
         for name in gates:
             (local.folder / name).unlink()

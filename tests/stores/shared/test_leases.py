@@ -8,6 +8,7 @@ import signal
 import threading
 import time
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -219,11 +220,17 @@ def test_a_lease_in_danger_is_lost_only_for_those_who_must_be_sure(
             assert tenure.record.tenure == 1
 
 
-@pytest.mark.parametrize("make", [etcd_cluster, consul_cluster], ids=["etcd", "consul"])
+@pytest.mark.parametrize(
+    ("kind", "make"),
+    [("etcd", etcd_cluster), ("consul", partial(consul_cluster, durable=True))],
+    ids=["etcd", "consul"],
+)
 def test_a_tenure_outlives_an_outage_of_all_servers(
-    tmp_path: Path, prefix: str, make: Callable[[Path], contextlib.AbstractContextManager[Cluster]]
+    tmp_path: Path,
+    prefix: str,
+    kind: str,
+    make: Callable[[Path], contextlib.AbstractContextManager[Cluster]],
 ) -> None:
-    kind = "etcd" if make is etcd_cluster else "consul"
     with make(tmp_path / "servers") as cluster:
         ground = Ground(kind, tmp_path, tuple(cluster.endpoints), prefix)
         with contextlib.closing(ground), tenure_of(ground.open(ttl=1.0, access=HASTY)) as tenure:

@@ -102,7 +102,7 @@ def test_all_members_commit_and_their_changes_are_all_there(ground: Ground) -> N
     stores = [ground.open(machine=f"m{number}") for number in range(4)]
     with first(stores[0]) as member:
         members = [member, *(join(store, member) for store in stores[1:])]
-        marks = {n: range(n * 100, n * 100 + 15) for n in range(4)}
+        marks = {n: range(n * 100, n * 100 + 8) for n in range(4)}
 
         def work(number: int) -> None:
             for mark in marks[number]:

@@ -63,9 +63,9 @@ class TestLeader:
         assert first is not second
         assert second is not third
 
-    @both
-    def test_changes_when_it_is_cut_off(self, tmp_path: Path, make: Make, network: Network) -> None:
-        with make(tmp_path, places=network.places) as cluster:
+    def test_changes_when_it_is_cut_off(self, tmp_path: Path, network: Network) -> None:
+        """A Consul does so in tests/shared/test_leaders.py."""
+        with etcd_cluster(tmp_path, places=network.places) as cluster:
             first = cluster.leader()
             number = cluster.servers.index(first)
             network.cut(number)
