@@ -11,7 +11,8 @@ THREADS = """
 import sys, threading
 from packer_fork.stores import consul, http
 sys.setswitchinterval(1e-6)
-body = b'{"Results":[{"KV":{"Key":"a","CreateIndex":1,"ModifyIndex":1,"Value":"eA==","Session":"x"}}],"Errors":null}'
+item = b'{"KV":{"Key":"a","CreateIndex":1,"ModifyIndex":1,"Value":"eA==","Session":"x"}}'
+body = b'{"Results":[' + item + b'],"Errors":null}'
 start = threading.Barrier(8)
 def work():
     start.wait()
