@@ -5,6 +5,7 @@ table shows for each rule a source that breaks it.
 """
 
 import ast
+import functools
 import graphlib
 import subprocess
 from collections.abc import Callable, Iterator, Mapping
@@ -106,6 +107,11 @@ Package = Mapping[str, Module]
 
 def parse(sources: Mapping[str, str]) -> Package:
     return {name: Module(name, ast.parse(source, name)) for name, source in sources.items()}
+
+
+@functools.cache
+def parsed_below(folder: Path) -> Package:
+    return parse(sources_below(folder))
 
 
 def sources_below(folder: Path) -> dict[str, str]:
@@ -256,7 +262,7 @@ def problems(package: Package) -> list[str]:
 
 @pytest.mark.parametrize("rule", RULES)
 def test_package_keeps(rule: Callable[[Package], Iterator[str]]) -> None:
-    package = parse(sources_below(Path(packer_fork.__file__).parent))
+    package = parsed_below(Path(packer_fork.__file__).parent)
     assert "stores.local" in package
     found = list(rule(package))
     assert not found, "\n".join(found)
@@ -264,14 +270,14 @@ def test_package_keeps(rule: Callable[[Package], Iterator[str]]) -> None:
 
 @pytest.mark.parametrize("folder", ["tests", "stress"])
 def test_nothing_beside_the_package_uses_a_shell(folder: str) -> None:
-    package = parse(sources_below(ROOT / folder))
+    package = parsed_below(ROOT / folder)
     assert package
     found = list(shell_problems(package))
     assert not found, "\n".join(found)
 
 
 def test_tests_do_not_import_the_stress_suite() -> None:
-    package = parse(sources_below(ROOT / "tests"))
+    package = parsed_below(ROOT / "tests")
     importers = [name for name, module in package.items() if imports_stress(module)]
     assert not importers, importers
     assert imports_stress(parse({"a": "from stress import meter"})["a"])
@@ -295,6 +301,7 @@ def test_broken_rule_is_seen(problem: str, sources: dict[str, str]) -> None:
     assert problems(parse(known | sources)) == [problem]
 
 
+@pytest.mark.processes
 def test_top_level_of_the_repository() -> None:
     if not (ROOT / ".git").exists():
         pytest.skip("not a git checkout; `make check` looks at it in one")

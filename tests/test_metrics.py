@@ -195,6 +195,7 @@ def test_all_of_the_history_is_read(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     assert found.runs == {RunStatus.COMPLETE: 3}
 
 
+@pytest.mark.processes
 def test_nothing_is_imported_before_it_is_asked_for() -> None:
     script = """
 import sys

@@ -9,6 +9,8 @@ import pytest
 from tests.support.local_states import open_store, tenure_of
 from tests.support.states import folder
 
+pytestmark = pytest.mark.processes
+
 HEAVY = {
     *("asyncio", "email", "http", "portalocker", "prometheus_client", "pydantic", "rich"),
     *("secrets", "socket", "ssl", "stamina", "tomllib", "tree_sitter", "tree_sitter_hcl"),

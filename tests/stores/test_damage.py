@@ -20,7 +20,9 @@ FILES = {
     "backups": "backups/*.zst",
 }
 NAMES = (b'"digest"', b'"prev"', b'"sealed"', b'"segment"', b'"summary"')
-PLACES = 300
+PLACES = 60
+STRIDE = 13
+"""One byte of so many is damaged, each bit in turn; stress/test_every_byte.py damages each."""
 
 
 @pytest.fixture
@@ -56,18 +58,18 @@ def assert_found_or_harmless(folder: Path, good: Whole, what: object) -> None:
 Damages = Callable[[bytes], Iterator[tuple[int, bytes]]]
 
 
-def every_flip(data: bytes) -> Iterator[tuple[int, bytes]]:
-    for offset in range(len(data)):
+def flips(data: bytes) -> Iterator[tuple[int, bytes]]:
+    for offset in range(0, len(data), STRIDE):
         flipped = bytearray(data)
         flipped[offset] ^= 1 << (offset % 8)
         yield offset, bytes(flipped)
 
 
-def every_cut(data: bytes) -> Iterator[tuple[int, bytes]]:
-    return ((size, data[:size]) for size in range(len(data)))
+def cuts(data: bytes) -> Iterator[tuple[int, bytes]]:
+    return ((size, data[:size]) for size in range(0, len(data), STRIDE))
 
 
-EVERYWHERE = pytest.mark.parametrize("damages", [every_flip, every_cut])
+EVERYWHERE = pytest.mark.parametrize("damages", [flips, cuts])
 
 
 def assert_all_found(folder: Path, files: str, damages: Damages) -> None:
@@ -84,16 +86,14 @@ def assert_all_found(folder: Path, files: str, damages: Damages) -> None:
 
 @EVERYWHERE
 @pytest.mark.parametrize("files", FILES.values(), ids=FILES)
-def test_damage_at_every_byte_is_found(folder: Path, files: str, damages: Damages) -> None:
+def test_damage_of_any_file_is_found(folder: Path, files: str, damages: Damages) -> None:
     make(folder)
     assert_all_found(folder, files, damages)
 
 
 @EVERYWHERE
 @pytest.mark.usefixtures("compressed")
-def test_damage_at_every_byte_of_a_compressed_state_is_found(
-    folder: Path, damages: Damages
-) -> None:
+def test_damage_of_a_compressed_state_is_found(folder: Path, damages: Damages) -> None:
     make(folder)
     assert (folder / "state.json").read_bytes().startswith(ZSTD_MAGIC)
     assert_all_found(folder, "state.json", damages)

@@ -78,14 +78,14 @@ def test_what_is_not_sealed_yet_is_the_first_stretch(folder: Path) -> None:
     assert all(each.segment and each.summary for each in others)
 
 
-def test_three_hundred_small_tenures_leave_few_files(folder: Path) -> None:
-    made = local_states.grow(folder, range(1, 301))
+def test_a_hundred_small_tenures_leave_few_files(folder: Path) -> None:
+    made = local_states.grow(folder, range(1, 101))
     files = list((folder / "history").iterdir())
     assert len(files) <= 2
-    assert serials(open_store(folder)) == down_from(max(made)) == down_from(600)
+    assert serials(open_store(folder)) == down_from(max(made)) == down_from(200)
     verified = open_store(folder).verify()
     assert (verified.problems, verified.unused) == ((), ())
-    assert verified.changes == 600
+    assert verified.changes == 200
     assert verified.oldest == 0
 
 
@@ -246,6 +246,7 @@ def grow_once(folder: Path, number: int) -> None:
     local_states.grow(folder, range(number, number + 1))
 
 
+@pytest.mark.processes
 def test_a_store_that_has_read_once_sees_the_commits_of_others(folder: Path) -> None:
     local_states.grow(folder, range(1, 2))
     store = open_store(folder)
@@ -317,7 +318,10 @@ def serial(folder: Path) -> int:
     return state.serial if state else 0
 
 
-WRITERS = pytest.mark.parametrize("compacting", [compacting_thread, compacting_process])
+WRITERS = pytest.mark.parametrize(
+    "compacting",
+    [compacting_thread, pytest.param(compacting_process, marks=pytest.mark.processes)],
+)
 Writing = Callable[[Path], AbstractContextManager[Callable[[], int]]]
 
 
@@ -388,6 +392,7 @@ def test_a_sound_store_can_be_salvaged_while_others_write(
             assert found.lost == ()
 
 
+@pytest.mark.processes
 def test_backups_can_be_listed_while_they_are_rotated(folder: Path) -> None:
     local_states.grow(folder, range(1, 3))
 

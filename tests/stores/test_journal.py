@@ -41,6 +41,7 @@ def test_changes_are_read_back_in_order(tmp_path: Path) -> None:
     assert committed(tmp_path) == {n + 1: f"m{n}" for n in range(5)}
 
 
+@pytest.mark.processes
 def test_killed_writers_lose_nothing_that_was_acknowledged(tmp_path: Path) -> None:
     folder, notes = tmp_path / "state", tmp_path / "notes"
     folder.mkdir()

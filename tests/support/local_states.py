@@ -171,3 +171,13 @@ def segments_by_serial(folder: Path) -> dict[int, Path]:
     """The segments that are whole, by the last serial in each."""
     found = (each.sealed for each in history.sound(Layout(folder)))
     return {each.serial: folder / "history" / f"{each.segment}.zst" for each in found}
+
+
+def segmented(folder: Path) -> None:
+    """Two segments (with SEGMENT_SIZE 1), a change behind the snapshot, and a backup."""
+    with tenure_of(open_store(folder)) as tenure:
+        for number in range(5):
+            tenure.commit(Draft(operation="test", builds={f"b{number}": Build(name=f"b{number}")}))
+            if number in (1, 3):
+                tenure.compact()
+        tenure.backup(MANUAL, keep=1)

@@ -17,6 +17,8 @@ from tests.conftest import eventually
 from tests.support.servers import Cluster, Server, loopback, program
 from tests.support.servers.process import ask
 
+pytestmark = pytest.mark.processes
+
 
 @contextlib.contextmanager
 def agent(folder: Path, joined: Sequence[str]) -> Iterator[Server]:

@@ -252,6 +252,7 @@ def test_a_scheme_that_is_not_that_of_the_port(
     assert "TLS" in f"{error.message}{error.hint}"
 
 
+@pytest.mark.processes
 def test_servers_of_which_half_are_gone(tmp_path: Path, prefix: str) -> None:
     performance = {"performance": {"raft_multiplier": 1, "rpc_hold_timeout": "100ms"}}
     with consul_cluster(tmp_path, nodes=2, settings=performance) as cluster:

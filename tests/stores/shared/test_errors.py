@@ -22,6 +22,8 @@ from tests.support.servers import (
     etcdctl,
 )
 
+pytestmark = pytest.mark.processes
+
 JOE = User("joe", "password-of-joe", "images/")
 
 

@@ -22,6 +22,8 @@ from tests.support.servers import Proxy
 from tests.support.store_operations import tenure_of, waited_for
 from tests.support.stores import HASTY, Ground
 
+pytestmark = pytest.mark.processes
+
 
 def a_waiter(store: Store) -> None:
     store.join_queue(holder("waits")).leave()

@@ -432,6 +432,7 @@ except StoreError as error:
 """
 
 
+@pytest.mark.processes
 def test_waiting_writes_nothing_and_is_imported_when_there_is_something_to_wait_for() -> None:
     with nobody() as away:
         done = subprocess.run(

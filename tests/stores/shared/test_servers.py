@@ -34,6 +34,8 @@ from tests.support.servers import (
 )
 from tests.support.servers.process import ask
 
+pytestmark = pytest.mark.processes
+
 CHECKOUT = Path(__file__).parents[3]
 TOKEN = str(uuid.uuid4())
 
