@@ -37,7 +37,9 @@ class Settings(Struct, frozen=True, kw_only=True):
 
     ``max_age``: how long a build is up to date at the most. ``inputs``: globs of more files
     that builds depend on; ``input_env``: environment variables; ``ignore``: globs of files
-    that they do not depend on; ``ignore_vars``: variables; ``assume_unchanged``: what cannot
+    that they do not depend on; ``observe``: whether files count that Packer is seen to read,
+    for all builds that may have read them ("strict"), or narrowed by what names them ("auto");
+    ``ignore_vars``: variables; ``assume_unchanged``: what cannot
     be known and is trusted all the same. ``artifact_check``: by builder ID, a command that
     exits 0 if the artifact, whose ID is added to it, still exists. ``retries``: how often
     failed sources are built again, the first time after ``retry_pause``; ``fail_fast``:
@@ -83,6 +85,7 @@ class Settings(Struct, frozen=True, kw_only=True):
     inputs: tuple[str, ...] = ()
     input_env: tuple[str, ...] = ()
     ignore: tuple[str, ...] = ()
+    observe: Literal["auto", "strict", "off"] = "auto"
     ignore_vars: tuple[str, ...] = ()
     assume_unchanged: tuple[str, ...] = ()
     artifact_check: dict[str, tuple[str, ...]] = {}

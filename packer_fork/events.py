@@ -10,6 +10,7 @@ from collections.abc import Callable
 from datetime import datetime
 from enum import StrEnum
 
+import msgspec
 from msgspec import Struct
 
 from packer_fork.locks import LockStatus
@@ -135,8 +136,8 @@ class Cancelling(Event, frozen=True, tag="cancelling"):
 class Kept(Event, frozen=True, tag="kept"):
     """Results that are not in the state: they are in a file, to be replayed.
 
-    ``path`` is empty where no file could be made. ``lineage``, ``run`` and ``builds`` are what
-    it holds.
+    ``path`` is empty where no file could be made. ``lineage``, ``run``, ``builds`` and
+    ``inputs`` are what it holds.
     """
 
     path: str
@@ -144,6 +145,7 @@ class Kept(Event, frozen=True, tag="kept"):
     lineage: str
     run: Run
     builds: dict[str, Build]
+    inputs: dict[str, msgspec.Raw]
 
 
 class RunEnded(Event, frozen=True, tag="run_ended"):

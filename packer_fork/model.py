@@ -149,12 +149,17 @@ class Actor(Document, frozen=True):
 
 
 class Result(Document, frozen=True):
-    """A complete build of an earlier run, kept so that its artifacts are not forgotten."""
+    """A complete build of an earlier run, kept so that its artifacts are not forgotten.
+
+    ``inputs`` and ``observed`` name documents in the state: what was declared, and what the run
+    was seen to read ("" where nothing was observed).
+    """
 
     run: int
     started: datetime | None = None
     ended: datetime | None = None
     inputs: str = ""
+    observed: str = ""
     artifacts: tuple[Artifact, ...] = ()
 
 
@@ -163,7 +168,8 @@ class Build(Document, frozen=True):
 
     ``leftovers``: instances of earlier runs that may still be there; ``results``: the
     complete runs before this one. ``part`` and ``by`` say which part of a shared run built
-    it, and who. ``revoked``: runs whose result is not to be used, and why.
+    it, and who. ``inputs`` and ``observed``: see ``Result``. ``revoked``: runs whose result is
+    not to be used, and why.
     """
 
     name: str
@@ -171,6 +177,7 @@ class Build(Document, frozen=True):
     status: BuildStatus = BuildStatus.PENDING
     run: int = 0
     inputs: str = ""
+    observed: str = ""
     started: datetime | None = None
     ended: datetime | None = None
     provisioners: tuple[Step, ...] = ()
@@ -258,11 +265,15 @@ class Run(Document, frozen=True):
 
 
 class Late(Document, frozen=True):
-    """What a run came to whose tenure had been closed under it; it replaces nothing newer."""
+    """What a run came to whose tenure had been closed under it; it replaces nothing newer.
+
+    ``inputs`` has the documents that its builds name in ``observed``.
+    """
 
     lineage: str
     run: Run
     builds: dict[str, Build]
+    inputs: dict[str, msgspec.Raw] = {}
 
 
 class Skip(Document, frozen=True):
@@ -329,8 +340,9 @@ class State(Document, frozen=True):
 
     ``last_run`` has the highest number; ``running`` has, by their keys, those that nobody saw
     the end of yet. ``key`` is random and keys all digests of what may be secret; ``inputs`` has, by
-    their fingerprints, the inputs that builds rest on. ``cuts`` says of a segment that is
-    not there any more (pruned, or lost) with which one the history goes on, if any.
+    their digests, the inputs that builds rest on, and what their runs were seen to read.
+    ``cuts`` says of a segment that is not there any more (pruned, or lost) with which one the
+    history goes on, if any.
     """
 
     version: int

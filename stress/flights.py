@@ -121,7 +121,7 @@ class Recorded:
         if isinstance(lost, LockLostError):
             state = self._place.store.read()
             lineage = state.lineage if state else ""
-            Outbox(self._place.store.logs, lineage, silent).keep(after)
+            Outbox(self._place.store.logs, lineage, silent).keep(after, {})
         self._files.forget_raw()
         self._tenure.compact() if lost is None else None
         return lost is not None

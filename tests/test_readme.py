@@ -21,6 +21,7 @@ from packer_fork.codec import statefile
 from packer_fork.codec.builds import decode_build
 from packer_fork.codec.witness import WITNESS_SIZE
 from packer_fork.inputs import unknowns
+from packer_fork.inputs.observation import Observation
 from packer_fork.inputs.record import Inputs
 from packer_fork.inputs.request import MAX_FILES
 from packer_fork.manager import locate, results
@@ -128,9 +129,8 @@ def test_the_example_of_settings_is_valid(tmp_path: Path) -> None:
 
 
 def _other_value(name: str) -> str:
-    return {"on_wrapper_death": "finish", "on_lock_lost": "finish", "abandoned": "block"}.get(
-        name, "1"
-    )
+    others = {"on_wrapper_death": "finish", "on_lock_lost": "finish", "abandoned": "block"}
+    return (others | {"observe": "off"}).get(name, "1")
 
 
 DOCUMENTS = [
@@ -143,6 +143,7 @@ SHOWN: list[type[Struct]] = [
     Report,
     Sharer,
     Inputs,
+    Observation,
     events.BuildPlan,
     Made,
     Shown,

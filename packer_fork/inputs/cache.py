@@ -4,6 +4,8 @@ A digest is used again only if size, mtime, ctime and inode are what they were, 
 was remembered only if both times lay two seconds back when the file was hashed: a
 write within the granularity of a clock is never overlooked. What cannot be decoded
 is forgotten.
+
+Reading a file is an open that an observation of Packer must not count: see `Opens`.
 """
 
 from __future__ import annotations
@@ -13,9 +15,11 @@ import hashlib
 import os
 import stat
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import msgspec
+from msgspec import Struct
 
 from packer_fork import durable
 from packer_fork.malformed import MALFORMED
@@ -23,38 +27,53 @@ from packer_fork.malformed import MALFORMED
 _SETTLED_NS = 2_000_000_000
 _MAX_BYTES = 256 << 20
 
+Signature = tuple[int, int, int, int]
+"""Size, mtime, ctime (both in nanoseconds) and inode."""
+
 Known = tuple[int, int, int, int, str]
+"""A signature, and the SHA-256 of what the file held then."""
+
+
+class Opens(Struct, frozen=True):
+    """Called with the path right after this process has opened, and closed, a file to read it."""
+
+    opened: Callable[[str], None] = lambda _: None
+    closed: Callable[[str], None] = lambda _: None
 
 
 class DigestCache:
     """SHA-256 by absolute path, kept in the file `path`, or for this process if None."""
 
     def __init__(self, path: Path | None) -> None:
+        self.opens = Opens()
+        self.hashed: dict[str, Known] = {}
+        """What each file was when it was asked for last."""
         self._path = path
         self._known = _load(path) if path else {}
         self._used: dict[str, Known] = {}
 
     def digest(self, path: str) -> str:
         """SHA-256 of a regular file, read as a stream if need be. Raises OSError."""
-        if path in self._used:
-            return self._used[path][4]
-        known = self._known.get(path)
-        if known and known[:4] == _signature(os.stat(path)):  # noqa: PTH116 (a hot loop)
-            self._used[path] = known
+        known = self._used.get(path) or self._known.get(path)
+        if known and known[:4] == signature(os.stat(path)):  # noqa: PTH116 (a hot loop)
+            self._used[path] = self.hashed[path] = known
             return known[4]
         return self._read(path)
 
     def _read(self, path: str) -> str:
-        with open(path, "rb", opener=_opener) as file:
+        with open(path, "rb", opener=nonblocking) as file:
+            self.opens.opened(path)
             before = os.fstat(file.fileno())
             if not stat.S_ISREG(before.st_mode):
                 raise OSError(f"{path} is no regular file any more")
             began = time.time_ns()
             digest = hashlib.file_digest(file, "sha256").hexdigest()
             after = os.fstat(file.fileno())
+        self.opens.closed(path)
         settled = max(before.st_mtime_ns, before.st_ctime_ns) < began - _SETTLED_NS
-        if settled and _signature(before) == _signature(after):
-            self._used[path] = (*_signature(after), digest)
+        self.hashed[path] = (*signature(before), digest)
+        if settled and signature(before) == signature(after):
+            self._used[path] = self.hashed[path]
         return digest
 
     def save(self) -> None:
@@ -64,11 +83,12 @@ class DigestCache:
                 durable.replace(self._path, msgspec.json.encode(self._used), durable=False)
 
 
-def _opener(path: str, flags: int) -> int:
+def nonblocking(path: str, flags: int) -> int:
+    """An opener that a pipe without a writer does not hold up."""
     return os.open(path, flags | os.O_NONBLOCK)
 
 
-def _signature(status: os.stat_result) -> tuple[int, int, int, int]:
+def signature(status: os.stat_result) -> Signature:
     return status.st_size, status.st_mtime_ns, status.st_ctime_ns, status.st_ino
 
 

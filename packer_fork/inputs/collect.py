@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
+
+from msgspec import Struct
 
 from packer_fork.errors import TemplateError
 from packer_fork.inputs import evaluated, loaded, unknowns
-from packer_fork.inputs.cache import DigestCache
+from packer_fork.inputs.cache import DigestCache, Known
 from packer_fork.inputs.exclusions import Exclusions
 from packer_fork.inputs.lookup import Lookup
 from packer_fork.inputs.mentions import Parsed
@@ -18,7 +20,25 @@ from packer_fork.inputs.request import InputsRequest
 from packer_fork.inputs.tree import TooManyFilesError, Tree, keyed
 
 
-def collect(request: InputsRequest) -> Inputs:
+class Declared(Struct, frozen=True, kw_only=True):
+    """What is known before Packer runs. ``root``: real path of the project.
+
+    ``files``: every file that the template names, by absolute path, as it was when it was
+    hashed; ``loaded``: real paths of those that Packer loads itself, which count by what they
+    say. ``is_ignored`` and ``is_output`` tell of absolute paths that never count, and that
+    builds make. ``cache`` is the request's.
+    """
+
+    inputs: Inputs
+    root: str
+    files: Mapping[str, Known]
+    loaded: frozenset[str]
+    is_ignored: Callable[[str], bool]
+    is_output: Callable[[str], bool]
+    cache: DigestCache
+
+
+def collect(request: InputsRequest) -> Declared:
     """The inputs as they are now; what cannot be known is named in the answer.
 
     Raises TemplateError if a file that Packer would load cannot be read.
@@ -26,19 +46,25 @@ def collect(request: InputsRequest) -> Inputs:
     parsed, unclear = _parse(request)
     told = request.evaluate(evaluated.expressions(parsed))
     values = told or {}
-    cache = DigestCache(request.cache)
     excluded = Exclusions(request, parsed, values)
     root = Path(os.path.realpath(request.root))
-    tree = Tree(root, request.key, cache, excluded, request.max_files)
+    tree = Tree(root, request.key, request.cache, excluded, request.max_files)
     _add_loaded(request, tree, skip_variables=bool(request.ignore_vars) and told is not None)
     unclear += _add_files(request, tree, parsed, values)
-    if request.remember:
-        cache.save()
     unclear += [*tree.unreadable, *evaluated.missing(request, parsed, told)]
     unclear += unknowns.of_template(parsed, values)
-    return Inputs(
-        entries=dict(sorted((tree.entries | dict(_others(request, parsed, values))).items())),
-        unknown=unknowns.without_assumed(unclear, request.assume_unchanged),
+    hashed = request.cache.hashed
+    return Declared(
+        inputs=Inputs(
+            entries=dict(sorted((tree.entries | dict(_others(request, parsed, values))).items())),
+            unknown=unknowns.without_assumed(unclear, request.assume_unchanged),
+        ),
+        root=str(root),
+        files={path: known for path, known in hashed.items() if path not in tree.loaded},
+        loaded=frozenset(tree.loaded),
+        is_ignored=excluded.is_ignored,
+        is_output=excluded.is_output,
+        cache=request.cache,
     )
 
 

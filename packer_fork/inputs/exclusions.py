@@ -42,14 +42,20 @@ class Exclusions:
             self._open.append(globs.unknown_parts(output))
 
     def __call__(self, path: str) -> bool:
+        return self.is_ignored(path) or self.is_output(path)
+
+    def is_ignored(self, path: str) -> bool:
+        """Whether it never counts, whoever reads it."""
         inside = path[len(self._root) + 1 :] if path.startswith(f"{self._root}/") else ""
         if not _NEVER.isdisjoint((inside or path.removeprefix(self._root)).split("/")):
             return True
+        return bool(inside) and any(p.fullmatch(inside) for p in self._ignored)
+
+    def is_output(self, path: str) -> bool:
+        """Whether builds make it, by what the template says and by what they made before."""
         if any(above in self._exact for above in _and_above(path)):
             return True
-        if any(pattern.fullmatch(path) for pattern in self._open):
-            return True
-        return bool(inside) and any(p.fullmatch(inside) for p in self._ignored)
+        return any(pattern.fullmatch(path) for pattern in self._open)
 
 
 def _and_above(path: str) -> Iterable[str]:

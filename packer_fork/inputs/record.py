@@ -15,7 +15,7 @@ _DERIVED = ("local",)
 """Kinds that follow from others: told of only where nothing else has changed."""
 
 
-class Inputs(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+class Inputs(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, tag="inputs"):
     """All inputs of a template at one time.
 
     ``entries`` maps "KIND NAME" to a digest keyed by the state's key; versions and the

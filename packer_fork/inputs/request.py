@@ -8,6 +8,8 @@ from pathlib import Path
 
 from msgspec import Struct
 
+from packer_fork.inputs.cache import DigestCache
+
 Evaluate = Callable[[Mapping[str, str]], Mapping[str, object] | None]
 """Names to expressions in the template's own language, HCL or (without the braces) that of
 JSON templates. The answer has the JSON values of those that Packer could evaluate, and is
@@ -27,8 +29,7 @@ class InputsRequest(Struct, frozen=True, kw_only=True):
     template does not speak of are left out. ``outputs``: files and folders that earlier
     runs made. ``input_globs`` (more files) and ``ignore`` are globs relative to ``root``,
     ``**`` for any depth. ``assume_unchanged``: names (or globs) of what cannot be known
-    and is trusted all the same. ``cache``: where digests of files are remembered;
-    with `remember` new ones are written there, too.
+    and is trusted all the same. ``cache``: where digests of files are remembered.
     """
 
     template: Path
@@ -48,8 +49,7 @@ class InputsRequest(Struct, frozen=True, kw_only=True):
     ignore: tuple[str, ...] = ()
     ignore_vars: frozenset[str] = frozenset()
     assume_unchanged: frozenset[str] = frozenset()
-    cache: Path | None = None
-    remember: bool = True
+    cache: DigestCache
     max_files: int = MAX_FILES
 
     @property

@@ -29,6 +29,7 @@ from packer_fork.manager import (
 from packer_fork.manager.changing import made_sure_of
 from packer_fork.manager.follow import side_by_side
 from packer_fork.manager.job import Ended, Job
+from packer_fork.manager.observing import Observers
 from packer_fork.manager.plan import Plan
 from packer_fork.manager.prepare import Prepared, prepare
 from packer_fork.manager.run import run, sweep
@@ -148,6 +149,7 @@ class _Building:
         self._wait = wait
         self._plan = plan
         self._notify = notify
+        self._observers = Observers(notify)
 
     def go(self, names: tuple[str, ...] | None) -> int:
         try:
@@ -195,6 +197,7 @@ class _Building:
             names=names if flags else None,
             up_to_date=tuple(name for name in fine if names and name not in names),
             reasons=reasons,
+            observers=self._observers,
             fail_fast=self._place.settings.fail_fast,
         )
 

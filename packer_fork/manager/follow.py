@@ -40,7 +40,7 @@ class Start(Struct, frozen=True, kw_only=True):
 
     ``grace``: seconds that a cancelled Packer may clean up. ``until_lost``: it is cancelled
     when the lock is lost. ``reasons``: why all Packers that run side by side are to be
-    cancelled; with ``fail_fast`` a build that fails is one.
+    cancelled; ``tick`` is called every moment; with ``fail_fast`` a build that fails is one.
     """
 
     command: tuple[str, ...]
@@ -53,6 +53,7 @@ class Start(Struct, frozen=True, kw_only=True):
     grace: float
     fail_fast: bool
     reasons: set[str]
+    tick: Callable[[], None]
 
 
 class End(Struct, frozen=True, kw_only=True):
@@ -141,6 +142,7 @@ class _Following:
         self._until_lost = start.until_lost
         self._lost = False
         self._fail_fast = start.fail_fast
+        self._tick = start.tick
         self._reasons = start.reasons
         self._failed_fast = False
         self._deadline = float("inf")
@@ -179,6 +181,7 @@ class _Following:
         return code < 0 or (code == 0 and not self._recorder.outcome.run.closed)
 
     def _look(self) -> None:
+        self._tick()
         self._read()
         self._heed_signals()
         if not (self._failed_fast or self._heeded):

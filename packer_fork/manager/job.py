@@ -11,6 +11,7 @@ from msgspec import Struct
 from packer_fork import host
 from packer_fork.locks import Wait
 from packer_fork.manager import runlog
+from packer_fork.manager.observing import Observers
 from packer_fork.manager.places import Place
 from packer_fork.manager.plan import Plan
 from packer_fork.manager.prepare import Prepared
@@ -23,7 +24,7 @@ class Job(Struct, frozen=True, kw_only=True):
     """What one run is made of. ``names``: the builds it is for, None if only Packer knows.
 
     ``reasons``: see ``follow.Start``. ``part``: which part of a run it is that many machines
-    share, whose number is ``number`` then.
+    share, whose number is ``number`` then. ``observers``: of all Packers of this process.
     """
 
     template: str
@@ -38,6 +39,7 @@ class Job(Struct, frozen=True, kw_only=True):
     names: tuple[str, ...] | None
     up_to_date: tuple[str, ...] = ()
     reasons: set[str]
+    observers: Observers
     fail_fast: bool = False
     number: int = 0
     part: int = 0

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import msgspec
+from msgspec import structs
 
 from packer_fork.codec.builds import decode_build
 from packer_fork.errors import PackerForkError, StateError, UsageError
@@ -71,9 +72,10 @@ def draft_of(store: Store, late: Late, path: Path) -> Draft | None:
     return Draft(
         operation="replay",
         why=f"late results of run {late.run.key}",
-        late=late,
+        late=structs.replace(late, inputs={}),
         last_run=late.run if last and last.key == late.run.key else None,
         builds={name: build for name, build in late.builds.items() if _stands(state, build)},
+        inputs=late.inputs,
     )
 
 

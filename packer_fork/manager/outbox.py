@@ -7,9 +7,11 @@ could not be committed, and removed when one could be.
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from pathlib import Path
 
 import msgspec
+from msgspec import Raw
 
 from packer_fork import durable
 from packer_fork.events import Kept, Notice, Notify
@@ -28,9 +30,14 @@ class Outbox:
         self._lineage = lineage
         self._notify = notify
 
-    def keep(self, outcome: Outcome) -> bool:
-        """Whether it is there, durably. `outcome` must be masked."""
-        late = Late(lineage=self._lineage, run=outcome.run, builds=dict(outcome.builds))
+    def keep(self, outcome: Outcome, inputs: Mapping[str, Raw]) -> bool:
+        """Whether it is there, durably. `outcome` must be masked; `inputs`: see `Late`."""
+        late = Late(
+            lineage=self._lineage,
+            run=outcome.run,
+            builds=dict(outcome.builds),
+            inputs=dict(inputs),
+        )
         try:
             durable.make_folder(self._folder)
             durable.replace(self._path(outcome.run), msgspec.json.encode(late))
@@ -44,7 +51,7 @@ class Outbox:
         """The store has taken them."""
         self._path(run).unlink(missing_ok=True)
 
-    def tell(self, outcome: Outcome, why: str) -> None:
+    def tell(self, outcome: Outcome, inputs: Mapping[str, Raw], why: str) -> None:
         """Tell what was kept, and where, if it could be."""
         path = self._path(outcome.run)
         self._notify(
@@ -54,6 +61,7 @@ class Outbox:
                 lineage=self._lineage,
                 run=outcome.run,
                 builds=outcome.builds,
+                inputs=dict(inputs),
             )
         )
 

@@ -17,12 +17,14 @@ from msgspec import Struct
 from packer_fork.codec.builds import decode_build
 from packer_fork.config import Settings
 from packer_fork.events import Action, BuildPlan
-from packer_fork.inputs.collect import collect
+from packer_fork.inputs.cache import DigestCache
+from packer_fork.inputs.collect import Declared, collect
 from packer_fork.inputs.record import Inputs, difference
 from packer_fork.inputs.request import InputsRequest
 from packer_fork.malformed import MALFORMED
-from packer_fork.manager import artifacts, results
+from packer_fork.manager import artifacts, observed, results
 from packer_fork.manager.locate import Template
+from packer_fork.manager.observed import Comparison
 from packer_fork.manager.prepare import Prepared
 from packer_fork.model import Build, BuildStatus, Result, State, StepStatus
 from packer_fork.packer import outline, plugins
@@ -32,19 +34,16 @@ from packer_fork.packer.flags import PackerFlags
 _MOST_REASONS = 20
 
 
-class Hashes(Struct, frozen=True):
-    """Where digests of files are remembered, and whether new ones may be written there."""
-
-    path: Path
-    remember: bool
-
-
 class Plan(Struct, frozen=True, kw_only=True):
     """One line for each build, in Packer's order; empty if only Packer knows what it builds."""
 
     builds: tuple[BuildPlan, ...]
     fingerprint: str
-    inputs: Inputs
+    declared: Declared
+
+    @property
+    def inputs(self) -> Inputs:
+        return self.declared.inputs
 
     def names(self, action: Action) -> tuple[str, ...]:
         return tuple(build.name for build in self.builds if build.action is action)
@@ -57,8 +56,8 @@ def gather(
     settings: Settings,
     environ: Mapping[str, str],
     state: State | None,
-    hashes: Hashes,
-) -> Inputs:
+    cache: DigestCache,
+) -> Declared:
     """The inputs as they are now. Raises TemplateError if the template cannot be read."""
     program = prepared.program
     return collect(
@@ -80,8 +79,7 @@ def gather(
             ignore=settings.ignore,
             ignore_vars=frozenset(settings.ignore_vars),
             assume_unchanged=frozenset(settings.assume_unchanged),
-            cache=hashes.path,
-            remember=hashes.remember,
+            cache=cache,
         )
     )
 
@@ -95,9 +93,16 @@ def _outputs(state: State | None) -> Iterator[Path]:
             yield from (Path(file.path) for file in artifact.files)
 
 
-def plan(prepared: Prepared, inputs: Inputs, settings: Settings, state: State | None) -> Plan:
+def plan(
+    prepared: Prepared,
+    declared: Declared,
+    settings: Settings,
+    state: State | None,
+    comparison: Comparison,
+) -> Plan:
     """Compare; looks at artifacts on disk, and asks the user's commands about others."""
     known = state.builds if state else {}
+    inputs = declared.inputs
     fingerprint = inputs.fingerprint
     shared = outline.shared_names(prepared.outlines)
     planned = [
@@ -109,10 +114,11 @@ def plan(prepared: Prepared, inputs: Inputs, settings: Settings, state: State | 
             inputs,
             settings,
             state,
+            comparison,
         )
         for each in prepared.outlines
     ]
-    return Plan(builds=tuple(planned), fingerprint=fingerprint, inputs=inputs)
+    return Plan(builds=tuple(planned), fingerprint=fingerprint, declared=declared)
 
 
 def _shared(name: str) -> BuildPlan:
@@ -121,7 +127,12 @@ def _shared(name: str) -> BuildPlan:
 
 
 def _plan(
-    name: str, build: Build | None, inputs: Inputs, settings: Settings, state: State | None
+    name: str,
+    build: Build | None,
+    inputs: Inputs,
+    settings: Settings,
+    state: State | None,
+    comparison: Comparison,
 ) -> BuildPlan:
     def to_build(*reasons: str) -> BuildPlan:
         return BuildPlan(name=name, action=Action.BUILD, reasons=reasons[:_MOST_REASONS])
@@ -137,7 +148,8 @@ def _plan(
     same = [r for r in reversed(results.complete(build)) if r.inputs == inputs.fingerprint]
     if not same:
         return to_build(*_why_not(build, inputs, state))
-    return _by_result(name, same[0], settings)
+    alike = next((each for each in same if not any(comparison.problems(each))), None)
+    return _by_result(name, alike, settings) if alike else to_build(*comparison.problems(same[0]))
 
 
 def _revoked(build: Build, inputs: Inputs) -> str:
@@ -202,6 +214,7 @@ def kept_inputs(state: State, plan: Plan) -> dict[str, msgspec.Raw | None]:
     for raw in state.builds.values():
         build = decode_build(raw)
         used |= {build.inputs, *(result.inputs for result in build.results)}
+        used |= {*observed.digests_of(build)}
     gone: dict[str, msgspec.Raw | None] = dict.fromkeys(state.inputs.keys() - used)
     if plan.fingerprint in state.inputs:
         return gone

@@ -7,8 +7,9 @@ from typing import Any
 
 from packer_fork import config
 from packer_fork.events import Action, Notify, Planned
-from packer_fork.manager import locate, places
-from packer_fork.manager.plan import Hashes, Plan, gather, plan
+from packer_fork.inputs.cache import DigestCache
+from packer_fork.manager import locate, observed, places
+from packer_fork.manager.plan import Plan, gather, plan
 from packer_fork.manager.prepare import Prepared, prepare
 from packer_fork.model import State
 from packer_fork.packer import outline, selection
@@ -26,9 +27,15 @@ def make(
     remember: bool,
 ) -> Plan:
     """`remember`: write down which files were hashed, so that the next time is faster."""
-    hashes = Hashes(place.folder.folder / "hashes", remember)
-    inputs = gather(template, flags, prepared, place.settings, environ, state, hashes)
-    return plan(prepared, inputs, place.settings, state)
+    cache = DigestCache(place.folder.folder / "hashes")
+    declared = gather(template, flags, prepared, place.settings, environ, state, cache)
+    project = observed.project_of(declared, state.key if state else "", place.folder.root)
+    is_off = place.settings.observe == "off"
+    comparison = observed.comparison(state, project, is_off=is_off)
+    made = plan(prepared, declared, place.settings, state, comparison)
+    if remember:
+        cache.save()
+    return made
 
 
 def show(

@@ -46,6 +46,8 @@ class Recorder:
         self.commits = 0
         self.committing = 0.0
         """Seconds that all commits took that were made."""
+        self.documents: dict[str, Raw | None] = {}
+        """What the state is to keep with the next change that it takes."""
         self._kept: Outcome | None = None
         self._committed: dict[str, Build] = {}
         self._folded = start.run.log_offset
@@ -87,9 +89,7 @@ class Recorder:
         self._tell(before)
         return self.outcome
 
-    def commit(
-        self, operation: str, *, why: str = "", inputs: dict[str, Raw | None] | None = None
-    ) -> None:
+    def commit(self, operation: str, *, why: str = "") -> None:
         """Commit what changed since the last time.
 
         A store that is away, or a lock that is lost, does not stop the run: see `unsaved`.
@@ -103,7 +103,7 @@ class Recorder:
                 **{name: self._mask.document(build) for name, build in changed.items()},
                 **_gone(self._committed, self.outcome.builds),
             },
-            inputs=inputs or {},
+            inputs=self.documents,
             last_run=self._mask.document(run),
         )
         if isinstance(self.unsaved, LockLostError):
@@ -123,6 +123,7 @@ class Recorder:
                 self._kept = None
                 self._keep(None)
             self.unsaved = None
+            self.documents = {}
             self.outcome = structs.replace(self.outcome, run=run)
             self._committed = self.outcome.builds
 

@@ -13,11 +13,11 @@ KEPT = 20
 """Complete results that are kept of each build, besides its last run's."""
 
 
-def carried_over(outcome: Outcome, state: State | None, inputs: str) -> Outcome:
+def carried_over(outcome: Outcome, state: State | None, inputs: str, observed: str = "") -> Outcome:
     """`outcome` at its beginning, each build with `inputs` and what the runs before completed."""
     before = state.builds if state else {}
     builds = {
-        name: _continued(structs.replace(build, inputs=inputs), before.get(name))
+        name: _continued(structs.replace(build, inputs=inputs, observed=observed), before.get(name))
         for name, build in outcome.builds.items()
     }
     return Outcome(outcome.run, builds)
@@ -58,6 +58,7 @@ def _complete(build: Build) -> tuple[Result, ...]:
         started=build.started,
         ended=build.ended,
         inputs=build.inputs,
+        observed=build.observed,
         artifacts=build.artifacts,
     )
     return (*build.results, last)[-KEPT:]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import time
 from collections.abc import Generator
 from pathlib import Path
@@ -24,6 +25,7 @@ from packer_fork.locks import ProcessId
 from packer_fork.manager import artifacts, attached, circuits, forecast, results, runlog
 from packer_fork.manager.follow import End, Start, follow
 from packer_fork.manager.job import Ended, Job, describe, next_number
+from packer_fork.manager.observing import Documents, Observer
 from packer_fork.manager.outbox import Outbox
 from packer_fork.manager.places import Place
 from packer_fork.manager.plan import kept_inputs
@@ -72,6 +74,19 @@ class _Running:
         folder = job.place.outbox or job.place.store.logs
         self._outbox = Outbox(folder, state.lineage, notify)
         self._was_started = False
+        self._documents: Documents = {}
+        self._observer = self._observe()
+
+    def _observe(self) -> Observer:
+        job = self._job
+        folders = {os.path.realpath(Path.cwd()), os.path.realpath(Path(job.template).parent)}
+        return Observer(
+            job.observers,
+            job.place,
+            job.plan.declared,
+            self._state,
+            frozenset(folders),
+        )
 
     def go(self) -> Generator[None, None, Ended]:
         secrets = self._job.prepared.sensitive.values
@@ -88,10 +103,12 @@ class _Running:
             None if place.folder.is_shared else circuits.of(place),  # a shared store asks its own
         )
         try:
+            recorder.documents = {**self._observer.documents}
             if self._job.part:
                 recorder.commit("begin")
             else:
-                recorder.commit("start", inputs=kept_inputs(self._state, self._job.plan))
+                recorder.documents |= kept_inputs(self._state, self._job.plan)
+                recorder.commit("start")
             recorder.raise_unsaved()
             return (yield from self._packer(recorder))
         finally:
@@ -113,7 +130,7 @@ class _Running:
         if outcome is None:
             self._outbox.forget(self._run)
         else:
-            self._outbox.keep(outcome)
+            self._outbox.keep(outcome, self._documents)
 
     def _forget_raw(self) -> None:
         try:
@@ -126,7 +143,9 @@ class _Running:
         job = self._job
         outlines = [o for o in job.prepared.outlines if job.names is None or o.name in job.names]
         start = outcome.begin(self._run, outlines)
-        begun = results.carried_over(start, self._state, job.plan.fingerprint)
+        begun = results.carried_over(
+            start, self._state, job.plan.fingerprint, self._observer.unfinished
+        )
         return results.in_part(begun) if job.part else begun
 
     def _packer(self, recorder: Recorder) -> Generator[None, None, Ended]:
@@ -148,12 +167,14 @@ class _Running:
             else:
                 end = yield from self._follow(recorder)
         except BaseException:
+            self._observer.abandon()
             if self._was_started:
                 self._job.tenure.hand_over()  # Packer lives on, and so must its lock
             raise
         return self._finish(recorder, end)
 
     def _follow(self, recorder: Recorder) -> Generator[None, None, End]:
+        self._observer.begin(frozenset(recorder.outcome.builds))
         end = yield from follow(
             self._start(), self._files, recorder, self._watch, self._notify, self._started
         )
@@ -177,6 +198,7 @@ class _Running:
             grace=settings.grace,
             fail_fast=job.fail_fast,
             reasons=job.reasons,
+            tick=self._observer.drain,
         )
 
     def _started(self, packer: ProcessId) -> None:
@@ -186,6 +208,7 @@ class _Running:
 
     def _finish(self, recorder: Recorder, end: End) -> Ended:
         recorder.outcome = self._completed(recorder, end)
+        recorder.documents = {**self._documents}
         recorder.commit("finish")
         if self._job.place.folder.is_shared:
             self._insist(recorder)
@@ -224,15 +247,18 @@ class _Running:
                 with contextlib.suppress(StoreError):
                     self._job.tenure.compact()
         elif isinstance(recorder.unsaved, LockLostError):
-            if self._outbox.keep(after):
-                self._outbox.tell(after, "The lock was closed while Packer ran")
+            if self._outbox.keep(after, self._documents):
+                self._outbox.tell(after, self._documents, "The lock was closed while Packer ran")
                 self._forget_raw()
         elif self._job.place.outbox is not None:
-            self._outbox.tell(after, "The store is away")
+            self._outbox.tell(after, self._documents, "The store is away")
 
     def _completed(self, recorder: Recorder, end: End) -> Outcome:
-        """With digests of the artifacts, and how long the lock was held until this last change."""
-        after, held = recorder.outcome, time.monotonic() - self._job.wait.taken
+        """With what it read, digests of the artifacts, and how long the lock was held until this
+        last change.
+        """
+        after, self._documents = self._observer.end(recorder.outcome)
+        held = time.monotonic() - self._job.wait.taken
         status = RunStatus.FAILED if end.failed_fast else after.run.status
         run = structs.replace(
             after.run,
@@ -241,7 +267,7 @@ class _Running:
             commits=recorder.commits,
             committing=round(recorder.committing, 6),
         )
-        return artifacts.hashed(Outcome(run, after.builds))
+        return artifacts.hashed(Outcome(run, after.builds), self._job.observers.opens)
 
 
 def _usual(begun: Outcome) -> dict[str, float]:

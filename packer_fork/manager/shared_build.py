@@ -35,6 +35,7 @@ from packer_fork.manager.build import (
 from packer_fork.manager.changing import made_sure_of
 from packer_fork.manager.crew import Crew, Terms
 from packer_fork.manager.job import Job, describe, next_number
+from packer_fork.manager.observing import Observers
 from packer_fork.manager.plan import Plan, kept_inputs
 from packer_fork.manager.prepare import Prepared, prepare
 from packer_fork.manager.run import sweep
@@ -90,6 +91,7 @@ def build(request: BuildRequest, how: Together, notify: Notify) -> int:
             entry=entry,
             plan=everything(plan) if request.rebuild else plan,
             state=state,
+            observers=Observers(notify),
             notify=notify,
         )
         return here.go()
@@ -133,6 +135,7 @@ class _Here(Struct, frozen=True, kw_only=True):
     entry: joining.Entry
     plan: Plan
     state: State
+    observers: Observers
     notify: Notify
 
     def go(self) -> int:
@@ -229,6 +232,7 @@ class _Here(Struct, frozen=True, kw_only=True):
             plan=self.plan,
             names=(source,),
             reasons=reasons,
+            observers=self.observers,
             number=number,
             part=part,
         )

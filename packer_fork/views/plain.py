@@ -9,7 +9,7 @@ from packer_fork.views.console import Console
 from packer_fork.views.document import one_line
 
 _PREFIX = "packer-fork: "
-_OF_LATE = ("lineage", "run", "builds")
+_OF_LATE = ("lineage", "run", "builds", "inputs")
 """What of a Kept event makes a document that `state replay` takes."""
 
 

@@ -4,6 +4,7 @@ import os
 from pathlib import Path
 from typing import Any
 
+from packer_fork.inputs.cache import DigestCache
 from packer_fork.inputs.collect import collect
 from packer_fork.inputs.record import Inputs
 from packer_fork.inputs.request import InputsRequest
@@ -30,7 +31,10 @@ def inputs_of(root: Path, template: str, *flags: str, **changed: Any) -> Inputs:
         "var_files": tuple(f.value for f in packer_flags.variables if f.name == "var-file"),
         "assignments": tuple(f.value for f in packer_flags.variables if f.name == "var"),
     }
-    return collect(InputsRequest(**(request | changed)))
+    cache = DigestCache(changed.pop("cache", None))
+    inputs = collect(InputsRequest(cache=cache, **(request | changed))).inputs
+    cache.save()
+    return inputs
 
 
 def files(inputs: Inputs) -> set[str]:

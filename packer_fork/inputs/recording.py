@@ -1,0 +1,289 @@
+"""From what a watcher saw of one Packer process to an Observation of each of its builds."""
+
+from __future__ import annotations
+
+import os
+import stat
+from collections.abc import Callable, Collection, Iterable, Mapping
+from pathlib import Path
+
+from msgspec import Struct
+
+from packer_fork.inputs.attribution import attribute
+from packer_fork.inputs.cache import Known, Signature, signature
+from packer_fork.inputs.observation import Names, Observation, Project, glob_of
+from packer_fork.inputs.watcher import Role, Trace, role_of, signature_of
+
+_MOST_READS = 200
+"""Reads in one folder that are kept one by one; more become one digest of the folder."""
+
+_MOST_READS_OF_ALL = 20_000
+"""Reads that are kept in one document; more become one digest of the project."""
+
+_MOST_TEXT = 1 << 20
+"""Bytes of a file in which other files' names are looked for."""
+
+
+class Past(Struct, frozen=True):
+    """What earlier runs of the template did. ``products``: files that were born in them;
+    ``written``: other files that the last ones wrote; ``made``: all of both that is known.
+    """
+
+    products: Names
+    written: Names
+    made: Names
+
+
+class Item(Struct, frozen=True, kw_only=True):
+    """One Packer process, or several that overlapped. ``builds``: all that they built, by name.
+
+    ``named``: by build, the real paths of the files that the template names for it;
+    ``narrows``: whether a file that is named for some builds counts for these alone.
+    ``exempt``: folders whose listing says nothing, as Packer itself lists them.
+    ``is_output``: whether the template says that builds make this path.
+    """
+
+    builds: tuple[str, ...]
+    named: Mapping[str, frozenset[str]]
+    narrows: bool
+    exempt: frozenset[str]
+    is_output: Callable[[str], bool]
+    past: Past
+    host: str
+
+
+class Declarations(Struct):
+    """Files that the template names: as they were hashed, and as Packer's start found them."""
+
+    hashed: Mapping[str, Known]
+    started: Mapping[str, Signature | None]
+    stale: frozenset[str]
+    """Those that were changed between the two."""
+
+
+def declarations(hashed: Mapping[str, Known], digest: Callable[[str], str]) -> Declarations:
+    """To be called right before Packer starts. `digest` hashes a file again."""
+    started = {path: _followed(path) for path in hashed}
+    moved = (path for path, known in hashed.items() if started[path] != known[:4])
+    return Declarations(
+        hashed, started, frozenset(path for path in moved if not _is_same(path, hashed, digest))
+    )
+
+
+def _is_same(path: str, hashed: Mapping[str, Known], digest: Callable[[str], str]) -> bool:
+    try:
+        return digest(path) == hashed[path][4]
+    except OSError:
+        return False
+
+
+def _followed(path: str) -> Signature | None:
+    try:
+        status = os.stat(path)  # noqa: PTH116 (there may be 200,000)
+    except OSError:
+        return None
+    return signature(status) if stat.S_ISREG(status.st_mode) else None
+
+
+class Recording:
+    """What became of each file of one item."""
+
+    def __init__(
+        self, trace: Trace | None, declared: Declarations, item: Item, project: Project
+    ) -> None:
+        """`trace` is None where nothing was observed."""
+        self._item = item
+        self._project = project
+        self._trace = trace
+        self._observed = trace if trace is not None and not trace.failure else None
+        self._found: dict[Role, set[str]] = {each: set() for each in Role}
+        self._after: dict[str, Signature | None] = {}
+        self._made = set(self._observed.made if self._observed is not None else ())
+        if self._observed is not None:
+            self._judge_all(self._observed)
+        self._judge_declared(declared)
+
+    def judge_trees(self, trace: Trace, now: Mapping[str, Signature]) -> None:
+        """Where whole trees count: what was changed, and what is new, by signatures alone."""
+        known = _above(trace.before) | trace.folders
+        for path, after in now.items():
+            before = trace.before.get(path)
+            if before is None:
+                self._found[Role.PRODUCT].add(path)
+                self._made |= _above((path,)) - known
+            elif before != after:
+                self._judge_blindly(path, Role.UNSETTLED)
+
+    def _judge_all(self, trace: Trace) -> None:
+        for path, flags in trace.accesses.items():
+            after = self._after[path] = signature_of(path)
+            found = role_of(
+                trace.before.get(path),
+                after,
+                flags,
+                is_output=self._is_output(path),
+                was_written=self._name(path) in self._item.past.written,
+            )
+            self._found[found].add(path)
+
+    def _judge_declared(self, declared: Declarations) -> None:
+        self._found[Role.CHANGED] |= {os.path.realpath(path) for path in declared.stale}
+        watched = self._observed.before if self._observed is not None else {}
+        for path, before in declared.started.items():
+            real = os.path.realpath(path) if os.path.islink(path) else path  # noqa: PTH114
+            if real not in watched and _followed(path) != before:
+                self._judge_blindly(real, Role.CHANGED)
+
+    def _judge_blindly(self, path: str, worst: Role) -> None:
+        """A file whose signature changed, nobody saw how: at first it cannot be trusted.
+
+        If the next run does so as well, it is the build's own doing.
+        """
+        self._found[Role.WRITTEN].add(path)
+        if not self._is_output(path) and self._name(path) not in self._item.past.written:
+            self._found[worst].add(path)
+
+    def _is_output(self, path: str) -> bool:
+        return self._item.is_output(path) or self._name(path) in self._item.past.products
+
+    def _name(self, path: str) -> str:
+        return self._project.name(path)
+
+    def _names(self, *verdicts: Role) -> set[str]:
+        return {self._name(path) for each in verdicts for path in self._found[each]}
+
+    def observations(self, builds: Collection[str]) -> dict[str, Observation]:
+        """By name, of those of the item's builds that are complete."""
+        digests = self._digests()
+        doubtful = self._names(Role.CHANGED, Role.UNSETTLED)
+        whose = self._whose(digests.keys() | doubtful)
+        return {build: self._observation(whose[build], digests) for build in builds}
+
+    def unfinished(self, reason: str) -> Observation:
+        """Of builds that are not complete: only what was written is of any use."""
+        return Observation(
+            status="incomplete",
+            reason=reason,
+            host=self._item.host,
+            products=self._products(),
+            written=self._written(),
+        )
+
+    def _observation(self, mine: frozenset[str], digests: Mapping[str, str]) -> Observation:
+        reads = {name: digests[name] for name in mine & digests.keys()}
+        own = Names((*self._products(), *self._written()))
+        kept, folders = self._collapsed(reads, own)
+        trace = self._trace
+        return Observation(
+            status="off" if trace is None else "complete",
+            reason=trace.failure if trace is not None else "",
+            host=self._item.host,
+            reads=dict(sorted((kept | self._links(reads)).items())),
+            listings=self._listings(reads, own),
+            folders=folders | self._trees(own),
+            products=self._products(),
+            written=self._written(),
+            unsettled=tuple(sorted(mine & self._names(Role.UNSETTLED))),
+            changed=tuple(sorted(mine & self._names(Role.CHANGED))),
+        )
+
+    def _digests(self) -> dict[str, str]:
+        """By name, of everything that was read; what changes meanwhile is found so, too."""
+        found = {}
+        for path in sorted(self._found[Role.READ]):
+            digest = self._project.content(path)
+            if signature_of(path) == self._after[path]:
+                found[self._name(path)] = digest
+            else:
+                self._found[Role.CHANGED].add(path)
+        return found
+
+    def _whose(self, names: Collection[str]) -> dict[str, frozenset[str]]:
+        item = self._item
+        if not item.narrows:
+            return dict.fromkeys(item.builds, frozenset(names))
+        named = {
+            build: frozenset(self._name(path) for path in paths)
+            for build, paths in item.named.items()
+        }
+        return attribute(names, item.builds, named, self._text)
+
+    def _text(self, name: str) -> str:
+        """What is in a file, as far as it is text; empty if it cannot be read."""
+        return self._project.text(self._project.path(name), _MOST_TEXT)
+
+    def _products(self) -> tuple[str, ...]:
+        """Files that were born, and those of earlier runs that are still there."""
+        folders = {f"{self._name(path)}/" for path in self._made if Path(path).is_dir()}
+        covered = Names(folders)
+        files = self._names(Role.PRODUCT)
+        kept = {name for name in self._item.past.products if self._is_there(name)}
+        return tuple(sorted(folders | {n for n in files | kept if n not in covered}))
+
+    def _is_there(self, name: str) -> bool:
+        return os.path.lexists(self._project.path(name))
+
+    def _written(self) -> tuple[str, ...]:
+        return tuple(sorted(self._names(Role.WRITTEN, Role.UNSETTLED)))
+
+    def _links(self, reads: Iterable[str]) -> dict[str, str]:
+        """Symbolic links that lead to what was read: they might lead elsewhere one day."""
+        if self._observed is None or not self._observed.links:
+            return {}
+        targets = {self._project.path(name) for name in reads}
+        above = _above(targets)
+        return {
+            self._name(link): self._project.content(link)
+            for link in self._observed.links
+            if link not in self._observed.accesses and os.path.realpath(link) in targets | above
+        }
+
+    def _listings(self, reads: Iterable[str], own: Names) -> dict[str, str]:
+        """Folders that were listed, if any file below was read, too."""
+        if self._observed is None:
+            return {}
+        above = _above(self._project.path(name) for name in reads)
+        listed = self._observed.listed & above - self._item.exempt
+        return {self._name(each): self._project.listing(each, own) for each in sorted(listed)}
+
+    def _collapsed(
+        self, reads: dict[str, str], own: Names
+    ) -> tuple[dict[str, str], dict[str, str]]:
+        """Few digests in place of very many."""
+        if len(reads) > _MOST_READS_OF_ALL:
+            outside = {name: digest for name, digest in reads.items() if name.startswith("/")}
+            return outside, {"**": self._tree("**", own)}
+        by_folder: dict[str, list[str]] = {}
+        for name in reads:
+            by_folder.setdefault(name.rpartition("/")[0] or ".", []).append(name)
+        globs = {
+            glob_of(folder, deep=False): names
+            for folder, names in by_folder.items()
+            if len(names) > _MOST_READS
+        }
+        gone = {name for names in globs.values() for name in names}
+        left = {name: digest for name, digest in reads.items() if name not in gone}
+        return left, {glob: self._tree(glob, own) for glob in globs}
+
+    def _trees(self, own: Names) -> dict[str, str]:
+        """Whole trees, where it was not seen what was read of them."""
+        if self._trace is None:
+            return {}
+        globs = {glob_of(self._name(each), deep=True) for each in self._trace.unreadable}
+        if self._trace.failure:
+            globs.add("**")
+        return {glob: self._tree(glob, own) for glob in sorted(globs)}
+
+    def _tree(self, glob: str, own: Names) -> str:
+        return self._project.folder(glob, own | self._item.past.made)
+
+
+def _above(paths: Iterable[str]) -> set[str]:
+    """Every folder that one of the absolute `paths` lies below."""
+    found: set[str] = set()
+    for path in paths:
+        folder = path.rpartition("/")[0]
+        while folder and folder not in found:
+            found.add(folder)
+            folder = folder.rpartition("/")[0]
+    return found

@@ -1,0 +1,98 @@
+"""Observing a command as Packer is observed: real processes, a real watcher, no Packer."""
+
+import os
+import subprocess
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+from packer_fork.inputs.cache import DigestCache
+from packer_fork.inputs.observation import Names, Observation, Project, differences
+from packer_fork.inputs.recording import Item, Past, Recording, declarations
+from packer_fork.inputs.watcher import Scope, Watcher, signatures
+
+HOST = "here"
+KEY = b"a key of the state"
+
+
+class Lab:
+    """A project in which one build is observed, run after run."""
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+        self.declared: tuple[str, ...] = ()
+        """Names of the files that the template names."""
+        self.outputs: tuple[str, ...] = ()
+        self.max_files = 1000
+        self.runs: list[Observation] = []
+
+    def write(self, name: str, text: str = "content\n", mode: int = 0o644) -> Path:
+        path = self.root / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text)
+        path.chmod(mode)
+        return path
+
+    def ignored(self, path: str) -> bool:
+        names = path.removeprefix(str(self.root)).split("/")
+        return ".git" in names or "__pycache__" in names or path.endswith(".ignored")
+
+    def project(self, root: Path | None = None) -> Project:
+        return Project(str(root or self.root), KEY, DigestCache(None), self.ignored)
+
+    def run(self, *command: str, meanwhile: Callable[[], object] = lambda: None) -> Observation:
+        """Observe `command`; `meanwhile` happens while it has begun and not ended."""
+
+        def act() -> None:
+            with subprocess.Popen(command, cwd=self.root) as process:
+                meanwhile()
+                assert process.wait() == 0
+
+        return self.observe(act)
+
+    def sh(self, script: str) -> Observation:
+        return self.run("sh", "-euc", script)
+
+    def observe(
+        self, act: Callable[[], object], prepare: Callable[[Watcher], object] = lambda _: None
+    ) -> Observation:
+        """`prepare` is given the watcher before anything happens."""
+        project = self.project()
+        cache = DigestCache(None)
+        for name in self.declared:
+            cache.digest(str(self.root / name))
+        declared = declarations(cache.hashed, cache.digest)
+        scope = Scope(root=str(self.root), ignored=self.ignored, max_files=self.max_files)
+        watcher = Watcher(scope)
+        prepare(watcher)
+        act()
+        trace = watcher.finish()
+        recording = Recording(trace, declared, self.item(), project)
+        if trace.failure:
+            recording.judge_trees(trace, signatures(scope))
+        self.runs.append(recording.observations(["b"])["b"])
+        return self.runs[-1]
+
+    def item(self) -> Item:
+        return Item(
+            builds=("b",),
+            named={"b": frozenset(str(self.root / name) for name in self.declared)},
+            narrows=True,
+            exempt=frozenset((str(self.root),)),
+            is_output=lambda path: os.path.relpath(path, self.root) in self.outputs,
+            past=self.past(),
+            host=HOST,
+        )
+
+    def past(self) -> Past:
+        written = {name for run in self.runs for name in run.written}
+        last = self.runs[-1].written if self.runs else ()
+        products = {name for run in self.runs for name in run.products}
+        return Past(Names(products), Names(last), Names(products | written))
+
+    def differences(self, root: Path | None = None, host: str = HOST) -> list[str]:
+        """Between the last run and now."""
+        return [*self._differences(root, host)]
+
+    def _differences(self, root: Path | None, host: str) -> Iterator[str]:
+        number = len(self.runs)
+        return differences(self.runs[-1], number, self.project(root), self.past().made, host)
