@@ -31,7 +31,7 @@ REAL_PARTS = frozenset(
     (
         *("cli", "packer", "strace", "root", "forking", "stage"),
         *("etcd_server", "consul_server", "ground", "shared", "cluster", "controlled"),
-        *("team", "site", "dead", "crowd", "limited", "secured"),
+        *("team", "site", "dead", "crowd", "limited", "secured", "lab"),
     )
 )
 """Fixtures that stand for Packer, servers, or other processes."""
