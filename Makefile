@@ -9,9 +9,14 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.complete
 TREE := $(if $(WHEEL),build/tree,.)
 SEEDED := $(if $(SEED),--seed $(SEED))
+# Tests on real servers and processes wait more than they compute.
+WORKERS ?= $(shell expr 2 \* $$(nproc 2>/dev/null || echo 2))
+
+# Compile each module once, whatever the caller's environment says.
+unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test check stress-ci stress soak bench dist packer test-tools wheel
+.PHONY: help demo quick test check stress-ci stress soak bench dist packer test-tools wheel
 
 help: ## this list
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/make \1	\2/p' Makefile
@@ -19,8 +24,11 @@ help: ## this list
 demo: packer $(STAMP) ## build an example with real Packer, then show its state and its lock
 	@.ci/demo
 
-test: packer test-tools $(STAMP) $(if $(WHEEL),wheel) ## run all tests, with real Packer
-	cd $(TREE) && "$(CURDIR)/$(BIN)/pytest" -n auto --dist worksteal
+quick: $(STAMP) ## run the tests that start no process, on every save
+	$(BIN)/pytest -q -m quick -n auto --dist worksteal
+
+test: packer test-tools $(STAMP) $(if $(WHEEL),wheel) ## run all tests; PACKER=PATH names another Packer
+	cd $(TREE) && "$(CURDIR)/$(BIN)/pytest" -n $(WORKERS) --dist worksteal $(if $(PACKER),--packer "$(abspath $(PACKER))")
 
 check: $(STAMP) ## lint, format, types and import rules
 	$(BIN)/ruff check
@@ -50,7 +58,7 @@ wheel: $(STAMP)
 	@rm $(STAMP) # so that no other target takes the wheel for the source
 
 packer:
-	@.ci/ensure-packer
+	@$(if $(PACKER),test -x "$(PACKER)" || { echo "PACKER=$(PACKER) is no program." >&2; exit 1; },.ci/ensure-packer)
 
 test-tools:
 	@.ci/ensure-test-tools

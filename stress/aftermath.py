@@ -13,10 +13,10 @@ from packer_fork.stores.local import probe
 from packer_fork.stores.local.layout import Layout
 from stress import noting
 from stress.checker import Kept
-from stress.contender import holder, open_store
 from stress.noting import Noted
 from stress.recorder import kept
 from tests.conftest import Cli, Project, Result, Running, eventually
+from tests.support.local_store import holder, open_store
 
 TEMPLATE = "t.pkr.hcl"
 

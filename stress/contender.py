@@ -3,37 +3,17 @@
 from __future__ import annotations
 
 import os
-import sys
-import traceback
-from collections.abc import Callable
-from pathlib import Path
 from typing import NamedTuple
 
-from packer_fork import host
 from packer_fork.errors import LockLostError
 from packer_fork.locks import Holder, LockStatus
 from packer_fork.manager.acquire import look_after
 from packer_fork.model import Build, Draft
 from packer_fork.stores.base import Store, Tenure
 from packer_fork.stores.local.queue import Ticket
-from packer_fork.stores.local.store import LocalStore
 from stress.checker import Acquired, Committed, Released
 from stress.recorder import Recorder, now
-
-
-def complain(text: str) -> None:
-    sys.stderr.write(f"{text}\n")
-
-
-def open_store(folder: Path, said: Callable[[str], None] = complain) -> LocalStore:
-    """The store in `folder`, which lies in the folder of all states of a test."""
-    return LocalStore(
-        folder, root=folder.parent, template="t.pkr.hcl", workspace="default", complain=said
-    )
-
-
-def holder(operation: str) -> Holder:
-    return Holder(operation=operation, by=host.this_actor(), process=host.this_process())
+from tests.support.local_store import holder
 
 
 class Got(NamedTuple):
@@ -109,27 +89,3 @@ class Contender:
     def leave(self, tenure: Tenure) -> None:
         self._record.note(Released(tenure=tenure.record.tenure, at=now()))
         tenure.close()
-
-
-def fork(work: Callable[[], None]) -> int:
-    """Run `work` in a process group of its own; from processes of one thread only."""
-    pid = os.fork()
-    if pid:
-        return pid
-    code = 1
-    try:
-        os.setpgid(0, 0)
-        work()
-        code = 0
-    except BaseException:  # noqa: BLE001 (a child tells by its exit code and its words)
-        traceback.print_exc()
-    finally:
-        sys.stderr.flush()
-        os._exit(code)
-
-
-def wait_for(pids: list[int]) -> None:
-    """Raises ChildProcessError if one of them ended in any way but well."""
-    failed = [pid for pid in pids if os.waitpid(pid, 0)[1] != 0]
-    if failed:
-        raise ChildProcessError(f"{len(failed)} of {len(pids)} processes failed")

@@ -17,9 +17,11 @@ import pytest
 
 from stress import recorder
 from stress.checker import AnyEvent
-from stress.contender import Contender, fork, open_store
+from stress.contender import Contender
 from stress.recorder import Recorder
 from stress.scale import SCALES, Size
+from tests.support.forks import fork
+from tests.support.local_store import open_store
 
 KINDS = ("threads", "processes")
 MIXED = "mixed"

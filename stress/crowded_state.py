@@ -19,8 +19,9 @@ from packer_fork.stores.local import mutex
 from packer_fork.stores.local.layout import Layout
 from packer_fork.stores.local.store import LocalStore
 from stress import states
-from stress.contender import complain, holder, open_store, queue_up
+from stress.contender import queue_up
 from stress.crowd import Answer
+from tests.support.local_store import complain, holder, open_store
 
 BUILDS_EACH = 10
 PAUSE = 0.01

@@ -29,9 +29,9 @@ from packer_fork.stores.local import probe
 from packer_fork.stores.local.layout import Layout
 from packer_fork.stores.local.reader import Reader
 from stress import mangle
-from stress.contender import holder, open_store
 from stress.readers import a_run, folded, place_in
-from tests.stores import making
+from tests.support import local_states
+from tests.support.local_store import holder, open_store
 
 Work = Callable[[], object]
 Prepare = Callable[[Path], Work]
@@ -238,8 +238,8 @@ def _bomb(size: int, kind: str, folder: Path) -> Work:
 
 
 def _bomb_segment(folder: Path) -> Work:
-    making.small(folder)
-    path = making.segments(folder)[0]
+    local_states.small(folder)
+    path = local_states.segments(folder)[0]
     data = path.read_bytes()
     head = 8 + int.from_bytes(data[4:8], "little")
 

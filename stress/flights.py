@@ -33,9 +33,9 @@ from packer_fork.packer import lines, outcome
 from packer_fork.packer.mask import Mask
 from packer_fork.packer.outline import BuildOutline
 from packer_fork.stores.base import TAKE_OVER, Tenure
-from stress.contender import fork
 from stress.expected import Flight
 from tests.conftest import eventually
+from tests.support.forks import fork
 
 _AT = datetime(2026, 1, 1, tzinfo=UTC)
 _ARTIFACT = Artifact(builder_id="test", id="i", string="an artifact")

@@ -34,10 +34,12 @@ from packer_fork.stores.base import MANUAL, Store, Tenure
 from packer_fork.stores.local.folder import MIN_FREE
 from packer_fork.stores.local.layout import Layout
 from stress.checker import Committed, Kept
-from stress.contender import Contender, fork, open_store
+from stress.contender import Contender
 from stress.disks import PAGE, Disk
 from stress.lock_chaos import Chaos
 from stress.recorder import Recorder, kept, now
+from tests.support.forks import fork
+from tests.support.local_store import open_store
 
 _KEEP_RUNS = 20
 _TEXT = "x" * 200

@@ -19,9 +19,11 @@ from packer_fork.manager.acquire import acquire
 from packer_fork.stores.base import Tenure
 from stress import recorder
 from stress.checker import Acquired, AnyEvent, Released, violations
-from stress.contender import Contender, fork, holder, open_store, wait_for
+from stress.contender import Contender
 from stress.meter import Bench, Step
 from stress.recorder import Recorder
+from tests.support.forks import fork, wait_for
+from tests.support.local_store import holder, open_store
 
 Work = Callable[[Contender], None]
 

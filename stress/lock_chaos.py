@@ -27,8 +27,10 @@ from packer_fork.stores.local import probe
 from packer_fork.stores.local.layout import Layout
 from stress import recorder
 from stress.checker import Acquired, Closed, Killed, Released, violations
-from stress.contender import Contender, fork, holder, open_store
+from stress.contender import Contender
 from stress.recorder import Recorder, now
+from tests.support.forks import fork
+from tests.support.local_store import holder, open_store
 
 WORKERS = 8
 _WHATEVER = frozenset(Verdict) - {Verdict.FREE}

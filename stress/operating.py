@@ -44,7 +44,7 @@ from stress.flights import (
     silent,
     with_run_settings,
 )
-from tests.stores.making import flip
+from tests.support.local_states import flip
 
 _LIVE = frozenset({Verdict.HELD, Verdict.ORPHANED})
 

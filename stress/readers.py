@@ -38,10 +38,10 @@ from packer_fork.stores.local import probe
 from packer_fork.stores.local.layout import Layout
 from packer_fork.stores.local.queue import Ticket
 from stress import mangle
-from stress.contender import holder, open_store
 from tests.conftest import EXAMPLES
-from tests.stores import making
-from tests.templates import FAST_AND_GATED, NULL_AND_FILE
+from tests.support import local_states
+from tests.support.local_store import holder, open_store
+from tests.support.templates import FAST_AND_GATED, NULL_AND_FILE
 
 Change = Callable[[random.Random, bytes], bytes]
 
@@ -138,13 +138,13 @@ def place_in(folder: Path) -> Place:
     made = places.of_template(
         locate.template(str(template)), {"state": str(folder / "states")}, {}, _silent
     )
-    making.small(Path(made.store.location))
+    local_states.small(Path(made.store.location))
     return made
 
 
 def _state(folder: Path, change: Change, *, acknowledged: bool) -> Reader:
     place = folder / "states" / "default"
-    making.small(place)
+    local_states.small(place)
     layout = Layout(place)
     plain = layout.state.read_bytes()
     if not acknowledged:
@@ -156,7 +156,7 @@ def _state(folder: Path, change: Change, *, acknowledged: bool) -> Reader:
             store.verify()
             store.salvage()
             _take(place)
-            list(making.changes(store))
+            list(local_states.changes(store))
 
     return Reader((plain,), change, read)
 
@@ -170,7 +170,7 @@ def _take(folder: Path) -> None:
 
 def _acked(folder: Path, change: Change) -> Reader:
     place = folder / "states" / "default"
-    making.small(place)
+    local_states.small(place)
     layout = Layout(place)
 
     def read(data: bytes) -> None:
@@ -184,15 +184,15 @@ def _acked(folder: Path, change: Change) -> Reader:
 
 def _segment(folder: Path) -> Reader:
     place = folder / "states" / "default"
-    making.small(place)
-    path = making.segments(place)[1]
+    local_states.small(place)
+    path = local_states.segments(place)[1]
 
     def read(data: bytes) -> None:
         with _kept(path, data):
             store = open_store(place)
             store.verify()
             store.salvage()
-            list(making.changes(store))
+            list(local_states.changes(store))
 
     return Reader((path.read_bytes(),), mangle.mangled, read)
 
@@ -200,9 +200,9 @@ def _segment(folder: Path) -> Reader:
 def _segment_brought(folder: Path) -> Reader:
     """One that somebody gave us, named for whatever it says."""
     place = folder / "states" / "default"
-    making.small(place)
+    local_states.small(place)
     layout = Layout(place)
-    paths = making.segments(place)
+    paths = local_states.segments(place)
     texts = [_lines_of(path.read_bytes()) for path in paths]
 
     def read(data: bytes) -> None:
@@ -222,8 +222,8 @@ def _lines_of(data: bytes) -> bytes:
 def _summary(folder: Path) -> Reader:
     """The head of a segment, sealed anew around something else."""
     place = folder / "states" / "default"
-    making.small(place)
-    data = making.segments(place)[0].read_bytes()
+    local_states.small(place)
+    data = local_states.segments(place)[0].read_bytes()
     size = int.from_bytes(data[4:8], "little")
 
     def read(line: bytes) -> None:
@@ -251,7 +251,7 @@ def _backup(folder: Path, kind: str) -> Reader:
 
 def _lock(folder: Path) -> Reader:
     place = folder / "states" / "default"
-    making.small(place)
+    local_states.small(place)
     layout = Layout(place)
 
     def read(data: bytes) -> None:

@@ -23,9 +23,10 @@ from packer_fork.stores.etcd import EtcdKeys
 from packer_fork.stores.shared.companion import Companion
 from packer_fork.stores.shared.keys import Keys
 from packer_fork.stores.shared.store import SharedStore, Terms
-from stress.contender import complain, fork, holder, wait_for
 from stress.meter import Bench, Step
-from tests.servers import consul_cluster, etcd_cluster, program
+from tests.support.forks import fork, wait_for
+from tests.support.local_store import complain, holder
+from tests.support.servers import consul_cluster, etcd_cluster, program
 
 WAITERS = 5
 CONTENDERS = 4
@@ -85,7 +86,7 @@ def _etcd(folder: Path) -> Iterator[_Side]:
 
 @contextlib.contextmanager
 def _consul(folder: Path) -> Iterator[_Side]:
-    with consul_cluster(folder / "consul") as cluster:
+    with consul_cluster(folder / "consul", durable=True) as cluster:
         endpoint, tool = cluster.endpoints[0], str(program("consul"))
         lock = (tool, "lock", f"-http-addr=http://{endpoint}", "-shell=false", "tool")
         yield _Side("Consul", "consul", endpoint, ConsulKeys, lock, (tool, "version"))

@@ -16,10 +16,10 @@ from packer_fork import processes
 from packer_fork.codec.builds import decode_build
 from packer_fork.model import REMOVED, BuildStatus, Change
 from stress import aftermath
-from stress.contender import open_store
-from tests import states
-from tests.cli.asking import done
 from tests.conftest import MARK, Cli, Project, Result, Running, descendants, eventually
+from tests.support import states
+from tests.support.local_store import open_store
+from tests.support.queries import done
 
 TEMPLATE = "t.pkr.hcl"
 NAMES = tuple("abcdefghi")

@@ -24,11 +24,13 @@ from packer_fork.stores.access import Access
 from packer_fork.stores.base import Store
 from stress import recorder
 from stress.checker import Acquired, AnyEvent, Closed, Kept
-from stress.contender import Contender, fork, holder, queue_up
+from stress.contender import Contender, queue_up
 from stress.recorder import Recorder, now
 from tests.conftest import eventually
-from tests.servers import Cluster, Network, Server
-from tests.stores.shared.stores import Ground
+from tests.support.forks import fork
+from tests.support.local_store import holder
+from tests.support.servers import Cluster, Network, Server
+from tests.support.stores import Ground
 
 TTL = 1.0
 """Seconds; Consul may take twice as long."""

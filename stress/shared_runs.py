@@ -39,10 +39,12 @@ from stress.checker import (
     Killed,
     Released,
 )
-from stress.contender import Contender, fork, holder, queue_up
+from stress.contender import Contender, queue_up
 from stress.recorder import Recorder, now
 from tests.conftest import eventually
-from tests.stores.shared.stores import Ground
+from tests.support.forks import fork
+from tests.support.local_store import holder
+from tests.support.stores import Ground
 
 SOURCES = tuple(f"s{number}" for number in range(1, 10))
 INPUTS = "f" * 64

@@ -9,7 +9,7 @@ import time
 from pathlib import Path
 
 from stress.meter import Bench
-from tests.servers import etcd_cluster
+from tests.support.servers import etcd_cluster
 
 NAMES = "abcdefghi"
 HOSTS = 3

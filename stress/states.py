@@ -33,7 +33,7 @@ from packer_fork.stores.local.journal import Journal
 from packer_fork.stores.local.layout import Layout
 from packer_fork.stores.local.reader import Reader
 from packer_fork.stores.local.store import LocalStore
-from stress.contender import holder, open_store
+from tests.support.local_store import holder, open_store
 
 BEGIN = datetime(2026, 1, 1, tzinfo=UTC)
 ACTOR = Actor(user="bench", host="bench", pid=1)

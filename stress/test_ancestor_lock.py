@@ -28,10 +28,12 @@ from packer_fork.stores.local.store import LocalStore
 from stress import meter, recorder
 from stress.checker import Acquired, AnyEvent, violations
 from stress.conftest import Say
-from stress.contender import Contender, fork, holder, open_store, queue_up
+from stress.contender import Contender, queue_up
 from stress.crowd import KINDS, Answer, contend, descriptors, pytest_generate_tests, together
 from stress.recorder import Recorder, now
 from tests.conftest import eventually
+from tests.support.forks import fork
+from tests.support.local_store import holder, open_store
 
 __all__ = ["pytest_generate_tests"]
 

@@ -23,12 +23,12 @@ from packer_fork.stores.base import MANUAL, Tenure
 from packer_fork.stores.local.store import LocalStore
 from stress import contender, crowded_state, meter, states
 from stress.conftest import Say
-from stress.contender import open_store
 from stress.crowd import Answer, Work, descriptors, pytest_generate_tests, together
 from stress.crowded_state import JournalPen, Pen, QueuedPen
 from stress.scale import Scale
-from tests.stores import making
-from tests.stores.making import tenure_of
+from tests.support import local_states, local_store
+from tests.support.local_states import tenure_of
+from tests.support.local_store import open_store
 
 __all__ = ["pytest_generate_tests"]
 
@@ -152,7 +152,7 @@ def test_rapid_save_load(kind: str, times: int, folder: Path, figure: Say) -> No
         "µs",
     )
     assert after == before, "it has left files open"
-    assert making.segments(folder), "it has never got to the history"
+    assert local_states.segments(folder), "it has never got to the history"
     left = {path.name for path in folder.iterdir()} - {"mutex.turn"}
     assert sorted(left) == FILES, "it has left files behind"
 
@@ -244,7 +244,7 @@ def stored(folder: Path) -> dict[str, bytes]:
 def refused(folder: Path) -> Answer:
     """Neither read nor written to, with a word of where the damage is."""
     store = open_store(folder)
-    for use in (store.read, lambda: store.try_acquire(contender.holder("test"))):
+    for use in (store.read, lambda: store.try_acquire(local_store.holder("test"))):
         with pytest.raises(DamagedError) as refusal:
             use()
         assert refusal.value.path == str(folder / "state.json")
@@ -270,8 +270,8 @@ def assert_usable(folder: Path, beyond: int) -> None:
 @pytest.mark.parametrize("damage", DAMAGE.values(), ids=DAMAGE)
 def test_corruption_recovery(kind: str, folder: Path, damage: Callable[[bytes], bytes]) -> None:
     """There are a backup and a history: what is repaired has at least all that is in them."""
-    making.small(folder)
-    good = making.whole(folder)
+    local_states.small(folder)
+    good = local_states.whole(folder)
     path = folder / "state.json"
     damaged = damage(path.read_bytes())
     assert damaged != path.read_bytes()
@@ -293,7 +293,7 @@ def test_corruption_recovery_with_nothing_else(
     """Where nothing else is left nothing is made up; moved aside, it is a fresh start."""
     with tenure_of(open_store(folder)) as tenure:
         for number in range(1, 3):
-            making.run(folder, tenure, number)
+            local_states.run(folder, tenure, number)
     path = folder / "state.json"
     path.write_bytes(damage(path.read_bytes()))
     refused(folder)
@@ -318,11 +318,11 @@ def test_corruption_recovery_of_a_torn_tail(
     folder: Path, what: Callable[[int], bytes], size: int
 ) -> None:
     """What follows the last acknowledged line belongs to nothing: it costs nobody anything."""
-    making.small(folder)
-    good = making.whole(folder)
+    local_states.small(folder)
+    good = local_states.whole(folder)
     with (folder / "state.json").open("ab") as file:
         file.write(what(size))
-    assert making.whole(folder) == good
+    assert local_states.whole(folder) == good
     assert good.state is not None
     assert_usable(folder, good.state.serial)
 
@@ -330,15 +330,15 @@ def test_corruption_recovery_of_a_torn_tail(
 @pytest.mark.parametrize("how", ["sealed", "by hand"])
 def test_corruption_recovery_of_a_newer_format(folder: Path, how: str) -> None:
     """It is no damage, so it is not even repaired."""
-    making.small(folder)
+    local_states.small(folder)
     newer = seal(structs.replace(read(folder), version=99)).data
     by_hand = b'{"version":99,"serial":7}\n'
     (folder / "state.json").write_bytes(newer if how == "sealed" else by_hand)
     before = stored(folder)
     for use in (
         open_store(folder).read,
-        lambda: open_store(folder).try_acquire(contender.holder("test")),
-        lambda: open_store(folder).try_acquire(contender.holder("test"), even_damaged=True),
+        lambda: open_store(folder).try_acquire(local_store.holder("test")),
+        lambda: open_store(folder).try_acquire(local_store.holder("test"), even_damaged=True),
     ):
         with pytest.raises(NewerFormatError, match="format version 99"):
             use()
@@ -398,7 +398,7 @@ def test_deep_nesting_is_refused(
     build = place(nested(levels))
 
     def commit() -> Answer:
-        tenure = contender.queue_up(open_store(folder), contender.holder("test")).tenure
+        tenure = contender.queue_up(open_store(folder), local_store.holder("test")).tenure
         draft = Draft(operation="test", builds={"good": Build(name="good"), "deep": build})
         deeper = r"'deep' is nested deeper than \d+ levels"
         with contextlib.closing(tenure), pytest.raises(UsageError, match=deeper) as refusal:
@@ -472,8 +472,10 @@ def test_unicode_and_special_chars(kind: str, folder: Path) -> None:
         tenure.compact()
         together(kind, [loaded] * 2)
         tenure.backup(MANUAL, keep=1)
-    assert [change.why for change, _ in making.changes(open_store(folder))] == [*reversed(builds)]
-    assert [state.builds for state in making.whole(folder).backups] == [read(folder).builds]
+    assert [change.why for change, _ in local_states.changes(open_store(folder))] == [
+        *reversed(builds)
+    ]
+    assert [state.builds for state in local_states.whole(folder).backups] == [read(folder).builds]
     assert not open_store(folder).verify().problems
 
 
@@ -484,7 +486,7 @@ def test_unicode_and_special_chars_in_very_long_names(folder: Path) -> None:
             tenure.commit(Draft(operation="test", builds={name: Build(name=name)}))
         tenure.compact()
     assert list(read(folder).builds) == names
-    assert len(list(making.changes(open_store(folder)))) == len(names)
+    assert len(list(local_states.changes(open_store(folder)))) == len(names)
     assert not open_store(folder).verify().problems
 
 
@@ -516,7 +518,7 @@ def test_unicode_and_special_chars_in_the_folder(folder: Path, name: str) -> Non
         root=folder.parent,
         template="t.pkr.hcl",
         workspace="default",
-        complain=contender.complain,
+        complain=local_store.complain,
     )
     with tenure_of(store) as tenure:
         tenure.commit(Draft(operation="test"))

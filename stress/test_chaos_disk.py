@@ -28,15 +28,15 @@ from stress import aftermath, disks, faults, noting
 from stress.aftermath import ALONE, TEMPLATE, Scene
 from stress.checker import Committed, violations
 from stress.conftest import Say
-from stress.contender import open_store
 from stress.disks import PAGE, Disk, Ext4
 from stress.faults import Point
 from stress.recorder import events, kept
 from stress.scale import Scale
 from stress.throttle import throttled
 from tests.conftest import Cli, Project, Result, Running, eventually
-from tests.stores import making
-from tests.templates import GATED, go_on
+from tests.support import local_states
+from tests.support.local_store import open_store
+from tests.support.templates import GATED, go_on
 
 pytestmark = [
     pytest.mark.usefixtures("root", "strace", "packer"),
@@ -142,7 +142,7 @@ def test_the_disk_fills_up_while_changes_are_made(
 ) -> None:
     here, full = aftermath.scene(cli, project, ALONE, memory.states), 0
     for pages in scale.some(60):
-        with making.tenure_of(open_store(here.folder)) as tenure:
+        with local_states.tenure_of(open_store(here.folder)) as tenure:
             change(here, tenure, "before")
             ballast = memory.fill(pages * PAGE)
             full += changes_until_full(here, tenure)
@@ -231,7 +231,7 @@ def test_the_disk_fills_up_during_a_compaction(
     cli: Cli, project: Project, memory: Disk, tmp_path: Path, scale: Scale, figure: Say
 ) -> None:
     here, refused, checked = aftermath.scene(cli, project, ALONE, memory.states), 0, 0
-    with making.tenure_of(open_store(here.folder)) as tenure:
+    with local_states.tenure_of(open_store(here.folder)) as tenure:
         for _ in range(5):
             tenure.commit(many_builds(150))
     before = shutil.copytree(here.folder, tmp_path / "before")

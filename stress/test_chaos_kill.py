@@ -20,12 +20,12 @@ from packer_fork.processes import Process
 from stress import aftermath, faults
 from stress.aftermath import ALONE, TEMPLATE, Scene
 from stress.conftest import Say
-from stress.contender import open_store
 from stress.faults import Point
 from stress.scale import Scale
-from tests.cli.asking import answer
 from tests.conftest import MARK, Cli, Project, Running, eventually
-from tests.stores import making
+from tests.support import local_states
+from tests.support.local_store import open_store
+from tests.support.queries import answer
 
 pytestmark = [pytest.mark.usefixtures("packer", "strace"), pytest.mark.timeout(7200)]
 
@@ -179,7 +179,7 @@ def runs_again(here: Scene, name: str) -> None:
 
 def several_segments(here: Scene, tmp_path: Path) -> tuple[Path, dict[str, int]]:
     """A copy of a state with much history, and up to which serial a command lets go of it."""
-    making.small(here.folder)
+    local_states.small(here.folder)
     assert here.run("state", "recover", TEMPLATE).rc == 0
     asked = answer(here.cli, *COMMANDS["prune"][1:], "--dry-run")
     assert asked["last"] > 0

@@ -17,10 +17,10 @@ from stress import aftermath, namesakes
 from stress.aftermath import ALONE, TEMPLATE, Scene
 from stress.conftest import Say
 from stress.namesakes import Namespace, pid_inside
-from tests import states
-from tests.cli.asking import answers
 from tests.conftest import Cli, Project, Result, Running, descendants, eventually, unavailable
-from tests.templates import GATED, go_on
+from tests.support import states
+from tests.support.queries import answers
+from tests.support.templates import GATED, go_on
 
 pytestmark = [pytest.mark.usefixtures("packer"), pytest.mark.timeout(300)]
 

@@ -24,7 +24,7 @@ from packer_fork.stores.archive import history
 from stress.conftest import Say
 from stress.operating import Document, Operated
 from stress.scale import Scale
-from tests.stores.making import flip
+from tests.support.local_states import flip
 
 EXAMPLES, STEPS = 15, 25
 """At the smallest scale."""

@@ -20,8 +20,8 @@ from stress.scale import Scale
 from stress.shared_builds import Crew
 from stress.shared_runs import SharedRuns, unfinished
 from tests.conftest import Cli, Project
-from tests.servers import Cluster, consul_cluster, etcd_cluster
-from tests.stores.shared.stores import Ground
+from tests.support.servers import Cluster, consul_cluster, etcd_cluster
+from tests.support.stores import Ground
 
 RUNS = 50
 

@@ -17,8 +17,8 @@ from stress.conftest import Say
 from stress.leased import proven
 from stress.scale import Scale
 from stress.shared_chaos import SharedChaos, Site
-from tests.servers import Cluster, consul_cluster, etcd_cluster, namespaces
-from tests.stores.shared.stores import Ground
+from tests.support.servers import Cluster, consul_cluster, etcd_cluster, namespaces
+from tests.support.stores import Ground
 
 TENURES = 60
 """At the smallest scale."""

@@ -12,8 +12,9 @@ from pathlib import Path
 
 from packer_fork.stores.archive import history
 from packer_fork.stores.local import journal
-from stress.contender import Contender, open_store
+from stress.contender import Contender
 from stress.recorder import Recorder
+from tests.support.local_store import open_store
 
 REST_SIZE, SEGMENT_SIZE = 3_000, 10_000
 

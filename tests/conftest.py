@@ -13,7 +13,7 @@ import sys
 import tempfile
 import textwrap
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import IO, NamedTuple, NoReturn, TypeVar
 
@@ -21,13 +21,74 @@ import pytest
 
 from packer_fork import processes
 from packer_fork.processes import Process
-from tests.forking import Forking, command
+from tests.support.forking import Forking, command
 
 EXAMPLES = Path(__file__).parent / "examples"
 MARK = "PROCESS_OF_TEST"
 INTERPRETER = {"LANG": "C.UTF-8"}
 
+REAL_PARTS = frozenset(
+    (
+        *("cli", "packer", "strace", "root", "forking", "stage"),
+        *("etcd_server", "consul_server", "ground", "shared", "cluster", "controlled"),
+        *("team", "site", "dead", "crowd", "limited", "secured", "lab"),
+    )
+)
+"""Fixtures that stand for Packer, servers, or other processes."""
+
 T = TypeVar("T")
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--packer", metavar="PATH", help="Run the tests with this Packer.")
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Put the Packer of `--packer` first on PATH, for tests and for what they start."""
+    path = config.getoption("--packer")
+    if not path:
+        return
+    if not os.access(path, os.X_OK) or Path(path).is_dir():
+        raise pytest.UsageError(f"--packer {path}: no such program")
+    folder = tempfile.mkdtemp(prefix="pf-packer-")
+    config.add_cleanup(lambda: shutil.rmtree(folder, ignore_errors=True))
+    (Path(folder) / "packer").symlink_to(Path(path).absolute())
+    os.environ["PATH"] = f"{folder}{os.pathsep}{os.environ['PATH']}"
+
+
+def pytest_report_header() -> str:
+    return f"packer: {_packer_version() or 'none on PATH'}"
+
+
+def _packer_version() -> str:
+    found = shutil.which("packer")
+    if found is None:
+        return ""
+    told = subprocess.run([found, "--version"], capture_output=True, text=True, check=False)
+    return told.stdout.partition("\n")[0].removeprefix("Packer v")
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Mark as `quick` each test that starts no process."""
+    for item in items:
+        fixtures = set(getattr(item, "fixturenames", ()))
+        if not fixtures & REAL_PARTS and item.get_closest_marker("processes") is None:
+            item.add_marker("quick")
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_protocol(item: pytest.Item) -> Generator[None, object, object]:
+    """Keep `make quick` quick: a test that starts a process has to say so."""
+    with pytest.MonkeyPatch.context() as patch:
+        if item.get_closest_marker("quick"):
+            patch.setattr(subprocess.Popen, "__init__", _refuse_process)
+            patch.setattr(os, "fork", _refuse_process)
+        return (yield)
+
+
+def _refuse_process(*_: object, **__: object) -> NoReturn:
+    pytest.fail("this test starts a process: mark it with pytest.mark.processes")
 
 
 def eventually(predicate: Callable[[], T], timeout: float = 30) -> T:

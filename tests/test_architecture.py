@@ -5,6 +5,7 @@ table shows for each rule a source that breaks it.
 """
 
 import ast
+import functools
 import graphlib
 import subprocess
 from collections.abc import Callable, Iterator, Mapping
@@ -108,6 +109,11 @@ def parse(sources: Mapping[str, str]) -> Package:
     return {name: Module(name, ast.parse(source, name)) for name, source in sources.items()}
 
 
+@functools.cache
+def parsed_below(folder: Path) -> Package:
+    return parse(sources_below(folder))
+
+
 def sources_below(folder: Path) -> dict[str, str]:
     """Sources by dotted name; a folder's __init__.py goes by the name of the folder."""
     found = {}
@@ -207,6 +213,10 @@ def shell_problems(package: Package) -> Iterator[str]:
         yield from (f"{module.name}: a shell" for name in imported(module) if name in SHELLS)
 
 
+def imports_stress(module: Module) -> bool:
+    return any(begins(name, ("stress",)) for name in imported(module))
+
+
 RULES = [layer_problems, outside_problems, cycle_problems, annotation_problems, shell_problems]
 
 BROKEN = [
@@ -252,7 +262,7 @@ def problems(package: Package) -> list[str]:
 
 @pytest.mark.parametrize("rule", RULES)
 def test_package_keeps(rule: Callable[[Package], Iterator[str]]) -> None:
-    package = parse(sources_below(Path(packer_fork.__file__).parent))
+    package = parsed_below(Path(packer_fork.__file__).parent)
     assert "stores.local" in package
     found = list(rule(package))
     assert not found, "\n".join(found)
@@ -260,10 +270,29 @@ def test_package_keeps(rule: Callable[[Package], Iterator[str]]) -> None:
 
 @pytest.mark.parametrize("folder", ["tests", "stress"])
 def test_nothing_beside_the_package_uses_a_shell(folder: str) -> None:
-    package = parse(sources_below(ROOT / folder))
+    package = parsed_below(ROOT / folder)
     assert package
     found = list(shell_problems(package))
     assert not found, "\n".join(found)
+
+
+def test_tests_do_not_import_the_stress_suite() -> None:
+    package = parsed_below(ROOT / "tests")
+    importers = [name for name, module in package.items() if imports_stress(module)]
+    assert not importers, importers
+    assert imports_stress(parse({"a": "from stress import meter"})["a"])
+
+
+def test_helpers_of_tests_stand_in_support() -> None:
+    tests = ROOT / "tests"
+    helpers = {
+        path.relative_to(tests).as_posix()
+        for path in tests.rglob("*.py")
+        if not path.name.startswith("test_") and path.name != "conftest.py"
+    }
+    strays = {path for path in helpers if path.split("/")[0] not in ("support", "examples")}
+    assert helpers - strays
+    assert not strays
 
 
 @pytest.mark.parametrize(("problem", "sources"), BROKEN)
@@ -272,6 +301,7 @@ def test_broken_rule_is_seen(problem: str, sources: dict[str, str]) -> None:
     assert problems(parse(known | sources)) == [problem]
 
 
+@pytest.mark.processes
 def test_top_level_of_the_repository() -> None:
     if not (ROOT / ".git").exists():
         pytest.skip("not a git checkout; `make check` looks at it in one")

@@ -18,8 +18,8 @@ from packer_fork.metrics.measures import PHASES, Measures, Now, Past, Standing
 from packer_fork.model import BuildStatus, Draft, RunStatus
 from packer_fork.stores.archive import history
 from packer_fork.stores.circuit import Phase
-from tests.readme import names, section, table
-from tests.stores.making import drafts, open_store, tenure_of
+from tests.support.local_states import drafts, open_store, tenure_of
+from tests.support.readme import names, section, table
 
 FULL = Measures(
     template="t.pkr.hcl",
@@ -195,6 +195,7 @@ def test_all_of_the_history_is_read(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     assert found.runs == {RunStatus.COMPLETE: 3}
 
 
+@pytest.mark.processes
 def test_nothing_is_imported_before_it_is_asked_for() -> None:
     script = """
 import sys

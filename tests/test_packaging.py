@@ -12,6 +12,8 @@ import pytest
 import packer_fork
 from tests.conftest import unavailable
 
+pytestmark = pytest.mark.processes
+
 ROOT = Path(__file__).parent.parent
 IS_WHEEL = bool(os.environ.get("WHEEL"))
 PACKAGE = Path(sysconfig.get_path("purelib")) / "packer_fork" if IS_WHEEL else ROOT / "packer_fork"

@@ -15,6 +15,8 @@ from packer_fork.locks import ProcessId
 from packer_fork.model import CiJob, Git
 from tests.conftest import descendants, eventually
 
+pytestmark = pytest.mark.processes
+
 linux_only = pytest.mark.skipif(sys.platform != "linux", reason="needs /proc")
 
 

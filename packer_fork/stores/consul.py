@@ -30,7 +30,7 @@ from packer_fork.stores.consul_wire import (
     Step,
     seconds,
 )
-from packer_fork.stores.http import Transport
+from packer_fork.stores.http import Transport, decode
 from packer_fork.stores.shared.keys import (
     Condition,
     Delete,
@@ -236,7 +236,7 @@ class ConsulKeys:
 
     def _decoded(self, response: Response, kind: type[T]) -> T:
         try:
-            return msgspec.json.decode(response.body, type=kind)
+            return decode(response.body, kind)
         except MALFORMED as error:
             raise StoreError(
                 f"Consul at {self.location} answers what is not in its API ({error}).",

@@ -6,8 +6,6 @@ import math
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, TypeVar
 
-import msgspec
-
 from packer_fork.errors import StoreError
 from packer_fork.malformed import MALFORMED
 from packer_fork.stores import etcd_errors
@@ -26,7 +24,7 @@ from packer_fork.stores.etcd_wire import (
     Watched,
     posted,
 )
-from packer_fork.stores.http import Transport
+from packer_fork.stores.http import Transport, decode
 from packer_fork.stores.shared.keys import Condition, Delete, Item, Write
 from packer_fork.stores.trouble import Trouble, said
 
@@ -226,7 +224,7 @@ class EtcdKeys:
 
     def _decoded(self, body: bytes, reply: type[R]) -> R:
         try:
-            return msgspec.json.decode(body, type=reply, strict=False)
+            return decode(body, reply, strict=False)
         except MALFORMED as error:
             why = said(str(error))
             raise StoreError(

@@ -9,9 +9,12 @@ breaker nothing, since silence says nothing of the servers.
 from __future__ import annotations
 
 import contextlib
+import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
 from typing import TypeVar
+
+import msgspec
 
 from packer_fork.errors import StoreError
 from packer_fork.stores.access import Access, Address, Endpoint, Guard
@@ -35,6 +38,18 @@ _WANTS_TLS = b"HTTP request to an HTTPS server"
 """In the answer of servers written in Go."""
 
 T = TypeVar("T")
+
+_decoding = threading.Lock()
+
+
+def decode(body: bytes, kind: type[T], *, strict: bool = True) -> T:
+    """The document in a response. Raises msgspec.DecodeError or ValidationError.
+
+    msgspec 0.22 analyses a type when it is first decoded, and crashes if two threads do so
+    at once; the lease and the build decode side by side.
+    """
+    with _decoding:
+        return msgspec.json.decode(body, type=kind, strict=strict)
 
 
 class Transport:

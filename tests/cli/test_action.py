@@ -12,9 +12,9 @@ import msgspec
 import pytest
 
 from packer_fork.model import Build, BuildStatus, Instance, possibly_left
-from tests import states
 from tests.conftest import Cli, Project, eventually
-from tests.templates import GATED
+from tests.support import states
+from tests.support.templates import GATED
 
 pytestmark = pytest.mark.usefixtures("packer")
 

@@ -7,9 +7,9 @@ import pytest
 
 from packer_fork.manager.made import Made, flat
 from packer_fork.model import Artifact
-from tests import states
-from tests.cli.asking import answer, done, refused
 from tests.conftest import Cli, Project
+from tests.support import states
+from tests.support.queries import answer, done, refused
 
 pytestmark = pytest.mark.usefixtures("packer")
 

@@ -6,10 +6,10 @@ from collections.abc import Sequence
 
 import pytest
 
-from tests import states
-from tests.cli.on_terminal import CTRL_C, ENTER, STAYING_SHELL, appears, on_terminal
 from tests.conftest import Cli, Project, Running, descendants, eventually
-from tests.templates import NULL_AND_FILE
+from tests.support import states
+from tests.support.templates import NULL_AND_FILE
+from tests.support.terminal import CTRL_C, ENTER, STAYING_SHELL, appears, on_terminal
 
 pytestmark = pytest.mark.usefixtures("packer")
 

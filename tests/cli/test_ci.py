@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from packer_fork.terminal import clean
 from packer_fork.views import github
 from tests.conftest import Cli, Project, Result
-from tests.templates import NULL_AND_FILE
+from tests.support.templates import NULL_AND_FILE
 
 pytestmark = pytest.mark.usefixtures("packer")
 

@@ -5,8 +5,8 @@ import shutil
 
 import pytest
 
-from tests.cli.tmux import in_tmux
 from tests.conftest import Cli, Project, unavailable
+from tests.support.tmux import in_tmux
 
 FAILS = """
     source "null" "n" { communicator = "none" }

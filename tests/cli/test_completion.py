@@ -20,10 +20,10 @@ from packer_fork.model import Actor, Build, BuildStatus, Draft, Git, Instance, R
 from packer_fork.packer import flags
 from packer_fork.stores.base import Tenure
 from packer_fork.stores.local.store import LocalStore
-from tests import program
-from tests.cli.completed import KINDS, opened
 from tests.conftest import Cli, Project
-from tests.stores.making import tenure_of
+from tests.support.commands import commands as program_commands
+from tests.support.completion import KINDS, opened
+from tests.support.local_states import tenure_of
 
 HOSTILE = "null.my $(touch pwned) `touch pwned` 'a' \"b\":c=d@e"
 NEVER_SHOWN = "null.red\x1b[31m\n"
@@ -180,7 +180,7 @@ def test_a_damaged_state_keeps_no_other_from_being_told(project: Project, here: 
 def test_every_value_is_completed_or_cannot_be_known() -> None:
     wanted = {each.name for each in packer_flags.FLAGS if each.takes_value}
     names = {f"-{name}" for name in wanted}
-    for path, command in program.commands().items():
+    for path, command in program_commands().items():
         for each in command.params:
             if not getattr(each, "is_flag", False):
                 special = f"{path} {each.name}"

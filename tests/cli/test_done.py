@@ -7,8 +7,8 @@ from typing import Any
 import pytest
 
 from packer_fork.answers import Done
-from tests.cli.asking import answer, built, done, fields, flip, serials
 from tests.conftest import Cli, Project
+from tests.support.queries import answer, built, done, fields, flip, serials
 
 pytestmark = pytest.mark.usefixtures("packer")
 

@@ -8,9 +8,9 @@ from pathlib import Path
 import pytest
 
 from packer_fork import __version__
-from tests.cli.on_terminal import ENTER, appears, on_terminal
 from tests.conftest import Cli, Project, Result, descendants
-from tests.templates import NULL_AND_FILE
+from tests.support.templates import NULL_AND_FILE
+from tests.support.terminal import ENTER, appears, on_terminal
 
 pytestmark = pytest.mark.usefixtures("packer")
 

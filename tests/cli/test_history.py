@@ -13,9 +13,10 @@ from packer_fork.manager import acquire
 from packer_fork.model import Draft, Run, RunStatus
 from packer_fork.stores.archive import history
 from packer_fork.stores.local.store import LocalStore
-from stress.contender import holder, open_store
-from tests import states
-from tests.cli.asking import (
+from tests.conftest import Cli, Project
+from tests.support import states
+from tests.support.local_store import holder, open_store
+from tests.support.queries import (
     ONE,
     answer,
     answers,
@@ -28,10 +29,9 @@ from tests.cli.asking import (
     runs,
     serials,
 )
-from tests.cli.on_terminal import on_terminal
-from tests.conftest import Cli, Project
-from tests.stores.shared.making import in_a_process
-from tests.templates import TWO
+from tests.support.store_operations import in_a_process
+from tests.support.templates import TWO
+from tests.support.terminal import on_terminal
 
 pytestmark = pytest.mark.usefixtures("packer")
 

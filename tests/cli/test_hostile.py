@@ -14,9 +14,9 @@ from packer_fork.errors import (
     EXIT_TO_BUILD,
     EXIT_USAGE,
 )
-from tests import states
 from tests.conftest import Cli, Project, eventually
-from tests.templates import GATED, begun, go_on
+from tests.support import states
+from tests.support.templates import GATED, begun, go_on
 
 pytestmark = pytest.mark.usefixtures("packer")
 

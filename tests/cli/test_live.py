@@ -11,10 +11,10 @@ from functools import partial
 import pytest
 from rich.cells import cell_len
 
-from tests import states
-from tests.cli.tmux import Terminal, in_tmux, shell_in_tmux
 from tests.conftest import Cli, Project, eventually, unavailable
-from tests.templates import GATED, go_on
+from tests.support import states
+from tests.support.templates import GATED, go_on
+from tests.support.tmux import Terminal, in_tmux, shell_in_tmux
 
 LONG = "很长的一行 " * 20
 

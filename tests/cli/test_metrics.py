@@ -10,10 +10,10 @@ from typing import NamedTuple
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
-from tests import states
-from tests.cli.asking import ONE, answers, built, done, flip, refused
 from tests.conftest import Cli, Project, eventually
-from tests.templates import GATED, begun, go_on
+from tests.support import states
+from tests.support.queries import ONE, answers, built, done, flip, refused
+from tests.support.templates import GATED, begun, go_on
 
 pytestmark = pytest.mark.usefixtures("packer")
 

@@ -8,9 +8,9 @@ from packer_fork.cli.app import run
 from packer_fork.errors import EXIT_USAGE, UsageError
 from packer_fork.model import Build, Draft
 from packer_fork.stores.local.store import LocalStore
-from tests.cli.on_terminal import on_terminal
 from tests.conftest import Cli, Project
-from tests.stores.making import tenure_of
+from tests.support.local_states import tenure_of
+from tests.support.terminal import on_terminal
 
 MEANT = {
     "biuld t.pkr.hcl": "'build'",

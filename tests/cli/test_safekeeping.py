@@ -11,8 +11,9 @@ import pytest
 
 from packer_fork.answers import Backup, Problem, Verified
 from packer_fork.views.history import VerifiedEntry
-from tests import states
-from tests.cli.asking import (
+from tests.conftest import Cli, Project
+from tests.support import states
+from tests.support.queries import (
     ONE,
     answer,
     answers,
@@ -26,9 +27,8 @@ from tests.cli.asking import (
     runs,
     serials,
 )
-from tests.cli.on_terminal import on_terminal
-from tests.conftest import Cli, Project
-from tests.templates import GATED, begun, go_on
+from tests.support.templates import GATED, begun, go_on
+from tests.support.terminal import on_terminal
 
 pytestmark = pytest.mark.usefixtures("packer")
 

@@ -4,8 +4,8 @@ import json
 
 import pytest
 
-from tests import states
 from tests.conftest import Cli, Project
+from tests.support import states
 
 pytestmark = pytest.mark.usefixtures("packer")
 

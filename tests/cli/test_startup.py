@@ -6,8 +6,10 @@ from pathlib import Path
 
 import pytest
 
-from tests.states import folder
-from tests.stores.making import open_store, tenure_of
+from tests.support.local_states import open_store, tenure_of
+from tests.support.states import folder
+
+pytestmark = pytest.mark.processes
 
 HEAVY = {
     *("asyncio", "email", "http", "portalocker", "prometheus_client", "pydantic", "rich"),

@@ -6,10 +6,10 @@ from typing import Any
 import pytest
 
 from packer_fork.statistics import Statistics
-from tests import states
-from tests.cli.asking import answers, done, fields, flip, refused
 from tests.conftest import Cli, Project, eventually
-from tests.templates import GATED, begun, go_on
+from tests.support import states
+from tests.support.queries import answers, done, fields, flip, refused
+from tests.support.templates import GATED, begun, go_on
 from tests.test_statistics_page import Parsed
 
 TWO = """

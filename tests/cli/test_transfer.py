@@ -10,8 +10,9 @@ from typing import Any
 import pytest
 
 from packer_fork.model import State
-from tests import states
-from tests.cli.asking import (
+from tests.conftest import Cli, Project
+from tests.support import local_states, states
+from tests.support.queries import (
     ONE,
     answer,
     answers,
@@ -24,10 +25,8 @@ from tests.cli.asking import (
     runs,
     serials,
 )
-from tests.cli.on_terminal import on_terminal
-from tests.conftest import Cli, Project
-from tests.stores import making
-from tests.templates import NULL_AND_FILE
+from tests.support.templates import NULL_AND_FILE
+from tests.support.terminal import on_terminal
 
 pytestmark = pytest.mark.usefixtures("packer")
 
@@ -472,7 +471,7 @@ def test_a_go_program_that_never_built_anything(cli: Cli, project: Project) -> N
 def test_the_history_of_a_large_state_comes_along_whole(cli: Cli, project: Project) -> None:
     """Its last changes stand behind a snapshot that is too large to be made anew each time."""
     project.write("t.pkr.hcl", ONE)
-    making.large(states.folder(project.root), 20_000)
+    local_states.large(states.folder(project.root), 20_000)
     before = serials(cli)
     assert len(before) > 15
     done(cli, "state", "backup", "whole.tar", "--template", "t.pkr.hcl")

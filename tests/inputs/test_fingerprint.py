@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from packer_fork.errors import TemplateError
 from packer_fork.inputs.record import Inputs, difference
 from tests.conftest import Project
-from tests.inputs.collecting import inputs_of
+from tests.support.collected_inputs import inputs_of
 
 pytestmark = pytest.mark.usefixtures("packer")
 

@@ -17,7 +17,7 @@ from packer_fork.inputs.inotify import Inotify
 from packer_fork.inputs.observation import UNFINISHED, Names, Observation, differences
 from packer_fork.inputs.recording import declarations
 from packer_fork.inputs.watcher import Role, Scope, TooManyFilesError, Watcher
-from tests.inputs.watching import HOST, Lab
+from tests.support.watching import HOST, Lab
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="inotify is Linux's")
 

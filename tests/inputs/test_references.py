@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from tests.conftest import Project
-from tests.inputs.collecting import files, inputs_of
+from tests.support.collected_inputs import files, inputs_of
 
 pytestmark = pytest.mark.usefixtures("packer")
 

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from tests.conftest import Project
-from tests.inputs.collecting import inputs_of
+from tests.support.collected_inputs import inputs_of
 
 pytestmark = pytest.mark.usefixtures("packer")
 

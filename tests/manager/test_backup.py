@@ -10,7 +10,7 @@ from packer_fork.manager.locate import StateFolder
 from packer_fork.manager.places import Place
 from packer_fork.model import Draft
 from packer_fork.stores.archive import history
-from tests.stores import making
+from tests.support import local_states
 
 
 def test_a_backup_leaves_out_what_was_pruned_since_the_snapshot(
@@ -18,10 +18,10 @@ def test_a_backup_leaves_out_what_was_pruned_since_the_snapshot(
 ) -> None:
     monkeypatch.setattr(history, "SEGMENT_SIZE", 1)
     folder = tmp_path / "t.pkr.hcl" / "default"
-    making.grow(folder, range(1, 6))
-    kept, cut, *_ = making.segments(folder)
-    store = making.open_store(folder)
-    with making.tenure_of(store) as tenure:
+    local_states.grow(folder, range(1, 6))
+    kept, cut, *_ = local_states.segments(folder)
+    store = local_states.open_store(folder)
+    with local_states.tenure_of(store) as tenure:
         tenure.commit(Draft(operation="prune", cuts={cut.stem: None}))
         tenure.discard_unused()
     assert not cut.exists()

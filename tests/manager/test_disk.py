@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from tests import states
 from tests.conftest import Cli, Project, eventually
-from tests.templates import GATED, NULL_AND_FILE, begun, go_on
+from tests.support import states
+from tests.support.templates import GATED, NULL_AND_FILE, begun, go_on
 
 pytestmark = pytest.mark.usefixtures("packer")
 

@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from tests import states
 from tests.conftest import Cli, Project, Running, eventually
-from tests.templates import GATED, NULL_AND_FILE, begun, go_on
+from tests.support import states
+from tests.support.templates import GATED, NULL_AND_FILE, begun, go_on
 
 pytestmark = pytest.mark.usefixtures("packer", "gated")
 
@@ -39,7 +39,7 @@ def lives(pid: int) -> bool:
 
 def operations(root: Path) -> list[str]:
     """Every operation that is on record, the sealed history included."""
-    from tests.stores.hammer import changes
+    from tests.support.hammer import changes
 
     return [change.operation for change in changes(states.folder(root))]
 

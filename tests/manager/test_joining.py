@@ -13,8 +13,8 @@ from packer_fork.inputs.record import Inputs
 from packer_fork.locks import LockStatus
 from packer_fork.manager import joining
 from packer_fork.manager.plan import Plan
-from stress.contender import holder
-from tests.stores import making
+from tests.support import local_states
+from tests.support.local_store import holder
 
 DECLARED = Declared(
     inputs=Inputs(entries={"packer ": "1.6.6"}),
@@ -29,7 +29,7 @@ DECLARED = Declared(
 
 
 def test_a_plan_of_other_inputs_than_the_run_is_refused(tmp_path: Path) -> None:
-    member = making.open_store(tmp_path / "t" / "default").try_share(holder("first"))
+    member = local_states.open_store(tmp_path / "t" / "default").try_share(holder("first"))
     assert not isinstance(member, LockStatus)
     with contextlib.closing(member):
         fingerprint, declared = DECLARED.inputs.fingerprint, DECLARED

@@ -13,10 +13,10 @@ import pytest
 
 from packer_fork.stores.local import probe
 from packer_fork.stores.local.layout import Layout
-from tests import states
 from tests.conftest import Cli, Project, eventually
-from tests.stores.hammer import committed, open_journal
-from tests.templates import NULL_AND_FILE
+from tests.support import states
+from tests.support.hammer import committed, open_journal
+from tests.support.templates import NULL_AND_FILE
 
 pytestmark = pytest.mark.usefixtures("packer", "strace")
 

@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from tests import states
 from tests.conftest import Cli, Project, Running, eventually
-from tests.templates import GATED, begun, go_on
+from tests.support import states
+from tests.support.templates import GATED, begun, go_on
 
 pytestmark = pytest.mark.usefixtures("packer", "gated")
 

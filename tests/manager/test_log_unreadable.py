@@ -5,9 +5,9 @@ import os
 import pytest
 
 from packer_fork.errors import EXIT_DONE, EXIT_LOCKED, EXIT_STORE
-from tests import states
 from tests.conftest import Cli, Project, eventually
-from tests.templates import GATED, go_on
+from tests.support import states
+from tests.support.templates import GATED, go_on
 
 pytestmark = pytest.mark.usefixtures("packer", "strace")
 

@@ -9,9 +9,9 @@ from pathlib import Path
 
 import pytest
 
-from tests import states
 from tests.conftest import Cli, Project, eventually
-from tests.templates import begun, go_on
+from tests.support import states
+from tests.support.templates import begun, go_on
 
 pytestmark = [
     pytest.mark.usefixtures("packer"),

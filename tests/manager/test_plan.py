@@ -9,9 +9,9 @@ from typing import Any
 import pytest
 
 import packer_fork
-from tests import states
 from tests.conftest import Cli, Project, eventually
-from tests.templates import FAST_AND_GATED, begun, go_on
+from tests.support import states
+from tests.support.templates import FAST_AND_GATED, begun, go_on
 
 pytestmark = pytest.mark.usefixtures("packer")
 

@@ -17,8 +17,8 @@ from packer_fork.packer.outline import BuildOutline
 from packer_fork.stores.base import Tenure
 from packer_fork.stores.breaker import Breaker
 from packer_fork.stores.circuit import THRESHOLD, Phase
-from stress.contender import holder, open_store
 from tests.manager.test_disk import fill
+from tests.support.local_store import holder, open_store
 
 pytestmark = pytest.mark.usefixtures("root")
 

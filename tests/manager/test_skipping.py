@@ -9,11 +9,11 @@ import pytest
 from packer_fork.manager import past
 from packer_fork.model import Skip
 from packer_fork.stores.local.store import LocalStore
-from tests import states
-from tests.cli.asking import answers, done
 from tests.conftest import Cli, Project
-from tests.stores.making import open_store
-from tests.templates import TWO
+from tests.support import states
+from tests.support.local_states import open_store
+from tests.support.queries import answers, done
+from tests.support.templates import TWO
 
 pytestmark = pytest.mark.usefixtures("packer")
 

@@ -23,8 +23,8 @@ from packer_fork.model import (
     StepStatus,
 )
 from packer_fork.statistics import Figures
-from tests.stores.hammer import BY
-from tests.stores.making import open_store, tenure_of
+from tests.support.hammer import BY
+from tests.support.local_states import open_store, tenure_of
 
 BEGIN = datetime(2026, 1, 1, tzinfo=UTC)
 

@@ -9,6 +9,8 @@ import pytest
 from packer_fork.packer import plugins, program
 from packer_fork.packer.program import Program
 
+pytestmark = pytest.mark.processes
+
 DIGEST = f"sha256:{sha256(b'program').hexdigest()}"
 
 

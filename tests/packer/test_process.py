@@ -20,6 +20,8 @@ from packer_fork.packer.signals import SignalWatch
 from packer_fork.packer.tail import Tail
 from tests.conftest import Project, eventually
 
+pytestmark = pytest.mark.processes
+
 MARKER = "PACKER_FORK_TEST_MARK"
 
 

@@ -11,6 +11,8 @@ from packer_fork.packer.flags import take
 from packer_fork.packer.program import Program
 from tests.conftest import Project, eventually
 
+pytestmark = pytest.mark.processes
+
 
 def script(project: Project, body: str) -> str:
     path = project.write("packer", f"#!/bin/sh\n{body}\n")

@@ -3,17 +3,17 @@
 import pytest
 
 from tests.conftest import Cli
-from tests.servers import Cluster
-from tests.shared.team import Team
 from tests.stores.shared.conftest import consul_server, etcd_server, prefix
+from tests.support.servers import Cluster
+from tests.support.team import Team
 
 __all__ = ["consul_server", "etcd_server", "prefix"]
 
 
-@pytest.fixture(params=["etcd", "consul"])
+@pytest.fixture
 def kind(request: pytest.FixtureRequest) -> str:
-    """What the servers are: a test runs on both, unless what is tested does not depend on it."""
-    return str(request.param)
+    """What the servers are: another one, or both, where a test names them with `on`."""
+    return str(getattr(request, "param", "etcd"))
 
 
 @pytest.fixture

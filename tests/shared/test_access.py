@@ -11,10 +11,10 @@ from packer_fork.stores.access import Access, parse_address
 from packer_fork.stores.consul import ConsulKeys
 from packer_fork.stores.etcd import EtcdKeys
 from packer_fork.stores.shared.keys import Keys
-from tests import states
-from tests.cli.asking import refused
 from tests.conftest import Cli, descendants
-from tests.servers import (
+from tests.support import states
+from tests.support.queries import refused
+from tests.support.servers import (
     ROOT,
     Certificates,
     Cluster,
@@ -24,7 +24,7 @@ from tests.servers import (
     etcd_cluster,
     token_for,
 )
-from tests.shared.team import Machine, Team
+from tests.support.team import Machine, Team
 
 pytestmark = pytest.mark.usefixtures("packer")
 

@@ -5,16 +5,17 @@ import json
 import signal
 import sys
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from tests import states
-from tests.cli.asking import ONE, answers, done, runs
 from tests.conftest import Result, Running, descendants, eventually
-from tests.servers import Cluster, consul_cluster, etcd_cluster
-from tests.shared.team import Machine, Team
+from tests.support import states
+from tests.support.queries import ONE, answers, done, runs
+from tests.support.servers import Cluster, etcd_cluster
+from tests.support.team import Machine, Team
 
 pytestmark = [pytest.mark.usefixtures("packer"), pytest.mark.timeout(240)]
 
@@ -51,10 +52,9 @@ def away(cluster: Cluster) -> Iterator[None]:
 
 
 @pytest.fixture
-def cluster(kind: str, tmp_path: Path) -> Iterator[Cluster]:
+def cluster(tmp_path: Path) -> Iterator[Cluster]:
     """One that no other test suffers from."""
-    start = etcd_cluster if kind == "etcd" else consul_cluster
-    with start(tmp_path / "servers") as cluster:
+    with etcd_cluster(tmp_path / "servers") as cluster:
         yield cluster
 
 
@@ -66,11 +66,13 @@ class Crew:
         self._team = team
         self._env = {"XDG_RUNTIME_DIR": str(runtime)}  # where the circuit breaker is
 
-    def member(self, workspace: str, template: str = TWO_GATES, outbox: str = "") -> Machine:
+    def member(
+        self, workspace: str, template: str = TWO_GATES, *, outbox: str = "", patience: str = "2s"
+    ) -> Machine:
         settings = {
             "workspace": workspace,
             "lock_ttl": "2s",
-            "store_patience": "4s",
+            "store_patience": patience,
             "outbox": outbox,
         }
         return self._team.machine(workspace, template, env=self._env, settings=settings)
@@ -91,14 +93,16 @@ def test_away_for_the_length_of_a_build(team: Team, cluster: Cluster, tmp_path: 
     """What takes long is that packer-fork is patient; so all that can happen happens at once."""
     crew = Crew(team, tmp_path / "runtime")
     overtaken, alone = crew.member("overtaken"), crew.member("alone", outbox="kept")
-    lasting, told = crew.member("lasting"), crew.member("told")
+    lasting, told = crew.member("lasting"), crew.member("told", patience="4s")
     starting, late = crew.member("starting", ONE), crew.member("late")
-    ends_late, ends_alone, lasts = overtaken.begun(), alone.begun(), lasting.begun()
-    ends_by_signal, checks = told.begun(), being_checked(starting)
+    machines = (overtaken, alone, lasting, told)
+    with ThreadPoolExecutor(len(machines)) as pool:
+        ends_late, ends_alone, lasts, ends_by_signal = pool.map(Machine.begun, machines)
+    checks = being_checked(starting)
     with away(cluster):
         opened(starting, "checked")
         begins_late = late.cli.start("build", "t.pkr.hcl")
-        for machine in (overtaken, alone, lasting, told):
+        for machine in machines:
             opened(machine, "go")
             eventually((machine.root / "more").exists)
         hears_a_signal_at_once(ends_by_signal)

@@ -6,12 +6,12 @@ from typing import Any
 
 import pytest
 
-from tests import states
-from tests.cli.asking import ONE, answer, answers, done, is_up_to_date, refused, runs, serials
 from tests.conftest import Cli, eventually
-from tests.servers import Cluster
-from tests.shared.team import Machine, Team
-from tests.templates import GATED
+from tests.support import states
+from tests.support.queries import ONE, answer, answers, done, is_up_to_date, refused, runs, serials
+from tests.support.servers import Cluster
+from tests.support.team import Machine, Team, on
+from tests.support.templates import GATED
 
 pytestmark = pytest.mark.usefixtures("packer")
 
@@ -20,6 +20,7 @@ def two(team: Team, template: str = ONE) -> tuple[Machine, Machine]:
     return team.machine("here", template), team.machine("there", template)
 
 
+@on("etcd", "consul")
 def test_two_machines_build_once(team: Team) -> None:
     here, there = two(team)
     refused(here.cli, "state", "pull", "t.pkr.hcl", rc=10, text="There is no state of t.pkr.hcl")
@@ -37,7 +38,7 @@ def test_two_machines_build_once(team: Team) -> None:
     assert not here.outbox()
 
 
-@pytest.mark.parametrize("kind", ["consul"], indirect=True)
+@on("consul")
 def test_without_a_template_all_states_of_the_project_are_meant(team: Team) -> None:
     here = team.machine("here", ONE)
     done(here.cli, "build", "t.pkr.hcl")
@@ -54,7 +55,6 @@ def test_without_a_template_all_states_of_the_project_are_meant(team: Team) -> N
     assert answer(elsewhere.cli, "show")["states"] == []
 
 
-@pytest.mark.parametrize("kind", ["etcd"], indirect=True)
 def test_what_was_is_brought_back(team: Team) -> None:
     here, there = two(team)
     for value in ("1", "2"):
@@ -81,7 +81,7 @@ def test_what_was_is_brought_back(team: Team) -> None:
     assert "nothing is damaged" in done(there.cli, "state", "repair")
 
 
-@pytest.mark.parametrize("kind", ["consul"], indirect=True)
+@on("consul")
 def test_a_document_out_and_in(team: Team) -> None:
     here = team.machine("here", ONE)
     done(here.cli, "build", "t.pkr.hcl")
@@ -93,7 +93,6 @@ def test_a_document_out_and_in(team: Team) -> None:
     assert [each["reason"] for each in answer(here.cli, "backup", "--list")] == ["push"]
 
 
-@pytest.mark.parametrize("kind", ["etcd"], indirect=True)
 def test_one_waits_for_another_machine(team: Team) -> None:
     here, there = two(team, GATED)
     running = here.begun()
@@ -115,7 +114,7 @@ def test_one_waits_for_another_machine(team: Team) -> None:
     assert states.verdict(here.cli) == "free"
 
 
-@pytest.mark.parametrize("kind", ["consul"], indirect=True)
+@on("consul")
 def test_the_lock_is_closed_under_another_machine(team: Team) -> None:
     here, there = two(team, GATED)
     running = here.begun()
@@ -140,12 +139,9 @@ def history(machine: Machine, state: str) -> list[Any]:
     return answers(machine.cli, "history", "t.pkr.hcl", "--limit", "0", "--state", state)
 
 
-def test_a_state_moves_everywhere_and_back(
-    team: Team, kind: str, etcd_server: Cluster, consul_server: Cluster
-) -> None:
-    """Folder to servers, to the other kind of servers, back to a folder: all pairs with `kind`."""
-    other = {"etcd": ("consul", consul_server), "consul": ("etcd", etcd_server)}[kind]
-    elsewhere = f"{other[0]}://{','.join(other[1].endpoints)}/{team.prefix}"
+def test_a_state_moves_everywhere_and_back(team: Team, consul_server: Cluster) -> None:
+    """Each kind of store is left once, and come to once."""
+    elsewhere = f"consul://{','.join(consul_server.endpoints)}/{team.prefix}"
     here = team.machine("here", ONE)
     done(here.cli, "build", "t.pkr.hcl", "--state", "folder")
     way = ["folder", team.url(), elsewhere, "another"]

@@ -6,12 +6,12 @@ import pytest
 
 from packer_fork import processes
 from packer_fork.locks import MARKER
-from tests import states
-from tests.cli.asking import answers, done, runs
 from tests.conftest import Running, eventually
-from tests.servers import Cluster, Proxy
-from tests.shared.team import Machine, Team
-from tests.templates import GATED
+from tests.support import states
+from tests.support.queries import answers, done, runs
+from tests.support.servers import Cluster, Proxy
+from tests.support.team import Machine, Team, on
+from tests.support.templates import GATED
 
 pytestmark = pytest.mark.usefixtures("packer")
 
@@ -31,6 +31,7 @@ def commands_of(lock: str) -> set[str]:
     return {process.command for process in processes.marked(MARKER, lock)}
 
 
+@on("consul")
 def test_on_the_same_machine_a_death_is_known_at_once(team: Team) -> None:
     here = team.machine("here", GATED)
     killed(here, here.begun())
@@ -68,9 +69,8 @@ def listed(machine: Machine) -> list[dict[str, dict[str, str]]]:
     return answers(machine.cli, "list", "t.pkr.hcl")
 
 
-def test_the_lock_is_lost_to_another_machine(team: Team, cluster: Cluster) -> None:
-    """Packer is cancelled, here with etcd, or finishes, here with Consul."""
-    policy = "cancel" if team.kind == "etcd" else "finish"
+@pytest.mark.parametrize("policy", ["cancel", "finish"])
+def test_the_lock_is_lost_to_another_machine(team: Team, cluster: Cluster, policy: str) -> None:
     with Proxy(cluster.endpoints[0]) as proxy:
         settings = {**SHORT, "on_lock_lost": policy}
         here = team.machine("here", GATED, at=[proxy.endpoint], settings=settings)

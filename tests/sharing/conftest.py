@@ -8,9 +8,9 @@ from pathlib import Path
 import pytest
 
 from tests.conftest import Cli
-from tests.servers import Cluster, Network, consul_cluster, etcd_cluster, namespaces
-from tests.sharing.site import Site
 from tests.stores.shared.conftest import consul_server, etcd_server, prefix
+from tests.support.servers import Cluster, Network, consul_cluster, etcd_cluster, namespaces
+from tests.support.site import Site
 
 __all__ = ["consul_server", "etcd_server", "prefix"]
 
@@ -34,15 +34,9 @@ def made(kind: str, request: pytest.FixtureRequest, cli: Cli, tmp_path: Path, pr
     return shared(cli, tmp_path, kind, cluster, prefix)
 
 
-@pytest.fixture(params=["local", "etcd", "consul"])
+@pytest.fixture
 def site(request: pytest.FixtureRequest, cli: Cli, tmp_path: Path, prefix: str) -> Site:
-    """Of each kind, for what depends on how a store locks."""
-    return made(request.param, request, cli, tmp_path, prefix)
-
-
-@pytest.fixture(params=["local", "etcd"])
-def two(request: pytest.FixtureRequest, cli: Cli, tmp_path: Path, prefix: str) -> Site:
-    """Processes of one machine, and machines of a team: for what depends on that alone."""
+    """Of the kind that a test names; what each store promises is tested without builds."""
     return made(request.param, request, cli, tmp_path, prefix)
 
 
@@ -59,11 +53,14 @@ def network() -> Iterator[Network]:
         yield network
 
 
-@pytest.fixture(params=["etcd", "consul"])
+@pytest.fixture
 def hosts(
     request: pytest.FixtureRequest, cli: Cli, tmp_path: Path, prefix: str, network: Network
 ) -> Iterator[Site]:
-    """Three hosts, each in a network namespace of its own, beside that of the server."""
+    """Three hosts, each in a network namespace of its own, beside that of the server.
+
+    The test names the kind of the server.
+    """
     start = etcd_cluster if request.param == "etcd" else consul_cluster
     with start(tmp_path / "servers", places=network.places[:1]) as cluster:
         site = shared(cli, tmp_path, request.param, cluster, prefix)

@@ -7,16 +7,21 @@ from collections import Counter
 
 import pytest
 
-from tests import states
-from tests.cli.asking import answers
 from tests.conftest import eventually
-from tests.servers import Network
-from tests.sharing.site import NAMES, SOURCES, Site, template
+from tests.support import states
+from tests.support.queries import answers
+from tests.support.servers import Network
+from tests.support.site import NAMES, SOURCES, Site, template
 
 pytestmark = [pytest.mark.usefixtures("packer"), pytest.mark.timeout(300)]
 
 
-def test_nine_sources_on_three_hosts_of_which_one_is_killed(hosts: Site) -> None:
+def on(kind: str) -> pytest.MarkDecorator:
+    return pytest.mark.parametrize("hosts", [kind], indirect=True)
+
+
+@on("etcd")
+def test_sources_on_three_hosts_of_which_one_is_killed(hosts: Site) -> None:
     machines = hosts.machines("h1", "h2", "h3")
     running = [machine.share() for machine in machines]
     hosts.await_begun(3, *running)
@@ -34,6 +39,7 @@ def test_nine_sources_on_three_hosts_of_which_one_is_killed(hosts: Site) -> None
     assert Counter(source for source, _ in hosts.began()) == Counter(NAMES) + Counter([lost])
 
 
+@on("consul")
 def test_what_a_dead_host_had_built_is_late(hosts: Site) -> None:
     """Its Packer finished after packer-fork had died, which nobody saw until it was back."""
     finishing = hosts._replace(settings={**hosts.settings, "on_wrapper_death": "finish"})
@@ -54,6 +60,7 @@ def test_what_a_dead_host_had_built_is_late(hosts: Site) -> None:
     assert "replay" in {each["operation"] for each in answers(second.cli, "history", "t.pkr.hcl")}
 
 
+@on("etcd")
 def test_what_a_host_that_was_cut_off_built_is_late(hosts: Site, network: Network) -> None:
     machines = hosts.machines("h1", "h2", "h3")
     running = [machine.share() for machine in machines]

@@ -12,9 +12,9 @@ from packer_fork.stores.archive import history
 from packer_fork.stores.base import MANUAL, Tenure
 from packer_fork.stores.local import journal
 from packer_fork.stores.local.layout import Layout
-from stress.contender import holder
-from tests.stores import making
-from tests.stores.making import bare, open_store, tenure_of
+from tests.support import local_states
+from tests.support.local_states import bare, open_store, tenure_of
+from tests.support.local_store import holder
 
 
 @pytest.fixture
@@ -57,27 +57,27 @@ def test_a_backup_reads_as_the_state_that_it_was_made_of(
 ) -> None:
     if compressed:
         monkeypatch.setattr(journal, "COMPRESSED_SIZE", 1)
-    made = making.small(folder, backup=False)
+    made = local_states.small(folder, backup=False)
     path = back_up(folder)
-    assert making.read_backup(path).state == made[9]
+    assert local_states.read_backup(path).state == made[9]
     (told,) = open_store(folder).backups()
     assert (told.path, told.serial, told.reason) == (str(path), 9, MANUAL)
     assert told.size == path.stat().st_size
-    making.grow(folder, range(8, 12))
-    assert making.read_backup(path).state == made[9], "it stays as it is"
+    local_states.grow(folder, range(8, 12))
+    assert local_states.read_backup(path).state == made[9], "it stays as it is"
 
 
 def test_a_backup_of_what_was_just_committed_has_it(folder: Path) -> None:
     with tenure_of(open_store(folder)) as tenure:
         for number in range(1, 4):
-            serial = tenure.commit(making.drafts(number)[0]).serial
+            serial = tenure.commit(local_states.drafts(number)[0]).serial
             path = Path(tenure.backup(MANUAL, keep=3).path)
-            assert making.read_backup(path).state == state_of(folder)
-            assert making.read_backup(path).state.serial == serial
+            assert local_states.read_backup(path).state == state_of(folder)
+            assert local_states.read_backup(path).state.serial == serial
 
 
 def test_only_the_newest_are_kept_and_all_that_were_asked_for(folder: Path) -> None:
-    making.grow(folder, range(1, 2))
+    local_states.grow(folder, range(1, 2))
     asked_for = [back_up(folder), back_up(folder)]
     made = [back_up(folder, "scheduled", keep=3) for _ in range(5)]
     asked_for.append(back_up(folder, keep=3))
@@ -89,7 +89,7 @@ def test_only_the_newest_are_kept_and_all_that_were_asked_for(folder: Path) -> N
 
 
 def test_one_that_was_asked_for_does_not_count_for_the_others(folder: Path) -> None:
-    making.grow(folder, range(1, 2))
+    local_states.grow(folder, range(1, 2))
     made = back_up(folder, "scheduled", keep=1)
     for _ in range(3):
         back_up(folder, keep=1)
@@ -97,7 +97,7 @@ def test_one_that_was_asked_for_does_not_count_for_the_others(folder: Path) -> N
 
 
 def test_the_oldest_backup_comes_first(folder: Path) -> None:
-    making.grow(folder, range(1, 2))
+    local_states.grow(folder, range(1, 2))
     made = [back_up(folder, reason) for reason in (MANUAL, "scheduled", "prune", MANUAL)]
     told = open_store(folder).backups()
     assert [Path(each.path) for each in told] == made
@@ -105,7 +105,7 @@ def test_the_oldest_backup_comes_first(folder: Path) -> None:
 
 
 def test_other_files_among_the_backups_are_none(folder: Path) -> None:
-    making.small(folder)
+    local_states.small(folder)
     (folder / "backups" / "notes.txt").write_text("mine")
     (folder / "backups" / "damaged-20260102T030405000006Z").mkdir()
     assert len(open_store(folder).backups()) == 1
@@ -113,9 +113,9 @@ def test_other_files_among_the_backups_are_none(folder: Path) -> None:
 
 
 def test_the_segment_of_a_backup_goes_with_the_last_one_that_names_it(folder: Path) -> None:
-    making.grow(folder, range(1, 3))
+    local_states.grow(folder, range(1, 3))
     paths = [back_up(folder), back_up(folder)]
-    (segment,) = making.segments(folder)
+    (segment,) = local_states.segments(folder)
     with tenure_of(open_store(folder)) as tenure:
         tenure.commit(Draft(operation="prune", cuts={segment.stem: None}))
         for path in paths:
@@ -127,44 +127,48 @@ def test_the_segment_of_a_backup_goes_with_the_last_one_that_names_it(folder: Pa
 
 
 def test_a_backup_and_its_segments_bring_the_whole_state_back(folder: Path, other: Path) -> None:
-    made = making.small(folder)
+    made = local_states.small(folder)
     (backup,) = open_store(folder).backups()
-    then = making.read_backup(backup.path).state
+    then = local_states.read_backup(backup.path).state
     assert bare(then) == bare(made[8])
     with tenure_of(open_store(other)) as tenure:
         for _, data in open_store(folder).segments(then):
             tenure.put_segment(data)
         tenure.put(then)
     assert bare(state_of(other)) == bare(made[8])
-    assert making.serials(open_store(other)) == [6, 5, 4, 3, 2, 1]
+    assert local_states.serials(open_store(other)) == [6, 5, 4, 3, 2, 1]
     assert open_store(other).verify().problems == ()
 
 
 def test_a_state_that_was_put_elsewhere_is_the_same_with_its_history(
     folder: Path, other: Path
 ) -> None:
-    making.grow(folder, range(1, 40))
+    local_states.grow(folder, range(1, 40))
     with tenure_of(open_store(other)) as tenure:
         placed, sealed = put_all(tenure, folder)
-    assert [each.segment for each in sealed] == [path.stem for path in making.segments(folder)]
+    assert [each.segment for each in sealed] == [
+        path.stem for path in local_states.segments(folder)
+    ]
     assert placed == state_of(other) == state_of(folder)
-    assert list(making.changes(open_store(other))) == list(making.changes(open_store(folder)))
+    assert list(local_states.changes(open_store(other))) == list(
+        local_states.changes(open_store(folder))
+    )
     verified = open_store(other).verify()
     assert (verified.problems, verified.unused) == ((), ())
 
 
 def test_a_state_that_was_put_goes_on_in_both_places(folder: Path, other: Path) -> None:
-    making.grow(folder, range(1, 3))
+    local_states.grow(folder, range(1, 3))
     with tenure_of(open_store(other)) as tenure:
         put_all(tenure, folder)
     for place in (folder, other):
-        making.grow(place, range(8, 10))
-        assert making.serials(open_store(place)) == list(range(8, 0, -1))
+        local_states.grow(place, range(8, 10))
+        assert local_states.serials(open_store(place)) == list(range(8, 0, -1))
         assert open_store(place).verify().problems == ()
 
 
 def test_putting_the_same_segment_twice_changes_nothing(folder: Path, other: Path) -> None:
-    making.small(folder)
+    local_states.small(folder)
     with tenure_of(open_store(other)) as tenure:
         first, again = put_all(tenure, folder)[1], put_all(tenure, folder)[1]
         assert first == again
@@ -173,19 +177,19 @@ def test_putting_the_same_segment_twice_changes_nothing(folder: Path, other: Pat
 
 
 def test_a_segment_that_is_damaged_here_is_healed_by_a_good_copy(folder: Path, other: Path) -> None:
-    making.small(folder)
+    local_states.small(folder)
     with tenure_of(open_store(other)) as tenure:
         put_all(tenure, folder)
-    segment = making.segments(other)[1]
-    making.flip(segment, 400)
+    segment = local_states.segments(other)[1]
+    local_states.flip(segment, 400)
     with tenure_of(open_store(other)) as tenure:
         tenure.put_segment((folder / "history" / segment.name).read_bytes())
     assert open_store(other).verify().problems == ()
 
 
 def test_a_damaged_segment_is_not_taken_in(folder: Path, other: Path) -> None:
-    making.small(folder)
-    data = making.segments(folder)[0].read_bytes()
+    local_states.small(folder)
+    data = local_states.segments(folder)[0].read_bytes()
     with tenure_of(open_store(other)) as tenure:
         for damaged in (data[:-1], data[:-20] + b"x" * 20, b"", b"x" * 100, data[100:]):
             with pytest.raises(DamagedError):
@@ -196,8 +200,8 @@ def test_a_damaged_segment_is_not_taken_in(folder: Path, other: Path) -> None:
 def test_a_segment_whose_summary_is_damaged_is_not_taken_for_a_good_one(
     folder: Path, other: Path
 ) -> None:
-    making.small(folder)
-    newest = making.segments(folder)[0]
+    local_states.small(folder)
+    newest = local_states.segments(folder)[0]
     data = bytearray(newest.read_bytes())
     data[40] ^= 1
     with tenure_of(open_store(other)) as tenure, pytest.raises(DamagedError):
@@ -205,7 +209,7 @@ def test_a_segment_whose_summary_is_damaged_is_not_taken_for_a_good_one(
 
 
 def test_put_leads_around_segments_that_were_not_brought(folder: Path, other: Path) -> None:
-    making.small(folder)
+    local_states.small(folder)
     state = state_of(folder)
     newest, _, oldest = open_store(folder).segments(state)
     with tenure_of(open_store(other)) as tenure:
@@ -213,15 +217,15 @@ def test_put_leads_around_segments_that_were_not_brought(folder: Path, other: Pa
             tenure.put_segment(data)
         placed = tenure.put(state)
     assert len(placed.cuts) == 1
-    assert making.serials(open_store(other)) == [6, 5, 2, 1]
+    assert local_states.serials(open_store(other)) == [6, 5, 2, 1]
     assert open_store(other).verify().problems == ()
 
 
 @pytest.mark.parametrize("damaged", ["state.json", "acked"])
 def test_put_keeps_aside_what_was_damaged(folder: Path, other: Path, damaged: str) -> None:
-    making.small(folder)
-    making.grow(other, range(1, 9))
-    making.flip(other / damaged, 50)
+    local_states.small(folder)
+    local_states.grow(other, range(1, 9))
+    local_states.flip(other / damaged, 50)
     kept = {name: (other / name).read_bytes() for name in ("state.json", "acked")}
     with tenure_of(open_store(other), even_damaged=True) as tenure:
         put_all(tenure, folder)
@@ -234,21 +238,21 @@ def test_put_keeps_aside_what_was_damaged(folder: Path, other: Path, damaged: st
 def test_the_serial_of_what_was_put_is_beyond_all_that_were_acknowledged(
     folder: Path, other: Path
 ) -> None:
-    making.small(folder)
-    making.grow(other, range(1, 9))
+    local_states.small(folder)
+    local_states.grow(other, range(1, 9))
     (other / "state.json").write_bytes(b"")
     with tenure_of(open_store(other), even_damaged=True) as tenure:
         placed, _ = put_all(tenure, folder)
     assert placed.serial == 17 == state_of(other).serial
     assert state_of(other).lineage == state_of(folder).lineage
-    making.grow(other, range(20, 21))
+    local_states.grow(other, range(20, 21))
     assert state_of(other).serial == 19
     assert open_store(other).verify().problems == ()
 
 
 def test_a_state_that_was_put_at_its_own_serial_keeps_it(folder: Path) -> None:
     """Its own store lost the file and nothing else."""
-    making.small(folder)
+    local_states.small(folder)
     state = state_of(folder)
     (folder / "state.json").unlink()
     with tenure_of(open_store(folder), even_damaged=True) as tenure:
@@ -260,7 +264,7 @@ def test_a_state_that_was_put_at_its_own_serial_keeps_it(folder: Path) -> None:
 def test_the_next_tenure_is_newer_than_all_that_a_put_state_knows(
     folder: Path, other: Path
 ) -> None:
-    making.grow(folder, range(1, 30))
+    local_states.grow(folder, range(1, 30))
     with tenure_of(open_store(other)) as tenure:
         put_all(tenure, folder)
     with tenure_of(open_store(other)) as tenure:
@@ -269,8 +273,8 @@ def test_the_next_tenure_is_newer_than_all_that_a_put_state_knows(
 
 
 def test_who_lost_the_lock_changes_nothing(folder: Path, other: Path) -> None:
-    making.small(other)
-    making.small(folder)
+    local_states.small(other)
+    local_states.small(folder)
     state, before = state_of(folder), (folder / "state.json").read_bytes()
     (_, segment), *_ = open_store(other).segments(state_of(other))
     with tenure_of(open_store(folder)) as lost:
@@ -292,23 +296,23 @@ def test_who_lost_the_lock_changes_nothing(folder: Path, other: Path) -> None:
 
 
 def test_backups_and_history_survive_that_the_folder_is_moved(folder: Path, tmp_path: Path) -> None:
-    made = making.small(folder)
+    made = local_states.small(folder)
     moved = tmp_path / "moved" / "default"
     shutil.copytree(folder, moved)
     shutil.rmtree(folder)
     assert open_store(moved).verify().problems == ()
     (backup,) = open_store(moved).backups()
-    assert bare(making.read_backup(backup.path).state) == bare(made[8])
+    assert bare(local_states.read_backup(backup.path).state) == bare(made[8])
 
 
 def test_the_history_of_a_backup_stays_whole_while_the_state_goes_on(
     folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(history, "SEGMENT_SIZE", 10_000)
-    making.grow(folder, range(1, 3))
+    local_states.grow(folder, range(1, 3))
     path = back_up(folder)
-    then = making.read_backup(path).state
-    making.grow(folder, range(3, 40))
+    then = local_states.read_backup(path).state
+    local_states.grow(folder, range(3, 40))
     with tenure_of(open_store(folder)) as tenure:
         tenure.discard_unused()
     found = [sealed.serial for sealed in history.chain(Layout(folder), then)]

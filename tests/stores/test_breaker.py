@@ -350,7 +350,7 @@ class Client:
     """A process that asks a breaker."""
 
     def __init__(self, folder: Path, timeout: float) -> None:
-        script = Path(__file__).with_name("attempting.py")
+        script = ROOT / "tests" / "support" / "breaker_process.py"
         self.process = subprocess.Popen(
             [sys.executable, str(script), str(folder), WHERE, str(timeout)],
             stdin=subprocess.PIPE,

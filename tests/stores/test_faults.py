@@ -13,8 +13,8 @@ import pytest
 from packer_fork.model import Actor, Build, Draft
 from packer_fork.stores.local import mutex
 from packer_fork.stores.local.layout import Layout
-from tests.stores import committer
-from tests.stores.hammer import commit, committed, ignore, open_journal
+from tests.support import committer
+from tests.support.hammer import commit, committed, ignore, open_journal
 
 CALLS = ("write", "pwrite64", "fdatasync", "fsync", "rename")
 ROOT = Path(__file__).parents[2]
@@ -31,7 +31,7 @@ def run(folder: Path, injection: str, call: str) -> tuple[dict[int, str], str]:
             *("strace", "-y", "-qq", "-o", str(trace)),
             *("-e", "trace=write,pwrite64,fdatasync,fsync,rename,close"),
             *("-e", f"inject={call}:{injection}"),
-            *(sys.executable, "-m", "tests.stores.committer", str(folder / "state")),
+            *(sys.executable, "-m", "tests.support.committer", str(folder / "state")),
         ],
         cwd=ROOT,
         capture_output=True,

@@ -8,7 +8,7 @@ import pytest
 from packer_fork.errors import NewerFormatError
 from packer_fork.locks import LockStatus
 from packer_fork.model import FORMAT_VERSION, Draft
-from stress.contender import holder, open_store
+from tests.support.local_store import holder, open_store
 
 FORMATS = Path(__file__).parents[1] / "formats"
 

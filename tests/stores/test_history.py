@@ -18,10 +18,10 @@ from packer_fork.model import Build, Draft, Summary
 from packer_fork.stores.archive import history
 from packer_fork.stores.base import MANUAL
 from packer_fork.stores.local.layout import Layout
-from stress.contender import fork
 from tests.conftest import eventually
-from tests.stores import making
-from tests.stores.making import open_store, serials, tenure_of
+from tests.support import local_states
+from tests.support.forks import fork
+from tests.support.local_states import open_store, serials, tenure_of
 
 ROUNDS = 25
 
@@ -52,8 +52,8 @@ def test_an_empty_store_has_no_history(folder: Path) -> None:
 
 
 def test_every_change_comes_once_and_the_newest_first(folder: Path) -> None:
-    made = making.small(folder)
-    found = list(making.changes(open_store(folder)))
+    made = local_states.small(folder)
+    found = list(local_states.changes(open_store(folder)))
     assert [change.serial for change, _ in found] == down_from(9)
     assert [change.why for change, _ in found] == [
         *("+5", "-4", "+4", "-3", "+3", "-2", "+2", "-1", "+1")
@@ -63,29 +63,29 @@ def test_every_change_comes_once_and_the_newest_first(folder: Path) -> None:
 
 
 def test_each_passage_begins_with_the_state_that_was_acknowledged(folder: Path) -> None:
-    made = making.small(folder)
+    made = local_states.small(folder)
     stretches = list(open_store(folder).history())
     assert [(each.first, each.last) for each in stretches] == [(6, 9), (4, 6), (2, 4), (0, 2)]
     for stretch in stretches[:-1]:
-        assert making.bare(stretch.read().state) == making.bare(made[stretch.first])
+        assert local_states.bare(stretch.read().state) == local_states.bare(made[stretch.first])
     assert stretches[-1].read().state.serial == 0
 
 
 def test_what_is_not_sealed_yet_is_the_first_stretch(folder: Path) -> None:
-    making.small(folder)
+    local_states.small(folder)
     first, *others = open_store(folder).history()
     assert (first.segment, first.summary) == ("", None)
     assert all(each.segment and each.summary for each in others)
 
 
-def test_three_hundred_small_tenures_leave_few_files(folder: Path) -> None:
-    made = making.grow(folder, range(1, 301))
+def test_a_hundred_small_tenures_leave_few_files(folder: Path) -> None:
+    made = local_states.grow(folder, range(1, 101))
     files = list((folder / "history").iterdir())
     assert len(files) <= 2
-    assert serials(open_store(folder)) == down_from(max(made)) == down_from(600)
+    assert serials(open_store(folder)) == down_from(max(made)) == down_from(200)
     verified = open_store(folder).verify()
     assert (verified.problems, verified.unused) == ((), ())
-    assert verified.changes == 600
+    assert verified.changes == 200
     assert verified.oldest == 0
 
 
@@ -93,8 +93,8 @@ def test_a_full_segment_is_left_as_it_is(folder: Path, monkeypatch: pytest.Monke
     monkeypatch.setattr(history, "SEGMENT_SIZE", 10_000)
     seen: dict[str, bytes] = {}
     for number in range(1, 60):
-        making.grow(folder, range(number, number + 1))
-        files = {path.name: path.read_bytes() for path in making.segments(folder)}
+        local_states.grow(folder, range(number, number + 1))
+        files = {path.name: path.read_bytes() for path in local_states.segments(folder)}
         assert set(files) - set(list(files)[:1]) <= set(seen), "only the newest may be new"
         seen |= files
     sizes = [each.summary.size for each in open_store(folder).history() if each.summary]
@@ -105,7 +105,7 @@ def test_a_full_segment_is_left_as_it_is(folder: Path, monkeypatch: pytest.Monke
 
 
 def test_segments_count_themselves(folder: Path) -> None:
-    making.small(folder)
+    local_states.small(folder)
     state = open_store(folder).read()
     assert state is not None
     assert state.sealed is not None
@@ -113,37 +113,37 @@ def test_segments_count_themselves(folder: Path) -> None:
 
 
 def test_a_segment_that_a_backup_names_takes_in_no_more(folder: Path) -> None:
-    making.grow(folder, range(1, 3))
-    (pinned,) = making.segments(folder)
+    local_states.grow(folder, range(1, 3))
+    (pinned,) = local_states.segments(folder)
     data = pinned.read_bytes()
     with tenure_of(open_store(folder)) as tenure:
         backup = tenure.backup(MANUAL, keep=3)
-    making.grow(folder, range(3, 6))
-    newer, older = making.segments(folder)
+    local_states.grow(folder, range(3, 6))
+    newer, older = local_states.segments(folder)
     assert older == pinned
     assert pinned.read_bytes() == data
     assert newer != pinned, "what follows grows beside it"
     assert serials(open_store(folder)) == down_from(10)
     Path(backup.path).unlink()
-    making.grow(folder, range(6, 7))
-    assert len(making.segments(folder)) == 2
+    local_states.grow(folder, range(6, 7))
+    assert len(local_states.segments(folder)) == 2
     assert pinned.exists(), "only the newest segment takes in more"
 
 
 def test_a_segment_may_grow_again_once_its_backup_is_gone(folder: Path) -> None:
-    making.grow(folder, range(1, 3))
+    local_states.grow(folder, range(1, 3))
     with tenure_of(open_store(folder)) as tenure:
         backup = tenure.backup(MANUAL, keep=3)
     Path(backup.path).unlink()
-    making.grow(folder, range(3, 5))
+    local_states.grow(folder, range(3, 5))
     assert len(list((folder / "history").iterdir())) == 1
     assert serials(open_store(folder)) == down_from(8)
 
 
 @pytest.mark.usefixtures("segment_a_tenure")
 def test_a_prune_lets_go_of_what_lies_before_the_cut(folder: Path) -> None:
-    making.grow(folder, range(1, 6))
-    paths = making.segments(folder)
+    local_states.grow(folder, range(1, 6))
+    paths = local_states.segments(folder)
     gone = prune(folder, paths[2].stem)
     assert sorted(gone) == sorted(path.stem for path in paths[2:])
     assert [path.exists() for path in paths] == [True, True, False, False, False]
@@ -154,12 +154,12 @@ def test_a_prune_lets_go_of_what_lies_before_the_cut(folder: Path) -> None:
 
 @pytest.mark.usefixtures("segment_a_tenure")
 def test_a_prune_keeps_what_a_backup_names(folder: Path) -> None:
-    making.grow(folder, range(1, 3))
+    local_states.grow(folder, range(1, 3))
     with tenure_of(open_store(folder)) as tenure:
         tenure.backup(MANUAL, keep=3)
-    pinned, oldest = making.segments(folder)
-    making.grow(folder, range(3, 6))
-    prune(folder, making.segments(folder)[2].stem)
+    pinned, oldest = local_states.segments(folder)
+    local_states.grow(folder, range(3, 6))
+    prune(folder, local_states.segments(folder)[2].stem)
     assert pinned.exists()
     assert not oldest.exists()
     verified = open_store(folder).verify()
@@ -168,8 +168,8 @@ def test_a_prune_keeps_what_a_backup_names(folder: Path) -> None:
 
 @pytest.mark.usefixtures("segment_a_tenure")
 def test_what_nothing_names_is_told_and_discarded(folder: Path) -> None:
-    making.grow(folder, range(1, 4))
-    cut = making.segments(folder)[1]
+    local_states.grow(folder, range(1, 4))
+    cut = local_states.segments(folder)[1]
     with tenure_of(open_store(folder)) as tenure:
         tenure.commit(Draft(operation="prune", cuts={cut.stem: None}))
     unused = open_store(folder).verify().unused
@@ -183,11 +183,11 @@ def test_what_nothing_names_is_told_and_discarded(folder: Path) -> None:
 
 
 def test_a_pruned_segment_does_not_come_back_in_a_larger_one(folder: Path) -> None:
-    making.grow(folder, range(1, 4))
-    (newest,) = making.segments(folder)
+    local_states.grow(folder, range(1, 4))
+    (newest,) = local_states.segments(folder)
     with tenure_of(open_store(folder)) as tenure:
         tenure.commit(Draft(operation="prune", cuts={newest.stem: None}))
-    making.grow(folder, range(4, 6))
+    local_states.grow(folder, range(4, 6))
     assert serials(open_store(folder)) == [11, 10, 9, 8, 7]
     assert open_store(folder).verify().problems == ()
 
@@ -196,7 +196,7 @@ def test_a_summary_says_what_is_in_its_segment(
     folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(history, "SEGMENT_SIZE", 8_000)
-    making.grow(folder, range(1, 30))
+    local_states.grow(folder, range(1, 30))
     summaries = 0
     for stretch in open_store(folder).history():
         if stretch.summary is not None:
@@ -217,12 +217,12 @@ def assert_true(summary: Summary, runs: set[int]) -> None:
     assert set(summary.builds) == {f"b{number % 3}" for number in runs}
     assert summary.statuses == ("complete",)
     assert not summary.spans
-    assert (summary.earliest, summary.latest) == (making.NOW, making.NOW)
+    assert (summary.earliest, summary.latest) == (local_states.NOW, local_states.NOW)
 
 
 @pytest.mark.usefixtures("segment_a_tenure")
 def test_a_summary_tells_that_a_run_spans_two_segments(folder: Path) -> None:
-    begun, done = making.drafts(1)
+    begun, done = local_states.drafts(1)
     for draft in (begun, done):
         with tenure_of(open_store(folder)) as tenure:
             tenure.commit(draft)
@@ -238,16 +238,17 @@ def test_a_segment_with_many_long_names_reads(folder: Path, names: int) -> None:
     with tenure_of(open_store(folder)) as tenure:
         tenure.commit(Draft(operation="test", builds=builds))
         tenure.compact()
-    assert making.serials(open_store(folder)) == [1]
+    assert local_states.serials(open_store(folder)) == [1]
     assert open_store(folder).verify().problems == ()
 
 
 def grow_once(folder: Path, number: int) -> None:
-    making.grow(folder, range(number, number + 1))
+    local_states.grow(folder, range(number, number + 1))
 
 
+@pytest.mark.processes
 def test_a_store_that_has_read_once_sees_the_commits_of_others(folder: Path) -> None:
-    making.grow(folder, range(1, 2))
+    local_states.grow(folder, range(1, 2))
     store = open_store(folder)
     kept = store.read()
     assert store.read() is kept, "what did not change is not decoded again"
@@ -260,7 +261,7 @@ def test_a_store_that_has_read_once_sees_the_commits_of_others(folder: Path) -> 
 
 
 def test_a_store_sees_a_commit_of_another_that_is_of_the_same_size(folder: Path) -> None:
-    making.grow(folder, range(1, 2))
+    local_states.grow(folder, range(1, 2))
     store = open_store(folder)
     with tenure_of(open_store(folder)) as tenure:
         for number in range(100):
@@ -317,7 +318,10 @@ def serial(folder: Path) -> int:
     return state.serial if state else 0
 
 
-WRITERS = pytest.mark.parametrize("compacting", [compacting_thread, compacting_process])
+WRITERS = pytest.mark.parametrize(
+    "compacting",
+    [compacting_thread, pytest.param(compacting_process, marks=pytest.mark.processes)],
+)
 Writing = Callable[[Path], AbstractContextManager[Callable[[], int]]]
 
 
@@ -327,7 +331,7 @@ def test_whoever_reads_while_others_write_sees_each_change_once(
     folder: Path, monkeypatch: pytest.MonkeyPatch, compacting: Writing, limit: int
 ) -> None:
     monkeypatch.setattr(history, "SEGMENT_SIZE", limit)
-    making.grow(folder, range(1, 20))
+    local_states.grow(folder, range(1, 20))
     store = open_store(folder)
     with compacting(folder) as made:
         for _ in range(ROUNDS):
@@ -351,7 +355,7 @@ def moved_on_from(made: Callable[[], int]) -> None:
 def test_what_was_found_before_is_read_after_it_was_moved(
     folder: Path, compacting: Writing
 ) -> None:
-    making.grow(folder, range(1, 4))
+    local_states.grow(folder, range(1, 4))
     stretches = list(open_store(folder).history())
     with compacting(folder) as made:
         for _ in range(ROUNDS):
@@ -368,7 +372,7 @@ def test_what_was_found_before_is_read_after_it_was_moved(
 def test_a_sound_store_is_not_called_damaged_while_others_write(
     folder: Path, compacting: Writing
 ) -> None:
-    making.grow(folder, range(1, 10))
+    local_states.grow(folder, range(1, 10))
     with compacting(folder):
         for _ in range(3 * ROUNDS):
             assert open_store(folder).verify().problems == ()
@@ -378,7 +382,7 @@ def test_a_sound_store_is_not_called_damaged_while_others_write(
 def test_a_sound_store_can_be_salvaged_while_others_write(
     folder: Path, compacting: Writing
 ) -> None:
-    making.grow(folder, range(1, 10))
+    local_states.grow(folder, range(1, 10))
     with compacting(folder):
         for _ in range(ROUNDS):
             least = serial(folder)
@@ -388,8 +392,9 @@ def test_a_sound_store_can_be_salvaged_while_others_write(
             assert found.lost == ()
 
 
+@pytest.mark.processes
 def test_backups_can_be_listed_while_they_are_rotated(folder: Path) -> None:
-    making.grow(folder, range(1, 3))
+    local_states.grow(folder, range(1, 3))
 
     def work() -> None:
         with tenure_of(open_store(folder)) as tenure:
@@ -410,10 +415,10 @@ def test_backups_can_be_listed_while_they_are_rotated(folder: Path) -> None:
 
 @pytest.mark.usefixtures("segment_a_tenure")
 def test_a_prune_does_not_look_like_damage_to_whoever_reads(folder: Path) -> None:
-    making.grow(folder, range(1, 8))
+    local_states.grow(folder, range(1, 8))
     reading = open_store(folder).history()
     found = [next(reading) for _ in range(3)]
-    prune(folder, making.segments(folder)[4].stem)
+    prune(folder, local_states.segments(folder)[4].stem)
     found += list(reading)
     last = [stretch.last for stretch in found]
     assert last[:5] == [14, 14, 12, 10, 8] or last[:5] == [14, 12, 10, 8, 6]
@@ -421,17 +426,17 @@ def test_a_prune_does_not_look_like_damage_to_whoever_reads(folder: Path) -> Non
 
 @pytest.mark.usefixtures("segment_a_tenure")
 def test_a_lost_segment_ends_the_history_with_its_name(folder: Path) -> None:
-    making.grow(folder, range(1, 4))
-    middle = making.segments(folder)[1]
+    local_states.grow(folder, range(1, 4))
+    middle = local_states.segments(folder)[1]
     middle.unlink()
     with pytest.raises(DamagedError) as caught:
-        list(making.changes(open_store(folder)))
+        list(local_states.changes(open_store(folder)))
     assert caught.value.path == str(middle)
 
 
 @pytest.mark.usefixtures("segment_a_tenure")
 def test_a_cut_may_lead_around_a_segment(folder: Path) -> None:
-    making.grow(folder, range(1, 5))
+    local_states.grow(folder, range(1, 5))
     layout = Layout(folder)
     state = open_store(folder).read()
     assert state is not None
@@ -446,7 +451,7 @@ def test_a_cut_may_lead_around_a_segment(folder: Path) -> None:
 
 def test_verify_says_where_a_segment_is_followed_by_another_state(folder: Path) -> None:
     """As a program of another version might write it: every digest fits, and yet."""
-    making.grow(folder, range(1, 3))
+    local_states.grow(folder, range(1, 3))
     state = open_store(folder).read()
     assert state is not None
     other = structs.replace(state, workspace="other")

@@ -17,7 +17,7 @@ from packer_fork.model import MAX_METADATA_DEPTH, Build, Draft, Instance, Late, 
 from packer_fork.stores.local import journal, mutex
 from packer_fork.stores.local.layout import Layout
 from packer_fork.stores.local.reader import judge
-from tests.stores.hammer import BY, acknowledged, commit, committed, empty, ignore, open_journal
+from tests.support.hammer import BY, acknowledged, commit, committed, empty, ignore, open_journal
 
 
 def write(folder: Path, *builds: Build) -> int:
@@ -41,12 +41,13 @@ def test_changes_are_read_back_in_order(tmp_path: Path) -> None:
     assert committed(tmp_path) == {n + 1: f"m{n}" for n in range(5)}
 
 
+@pytest.mark.processes
 def test_killed_writers_lose_nothing_that_was_acknowledged(tmp_path: Path) -> None:
     folder, notes = tmp_path / "state", tmp_path / "notes"
     folder.mkdir()
     notes.mkdir()
     root = Path(__file__).parents[2]
-    command = [sys.executable, "-m", "tests.stores.hammer", str(folder), str(notes), "300"]
+    command = [sys.executable, "-m", "tests.support.hammer", str(folder), str(notes), "300"]
     subprocess.run(command, cwd=root, check=True)
     noted, found = acknowledged(notes), committed(folder)
     assert len(noted) > 100

@@ -8,9 +8,9 @@ from pathlib import Path
 import pytest
 
 from packer_fork.stores.local import mutex
-from stress.contender import open_store
-from stress.stage import Player, Stage
 from tests.conftest import eventually
+from tests.support.local_store import open_store
+from tests.support.stage import Player, Stage
 
 
 @pytest.fixture

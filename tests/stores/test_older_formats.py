@@ -17,9 +17,9 @@ from packer_fork.errors import DamagedError, NewerFormatError, StateError
 from packer_fork.model import FORMAT_VERSION, Draft, State
 from packer_fork.stores.archive import history
 from packer_fork.stores.local.layout import Layout
-from stress.contender import holder
-from tests.stores import making
-from tests.stores.making import bare, open_store, serials, tenure_of
+from tests.support import local_states
+from tests.support.local_states import bare, open_store, serials, tenure_of
+from tests.support.local_store import holder
 
 FORMATS = Path(__file__).parents[1] / "formats"
 OLD = {"at-rest": 17, "with-changes": 20}
@@ -105,12 +105,12 @@ def test_a_snapshot_of_the_first_format_has_the_builds_that_are_in_it(folder: Pa
 @FIRST_FORMAT
 def test_the_first_commit_brings_the_present_format(folder: Path, name: str) -> None:
     copy(folder, "v1", name)
-    before, old = state_of(folder), list(making.changes(open_store(folder)))
+    before, old = state_of(folder), list(local_states.changes(open_store(folder)))
     assert migrate(folder) == OLD[name] + 1
     assert first_line(folder)["version"] == FORMAT_VERSION
     moved_on = {"serial": before.serial, "tenure": before.tenure, "prev": before.prev}
     assert structs.replace(state_of(folder), sealed=None, **moved_on) == bare(before)
-    assert list(making.changes(open_store(folder)))[1:] == old
+    assert list(local_states.changes(open_store(folder)))[1:] == old
     assert_sound(folder)
 
 
@@ -121,10 +121,10 @@ def test_the_state_as_it_was_is_kept_in_a_backup(folder: Path, name: str) -> Non
     migrate(folder)
     (backup,) = open_store(folder).backups()
     assert (backup.reason, backup.serial) == ("format-1", OLD[name])
-    file = making.read_backup(backup.path)
+    file = local_states.read_backup(backup.path)
     assert b"".join(bytes(line.data) for line in file.lines) == lines
     assert file.state == before
-    making.grow(folder, range(50, 52))
+    local_states.grow(folder, range(50, 52))
     assert len(open_store(folder).backups()) == 1, "it is done once"
 
 
@@ -133,7 +133,7 @@ def test_a_history_of_the_first_format_goes_on(folder: Path, name: str) -> None:
     copy(folder, "v1", name)
     old = {path.name: path.read_bytes() for path in (folder / "history").iterdir()}
     migrate(folder)
-    made = making.grow(folder, range(50, 60))
+    made = local_states.grow(folder, range(50, 60))
     assert max(made) == OLD[name] + 1 + 20
     assert serials(open_store(folder)) == list(range(max(made), 0, -1))
     for file, data in old.items():
@@ -190,7 +190,7 @@ def test_damage_of_the_first_format_is_found(folder: Path, name: str) -> None:
     for path in sorted(files):
         data = path.read_bytes()
         for offset in random_.sample(range(len(data)), min(len(data), PLACES // len(files))):
-            making.flip(path, offset, random_.randrange(8))
+            local_states.flip(path, offset, random_.randrange(8))
             assert is_found(folder), (path.name, offset)
             path.write_bytes(data[:offset])
             assert is_found(folder), (path.name, "cut", offset)
@@ -202,7 +202,7 @@ def test_the_middle_of_a_history_of_the_first_format_is_repaired(folder: Path) -
     copy(folder, "v1", "with-changes")
     before = state_of(folder)
     middle = list(history.chain(Layout(folder), before))[1]
-    making.flip(folder / "history" / f"{middle.segment}.zst", 900)
+    local_states.flip(folder / "history" / f"{middle.segment}.zst", 900)
     found = open_store(folder).salvage()
     assert bare(found.state) == bare(before)
     assert any(f"to {middle.serial}" in told for told in found.lost)
@@ -257,7 +257,7 @@ def test_a_newer_format_is_refused_and_never_touched(folder: Path) -> None:
 
 def test_a_newer_format_that_appears_meanwhile_is_never_overwritten(folder: Path) -> None:
     """Another job of the same pipeline may be upgraded already."""
-    making.grow(folder, range(1, 3))
+    local_states.grow(folder, range(1, 3))
     state, data = state_of(folder), (FORMATS / "v3" / "state.json").read_bytes()
     with tenure_of(open_store(folder)) as tenure:
         tenure.commit(Draft(operation="test"))
@@ -278,19 +278,19 @@ def test_a_newer_format_that_appears_meanwhile_is_never_overwritten(folder: Path
 
 def test_damage_of_a_newer_format_is_damage(folder: Path) -> None:
     copy(folder, "v3")
-    making.flip(folder / "state.json", 150)
+    local_states.flip(folder / "state.json", 150)
     with pytest.raises(StateError):
         open_store(folder).read()
 
 
 def test_a_newer_backup_is_told_of_as_such(folder: Path) -> None:
-    making.small(folder)
+    local_states.small(folder)
     (backup,) = open_store(folder).backups()
     Path(backup.path).write_bytes((FORMATS / "v3" / "state.json").read_bytes())
     with pytest.raises(NewerFormatError):
         open_store(folder).verify()
     with pytest.raises(NewerFormatError):
-        making.read_backup(backup.path)
+        local_states.read_backup(backup.path)
 
 
 @pytest.mark.parametrize("indent", [-1, 0, 2])
@@ -306,9 +306,9 @@ def test_what_was_written_by_hand_is_taken_over(folder: Path, indent: int, versi
     assert state_of(folder).builds == before.builds
     (backup,) = open_store(folder).backups()
     assert (backup.reason, backup.serial) == (f"format-{version}", 7)
-    assert making.read_backup(backup.path).state == before
+    assert local_states.read_backup(backup.path).state == before
     assert serials(open_store(folder)) == [8]
-    making.grow(folder, range(50, 52))
+    local_states.grow(folder, range(50, 52))
     assert serials(open_store(folder)) == [12, 11, 10, 9, 8]
     assert open_store(folder).verify().oldest == 7
     assert_sound(folder)
@@ -334,5 +334,5 @@ def test_what_was_written_by_hand_needs_exactly_its_keys(folder: Path) -> None:
 
 
 def test_the_present_format_needs_no_backup_of_an_older_one(folder: Path) -> None:
-    making.grow(folder, range(1, 3))
+    local_states.grow(folder, range(1, 3))
     assert open_store(folder).backups() == ()

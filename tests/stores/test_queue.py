@@ -1,13 +1,7 @@
-"""The queue of the local lock, with real processes: order, deaths, and nobody passing by.
-
-PACKER_FORK_CHAOS_SECONDS makes the last test as long as one likes.
-"""
+"""The queue of the local lock, with real processes: order, deaths, and no overtaking."""
 
 import os
-import re
 import signal
-import subprocess
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -16,11 +10,11 @@ import pytest
 from packer_fork.locks import Verdict
 from packer_fork.stores.local import queue
 from packer_fork.stores.local.layout import Layout
-from stress.contender import open_store
-from stress.stage import ROOT, Player, Stage
-from tests import states
 from tests.conftest import Cli, Project, eventually
-from tests.templates import GATED, begun, go_on
+from tests.support import states
+from tests.support.local_store import open_store
+from tests.support.stage import Player, Stage
+from tests.support.templates import GATED, begun, go_on
 
 
 @pytest.fixture
@@ -218,18 +212,3 @@ def test_a_cancelled_build_leaves_the_queue(
     assert queue.numbers(layout) == []
     go_on(project.root)
     assert first.wait().rc == 0
-
-
-@pytest.mark.timeout(3600)
-def test_tenures_under_random_kills_keep_every_promise(tmp_path: Path) -> None:
-    seconds = os.environ.get("PACKER_FORK_CHAOS_SECONDS", "5")
-    done = subprocess.run(
-        [sys.executable, "-m", "stress.lock_chaos", "--seconds", seconds, str(tmp_path)],
-        cwd=ROOT,
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    assert done.returncode == 0, done.stdout + done.stderr
-    tenures, kills, unlocks = (int(number) for number in re.findall(r"(\d+) [tku]", done.stdout))
-    assert min(tenures, kills, unlocks) > 0

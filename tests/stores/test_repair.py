@@ -14,9 +14,9 @@ from packer_fork.errors import DamagedError, NewerFormatError, StateError
 from packer_fork.locks import LockStatus
 from packer_fork.model import FORMAT_VERSION, Draft
 from packer_fork.stores.local import journal
-from stress.contender import holder
-from tests.stores import making
-from tests.stores.making import States, bare, open_store, tenure_of
+from tests.support import local_states
+from tests.support.local_states import States, bare, open_store, tenure_of
+from tests.support.local_store import holder
 
 LAST = 9
 """The last serial of the small state."""
@@ -35,7 +35,7 @@ def line(number: int) -> Damage:
     def damage(folder: Path) -> None:
         path = folder / "state.json"
         lines = path.read_bytes().splitlines(keepends=True)
-        making.flip(path, sum(map(len, lines[:number])) + len(lines[number]) // 2)
+        local_states.flip(path, sum(map(len, lines[:number])) + len(lines[number]) // 2)
 
     return damage
 
@@ -66,7 +66,7 @@ def zeroed_end(folder: Path) -> None:
 
 
 def witness(folder: Path) -> None:
-    making.flip(folder / "acked", 10)
+    local_states.flip(folder / "acked", 10)
 
 
 def empty_witness(folder: Path) -> None:
@@ -75,19 +75,19 @@ def empty_witness(folder: Path) -> None:
 
 def segment(last: int) -> Damage:
     def damage(folder: Path) -> None:
-        path = making.segments_by_serial(folder)[last]
-        making.flip(path, path.stat().st_size - 20)
+        path = local_states.segments_by_serial(folder)[last]
+        local_states.flip(path, path.stat().st_size - 20)
 
     return damage
 
 
 def head(last: int) -> Damage:
     """In the summary of a segment: its lines are whole."""
-    return lambda folder: making.flip(making.segments_by_serial(folder)[last], 30)
+    return lambda folder: local_states.flip(local_states.segments_by_serial(folder)[last], 30)
 
 
 def no_segment(last: int) -> Damage:
-    return lambda folder: making.segments_by_serial(folder)[last].unlink()
+    return lambda folder: local_states.segments_by_serial(folder)[last].unlink()
 
 
 def both(*damages: Damage) -> Damage:
@@ -163,7 +163,7 @@ UNREADABLE = {
 
 def make(folder: Path, case: Case) -> tuple[States, dict[str, bytes]]:
     """What was acknowledged, and the bytes of what is damaged, by the names of the files."""
-    made = making.small(folder, backup=case.backup)
+    made = local_states.small(folder, backup=case.backup)
     assert max(made) == LAST
     before = contents(folder)
     case.damage(folder)
@@ -249,7 +249,7 @@ def test_a_repaired_state_is_sound_and_goes_on(folder: Path, case: Case) -> None
         assert serial > LAST + 1, "the serial of the state itself was never acknowledged before"
     else:
         assert serial == case.newest + 1
-    more = making.grow(folder, range(8, 9))
+    more = local_states.grow(folder, range(8, 9))
     assert min(more) == serial + 1
     assert open_store(folder).verify().problems == ()
     aside = put_aside(folder)
@@ -261,9 +261,9 @@ def test_a_repaired_history_has_all_that_is_not_lost(folder: Path, case: Case) -
     make(folder, case)
     committed = set(range(1, LAST + 1))
     serial = repair(folder)
-    found = making.serials(open_store(folder))
+    found = local_states.serials(open_store(folder))
     assert found == sorted({serial} | (committed - case.missing), reverse=True)
-    change, _ = next(making.changes(open_store(folder)))
+    change, _ = next(local_states.changes(open_store(folder)))
     assert change.operation == "repair"
     assert "lost: " in change.why
     if case in KNOWN_WITNESS.values():
@@ -283,19 +283,19 @@ def test_a_damaged_state_is_not_acquired_for_anything_but_mending(folder: Path, 
 
 
 def test_what_is_sound_is_repaired_into_itself(folder: Path) -> None:
-    made = making.small(folder)
+    made = local_states.small(folder)
     assert repair(folder) == LAST + 1
     state = open_store(folder).read()
     assert state is not None
     assert state.builds == made[LAST].builds
-    assert making.serials(open_store(folder)) == list(range(LAST + 1, 0, -1))
+    assert local_states.serials(open_store(folder)) == list(range(LAST + 1, 0, -1))
     assert open_store(folder).verify().problems == ()
 
 
 def test_a_damaged_backup_is_taken_out_of_the_way(folder: Path) -> None:
-    making.small(folder)
+    local_states.small(folder)
     (backup,) = folder.glob("backups/*.zst")
-    making.flip(backup, 100)
+    local_states.flip(backup, 100)
     data = backup.read_bytes()
     assert open_store(folder).verify().problems
     repair(folder)
@@ -316,7 +316,7 @@ def test_a_second_repair_has_nothing_more_to_do(folder: Path, case: str) -> None
 def test_a_state_that_was_repaired_can_be_damaged_again(folder: Path) -> None:
     make(folder, CASES["no file"])
     repair(folder)
-    making.grow(folder, range(8, 11))
+    local_states.grow(folder, range(8, 11))
     no_state(folder)
     torn_at = open_store(folder).salvage()
     assert torn_at.state is not None
@@ -329,8 +329,8 @@ def test_a_compressed_state_is_repaired_as_well(
     folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(journal, "COMPRESSED_SIZE", 1)
-    made = making.small(folder, backup=False)
-    making.flip(folder / "state.json", 200)
+    made = local_states.small(folder, backup=False)
+    local_states.flip(folder / "state.json", 200)
     found = open_store(folder).salvage()
     assert bare(found.state) == bare(made[LAST]), "frames behind the damage are found"
     repair(folder)
@@ -340,7 +340,7 @@ def test_a_compressed_state_is_repaired_as_well(
 
 @pytest.mark.parametrize("with_witness", [True, False])
 def test_nothing_provable_is_refused_and_left_alone(folder: Path, *, with_witness: bool) -> None:
-    making.small(folder)
+    local_states.small(folder)
     shutil.rmtree(folder / "history")
     shutil.rmtree(folder / "backups")
     path = folder / "state.json"
@@ -360,7 +360,7 @@ def test_nothing_provable_is_refused_and_left_alone(folder: Path, *, with_witnes
 
 
 def test_a_newer_format_is_no_damage(folder: Path) -> None:
-    making.small(folder)
+    local_states.small(folder)
     path = folder / "state.json"
     state = open_store(folder).read()
     assert state is not None
@@ -377,9 +377,9 @@ def test_a_newer_format_is_no_damage(folder: Path) -> None:
 def test_history_of_another_state_is_never_taken_for_ours(tmp_path: Path) -> None:
     """It lies there, as it may after a restore that was cut short."""
     ours, theirs = tmp_path / "ours", tmp_path / "theirs"
-    made = making.small(ours, backup=False)
-    making.grow(theirs, range(1, 20))
-    for path in making.segments(theirs):
+    made = local_states.small(ours, backup=False)
+    local_states.grow(theirs, range(1, 20))
+    for path in local_states.segments(theirs):
         shutil.copy(path, ours / "history")
     torn(ours)
     found = open_store(ours).salvage()
@@ -388,15 +388,15 @@ def test_history_of_another_state_is_never_taken_for_ours(tmp_path: Path) -> Non
 
 def test_a_segment_that_was_left_half_way_is_never_preferred(folder: Path) -> None:
     """Written, but the state that names it was not: the changes go on in another way."""
-    making.grow(folder, range(1, 3))
+    local_states.grow(folder, range(1, 3))
     state = (folder / "state.json").read_bytes()
     acked = (folder / "acked").read_bytes()
-    making.grow(folder, range(3, 9))
+    local_states.grow(folder, range(3, 9))
     (folder / "state.json").write_bytes(state)
     (folder / "acked").write_bytes(acked)
-    made = making.grow(folder, range(30, 32))
+    made = local_states.grow(folder, range(30, 32))
     with tenure_of(open_store(folder)) as tenure:
-        made |= making.commit(folder, tenure, *making.drafts(40))
+        made |= local_states.commit(folder, tenure, *local_states.drafts(40))
     line(0)(folder)
     found = open_store(folder).salvage()
     assert bare(found.state) == bare(made[max(made)])
@@ -404,7 +404,7 @@ def test_a_segment_that_was_left_half_way_is_never_preferred(folder: Path) -> No
 
 def test_a_change_of_an_older_tenure_is_not_led_on_to(folder: Path) -> None:
     """However well it is sealed: it was written by somebody who had lost the lock."""
-    made = making.small(folder, backup=False)
+    made = local_states.small(folder, backup=False)
     path = folder / "state.json"
     *before, last = path.read_bytes().splitlines(keepends=True)
     whole = unseal(last)
@@ -419,7 +419,7 @@ def test_a_change_of_an_older_tenure_is_not_led_on_to(folder: Path) -> None:
 
 @pytest.mark.parametrize("seed", range(60))
 def test_two_damages_at_random_never_make_up_a_state(folder: Path, seed: int) -> None:
-    made = making.small(folder, backup=seed % 2 == 0)
+    made = local_states.small(folder, backup=seed % 2 == 0)
     random_ = random.Random(seed)
     files = [
         *(folder / "state.json", folder / "acked"),
@@ -430,19 +430,19 @@ def test_two_damages_at_random_never_make_up_a_state(folder: Path, seed: int) ->
         if random_.random() < 0.3:
             path.write_bytes(path.read_bytes()[: random_.randrange(path.stat().st_size)])
         else:
-            making.flip(path, random_.randrange(path.stat().st_size), random_.randrange(8))
+            local_states.flip(path, random_.randrange(path.stat().st_size), random_.randrange(8))
     found = open_store(folder).salvage()
     assert found.state is not None
     assert bare(found.state) == bare(made[found.state.serial])
     repair(folder)
     assert open_store(folder).verify().problems == ()
-    for change, digest in making.changes(open_store(folder)):
+    for change, digest in local_states.changes(open_store(folder)):
         if change.operation != "repair":
             assert made[change.serial].prev == digest
 
 
 def test_somebody_else_who_holds_the_lock_is_not_disturbed_by_a_repair(folder: Path) -> None:
-    making.small(folder)
+    local_states.small(folder)
     with tenure_of(open_store(folder)):
         torn(folder)
         found = open_store(folder).try_acquire(holder("repair"), even_damaged=True)

@@ -13,8 +13,8 @@ import pytest
 
 from packer_fork.errors import StateError
 from packer_fork.model import Change, State
-from tests.stores import making
-from tests.stores.making import States, open_store, tenure_of
+from tests.support import local_states
+from tests.support.local_states import States, open_store, tenure_of
 
 CALLS = ("write", "pwrite64", "fdatasync", "fsync", "rename", "unlink")
 FAULTS = {"kill": "signal=SIGKILL", "error": "error=EIO"}
@@ -40,7 +40,7 @@ def run(folder: Path, mode: str, injection: str = "") -> tuple[Told, str]:
         [
             *("strace", "-qq", "-o", str(trace), "-e", f"trace={','.join(CALLS)}"),
             *(("-e", f"inject={injection}") if injection else ()),
-            *(sys.executable, "-B", "-m", "tests.stores.upkeep_script", mode, str(folder)),
+            *(sys.executable, "-B", "-m", "tests.support.maintenance_process", mode, str(folder)),
         ],
         cwd=ROOT,
         capture_output=True,
@@ -85,7 +85,7 @@ def state_of(folder: Path) -> State:
 def assert_sound_and_goes_on(folder: Path) -> None:
     assert open_store(folder).verify().problems == ()
     last = state_of(folder).serial
-    assert min(making.grow(folder, range(90, 91))) == last + 1
+    assert min(local_states.grow(folder, range(90, 91))) == last + 1
     with tenure_of(open_store(folder)) as tenure:
         tenure.discard_unused()
     verified = open_store(folder).verify()
@@ -104,7 +104,7 @@ def assert_kept(folder: Path, made: States, told: Told, *, lost: frozenset[int])
 
 
 def changes(folder: Path) -> Iterator[tuple[Change, str]]:
-    return making.changes(open_store(folder))
+    return local_states.changes(open_store(folder))
 
 
 @EACH[0]
@@ -113,7 +113,7 @@ def test_no_fault_in_upkeep_loses_or_damages_anything(
     tmp_path: Path, call: str, fault: str
 ) -> None:
     folder = tmp_path / "root" / "default"
-    made = making.small(folder)
+    made = local_states.small(folder)
     for each, told in each_fault(folder, "keep_up", call, fault, UPKEEP_PLACES):
         pruned = max((number for what, number in told if what == "pruning"), default=0)
         state = state_of(each)
@@ -130,12 +130,12 @@ def test_a_repair_that_is_cut_short_can_be_done_again(
     tmp_path: Path, call: str, fault: str
 ) -> None:
     folder = tmp_path / "root" / "default"
-    made = making.small(folder, backup=False)
+    made = local_states.small(folder, backup=False)
     state = folder / "state.json"
     lines = state.read_bytes().splitlines(keepends=True)
-    making.flip(state, len(b"".join(lines[:2])) + 100)
-    middle = making.segments_by_serial(folder)[4]
-    making.flip(middle, 500)
+    local_states.flip(state, len(b"".join(lines[:2])) + 100)
+    middle = local_states.segments_by_serial(folder)[4]
+    local_states.flip(middle, 500)
     for each, told in each_fault(folder, "repair", call, fault, PLACES):
         repair_if_damaged(each)
         assert_kept(each, made, told, lost=frozenset({3, 4, 8, 9}))
@@ -158,12 +158,12 @@ def test_a_restore_that_is_cut_short_can_be_done_again(
     tmp_path: Path, call: str, fault: str, before: str
 ) -> None:
     folder, source = tmp_path / "root" / "default", tmp_path / "root" / "source"
-    making.small(source)
+    local_states.small(source)
     with tenure_of(open_store(source)) as tenure:
         tenure.compact()
     if before == "damaged":
-        making.grow(folder, range(1, 9))
-        making.flip(folder / "state.json", 30)
+        local_states.grow(folder, range(1, 9))
+        local_states.flip(folder / "state.json", 30)
     else:
         folder.mkdir()
     for each, told in each_fault(folder, "put", call, fault, PLACES - 1):

@@ -16,9 +16,9 @@ from packer_fork.locks import LockStatus
 from packer_fork.stores.local import filesystem
 from packer_fork.stores.local.layout import Layout
 from packer_fork.stores.local.tenure import KernelLocks
-from stress.contender import holder, open_store
-from stress.stage import Player, Stage
 from tests.conftest import eventually, unavailable
+from tests.support.local_store import holder, open_store
+from tests.support.stage import Player, Stage
 
 NOBODY = "65534"
 Mount = Callable[..., Path]

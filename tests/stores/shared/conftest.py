@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.servers import Cluster, consul_cluster, etcd_cluster
-from tests.stores.shared.stores import Ground
+from tests.support.servers import Cluster, consul_cluster, etcd_cluster
+from tests.support.stores import Ground
 
 
 @pytest.fixture(scope="session")

@@ -11,8 +11,8 @@ import pytest
 from packer_fork.model import Build, Draft
 from packer_fork.stores.shared import blobs, names
 from packer_fork.stores.shared.keys import Keys
-from tests.stores.shared.making import tenure_of
-from tests.stores.shared.stores import Ground
+from tests.support.store_operations import tenure_of
+from tests.support.stores import Ground
 
 ALL = 1 << 40
 

@@ -14,8 +14,10 @@ from packer_fork.stores.access import Access, parse_address
 from packer_fork.stores.consul import ConsulKeys
 from packer_fork.stores.shared.keys import Leased, Put
 from tests.conftest import eventually
-from tests.servers import Cluster, Server, loopback, program
-from tests.servers.process import ask
+from tests.support.servers import Cluster, Server, loopback, program
+from tests.support.servers.process import ask
+
+pytestmark = pytest.mark.processes
 
 
 @contextlib.contextmanager

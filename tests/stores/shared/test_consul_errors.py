@@ -16,8 +16,8 @@ from packer_fork.stores.consul_errors import judge, refusal
 from packer_fork.stores.patience import AwayError
 from packer_fork.stores.shared.keys import Put, Unchanged
 from tests.conftest import eventually
-from tests.servers import Certificates, Cluster, certificates, consul_cluster, token_for
-from tests.servers.process import ask
+from tests.support.servers import Certificates, Cluster, certificates, consul_cluster, token_for
+from tests.support.servers.process import ask
 
 MASTER = "a7d5f6e0-5c1e-4e0e-9b0f-4a3c1f0e9d11"
 
@@ -252,6 +252,7 @@ def test_a_scheme_that_is_not_that_of_the_port(
     assert "TLS" in f"{error.message}{error.hint}"
 
 
+@pytest.mark.processes
 def test_servers_of_which_half_are_gone(tmp_path: Path, prefix: str) -> None:
     performance = {"performance": {"raft_multiplier": 1, "rpc_hold_timeout": "100ms"}}
     with consul_cluster(tmp_path, nodes=2, settings=performance) as cluster:

@@ -10,8 +10,8 @@ from packer_fork.errors import StoreError
 from packer_fork.stores.access import Access, parse_address
 from packer_fork.stores.consul import MOST, ConsulKeys
 from packer_fork.stores.shared.keys import Condition, Delete, Item, Leased, Put, Unchanged
-from tests.servers import Cluster
-from tests.servers.process import ask
+from tests.support.servers import Cluster
+from tests.support.servers.process import ask
 
 
 @pytest.fixture

@@ -15,9 +15,9 @@ from packer_fork.stores.archive import history
 from packer_fork.stores.base import MANUAL, Tenure
 from packer_fork.stores.local import journal as local_journal
 from packer_fork.stores.shared import journal as shared_journal
-from stress.contender import holder
 from tests.conftest import eventually
-from tests.stores.shared.making import (
+from tests.support.local_store import holder
+from tests.support.store_operations import (
     ANY,
     built,
     changes,
@@ -27,7 +27,7 @@ from tests.stores.shared.making import (
     waited_for,
     whys,
 )
-from tests.stores.shared.stores import Ground
+from tests.support.stores import Ground
 
 
 @pytest.fixture
@@ -84,7 +84,7 @@ def test_only_one_has_the_lock(ground: Ground) -> None:
 def test_two_writers_lose_nothing(ground: Ground) -> None:
     def write(name: str) -> None:
         store = ground.open(machine=name)
-        for number in range(10):
+        for number in range(5):
             with waited_for(store) as tenure:
                 tenure.commit(Draft(operation="test", why=f"{name}{number}"))
 
@@ -94,10 +94,10 @@ def test_two_writers_lose_nothing(ground: Ground) -> None:
     for thread in threads:
         thread.join()
     found = whys(ground.open())
-    assert sorted(found) == sorted(f"{name}{number}" for name in "xyz" for number in range(10))
+    assert sorted(found) == sorted(f"{name}{number}" for name in "xyz" for number in range(5))
     for name in "xyz":
-        assert [why for why in found if why[0] == name] == [f"{name}{n}" for n in range(10)]
-    assert [change.tenure for change in changes(ground.open())] == list(range(1, 31))
+        assert [why for why in found if why[0] == name] == [f"{name}{n}" for n in range(5)]
+    assert [change.tenure for change in changes(ground.open())] == list(range(1, 16))
 
 
 def test_those_who_wait_come_in_the_order_of_arrival(ground: Ground) -> None:
@@ -221,13 +221,13 @@ def test_large_documents_and_many(ground: Ground) -> None:
 def test_history_grows_into_segments_and_is_read_whole(ground: Ground) -> None:
     store = ground.open()
     with tenure_of(store) as tenure:
-        for number in range(1, 121):
+        for number in range(1, 61):
             tenure.commit(built(number, text="x" * 300))
         tenure.compact()
     found = store.verify()
-    assert (found.problems, found.unused, found.changes) == ((), (), 120)
+    assert (found.problems, found.unused, found.changes) == ((), (), 60)
     assert found.segments > 2
-    assert whys(ground.open(machine="there")) == [str(number) for number in range(1, 121)]
+    assert whys(ground.open(machine="there")) == [str(number) for number in range(1, 61)]
 
 
 @pytest.mark.usefixtures("small")
@@ -244,7 +244,7 @@ def test_reading_is_not_disturbed_by_writing(ground: Ground) -> None:
     reader = threading.Thread(target=read)
     reader.start()
     with tenure_of(ground.open()) as tenure:
-        for number in range(1, 81):
+        for number in range(1, 41):
             serial = tenure.commit(built(number, text="x" * 300)).serial
     eventually(lambda: seen and seen[-1] == serial)
     stop.set()

@@ -11,7 +11,8 @@ from packer_fork.errors import StoreError
 from packer_fork.stores.access import Access, parse_address
 from packer_fork.stores.etcd import EtcdKeys
 from packer_fork.stores.shared.keys import Put, Unchanged, UnsureError
-from tests.servers import (
+from tests.support.scripted_server import answer, scripted
+from tests.support.servers import (
     ROOT,
     Certificates,
     Cluster,
@@ -20,7 +21,8 @@ from tests.servers import (
     etcd_cluster,
     etcdctl,
 )
-from tests.stores.shared.scripted import answer, scripted
+
+pytestmark = pytest.mark.processes
 
 JOE = User("joe", "password-of-joe", "images/")
 

@@ -10,7 +10,7 @@ from packer_fork.stores.access import Access, parse_address
 from packer_fork.stores.connection import LargeError
 from packer_fork.stores.etcd import OPERATIONS, EtcdKeys
 from packer_fork.stores.shared.keys import Leased, Put, Unchanged
-from tests.servers import Cluster, etcdctl
+from tests.support.servers import Cluster, etcdctl
 
 
 @pytest.fixture

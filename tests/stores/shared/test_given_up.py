@@ -7,18 +7,22 @@ import itertools
 import resource
 import signal
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
+from msgspec import structs
 
 from packer_fork.errors import PackerForkError, StoreError
 from packer_fork.locks import LockStatus
 from packer_fork.stores.base import Store
-from stress.contender import holder
 from tests.conftest import eventually
-from tests.servers import Proxy
-from tests.stores.shared.making import tenure_of, waited_for
-from tests.stores.shared.stores import HASTY, Ground
+from tests.support.local_store import holder
+from tests.support.servers import Proxy
+from tests.support.store_operations import tenure_of, waited_for
+from tests.support.stores import HASTY, Ground
+
+pytestmark = pytest.mark.processes
 
 
 def a_waiter(store: Store) -> None:
@@ -93,19 +97,30 @@ def test_nobody_waits_for_who_found_no_room(
 
 @pytest.mark.parametrize("life", [a_waiter, a_holder, a_member])
 def test_nobody_waits_for_who_got_no_answer(shared: Ground, life: Callable[[Store], None]) -> None:
-    """From any request on there is none, until it has given up."""
-    with Proxy(shared.endpoints[0]) as proxy:
-        store = shared.open(endpoints=(proxy.endpoint,), access=HASTY, ttl=1.0)
-        other = shared.open(machine="there")
-        for nth in itertools.count(1):
+    """From any request on there is none, until it has given up: each on a state of its own."""
+
+    def gives_up(nth: int) -> bool:
+        ground = structs.replace(shared, opened=[])
+        with contextlib.closing(ground), Proxy(shared.endpoints[0]) as proxy:
+            name = f"s{nth}"
+            store = ground.open(name, endpoints=(proxy.endpoint,), access=HASTY, ttl=1.0)
+            other = ground.open(name, machine="there")
             proxy.drop_reply(nth=nth, every=1)
             try:
                 life(store)
             except StoreError:
-                proxy.let_pass()
+                gave_up = True
             else:
-                break
+                gave_up = False
+            proxy.let_pass()
             with waited_for(other) as tenure:
                 eventually(lambda: other.status().waiters == ())
                 assert tenure.is_open()
-    assert nth > 3
+            return gave_up
+
+    with Proxy(shared.endpoints[0]) as proxy:
+        life(shared.open("undisturbed", endpoints=(proxy.endpoint,), access=HASTY))
+        requests = len(proxy.requests)
+    with ThreadPoolExecutor(requests) as pool:
+        gave_up = list(pool.map(gives_up, range(1, requests + 1)))
+    assert all(gave_up[:3])

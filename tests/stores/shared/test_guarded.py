@@ -15,7 +15,7 @@ from packer_fork.stores.circuit import THRESHOLD, Circuit, Phase
 from packer_fork.stores.consul import ConsulKeys
 from packer_fork.stores.patience import AwayError
 from tests.conftest import eventually
-from tests.servers import Cluster, Proxy
+from tests.support.servers import Cluster, Proxy
 
 
 @pytest.fixture

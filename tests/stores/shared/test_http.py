@@ -21,9 +21,9 @@ from packer_fork.stores.patience import AwayError
 from packer_fork.stores.shared.keys import UnsureError
 from packer_fork.stores.trouble import Trouble
 from tests.conftest import eventually
-from tests.servers import Proxy
-from tests.servers.places import free_ports
-from tests.stores.shared.scripted import Say, answer, scripted
+from tests.support.scripted_server import Say, answer, scripted
+from tests.support.servers import Proxy
+from tests.support.servers.places import free_ports
 
 READ = Request(method="GET", target="/read")
 WRITE = Request(method="POST", target="/write")
@@ -432,6 +432,7 @@ except StoreError as error:
 """
 
 
+@pytest.mark.processes
 def test_waiting_writes_nothing_and_is_imported_when_there_is_something_to_wait_for() -> None:
     with nobody() as away:
         done = subprocess.run(

@@ -8,6 +8,7 @@ import signal
 import threading
 import time
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -19,10 +20,10 @@ from packer_fork.stores.base import Store, Tenure
 from packer_fork.stores.shared import names
 from packer_fork.stores.shared.keys import Put
 from packer_fork.stores.shared.queue import Ticket
-from stress.contender import holder
 from tests.conftest import eventually
-from tests.servers import Cluster, Proxy, consul_cluster, etcd_cluster
-from tests.stores.shared.making import (
+from tests.support.local_store import holder
+from tests.support.servers import Cluster, Proxy, consul_cluster, etcd_cluster
+from tests.support.store_operations import (
     ANY,
     built,
     changes,
@@ -32,7 +33,9 @@ from tests.stores.shared.making import (
     waited_for,
     whys,
 )
-from tests.stores.shared.stores import HASTY, TTL, Ground
+from tests.support.stores import HASTY, TTL, Ground
+
+pytestmark = pytest.mark.processes
 
 SHORT = {"etcd": 2.0, "consul": 1.0}
 """Seconds of a lease whose end is waited for, for which Consul takes up to twice as long."""
@@ -219,11 +222,17 @@ def test_a_lease_in_danger_is_lost_only_for_those_who_must_be_sure(
             assert tenure.record.tenure == 1
 
 
-@pytest.mark.parametrize("make", [etcd_cluster, consul_cluster], ids=["etcd", "consul"])
+@pytest.mark.parametrize(
+    ("kind", "make"),
+    [("etcd", etcd_cluster), ("consul", partial(consul_cluster, durable=True))],
+    ids=["etcd", "consul"],
+)
 def test_a_tenure_outlives_an_outage_of_all_servers(
-    tmp_path: Path, prefix: str, make: Callable[[Path], contextlib.AbstractContextManager[Cluster]]
+    tmp_path: Path,
+    prefix: str,
+    kind: str,
+    make: Callable[[Path], contextlib.AbstractContextManager[Cluster]],
 ) -> None:
-    kind = "etcd" if make is etcd_cluster else "consul"
     with make(tmp_path / "servers") as cluster:
         ground = Ground(kind, tmp_path, tuple(cluster.endpoints), prefix)
         with contextlib.closing(ground), tenure_of(ground.open(ttl=1.0, access=HASTY)) as tenure:

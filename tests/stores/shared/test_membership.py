@@ -12,10 +12,10 @@ from packer_fork import sharing
 from packer_fork.errors import LockLostError
 from packer_fork.locks import LockStatus, Share, Stop, Verdict
 from packer_fork.stores.base import Membership, Store
-from stress.contender import holder
 from tests.conftest import eventually
-from tests.stores.shared.making import ANY, built, changes, in_a_process, tenure_of, whys
-from tests.stores.shared.stores import Ground
+from tests.support.local_store import holder
+from tests.support.store_operations import ANY, built, changes, in_a_process, tenure_of, whys
+from tests.support.stores import Ground
 
 INPUTS = "f" * 64
 
@@ -102,7 +102,7 @@ def test_all_members_commit_and_their_changes_are_all_there(ground: Ground) -> N
     stores = [ground.open(machine=f"m{number}") for number in range(4)]
     with first(stores[0]) as member:
         members = [member, *(join(store, member) for store in stores[1:])]
-        marks = {n: range(n * 100, n * 100 + 15) for n in range(4)}
+        marks = {n: range(n * 100, n * 100 + 8) for n in range(4)}
 
         def work(number: int) -> None:
             for mark in marks[number]:

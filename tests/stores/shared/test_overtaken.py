@@ -9,8 +9,8 @@ import pytest
 from packer_fork.errors import LockLostError
 from packer_fork.stores.shared.keys import Condition, UnsureError, Write
 from packer_fork.stores.shared.store import SharedStore
-from tests.stores.shared.making import ANY, built, changes, tenure_of
-from tests.stores.shared.stores import Ground
+from tests.support.store_operations import ANY, built, changes, tenure_of
+from tests.support.stores import Ground
 
 
 def test_what_others_wrote_since_is_not_taken_back(

@@ -8,8 +8,8 @@ from packer_fork.errors import DamagedError
 from packer_fork.model import Build, Draft
 from packer_fork.stores.shared import names
 from packer_fork.stores.shared.reader import SharedReader
-from tests.stores.shared.making import tenure_of
-from tests.stores.shared.stores import Ground
+from tests.support.store_operations import tenure_of
+from tests.support.stores import Ground
 
 DRAFT = Draft(operation="test", builds={"null.a": Build(name="null.a")})
 

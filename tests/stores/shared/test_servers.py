@@ -17,7 +17,7 @@ import pytest
 
 from packer_fork.processes import Process, all_processes
 from tests.conftest import descendants, eventually
-from tests.servers import (
+from tests.support.servers import (
     ROOT,
     Cluster,
     Network,
@@ -32,7 +32,9 @@ from tests.servers import (
     program,
     token_for,
 )
-from tests.servers.process import ask
+from tests.support.servers.process import ask
+
+pytestmark = pytest.mark.processes
 
 CHECKOUT = Path(__file__).parents[3]
 TOKEN = str(uuid.uuid4())
@@ -63,9 +65,9 @@ class TestLeader:
         assert first is not second
         assert second is not third
 
-    @both
-    def test_changes_when_it_is_cut_off(self, tmp_path: Path, make: Make, network: Network) -> None:
-        with make(tmp_path, places=network.places) as cluster:
+    def test_changes_when_it_is_cut_off(self, tmp_path: Path, network: Network) -> None:
+        """A Consul does so in tests/shared/test_leaders.py."""
+        with etcd_cluster(tmp_path, places=network.places) as cluster:
             first = cluster.leader()
             number = cluster.servers.index(first)
             network.cut(number)
@@ -166,7 +168,7 @@ def started(what: str, folder: Path) -> Iterator[subprocess.Popen[bytes]]:
     script = f"""if True:
         import signal, sys
         from pathlib import Path
-        from tests.servers import *
+        from tests.support.servers import *
         folder = Path(sys.argv[1])
         with {what}:
             print("ready", flush=True)

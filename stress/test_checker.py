@@ -22,7 +22,7 @@ from stress.checker import (
     violations,
 )
 
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[1]
 
 
 def got(tenure: int, at: int, *, process: str = "p", ticket: int = 0) -> Acquired:

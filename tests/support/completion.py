@@ -8,9 +8,9 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import NamedTuple
 
-from tests.cli.tmux import Terminal, shell_in_tmux
 from tests.conftest import Cli, eventually, unavailable
-from tests.readme import example
+from tests.support.readme import example
+from tests.support.tmux import Terminal, shell_in_tmux
 
 _SHOW = Path(__file__).parent / "show_words.py"
 """A program that is completed as packer-fork is, and tells the words that it is given."""

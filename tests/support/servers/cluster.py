@@ -5,8 +5,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from tests.conftest import eventually
-from tests.servers.certificates import Certificates
-from tests.servers.process import START, Server
+from tests.support.servers.certificates import Certificates
+from tests.support.servers.process import START, Server
 
 
 @dataclass(frozen=True)

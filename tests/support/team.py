@@ -6,8 +6,15 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
+import pytest
+
 from tests.conftest import Cli, Project, Running
-from tests.templates import begun, go_on
+from tests.support.templates import begun, go_on
+
+
+def on(*kinds: str) -> pytest.MarkDecorator:
+    """Run a test on these servers, instead of on etcd."""
+    return pytest.mark.parametrize("kind", kinds, indirect=True)
 
 
 class Machine(NamedTuple):

@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 from tests.conftest import Cli, Project, Result, Running, eventually
 
-NAMES = tuple("abcdefghi")
+NAMES = tuple("abcde")
 SOURCES = tuple(f"null.{name}" for name in NAMES)
 
 

@@ -6,10 +6,10 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-from tests.servers.certificates import Certificates
-from tests.servers.cluster import Cluster, running
-from tests.servers.places import Place, loopback
-from tests.servers.process import SILENT, Server, ask, program
+from tests.support.servers.certificates import Certificates
+from tests.support.servers.cluster import Cluster, running
+from tests.support.servers.places import Place, loopback
+from tests.support.servers.process import SILENT, Server, ask, program
 
 
 class User(NamedTuple):

@@ -1,4 +1,4 @@
-"""The command line on a terminal, for tests; see ``terminal.py``."""
+"""The command line on a terminal, for tests; see ``terminal_process.py``."""
 
 import json
 import sys
@@ -22,7 +22,7 @@ def on_terminal(
     leader: Sequence[str] = (),
 ) -> Running:
     """packer-fork with `args` on a terminal; each text of `steps` is met with its answer."""
-    program = Path(__file__).parent / "terminal.py"
+    program = Path(__file__).parent / "terminal_process.py"
     return cli.start(*args, under=[sys.executable, str(program), json.dumps(steps), *leader])
 
 

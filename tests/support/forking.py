@@ -61,8 +61,8 @@ class Forking:
         listener.listen(64)
         with listener:
             self._process = subprocess.Popen(
-                [sys.executable, "-m", "tests.forking", str(listener.fileno())],
-                cwd=Path(__file__).parent.parent,
+                [sys.executable, "-m", "tests.support.forking", str(listener.fileno())],
+                cwd=Path(__file__).parents[2],
                 env=environ,
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.DEVNULL,

@@ -13,7 +13,7 @@ from pathlib import Path
 
 from tests.conftest import eventually, unavailable
 
-TOOLS = Path(__file__).parent.parent.parent / ".tools" / "bin"
+TOOLS = Path(__file__).parents[3] / ".tools" / "bin"
 SILENT = 0.3  # seconds after which a server counts as one that does not lead any more
 START = 60  # seconds within which a server is ready, on a machine that does much else
 END = 10  # seconds within which one that was told to has ended

@@ -1,6 +1,6 @@
 """A process that does with the local lock what it is told, one command a line on stdin.
 
-    python -m stress.actor FOLDER
+    python -m tests.support.actor FOLDER
 
 Each command is answered by one line of JSON. ``{"error": …}`` where packer-fork says no;
 what is said without being asked (of a mutex held long) comes as ``{"complaint": …}``.
@@ -28,8 +28,7 @@ from packer_fork.stores.local import (
     tenure,  # noqa: F401 (beforehand: after `become` its file may be out of reach)
 )
 from packer_fork.stores.local.layout import Layout
-from stress.contender import holder, open_store
-from stress.recorder import now
+from tests.support.local_store import holder, open_store
 
 ANY = frozenset(Verdict) - {Verdict.FREE}
 
@@ -56,7 +55,12 @@ class Actor:
         self._tenure = found
         replaced = found.replaced.verdict if found.replaced else None
         record = found.record
-        return {"tenure": record.tenure, "id": record.id, "replaced": replaced, "got": now()}
+        return {
+            "tenure": record.tenure,
+            "id": record.id,
+            "replaced": replaced,
+            "got": time.monotonic_ns(),
+        }
 
     def join(self) -> Any:
         self._ticket = self._store.join_queue(self._holder)
@@ -101,7 +105,7 @@ class Actor:
 
     def close(self) -> Any:
         assert self._tenure is not None
-        at = now()
+        at = time.monotonic_ns()
         self._tenure.close()
         self._tenure = None
         return {"at": at}

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from types import TracebackType
 from typing import Any, BinaryIO, Self
 
-from tests.servers.places import LOOPBACK, free_ports
+from tests.support.servers.places import LOOPBACK, free_ports
 
 CONNECT = 5  # seconds within which the server must let itself be connected to
 

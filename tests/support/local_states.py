@@ -18,8 +18,8 @@ from packer_fork.stores.archive import backups, history
 from packer_fork.stores.base import MANUAL, Tenure
 from packer_fork.stores.local.layout import Layout
 from packer_fork.stores.local.store import LocalStore
-from stress import contender
-from tests.stores.hammer import BY, ignore
+from tests.support import local_store
+from tests.support.hammer import BY, ignore
 
 NOW = datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)
 
@@ -28,12 +28,12 @@ States = dict[int, State]
 
 
 def open_store(folder: Path) -> LocalStore:
-    return contender.open_store(folder, ignore)
+    return local_store.open_store(folder, ignore)
 
 
 @contextlib.contextmanager
 def tenure_of(store: LocalStore, *, even_damaged: bool = False) -> Iterator[Tenure]:
-    found = store.try_acquire(contender.holder("test"), even_damaged=even_damaged)
+    found = store.try_acquire(local_store.holder("test"), even_damaged=even_damaged)
     assert not isinstance(found, LockStatus), found
     try:
         yield found
@@ -171,3 +171,13 @@ def segments_by_serial(folder: Path) -> dict[int, Path]:
     """The segments that are whole, by the last serial in each."""
     found = (each.sealed for each in history.sound(Layout(folder)))
     return {each.serial: folder / "history" / f"{each.segment}.zst" for each in found}
+
+
+def segmented(folder: Path) -> None:
+    """Two segments (with SEGMENT_SIZE 1), a change behind the snapshot, and a backup."""
+    with tenure_of(open_store(folder)) as tenure:
+        for number in range(5):
+            tenure.commit(Draft(operation="test", builds={f"b{number}": Build(name=f"b{number}")}))
+            if number in (1, 3):
+                tenure.compact()
+        tenure.backup(MANUAL, keep=1)

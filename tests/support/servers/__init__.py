@@ -8,14 +8,14 @@ Every process is tied to the one that started it by the parent-death signal: eve
 comes when the thread that forked ends.
 """
 
-from tests.servers.certificates import Certificates, Signed, certificates
-from tests.servers.cluster import Cluster
-from tests.servers.consul import consul_cluster, token_for
-from tests.servers.etcd import ROOT, User, etcd_cluster, etcdctl
-from tests.servers.namespaces import Network, namespaces
-from tests.servers.places import Place, loopback
-from tests.servers.process import Server, program
-from tests.servers.proxy import Proxy
+from tests.support.servers.certificates import Certificates, Signed, certificates
+from tests.support.servers.cluster import Cluster
+from tests.support.servers.consul import consul_cluster, token_for
+from tests.support.servers.etcd import ROOT, User, etcd_cluster, etcdctl
+from tests.support.servers.namespaces import Network, namespaces
+from tests.support.servers.places import Place, loopback
+from tests.support.servers.process import Server, program
+from tests.support.servers.proxy import Proxy
 
 __all__ = [
     "ROOT",

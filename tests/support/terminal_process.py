@@ -1,4 +1,6 @@
-"""Runs a command on a terminal of its own, and answers it: ``terminal.py STEPS COMMAND...``.
+"""Run a command on a terminal of its own and answer it.
+
+    python terminal_process.py STEPS COMMAND...
 
 STEPS is JSON, ``[[TEXT, ANSWER], ...]``: once TEXT has appeared, ANSWER is typed. All that
 appears goes to stdout; then, on stderr, whether the terminal's modes are what they were.

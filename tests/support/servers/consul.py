@@ -10,10 +10,16 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from tests.servers.certificates import Certificates
-from tests.servers.cluster import Cluster, running
-from tests.servers.places import Place, loopback
-from tests.servers.process import SILENT, Server, ask, program
+from tests.support.servers.certificates import Certificates
+from tests.support.servers.cluster import Cluster, running
+from tests.support.servers.places import Place, loopback
+from tests.support.servers.process import SILENT, Server, ask, program
+
+# Development mode elects its leader within 0.1 s. What else it turns on costs processor time.
+IN_MEMORY = {
+    "connect": {"enabled": False},
+    "gossip_lan": {"gossip_interval": "200ms", "probe_interval": "1s", "probe_timeout": "500ms"},
+}
 
 
 @contextlib.contextmanager
@@ -25,8 +31,12 @@ def consul_cluster(
     tls: Certificates | None = None,
     token: str = "",
     settings: Mapping[str, Any] | None = None,
+    durable: bool = False,
 ) -> Iterator[Cluster]:
     """Consul servers on loopback, or at `places`, ready.
+
+    A single server keeps its data in memory, and is ready in a tenth of the time, unless it
+    is `durable`: then it may be restarted, as may each of several servers.
 
     With `tls` their clients need a certificate. With `token`, a UUID, they need it, which
     may everything, or one from `token_for`. `settings` are further ones of the
@@ -34,15 +44,18 @@ def consul_cluster(
     """
     with contextlib.ExitStack() as stack:
         chosen = list(places) or stack.enter_context(loopback(nodes))
+        in_memory = len(chosen) == 1 and not durable
         common = {
-            "bootstrap_expect": len(chosen),
-            "retry_join": [place.at[2] for place in chosen],
+            **(IN_MEMORY if in_memory else _joined(chosen)),
             **_secured(tls),
             **_controlled(token),
             **(settings or {}),
         }
         servers = [
-            _server(folder / f"consul-{i}", i, place, tls, token, common)
+            _server(
+                *(folder / f"consul-{i}", i, place, tls, token, common),
+                options=["-dev"] if in_memory else [],
+            )
             for i, place in enumerate(chosen)
         ]
         yield stack.enter_context(running(Cluster(servers, tls, token)))
@@ -72,6 +85,8 @@ def _server(
     tls: Certificates | None,
     token: str,
     common: Mapping[str, Any],
+    *,
+    options: Sequence[str],
 ) -> Server:
     client, rpc, _ = place.at
     _configure(folder, number, place, tls, common)
@@ -92,7 +107,8 @@ def _server(
         said = ask(client, "GET", path, token=token, context=context, timeout=SILENT)
         return said.strip() == f'"{rpc}"'
 
-    argv = [*place.inside, program("consul"), "agent", f"-config-file={folder / 'consul.json'}"]
+    command = [program("consul"), "agent", *options, f"-config-file={folder / 'consul.json'}"]
+    argv = [*place.inside, *command]
     return Server(f"consul {number}", client, argv, folder, ready, leads)
 
 
@@ -133,6 +149,10 @@ def _version() -> tuple[int, int]:
     found = re.match(r"Consul v(\d+)\.(\d+)", said.stdout)
     assert found, said.stdout
     return int(found[1]), int(found[2])
+
+
+def _joined(places: Sequence[Place]) -> dict[str, Any]:
+    return {"bootstrap_expect": len(places), "retry_join": [place.at[2] for place in places]}
 
 
 def _secured(tls: Certificates | None) -> dict[str, Any]:

@@ -14,7 +14,7 @@ from pathlib import Path
 from packer_fork.errors import PackerForkError
 from packer_fork.model import Draft
 from packer_fork.stores.base import Tenure
-from tests.stores.making import drafts, open_store, tenure_of
+from tests.support.local_states import drafts, open_store, tenure_of
 
 _left = contextlib.suppress(PackerForkError)
 

@@ -15,8 +15,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from tests.conftest import eventually, unavailable
-from tests.servers.places import Place, claimed
-from tests.servers.process import TIED
+from tests.support.servers.places import Place, claimed
+from tests.support.servers.process import TIED
 
 # Of networks for benchmarks (RFC 2544): nobody's in earnest. A subnet for each test process.
 SUBNETS = [f"198.{high}.{low}" for high in (18, 19) for low in range(256)]

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-ROOT = Path(__file__).parents[1]
+ROOT = Path(__file__).parents[2]
 
 
 class Player:
@@ -19,7 +19,7 @@ class Player:
 
     def __init__(self, folder: Path, under: Sequence[str] = ()) -> None:
         self.process = subprocess.Popen(
-            [*under, sys.executable, "-m", "stress.actor", str(folder)],
+            [*under, sys.executable, "-m", "tests.support.actor", str(folder)],
             cwd=ROOT,
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,

@@ -11,7 +11,7 @@ from typing import TypeVar
 from packer_fork.locks import Holder, LockStatus, Verdict
 from packer_fork.model import Build, BuildStatus, Change, Draft, State
 from packer_fork.stores.base import Store, Tenure
-from stress.contender import holder
+from tests.support.local_store import holder
 
 ANY = frozenset(set(Verdict) - {Verdict.FREE})
 
