@@ -21,13 +21,14 @@ from packer_fork.inputs.tree import TooManyFilesError, Tree, keyed
 
 
 class Declared(Struct, frozen=True, kw_only=True):
-    """What is known before Packer runs. ``root``: real path of the project;
-    ``folders``: of those that Packer is started in, and that the template is in.
+    """What is known before Packer runs.
 
-    ``files``: every file that the template names, by absolute path, as it was when it was
-    hashed; ``loaded``: real paths of those that Packer loads itself, which count by what they
-    say. ``is_ignored`` and ``is_output`` tell of absolute paths that never count, and that
-    builds make. ``cache`` is the request's.
+    ``root``: real path of the project; ``folders``: of those that Packer is started in, and that
+    the template is in. ``files``: every file that the template names, by absolute path, as it
+    was when it was hashed; ``loaded``: real paths of those that Packer loads itself, which count
+    by what they say. ``named`` gives the names in ``files`` that count for a build, by its name.
+    ``is_ignored`` and ``is_output`` tell of absolute paths that never count, and that builds
+    make. ``cache`` is the request's.
     """
 
     inputs: Inputs
@@ -35,6 +36,7 @@ class Declared(Struct, frozen=True, kw_only=True):
     folders: frozenset[str]
     files: Mapping[str, Known]
     loaded: frozenset[str]
+    named: Callable[[str], frozenset[str]]
     is_ignored: Callable[[str], bool]
     is_output: Callable[[str], bool]
     cache: DigestCache
@@ -55,7 +57,7 @@ def collect(request: InputsRequest) -> Declared:
     unclear += _add_files(request, tree, parsed, values)
     unclear += [*tree.unreadable, *evaluated.missing(request, parsed, told)]
     unclear += unknowns.of_template(parsed, values)
-    hashed = request.cache.hashed
+    files = {path: known for path, known in request.cache.hashed.items() if path not in tree.loaded}
     return Declared(
         inputs=Inputs(
             entries=dict(sorted((tree.entries | dict(_others(request, parsed, values))).items())),
@@ -63,8 +65,9 @@ def collect(request: InputsRequest) -> Declared:
         ),
         root=str(root),
         folders=frozenset(map(str, request.folders)),
-        files={path: known for path, known in hashed.items() if path not in tree.loaded},
+        files=files,
         loaded=frozenset(tree.loaded),
+        named=lambda _: frozenset(files),
         is_ignored=excluded.is_ignored,
         is_output=excluded.is_output,
         cache=request.cache,

@@ -122,7 +122,7 @@ class Recording:
         self._found[Role.CHANGED] |= {os.path.realpath(path) for path in declared.stale}
         watched = self._observed.before if self._observed is not None else {}
         for path, before in declared.started.items():
-            real = os.path.realpath(path) if os.path.islink(path) else path  # noqa: PTH114
+            real = path if path in watched else os.path.realpath(path)
             if real not in watched and _followed(path) != before:
                 self._judge_blindly(real, Role.CHANGED)
 

@@ -13,13 +13,13 @@ from packer_fork import host
 from packer_fork.events import Notice, Notify
 from packer_fork.inputs import inotify
 from packer_fork.inputs.cache import Opens
-from packer_fork.inputs.collect import Declared
 from packer_fork.inputs.observation import UNFINISHED, Observation
 from packer_fork.inputs.recording import Declarations, Item, Recording, declarations
 from packer_fork.inputs.request import MAX_FILES
 from packer_fork.inputs.watcher import Scope, TooManyFilesError, Trace, Watcher, signatures
 from packer_fork.manager import observed
 from packer_fork.manager.places import Place
+from packer_fork.manager.plan import Plan
 from packer_fork.model import BuildStatus, State
 from packer_fork.packer.mask import Mask
 from packer_fork.packer.outcome import Outcome
@@ -76,18 +76,17 @@ class Observers:
 class Observer:
     """Of one Packer process and its ``builds``."""
 
-    def __init__(
-        self, observers: Observers, place: Place, declared: Declared, state: State
-    ) -> None:
+    def __init__(self, observers: Observers, place: Place, plan: Plan, state: State) -> None:
         """`state`: as it was before the run."""
         self.builds: frozenset[str] = frozenset()
         self.neighbours: frozenset[str] = frozenset()
         """Builds of Packers that ran side by side with this one."""
         self._observers = observers
         self._setting = place.settings.observe
-        self._declared = declared
+        self._plan = plan
+        self._declared = plan.declared
         self._state = state
-        self._project = observed.project_of(declared, state.key, place.folder.root)
+        self._project = observed.project_of(plan.declared, state.key, place.folder.root)
         self._watcher: Watcher | None = None
         self._declarations: Declarations | None = None
 
@@ -174,17 +173,24 @@ class Observer:
             return  # they have become so many that the tree's digest says so
 
     def _item(self, builds: frozenset[str], mask: Mask) -> Item:
-        files = frozenset(map(os.path.realpath, self._declared.files))
+        narrows = self._setting == "auto" and len(builds) > 1
         return Item(
             builds=tuple(sorted(builds)),
-            named=dict.fromkeys(builds, files),
-            narrows=self._setting == "auto",
+            named=self._named(builds) if narrows else {},
+            narrows=narrows,
             exempt=self._declared.folders,
             is_output=self._declared.is_output,
             past=observed.past(self._state),
             mask=mask.text,
             host=host.this_actor().host,
         )
+
+    def _named(self, builds: frozenset[str]) -> dict[str, frozenset[str]]:
+        real = {path: os.path.realpath(path) for path in self._declared.files}
+        every = builds | {build.name for build in self._plan.builds}
+        return {
+            name: frozenset(real[path] for path in self._declared.named(name)) for name in every
+        }
 
     def _scope(self) -> Scope:
         """The project, and outside of it the folders of what the template names there."""

@@ -76,7 +76,7 @@ class _Running:
         self._outbox = Outbox(folder, state.lineage, notify)
         self._was_started = False
         self._documents: Documents = {}
-        self._observer = Observer(job.observers, job.place, job.plan.declared, state)
+        self._observer = Observer(job.observers, job.place, job.plan, state)
 
     def go(self) -> Generator[None, None, Ended]:
         secrets = self._job.prepared.sensitive.values

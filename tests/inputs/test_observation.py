@@ -419,6 +419,19 @@ def test_own_opens_do_not_count(lab: Lab) -> None:
     assert lab.observe(hash_it_while_another_reads, watching.append).reads.keys() == {"artifact"}
 
 
+def test_reads_of_one_packer_are_parted_by_what_names_and_mentions_them(lab: Lab) -> None:
+    lab.write("a.sh", ". ./both.sh\n")
+    lab.write("b.sh", ". ./both.sh; . ./c.sh\n")
+    lab.write("c.sh")
+    lab.write("both.sh", "true\n")
+    lab.declared, lab.others = ("b.sh",), {"a": ("a.sh",), "c": ("c.sh",)}
+    lab.sh("cat a.sh b.sh c.sh both.sh; echo >> a.sh")
+    reads = {build: set(each.reads) for build, each in lab.by_build.items()}
+    assert reads == {"a": {"both.sh"}, "b": {"b.sh", "c.sh", "both.sh"}, "c": {"c.sh", "both.sh"}}
+    changed = {build: each.changed for build, each in lab.by_build.items()}
+    assert changed == {"a": ("a.sh",), "b": (), "c": ()}
+
+
 def test_unfinished_observation_is_never_up_to_date(lab: Lab) -> None:
     (reason,) = differences(UNFINISHED, 3, lab.project(), Names, HOST)
     assert reason.startswith("run 3 was not observed to its end")

@@ -22,6 +22,7 @@ DECLARED = Declared(
     folders=frozenset(),
     files={},
     loaded=frozenset(),
+    named=lambda _: frozenset(),
     is_ignored=lambda _: False,
     is_output=lambda _: False,
     cache=DigestCache(None),

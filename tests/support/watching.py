@@ -20,10 +20,13 @@ class Lab:
     def __init__(self, root: Path) -> None:
         self.root = root
         self.declared: tuple[str, ...] = ()
-        """Names of the files that the template names."""
+        """Names of the files that the template names for build b."""
+        self.others: dict[str, tuple[str, ...]] = {}
+        """And for more builds of the same Packer."""
         self.outputs: tuple[str, ...] = ()
         self.max_files = 1000
         self.runs: list[Observation] = []
+        self.by_build: dict[str, Observation] = {}
 
     def write(self, name: str, text: str = "content\n", mode: int = 0o644) -> Path:
         path = self.root / name
@@ -58,7 +61,7 @@ class Lab:
         """`prepare` is given the watcher before anything happens."""
         project = self.project()
         cache = DigestCache(None)
-        for name in self.declared:
+        for name in [*self.declared, *(n for names in self.others.values() for n in names)]:
             cache.digest(str(self.root / name))
         declared = declarations(cache.hashed, cache.digest)
         scope = Scope(root=str(self.root), ignored=self.ignored, max_files=self.max_files)
@@ -69,13 +72,17 @@ class Lab:
         recording = Recording(trace, declared, self.item(), project)
         if trace.failure:
             recording.judge_trees(trace, signatures(scope))
-        self.runs.append(recording.observations(["b"])["b"])
+        self.by_build = recording.observations(["b", *self.others])
+        self.runs.append(self.by_build["b"])
         return self.runs[-1]
 
     def item(self) -> Item:
         return Item(
-            builds=("b",),
-            named={"b": frozenset(str(self.root / name) for name in self.declared)},
+            builds=("b", *self.others),
+            named={
+                build: frozenset(str(self.root / name) for name in names)
+                for build, names in {"b": self.declared, **self.others}.items()
+            },
             narrows=True,
             exempt=frozenset((str(self.root),)),
             is_output=lambda path: os.path.relpath(path, self.root) in self.outputs,
