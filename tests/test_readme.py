@@ -22,7 +22,7 @@ from packer_fork.codec.builds import decode_build
 from packer_fork.codec.witness import WITNESS_SIZE
 from packer_fork.inputs import unknowns
 from packer_fork.inputs.observation import Observation
-from packer_fork.inputs.record import Inputs
+from packer_fork.inputs.record import BuildInputs, TemplateInputs
 from packer_fork.inputs.request import MAX_FILES
 from packer_fork.manager import locate, results
 from packer_fork.manager.made import Made
@@ -142,7 +142,8 @@ DOCUMENTS = [
 SHOWN: list[type[Struct]] = [
     Report,
     Sharer,
-    Inputs,
+    TemplateInputs,
+    BuildInputs,
     Observation,
     events.BuildPlan,
     Made,

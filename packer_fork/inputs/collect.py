@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import re
 from collections.abc import Callable, Iterator, Mapping
@@ -12,10 +13,11 @@ from msgspec import Struct
 from packer_fork.errors import TemplateError
 from packer_fork.inputs import evaluated, loaded, unknowns
 from packer_fork.inputs.cache import DigestCache, Known
+from packer_fork.inputs.dependence import Dependence, dependence
 from packer_fork.inputs.exclusions import Exclusions
 from packer_fork.inputs.lookup import Lookup
-from packer_fork.inputs.mentions import Parsed
-from packer_fork.inputs.record import Inputs
+from packer_fork.inputs.mentions import Parsed, Section
+from packer_fork.inputs.record import Inputs, TemplateInputs, template_inputs
 from packer_fork.inputs.request import InputsRequest
 from packer_fork.inputs.tree import TooManyFilesError, Tree, keyed
 
@@ -25,13 +27,13 @@ class Declared(Struct, frozen=True, kw_only=True):
 
     ``root``: real path of the project; ``folders``: of those that Packer is started in, and that
     the template is in. ``files``: every file that the template names, by absolute path, as it
-    was when it was hashed; ``loaded``: real paths of those that Packer loads itself, which count
-    by what they say. ``named`` gives the names in ``files`` that count for a build, by its name.
-    ``is_ignored`` and ``is_output`` tell of absolute paths that never count, and that builds
-    make. ``cache`` is the request's.
+    was when it was hashed; ``named`` gives those that count for a build, by its name.
+    ``loaded``: real paths of those that Packer itself reads to evaluate the template, whatever
+    it builds: they count by what they say. ``is_ignored`` and ``is_output`` tell of absolute
+    paths that never count, and that builds make. ``cache`` is the request's.
     """
 
-    inputs: Inputs
+    inputs: TemplateInputs
     root: str
     folders: frozenset[str]
     files: Mapping[str, Known]
@@ -49,55 +51,165 @@ def collect(request: InputsRequest) -> Declared:
     """
     parsed, unclear = _parse(request)
     told = request.evaluate(evaluated.expressions(parsed))
-    values = told or {}
-    excluded = Exclusions(request, parsed, values)
-    root = Path(os.path.realpath(request.root))
-    tree = Tree(root, request.key, request.cache, excluded, request.max_files)
-    _add_loaded(request, tree, skip_variables=bool(request.ignore_vars) and told is not None)
-    unclear += _add_files(request, tree, parsed, values)
-    unclear += [*tree.unreadable, *evaluated.missing(request, parsed, told)]
-    unclear += unknowns.of_template(parsed, values)
-    files = {path: known for path, known in request.cache.hashed.items() if path not in tree.loaded}
+    excluded = Exclusions(request, parsed, told or {})
+    collector = _Collector(request, parsed, told, unclear, excluded)
+    builds = {name: collector.build(name) for name in request.builds}
+    loaded = _loaded(request)
+    files = {path: known for path, known in request.cache.hashed.items() if path not in loaded}
+    named = {name: each.files & files.keys() for name, each in builds.items()}
     return Declared(
-        inputs=Inputs(
-            entries=dict(sorted((tree.entries | dict(_others(request, parsed, values))).items())),
-            unknown=unknowns.without_assumed(unclear, request.assume_unchanged),
-        ),
-        root=str(root),
+        inputs=template_inputs({name: (each.own, each.inputs) for name, each in builds.items()}),
+        root=os.path.realpath(request.root),
         folders=frozenset(map(str, request.folders)),
         files=files,
-        loaded=frozenset(tree.loaded),
-        named=lambda _: frozenset(files),
+        named=lambda name: named.get(name, frozenset(files)),
+        loaded=loaded | collector.evaluated(),
         is_ignored=excluded.is_ignored,
         is_output=excluded.is_output,
         cache=request.cache,
     )
 
 
-def _parse(request: InputsRequest) -> tuple[Parsed, list[str]]:
+def _parse(request: InputsRequest) -> tuple[Parsed, tuple[Path, ...]]:
+    """The template, and those of its files that are not intelligible."""
     try:
         files = {path: loaded.parse(path) for path in loaded.template_files(request.template)}
     except OSError as error:
         raise _unreadable(error) from error
-    unclear = [f"template {path.name}" for path, file in files.items() if not file.intelligible]
+    unclear = tuple(path for path, file in files.items() if not file.intelligible)
     return loaded.together(list(files.values())), unclear
 
 
-def _add_loaded(request: InputsRequest, tree: Tree, *, skip_variables: bool) -> None:
-    """Bytes of templates and variable files.
-
-    Where variables are ignored, the bytes of files that assign them say too much; all
-    that such files can change shows in the evaluated variables.
-    """
-    given = [request.directory / name for name in request.var_files]
+def _loaded(request: InputsRequest) -> frozenset[str]:
+    """Real paths of templates and variable files. Raises TemplateError if one cannot be read."""
+    paths = [*loaded.template_files(request.template), *_variable_files(request)]
     try:
-        for path in loaded.template_files(request.template):
-            tree.add_loaded("template", path)
-        if not skip_variables:
-            for path in [*loaded.automatic_variable_files(request.template), *given]:
-                tree.add_loaded("var-file", path)
+        for path in paths:
+            path.open("rb").close()
     except OSError as error:
         raise _unreadable(error) from error
+    return frozenset(map(os.path.realpath, paths))
+
+
+def _variable_files(request: InputsRequest) -> list[Path]:
+    given = (request.directory / name for name in request.var_files)
+    return [*loaded.automatic_variable_files(request.template), *given]
+
+
+class _Found(Struct, frozen=True):
+    """Entries of files, what cannot be known of them, and their paths."""
+
+    entries: dict[str, str]
+    unknown: tuple[str, ...]
+    files: frozenset[str]
+
+
+class _Build(Struct, frozen=True):
+    own: dict[str, str]
+    inputs: Inputs
+    files: frozenset[str]
+
+
+class _Collector:
+    """Collects build by build; what a section of the template names is looked up once."""
+
+    def __init__(
+        self,
+        request: InputsRequest,
+        parsed: Parsed,
+        told: Mapping[str, object] | None,
+        unclear: tuple[Path, ...],
+        excluded: Exclusions,
+    ) -> None:
+        self._request = request
+        self._parsed = parsed
+        self._told = told
+        self._values = told or {}
+        self._excluded = excluded
+        self._sections: dict[int, _Found] = {}
+        self._everyones = self._of_every_build(unclear)
+
+    def build(self, name: str) -> _Build:
+        needed = dependence(self._parsed.sections, name)
+        found = [self._everyones, *map(self._of_section, needed.sections)]
+        entries = {key: text for each in found for key, text in each.entries.items()}
+        entries |= evaluated.entries(self._request, self._parsed, needed, self._values)
+        entries |= self._unstable(needed)
+        entries |= _plugins(self._request, self._parsed, needed)
+        unclear = [what for each in found for what in each.unknown]
+        unclear += evaluated.missing(self._request, self._parsed, needed, self._told)
+        unclear += unknowns.of_sections(needed.sections, self._values)
+        return _Build(
+            own={label: self._keyed(label, text) for label, text in needed.own.items()},
+            inputs=Inputs(
+                entries=entries,
+                unknown=unknowns.without_assumed(unclear, self._request.assume_unchanged),
+            ),
+            files=frozenset().union(*(each.files for each in found)),
+        )
+
+    def evaluated(self) -> frozenset[str]:
+        """Real paths of files that are read to evaluate the template, as by ``file()``."""
+        tree = self._tree()
+        opened = (mention for mention in self._parsed.mentions if mention.opened)
+        with contextlib.suppress(TooManyFilesError):
+            Lookup(self._request, tree).add_all(opened, self._values)
+        return frozenset(map(os.path.realpath, tree.files))
+
+    def _of_section(self, section: Section) -> _Found:
+        if id(section) not in self._sections:
+            self._sections[id(section)] = self._look_up(section)
+        return self._sections[id(section)]
+
+    def _look_up(self, section: Section) -> _Found:
+        tree = self._tree()
+        unclear: list[str] = []
+        lookup = Lookup(self._request, tree)
+        try:
+            lookup.add_all(section.mentions, self._values)
+            if any("ansible" in mention.block for mention in section.mentions):
+                lookup.add_beside("ansible.cfg")
+        except TooManyFilesError:
+            unclear.append(f"more than {self._request.max_files} files")
+        unclear += tree.unreadable
+        return _Found(tree.entries, tuple(unclear), frozenset(tree.files))
+
+    def _of_every_build(self, unclear: tuple[Path, ...]) -> _Found:
+        """What is not the template's, and templates that cannot be parsed."""
+        request, tree = self._request, self._tree()
+        said = [f"template {path.name}" for path in unclear]
+        lookup = Lookup(request, tree)
+        try:
+            for path in unclear:
+                tree.add_loaded("template", path)
+            for glob in request.input_globs:
+                lookup.add_glob(glob)
+        except OSError as error:
+            raise _unreadable(error) from error
+        except TooManyFilesError:
+            said.append(f"more than {request.max_files} files")
+        entries = tree.entries | dict(_others(request))
+        return _Found(entries, (*said, *tree.unreadable), frozenset(tree.files))
+
+    def _unstable(self, needed: Dependence) -> dict[str, str]:
+        """Variables files, if a variable that they may assign has another value at each look."""
+        variables = evaluated.variables(self._parsed, needed) & self._parsed.unstable
+        if not variables - self._request.ignore_vars:
+            return {}
+        tree = self._tree()
+        try:
+            for path in _variable_files(self._request):
+                tree.add_loaded("var-file", path)
+        except OSError as error:
+            raise _unreadable(error) from error
+        return tree.entries
+
+    def _tree(self) -> Tree:
+        request, root = self._request, Path(os.path.realpath(self._request.root))
+        return Tree(root, request.key, request.cache, self._excluded, request.max_files)
+
+    def _keyed(self, label: str, text: str) -> str:
+        return keyed(self._request.key, f"{label}\0{text}")
 
 
 def _unreadable(error: OSError) -> TemplateError:
@@ -107,27 +219,8 @@ def _unreadable(error: OSError) -> TemplateError:
     )
 
 
-def _add_files(
-    request: InputsRequest, tree: Tree, parsed: Parsed, values: Mapping[str, object]
-) -> list[str]:
-    lookup = Lookup(request, tree)
-    try:
-        lookup.add_all(parsed, values)
-        if any("ansible" in mention.block for mention in parsed.mentions):
-            lookup.add_beside("ansible.cfg")
-        for glob in request.input_globs:
-            lookup.add_glob(glob)
-    except TooManyFilesError:
-        return [f"more than {request.max_files} files"]
-    return []
-
-
-def _others(
-    request: InputsRequest, parsed: Parsed, values: Mapping[str, object]
-) -> Iterator[tuple[str, str]]:
-    yield from evaluated.entries(request, parsed, values)
+def _others(request: InputsRequest) -> Iterator[tuple[str, str]]:
     yield "packer", request.packer_version
-    yield from _plugins(request)
     yield from ((f"flag -{flag}", "given") for flag in request.flags)
     yield "working-directory", os.path.relpath(request.directory.resolve(), request.root.resolve())
     for name in request.input_env:
@@ -139,11 +232,13 @@ def _others(
 _PLUGIN_PREFIX = re.compile(r"(?:.*/)?(?:packer-(?:post-processor|[a-z]+)-)?")
 
 
-def _plugins(request: InputsRequest) -> Iterator[tuple[str, str]]:
-    """Those in use: types begin with a plugin's name, or ``required_plugins`` has its address."""
-    paths = loaded.template_files(request.template)
-    text = "\n".join(path.read_text("utf-8", "replace") for path in paths)
+def _plugins(
+    request: InputsRequest, parsed: Parsed, needed: Dependence
+) -> Iterator[tuple[str, str]]:
+    """Those in use: types begin with a plugin's name, or what ``required_plugins`` calls it."""
     for name, version in request.plugins.items():
-        short = re.escape(_PLUGIN_PREFIX.sub("", name, count=1))
-        if re.search(rf"(?<![A-Za-z0-9]){short}", text):
+        short = _PLUGIN_PREFIX.sub("", name, count=1)
+        required = parsed.sections.plugins.items()
+        called = {short, *(local for local, text in required if f'/{short}"' in text)}
+        if any(each.startswith(tuple(called)) for each in needed.types):
             yield f"plugin {name}", version

@@ -8,6 +8,7 @@ from typing import Any
 
 import msgspec
 
+from packer_fork.inputs.dependence import Dependence
 from packer_fork.inputs.hcl import OPENING
 from packer_fork.inputs.mentions import Expression, Local, Parsed
 from packer_fork.inputs.request import InputsRequest
@@ -53,29 +54,50 @@ def _is_tainted(local: Local, ignored: frozenset[str]) -> bool:
     )
 
 
+def variables(parsed: Parsed, needed: Dependence) -> frozenset[str]:
+    """Names of the variables that a build refers to; all where it is not known which."""
+    named = {name.removeprefix("var.") for name in needed.references if name.startswith("var.")}
+    known = parsed.variables.keys()
+    return frozenset(known if "var" in needed.references else known & named)
+
+
 def entries(
-    request: InputsRequest, parsed: Parsed, values: Mapping[str, object]
+    request: InputsRequest,
+    parsed: Parsed,
+    needed: Dependence,
+    values: Mapping[str, object],
 ) -> Iterator[tuple[str, str]]:
-    """Entries of variables and locals; values only as keyed digests."""
+    """Entries of the variables and locals of a build; values only as keyed digests.
+
+    A local without a value that stays the same counts by its text.
+    """
     digest = _Digest(request)
-    for name, source in parsed.variables.items():
-        if name not in request.ignore_vars and source in values:
+    for name in variables(parsed, needed) - request.ignore_vars:
+        source = parsed.variables[name]
+        if source in values:
             value = _assigned(name, request) if name in parsed.unstable else values[source]
             yield f"variable {name}", digest(f"variable {name}", value)
-    for name in stable_locals(parsed, request.ignore_vars):
-        if f"local.{name}" in values:
-            yield f"local {name}", digest(f"local {name}", values[f"local.{name}"])
+    stable = set(stable_locals(parsed, request.ignore_vars))
+    for name, section in needed.locals.items():
+        known = name in stable and f"local.{name}" in values
+        yield (
+            f"local {name}",
+            digest(f"local {name}", values[f"local.{name}"] if known else dict(section.tokens)),
+        )
 
 
 def missing(
-    request: InputsRequest, parsed: Parsed, values: Mapping[str, object] | None
+    request: InputsRequest,
+    parsed: Parsed,
+    needed: Dependence,
+    values: Mapping[str, object] | None,
 ) -> Iterator[str]:
-    """Variables whose values Packer did not tell."""
+    """Variables of a build whose values Packer did not tell."""
     if values is None or _is_broken(parsed, values):
         yield "variables"
         return
-    for name, source in parsed.variables.items():
-        if source not in values and name not in request.ignore_vars:
+    for name in sorted(variables(parsed, needed) - request.ignore_vars):
+        if parsed.variables[name] not in values:
             yield f"variable {name}"
 
 

@@ -2,15 +2,30 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 
 from msgspec import Struct, structs
 from tree_sitter import Node
 
 from packer_fork import grammar
-from packer_fork.inputs.mentions import Expression, Local, Mention, Parsed, Part, Unknown
+from packer_fork.inputs.mentions import (
+    BuildBlock,
+    Expression,
+    Local,
+    Mention,
+    Names,
+    Parsed,
+    Part,
+    Section,
+    Sections,
+    Step,
+    StepKind,
+    Unknown,
+    Use,
+)
 from packer_fork.inputs.oneline import one_line, pieces, text_of, unescape
 from packer_fork.inputs.scope import EVALUABLE, Scope, closed, dynamic, free
+from packer_fork.inputs.tokens import tokens
 
 OPENING = frozenset(
     (
@@ -21,6 +36,15 @@ OPENING = frozenset(
 """Functions whose first argument is a file that Packer reads."""
 
 _TEXTS = ("quoted_template", "heredoc_template", "string_lit")
+_STEPS: Mapping[str, StepKind] = {
+    "provisioner": "provisioner",
+    "post-processor": "post-processor",
+    "error-cleanup-provisioner": "error-cleanup-provisioner",
+}
+_NAMED = ("source", "data", "local", "variable")
+_COLLECTIONS = {"locals": "local", "variables": "variable"}
+"""Blocks whose attributes are named things of the other kind."""
+
 _DEFINITIONS = ("variable", "variables", "locals", "local", "packer")
 
 
@@ -29,10 +53,19 @@ def parse(source: bytes) -> Parsed:
     reader = _Reader()
     try:
         root = grammar.parse(source)
-        reader.body(root, ())
+        reader.top(root)
     except (grammar.TooComplexError, RecursionError):
         return Parsed(intelligible=False)
     return reader.result(intelligible=not root.has_error)
+
+
+class _Gathered(Struct):
+    """What was read of one section so far; see ``Section``."""
+
+    tokens: dict[str, str]
+    references: set[str]
+    calls: set[str]
+    mentions: list[Mention]
 
 
 class _Reader:
@@ -44,9 +77,12 @@ class _Reader:
         self.locals: list[Local] = []
         self.references: set[str] = set()
         self.calls: set[str] = set()
-        self.sources: list[str] = []
         self.scope: Scope = ()
         self.count = 0
+        self.named: dict[str, dict[str, Section]] = {kind: {} for kind in _NAMED}
+        self.builds: list[BuildBlock] = []
+        self.others: list[Section] = []
+        self.plugins: dict[str, str] = {}
 
     def result(self, *, intelligible: bool) -> Parsed:
         return Parsed(
@@ -55,47 +91,188 @@ class _Reader:
             locals=tuple(self.locals),
             references=frozenset(self.references),
             calls=frozenset(self.calls),
-            sources=tuple(self.sources),
+            sources=tuple(self.named["source"]),
             intelligible=intelligible,
+            sections=Sections(
+                sources=self.named["source"],
+                builds=tuple(self.builds),
+                locals=self.named["local"],
+                data=self.named["data"],
+                variables={n: each for n, each in self.named["variable"].items() if each.calls},
+                others=tuple(self.others),
+                plugins=self.plugins,
+            ),
         )
 
-    def body(self, node: Node, block: tuple[str, ...], name: str = "") -> None:
+    def top(self, node: Node) -> None:
         for child in node.children:
             if child.type == "block":
-                self.block(child)
+                self.top_block(child)
             elif child.type == "attribute":
-                self.attribute(child, block, name)
+                self.others.append(self.section(child, "template"))
             elif child.type in ("body", "ERROR"):
-                self.body(child, block, name)
+                self.top(child)
 
-    def block(self, node: Node) -> None:
-        kind, *labels = (
-            text_of(child).strip('"')
-            for child in node.children
-            if child.type in ("identifier", "string_lit")
+    def top_block(self, node: Node) -> None:
+        kind, labels = _head(node)
+        if kind == "build":
+            self.build(node)
+        elif kind == "packer":
+            self.require(self.section(node, "packer"))
+        elif kind in _COLLECTIONS:
+            singular = _COLLECTIONS[kind]
+            for attribute in _attributes(node):
+                key = text_of(attribute.children[0])
+                section = self.section(attribute, f"{singular} {key}", within=node)
+                self.named[singular][key] = section
+        elif kind in self.named:
+            name = ".".join(labels)
+            plugin = labels[0] if labels and kind in ("source", "data") else ""
+            self.named[kind][name] = self.section(node, f"{kind} {name}", plugin)
+        else:
+            self.others.append(self.section(node, " ".join((kind, *labels))))
+
+    def require(self, packer: Section) -> None:
+        for key, text in packer.tokens.items():
+            if key.startswith("required_plugins."):
+                self.plugins[key.removeprefix("required_plugins.")] = text
+
+    def section(
+        self, node: Node, label: str, plugin: str = "", *, within: Node | None = None
+    ) -> Section:
+        """A block, or an attribute `within` one, as a section of its own."""
+        into = _Gathered({}, set(), set(), [])
+        if node.type == "block":
+            self.block(node, into)
+        else:
+            kind, labels = _head(within) if within else ("", ())
+            self.attribute(node, (kind, *labels), f"{kind} #{self.count}", into)
+        return self.seal(into, label, plugin)
+
+    def seal(self, into: _Gathered, label: str, plugin: str = "") -> Section:
+        self.mentions += into.mentions
+        self.references |= into.references
+        self.calls |= into.calls
+        return Section(
+            label=label,
+            type=plugin,
+            tokens=into.tokens,
+            mentions=tuple(into.mentions),
+            references=frozenset(into.references),
+            calls=frozenset(into.calls),
         )
+
+    def build(self, node: Node) -> None:
+        own = _Gathered({}, set(), set(), [])
+        uses: list[Use] | None = []
+        steps: list[Step] = []
+        name: str | None = ""
+        for child in _children(node):
+            if child.type == "attribute":
+                key = text_of(child.children[0])
+                if key == "name":
+                    name = _literal(child.children[-1])
+                elif key == "sources":
+                    listed = _names(child.children[-1])
+                    uses = None if uses is None or listed is None else [*uses, *map(_use, listed)]
+                if key not in ("name", "sources", "description") or name is None or uses is None:
+                    self.attribute(child, ("build",), "build", own)
+                continue
+            kind, labels = _head(child)
+            if kind == "source":
+                use = self.use(child, labels)
+                uses = None if uses is None else [*uses, use]
+            elif kind in _STEPS:
+                steps.append(self.step(child, _STEPS[kind], labels))
+            elif kind == "post-processors":
+                inner = [each for each in _children(child) if each.type == "block"]
+                steps += [
+                    self.step(each, "post-processor", _head(each)[1], chained=number > 0)
+                    for number, each in enumerate(inner)
+                ]
+            else:
+                if kind == "dynamic":
+                    uses = None
+                self.block(child, own, f"{'.'.join((kind, *labels))}.")
+        section = self.seal(own, "build")
+        found = None if uses is None else tuple(uses)
+        self.builds.append(BuildBlock(name=name, uses=found, section=section, steps=tuple(steps)))
+
+    def use(self, node: Node, labels: tuple[str, ...]) -> Use:
+        ref = ".".join(labels).removeprefix("source.")
+        renamed = next(
+            (a.children[-1] for a in _attributes(node) if text_of(a.children[0]) == "name"), None
+        )
+        kind, _, bare = ref.partition(".")
+        given = bare if renamed is None else _literal(renamed)
+        name = None if given is None else f"{kind}.{given}"
+        return Use(ref, name, self.section(node, f"source {ref}", kind))
+
+    def step(
+        self, node: Node, kind: StepKind, labels: tuple[str, ...], *, chained: bool = False
+    ) -> Step:
+        into = _Gathered({}, set(), set(), [])
+        self.block(node, into)
+        choices: dict[str, Names] = {"only": (), "except": ()}
+        overrides: dict[str, str] = {}
+        for attribute in _attributes(node):
+            key, value = text_of(attribute.children[0]), attribute.children[-1]
+            if key in choices:
+                choices[key] = found = _names(value)
+                if found is not None:
+                    into.tokens.pop(key, None)
+            elif key == "override" and (elements := _elements(value)):
+                overrides = elements
+                into.tokens.pop(key, None)
+        if chained:
+            into.tokens["chained"] = "true"
+        plugin = labels[0] if labels else ""
+        return Step(
+            kind=kind,
+            only=choices["only"],
+            excepted=choices["except"],
+            overrides=overrides,
+            section=self.seal(into, plugin, plugin),
+        )
+
+    def body(self, node: Node, block: tuple[str, ...], name: str, into: _Gathered, at: str) -> None:
+        for child in node.children:
+            if child.type == "block":
+                kind, labels = _head(child)
+                self.block(child, into, f"{at}{'.'.join((kind, *labels))}.")
+            elif child.type == "attribute":
+                self.attribute(child, block, name, into, at)
+            elif child.type in ("body", "ERROR"):
+                self.body(child, block, name, into, at)
+
+    def block(self, node: Node, into: _Gathered, at: str = "") -> None:
+        """Gather a block; `at` is the path of its attributes, "" for those of the section."""
+        kind, labels = _head(node)
         outer = self.scope
         if kind == "dynamic" and labels:
             body = next((child for child in node.children if child.type == "body"), None)
             binder = dynamic(labels[0], body)
             self.scope = (*outer, binder) if binder else outer
-            kind, *labels = labels
+            kind, labels = labels[0], labels[1:]
         self.count += 1
         name = f"{kind} {'.'.join(labels)} #{self.count}"
         if kind == "source":
-            source = ".".join(labels).removeprefix("source.")
-            name = f"source {source}"
-            self.sources.append(source)
+            name = f"source {'.'.join(labels).removeprefix('source.')}"
         elif kind == "variable" and labels:
             self.variables[labels[0]] = f"var.{labels[0]}"
-        self.body(node, (kind, *labels), name)
+        self.body(node, (kind, *labels), name, into, at)
         self.scope = outer
 
-    def attribute(self, node: Node, block: tuple[str, ...], name: str) -> None:
+    def attribute(
+        self, node: Node, block: tuple[str, ...], name: str, into: _Gathered, at: str = ""
+    ) -> None:
         key, value = text_of(node.children[0]), node.children[-1]
         references, calls = set(_references(value)), set(_calls(value))
-        self.references |= references
-        self.calls |= calls
+        into.references |= references
+        into.calls |= calls
+        path = f"{at}{key}"
+        before = into.tokens.get(path)
+        into.tokens[path] = tokens(value) if before is None else f"{before}\n{tokens(value)}"
         kind = block[0] if block else ""
         if kind == "variables":
             self.variables[key] = f"var.{key}"
@@ -103,9 +280,68 @@ class _Reader:
             local = key if kind == "locals" else ".".join(block[1:])
             self.locals.append(Local(local, frozenset(references), frozenset(calls)))
         place = _Place(name, key, self.scope)
-        self.mentions += _opened(value, place)
+        into.mentions += _opened(value, place)
         if kind not in _DEFINITIONS:
-            self.mentions += _texts(value, place)
+            into.mentions += _texts(value, place)
+
+
+def _head(block: Node) -> tuple[str, tuple[str, ...]]:
+    """Type and labels."""
+    kind, *labels = (
+        text_of(child).strip('"')
+        for child in block.children
+        if child.type in ("identifier", "string_lit")
+    )
+    return kind, tuple(labels)
+
+
+def _children(block: Node) -> Iterator[Node]:
+    """Attributes and blocks directly in a block, as far as it can be read."""
+    for child in block.children:
+        if child.type in ("body", "ERROR"):
+            yield from _children(child)
+        elif child.type in ("attribute", "block"):
+            yield child
+
+
+def _attributes(block: Node) -> Iterator[Node]:
+    return (child for child in _children(block) if child.type == "attribute")
+
+
+def _use(name: str) -> Use:
+    ref = name.removeprefix("source.")
+    return Use(ref, ref)
+
+
+def _literal(expression: Node) -> str | None:
+    """The text of a plain string; None for all else."""
+    node = _inner(expression)
+    if node.type != "string_lit":
+        return None
+    return "".join(unescape(piece, heredoc=False) for piece in pieces(node) if type(piece) is str)
+
+
+def _names(expression: Node) -> Names:
+    """The texts of a list of plain strings; None for all else."""
+    node = expression
+    while node.type in ("expression", "collection_value") and node.child_count == 1:
+        node = node.children[0]
+    if node.type != "tuple":
+        return None
+    found = [_literal(child) for child in node.children if child.type == "expression"]
+    return None if None in found else tuple(each for each in found if each is not None)
+
+
+def _elements(expression: Node) -> dict[str, str]:
+    """The tokens of each element of an object with plain keys; empty for all else."""
+    node = expression
+    while node.type in ("expression", "collection_value") and node.child_count == 1:
+        node = node.children[0]
+    elements = [child for child in node.children if child.type == "object_elem"]
+    if node.type != "object":
+        return {}
+    pairs = [_element(each) for each in elements]
+    return {key: tokens(value) for key, value in pairs} if all(key for key, _ in pairs) else {}
 
 
 class _Place(Struct, frozen=True):

@@ -8,7 +8,20 @@ from typing import Any
 
 import msgspec
 
-from packer_fork.inputs.mentions import Expression, Mention, Parsed, Part, Unknown
+from packer_fork.inputs.mentions import (
+    BuildBlock,
+    Expression,
+    Mention,
+    Names,
+    Parsed,
+    Part,
+    Section,
+    Sections,
+    Step,
+    StepKind,
+    Unknown,
+    Use,
+)
 from packer_fork.malformed import MALFORMED
 
 _BOM = b"\xef\xbb\xbf"
@@ -36,7 +49,123 @@ def parse(source: bytes) -> Parsed:
         unstable=frozenset(name for name, words in raw.items() if words & _UNSTABLE),
         calls=frozenset(calls),
         sources=tuple(str(item.get("name", item["type"])) for item in builders),
+        sections=Sections(
+            builds=(_build(document, builders),),
+            variables={
+                name: Section(
+                    label=f"variable {name}",
+                    references=frozenset(_references(value)),
+                    calls=frozenset(raw[name]),
+                )
+                for name, value in variables.items()
+            },
+            others=tuple(_others(document)),
+        ),
     )
+
+
+_STEP_KINDS: dict[str, StepKind] = {
+    "provisioners": "provisioner",
+    "post-processors": "post-processor",
+    "error-cleanup-provisioner": "error-cleanup-provisioner",
+}
+_KNOWN = {*_SECTIONS, "variables", "sensitive-variables", "description", "min_packer_version"}
+_USER = re.compile(r"user\s+[`\"]([^`\"]+)[`\"]")
+
+
+def _build(document: dict[str, Any], builders: list[dict[str, Any]]) -> BuildBlock:
+    """Every builder makes a build, and every step is of all of them."""
+    uses = [_use(number, item) for number, item in enumerate(_items(document.get("builders")))]
+    steps = [
+        step
+        for section, kind in _STEP_KINDS.items()
+        for step in _steps(section, kind, document.get(section))
+    ]
+    named = tuple(use for use in uses if use is not None)
+    return BuildBlock(
+        name="",
+        uses=named if len(named) == len(builders) else None,
+        section=Section(label="build"),
+        steps=tuple(steps),
+    )
+
+
+def _use(number: int, item: dict[str, Any]) -> Use | None:
+    if "type" not in item:
+        return None
+    kind, name = str(item["type"]), str(item.get("name", item["type"]))
+    known = None if "{{" in name else name
+    section = _section(f"builder {name}", kind, f"builder {kind} #{number}", item)
+    return Use(name, known, section)
+
+
+def _steps(section: str, kind: StepKind, value: Any) -> Iterator[Step]:
+    for index, (item, chained) in enumerate(_chained(value)):
+        plugin = str(item.get("type", ""))
+        rest = {key: each for key, each in item.items() if key not in ("only", "except")}
+        overrides = rest.pop("override", {})
+        if chained:
+            rest["chained"] = True
+        block = f"{section.removesuffix('s')} {plugin} #{index}"
+        yield Step(
+            kind=kind,
+            only=_raw_names(item.get("only")),
+            excepted=_raw_names(item.get("except")),
+            overrides={key: _encoded(each) for key, each in overrides.items()}
+            if isinstance(overrides, dict)
+            else {},
+            section=_section(plugin, plugin, block, rest),
+        )
+
+
+def _chained(value: Any) -> Iterator[tuple[dict[str, Any], bool]]:
+    """Each step, and whether it works on what the one before it made."""
+    for item in value if isinstance(value, list) else [value]:
+        if isinstance(item, str):
+            yield {"type": item}, False
+        elif isinstance(item, dict):
+            yield item, False
+        elif isinstance(item, list):
+            for number, (inner, _) in enumerate(_chained(item)):
+                yield inner, number > 0
+
+
+def _raw_names(value: Any) -> Names:
+    """The names of ``only`` and ``except`` as they stand there: Packer compares these."""
+    return tuple(map(str, value)) if isinstance(value, list) else (str(value),) if value else ()
+
+
+def _section(label: str, plugin: str, block: str, content: dict[str, Any]) -> Section:
+    words = set[str]().union(*(_words(text) for text in _strings(content)))
+    return Section(
+        label=label,
+        type=plugin,
+        tokens={key: _encoded(value) for key, value in content.items() if not key.startswith("_")},
+        mentions=tuple(_mentions(content, block, "")),
+        references=frozenset(_references(content)),
+        calls=frozenset(words),
+    )
+
+
+def _encoded(value: Any) -> str:
+    return msgspec.json.encode(value, order="deterministic").decode()
+
+
+def _references(content: Any) -> Iterator[str]:
+    """Variables; "var" alone where it is not known which."""
+    for text in _strings(content):
+        for action in _ACTION.finditer(text):
+            named = _USER.findall(action[1])
+            yield from (f"var.{name}" for name in named)
+            if len(re.findall(r"\buser\b", _QUOTED.sub("", action[1]))) > len(named):
+                yield "var"
+
+
+def _others(document: dict[str, Any]) -> Iterator[Section]:
+    """What we do not know may bear on every build; comments begin with an underscore."""
+    for key, value in document.items():
+        if key not in _KNOWN and not key.startswith("_"):
+            yield Section(label="template", tokens={key: _encoded(value)})
 
 
 def _sections(document: dict[str, Any]) -> Iterator[Mention]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from packer_fork.inputs import hcl, hcl_json, legacy
+from packer_fork.inputs import dependence, hcl, hcl_json, legacy
 from packer_fork.inputs.mentions import Parsed
 
 _TEMPLATES = (".pkr.hcl", ".pkr.json")
@@ -47,5 +47,6 @@ def together(files: list[Parsed]) -> Parsed:
         references=frozenset().union(*(file.references for file in files)),
         calls=frozenset().union(*(file.calls for file in files)),
         sources=tuple(source for file in files for source in file.sources),
+        sections=dependence.together(file.sections for file in files),
         intelligible=all(file.intelligible for file in files),
     )

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 
 from packer_fork.inputs import attributes, globs, texts
-from packer_fork.inputs.mentions import ANYTHING, Mention, Parsed
+from packer_fork.inputs.mentions import ANYTHING, Mention
 from packer_fork.inputs.request import InputsRequest
 from packer_fork.inputs.tree import Tree
 
@@ -26,8 +26,8 @@ class Lookup:
         self._request = request
         self._home = request.environ.get("HOME", "")
 
-    def add_all(self, parsed: Parsed, values: Mapping[str, object]) -> None:
-        for mention in parsed.mentions:
+    def add_all(self, mentions: Iterable[Mention], values: Mapping[str, object]) -> None:
+        for mention in mentions:
             if attributes.is_output(mention) or attributes.is_elsewhere(mention):
                 continue
             for text in texts.texts(mention, values):

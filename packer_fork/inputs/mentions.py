@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import Literal
 
 from msgspec import Struct
 
@@ -47,6 +48,92 @@ class Local(Struct, frozen=True):
     calls: frozenset[str] = frozenset()
 
 
+StepKind = Literal["provisioner", "post-processor", "error-cleanup-provisioner"]
+
+Names = tuple[str, ...] | None
+"""Names as they stand in the template; None where they are not literal."""
+
+
+class Section(Struct, frozen=True, kw_only=True):
+    """``label``: what its author calls it, "source null.web" or "shell" for a step.
+
+    ``type``: of the plugin that it is for, "" if it is for none; ``tokens``: canonical source
+    by attribute path; ``references`` ("var.a", "local.b", "data.type.name"; "var" alone where
+    it is not known which) and ``calls``: functions.
+    """
+
+    label: str
+    type: str = ""
+    tokens: Mapping[str, str] = {}
+    mentions: tuple[Mention, ...] = ()
+    references: frozenset[str] = frozenset()
+    calls: frozenset[str] = frozenset()
+
+
+class Use(Struct, frozen=True):
+    """A source in a build block: ``ref`` is "TYPE.NAME", or the name of a JSON builder.
+
+    ``name`` is the one that the build goes by, None where that is not literal; ``section``
+    has what the build block adds to the source.
+    """
+
+    ref: str
+    name: str | None
+    section: Section | None = None
+
+
+class Step(Struct, frozen=True, kw_only=True):
+    """A provisioner or post-processor. ``overrides``: tokens by the name they are for."""
+
+    kind: StepKind
+    only: Names = ()
+    excepted: Names = ()
+    overrides: Mapping[str, str] = {}
+    section: Section
+
+    def runs_for(self, name: str) -> bool:
+        """Whether it may run for the build `name`."""
+        if self.only and name not in self.only:
+            return False
+        return self.excepted is None or name not in self.excepted
+
+
+class BuildBlock(Struct, frozen=True, kw_only=True):
+    """``name`` is None where it is not literal; ``uses`` None where sources are not."""
+
+    name: str | None
+    uses: tuple[Use, ...] | None
+    section: Section
+    steps: tuple[Step, ...] = ()
+
+    def use_of(self, build: str) -> Use | None:
+        """The source that the build of this name is made of, as far as that is literal."""
+        prefix = f"{self.name}." if self.name else ""
+        return next((use for use in self.uses or () if f"{prefix}{use.name}" == build), None)
+
+    def may_make(self, build: str) -> bool:
+        if self.name is None:
+            return True
+        if self.uses is None or any(use.name is None for use in self.uses):
+            return build.startswith(f"{self.name}." if self.name else "")
+        return self.use_of(build) is not None
+
+
+class Sections(Struct, frozen=True, kw_only=True):
+    """All sections of a template. ``sources``: by "TYPE.NAME"; ``variables``: those whose
+    defaults do more than stand there; ``others`` count for every build.
+    """
+
+    sources: Mapping[str, Section] = {}
+    builds: tuple[BuildBlock, ...] = ()
+    locals: Mapping[str, Section] = {}
+    data: Mapping[str, Section] = {}
+    variables: Mapping[str, Section] = {}
+    others: tuple[Section, ...] = ()
+    plugins: Mapping[str, str] = {}
+    """By the local name of ``required_plugins``, what is required, as tokens."""
+
+
 class Parsed(Struct, frozen=True, kw_only=True):
     """All of one file. ``variables`` maps a name to the expression of its value."""
 
@@ -57,4 +144,5 @@ class Parsed(Struct, frozen=True, kw_only=True):
     references: frozenset[str] = frozenset()
     calls: frozenset[str] = frozenset()
     sources: tuple[str, ...] = ()
+    sections: Sections = Sections()
     intelligible: bool = True

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 
 import msgspec
 from msgspec import Struct
@@ -15,12 +15,12 @@ _DERIVED = ("local",)
 """Kinds that follow from others: told of only where nothing else has changed."""
 
 
-class Inputs(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, tag="inputs"):
-    """All inputs of a template at one time.
+class Inputs(Struct, frozen=True, kw_only=True):
+    """All inputs of one build at one time.
 
     ``entries`` maps "KIND NAME" to a digest keyed by the state's key; versions and the
     working directory stand in the clear, ``+x`` behind a digest is the exec bit.
-    ``unknown`` names what cannot be known: while there is any, nothing is up to date.
+    ``unknown`` names what cannot be known: while there is any, the build is not up to date.
     """
 
     entries: dict[str, str]
@@ -29,8 +29,67 @@ class Inputs(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, tag=
     @property
     def fingerprint(self) -> str:
         """SHA-256 of the entries; equal exactly if all of them are."""
-        ordered = sorted(self.entries.items())
-        return hashlib.sha256(msgspec.json.encode(ordered)).hexdigest()
+        return _digest(sorted(self.entries.items()))
+
+
+class BuildInputs(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, gc=False):
+    """What one build adds to the common entries, and which of these count for it, by position."""
+
+    own: dict[str, str]
+    counts: tuple[int, ...]
+    unknown: tuple[str, ...] = ()
+
+
+class TemplateInputs(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, tag="inputs"):
+    """The inputs of all builds of a template: a document of the state, named by `fingerprint`.
+
+    ``common`` has, sorted by their keys, the entries that may count for several builds.
+    """
+
+    common: dict[str, str]
+    builds: dict[str, BuildInputs]
+
+    @property
+    def fingerprint(self) -> str:
+        builds = [(name, each.own, each.counts) for name, each in sorted(self.builds.items())]
+        return _digest([sorted(self.common.items()), builds])
+
+    def of(self, build: str) -> Inputs | None:
+        """Those of one build; None if the template did not make it."""
+        found = self.builds.get(build)
+        if found is None:
+            return None
+        common = list(self.common.items())
+        entries = dict(common[number] for number in found.counts if number < len(common))
+        return Inputs(entries=entries | found.own, unknown=found.unknown)
+
+
+def template_inputs(builds: Mapping[str, tuple[dict[str, str], Inputs]]) -> TemplateInputs:
+    """By build, what is its own, and the inputs that it may have in common with others."""
+    every = {key: text for _, inputs in builds.values() for key, text in inputs.entries.items()}
+    common = dict(sorted(every.items()))
+    positions = {key: number for number, key in enumerate(common)}
+    return TemplateInputs(
+        common=common,
+        builds={
+            name: BuildInputs(
+                own=dict(sorted(own.items())),
+                counts=tuple(sorted(positions[key] for key in inputs.entries)),
+                unknown=inputs.unknown,
+            )
+            for name, (own, inputs) in builds.items()
+        },
+    )
+
+
+def _digest(value: object) -> str:
+    return hashlib.sha256(msgspec.json.encode(value, order="deterministic")).hexdigest()
+
+
+def difference_of(build: str, old: TemplateInputs, new: TemplateInputs) -> tuple[str, ...] | None:
+    """`difference` for one build; None if one of the two does not have it."""
+    before, after = old.of(build), new.of(build)
+    return difference(before, after) if before is not None and after is not None else None
 
 
 def difference(old: Inputs, new: Inputs) -> tuple[str, ...]:

@@ -21,7 +21,8 @@ MAX_FILES = 200_000
 class InputsRequest(Struct, frozen=True, kw_only=True):
     """One template as it would be built now. Paths are absolute.
 
-    ``template``: as given, a file or a folder. ``root``: the project, which names are
+    ``builds``: the names of those that it makes.
+        ``template``: as given, a file or a folder. ``root``: the project, which names are
     relative to. ``directory``: where Packer is started. ``key``: what digests are keyed
     by. ``var_files`` and ``assignments``: the values of -var-file and -var, in order.
     ``flags``: those given that bear on the result, such as ``ignore-prerelease-plugins``.
@@ -33,6 +34,7 @@ class InputsRequest(Struct, frozen=True, kw_only=True):
     """
 
     template: Path
+    builds: tuple[str, ...]
     root: Path
     directory: Path
     key: bytes

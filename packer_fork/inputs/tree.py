@@ -38,15 +38,14 @@ class Tree:
         self._outside: set[str] = set()
         self._listed: dict[str, list[str]] = {}
         self.entries: dict[str, str] = {}
-        self.loaded: set[str] = set()
-        """Real paths of the files that Packer loads itself."""
+        self.files: set[str] = set()
+        """Paths of all files among the entries."""
         self.unreadable: list[str] = []
 
     def add_loaded(self, kind: str, path: Path) -> None:
         """A file that Packer loads itself: only its content counts. Raises OSError."""
         real = os.path.realpath(path)
         self._seen.add(real)
-        self.loaded.add(real)
         digest = self._cache.digest(real)
         self.entries[f"{kind} {self.name(real)}"] = keyed(self._key, digest)
 
@@ -95,6 +94,7 @@ class Tree:
 
     def _add_file(self, path: str) -> None:
         key = f"file {self.name(path)}"
+        self.files.add(path)
         try:
             self.entries[key] = self._state(path)
         except FileNotFoundError:

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import fnmatch
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from urllib.parse import urlsplit
 
 from packer_fork.inputs import attributes, texts
-from packer_fork.inputs.mentions import ANYTHING, Parsed
+from packer_fork.inputs.mentions import ANYTHING, Mention, Section
 
 REMOTE_FUNCTIONS = (
     "vault",
@@ -19,21 +19,23 @@ REMOTE_FUNCTIONS = (
 """Functions that ask a server for a value."""
 
 
-def of_template(parsed: Parsed, values: Mapping[str, object]) -> Iterator[str]:
+def of_sections(sections: Sequence[Section], values: Mapping[str, object]) -> Iterator[str]:
     """Data sources, values kept by servers, downloads that nothing pins."""
-    yield from (name for name in parsed.references if name.startswith("data."))
-    yield from (name for name in REMOTE_FUNCTIONS if name in parsed.calls)
-    pinned = set(_pinned(parsed, values))
-    for mention in parsed.mentions:
+    for section in sections:
+        yield from (name for name in section.references if name.startswith("data."))
+        yield from (name for name in REMOTE_FUNCTIONS if name in section.calls)
+    mentions = [mention for section in sections for mention in section.mentions]
+    pinned = set(_pinned(mentions, values))
+    for mention in mentions:
         if attributes.is_fetched(mention) and mention.block not in pinned:
             for text in texts.texts(mention, values):
                 if _is_remote(text) and "checksum=" not in text:
                     yield f"{mention.attribute} {_without_secrets(text)}"
 
 
-def _pinned(parsed: Parsed, values: Mapping[str, object]) -> Iterator[str]:
+def _pinned(mentions: Iterable[Mention], values: Mapping[str, object]) -> Iterator[str]:
     """The blocks with a checksum that is a value, or stands in a file here."""
-    for mention in parsed.mentions:
+    for mention in mentions:
         if mention.attribute.endswith("checksum"):
             for text in texts.texts(mention, values):
                 known = text not in ("", "none") and ANYTHING not in text

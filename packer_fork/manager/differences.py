@@ -8,7 +8,7 @@ import msgspec
 
 from packer_fork.answers import BuildDifference, Difference
 from packer_fork.codec.builds import decode_once
-from packer_fork.inputs.record import Inputs, difference
+from packer_fork.inputs.record import Inputs, TemplateInputs, difference
 from packer_fork.malformed import MALFORMED
 from packer_fork.model import Artifact, Build, State
 
@@ -50,12 +50,12 @@ def _changes(old: Build, new: Build, before: State, after: State) -> Iterator[st
     elif old.artifacts != new.artifacts:
         yield "contents of its artifacts changed"
     if old.inputs != new.inputs:
-        yield from _of_inputs(before, old.inputs, after, new.inputs)
+        yield from _of_inputs(old, before, new, after)
     if old.error != new.error and new.error:
         yield f"error: {new.error.splitlines()[0]}"
 
 
-def _of_inputs(before: State, old: str, after: State, new: str) -> Iterator[str]:
+def _of_inputs(old: Build, before: State, new: Build, after: State) -> Iterator[str]:
     known = _inputs(before, old), _inputs(after, new)
     if known[0] is None or known[1] is None:
         yield "inputs changed"
@@ -63,12 +63,13 @@ def _of_inputs(before: State, old: str, after: State, new: str) -> Iterator[str]
         yield from difference(known[0], known[1])
 
 
-def _inputs(state: State, fingerprint: str) -> Inputs | None:
-    raw = state.inputs.get(fingerprint)
+def _inputs(state: State, build: Build) -> Inputs | None:
+    raw = state.inputs.get(build.inputs)
     try:
-        return None if raw is None else msgspec.json.decode(raw, type=Inputs)
+        found = None if raw is None else msgspec.json.decode(raw, type=TemplateInputs)
     except MALFORMED:
         return None
+    return found.of(build.name) if found else None
 
 
 def _ids(artifacts: tuple[Artifact, ...]) -> str:

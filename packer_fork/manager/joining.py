@@ -10,11 +10,11 @@ from msgspec import Struct
 from packer_fork import sharing
 from packer_fork.errors import LockedError
 from packer_fork.events import Notice, Notify
-from packer_fork.inputs.record import difference
+from packer_fork.inputs.record import TemplateInputs, difference_of
 from packer_fork.locks import Holder, LockStatus, Share, Verdict, Wait, who
 from packer_fork.manager import acquire
 from packer_fork.manager.places import Place
-from packer_fork.manager.plan import Plan, stored
+from packer_fork.manager.plan import Plan, StoredInputs
 from packer_fork.model import State
 from packer_fork.stores.base import TAKE_OVER, Membership, Ticket
 
@@ -111,8 +111,8 @@ class _Door:
     def _refuse(self, found: LockStatus, share: Share, state: State | None, plan: Plan) -> None:
         """Told at once; whoever has time to wait gets a run of its own."""
         self._refused = found.id
-        theirs = stored(state, share.inputs)
-        what = "; ".join(difference(theirs, plan.inputs)) if theirs else "they are not known"
+        theirs = StoredInputs(state).document(share.inputs)
+        what = "; ".join(_differences(theirs, plan.inputs)) if theirs else "they are not known"
         text = f"Run {share.run}, shared by {who(found)}, is of other inputs than here: {what}."
         if not self._place.settings.lock_timeout:
             raise LockedError(
@@ -121,3 +121,12 @@ class _Door:
                 "what may run side by side needs a --workspace of its own.",
             )
         self._notify(Notice(level="warning", text=text, hint="It is waited for."))
+
+
+def _differences(theirs: TemplateInputs, ours: TemplateInputs) -> list[str]:
+    """What differs, once, whichever build it is of."""
+    seen = set[str]()
+    for build in theirs.builds.keys() | ours.builds.keys():
+        found = difference_of(build, theirs, ours)
+        seen |= set(found if found is not None else (f"{build} is not in both",))
+    return sorted(seen)

@@ -100,7 +100,7 @@ class _Tally:
                 if (took := skips.seconds(build.started, build.ended)) is not None:
                     self.took[key].append(took)
                     if build.status is BuildStatus.COMPLETE:
-                        self._known[build.name, build.inputs][run.number] = took
+                        self._known[build.name][run.number] = took
 
     def taken(self, taken_over: set[int]) -> Counter[str]:
         """How the tenures came by the lock."""

@@ -19,7 +19,7 @@ from packer_fork.config import Settings
 from packer_fork.events import Action, BuildPlan
 from packer_fork.inputs.cache import DigestCache
 from packer_fork.inputs.collect import Declared, collect
-from packer_fork.inputs.record import Inputs, difference
+from packer_fork.inputs.record import Inputs, TemplateInputs, difference
 from packer_fork.inputs.request import InputsRequest
 from packer_fork.malformed import MALFORMED
 from packer_fork.manager import artifacts, observed, results
@@ -42,7 +42,7 @@ class Plan(Struct, frozen=True, kw_only=True):
     declared: Declared
 
     @property
-    def inputs(self) -> Inputs:
+    def inputs(self) -> TemplateInputs:
         return self.declared.inputs
 
     def names(self, action: Action) -> tuple[str, ...]:
@@ -63,6 +63,7 @@ def gather(
     return collect(
         InputsRequest(
             template=Path.cwd() / template.given,
+            builds=prepared.names,
             root=template.project,
             directory=Path.cwd(),
             key=bytes.fromhex(state.key) if state and state.key else b"",
@@ -103,7 +104,7 @@ def plan(
     """Compare; looks at artifacts on disk, and asks the user's commands about others."""
     known = state.builds if state else {}
     inputs = declared.inputs
-    fingerprint = inputs.fingerprint
+    stored = StoredInputs(state)
     shared = outline.shared_names(prepared.outlines)
     planned = [
         _shared(each.name)
@@ -111,14 +112,14 @@ def plan(
         else _plan(
             each.name,
             decode_build(known[each.name]) if each.name in known else None,
-            inputs,
+            inputs.of(each.name) or Inputs(entries={}, unknown=("inputs",)),
             settings,
-            state,
+            stored,
             comparison,
         )
         for each in prepared.outlines
     ]
-    return Plan(builds=tuple(planned), fingerprint=fingerprint, declared=declared)
+    return Plan(builds=tuple(planned), fingerprint=inputs.fingerprint, declared=declared)
 
 
 def _shared(name: str) -> BuildPlan:
@@ -131,9 +132,13 @@ def _plan(
     build: Build | None,
     inputs: Inputs,
     settings: Settings,
-    state: State | None,
+    stored: StoredInputs,
     comparison: Comparison,
 ) -> BuildPlan:
+    def is_same(document: str) -> bool:
+        before = stored.of(document, name)
+        return before is not None and before.fingerprint == inputs.fingerprint
+
     def to_build(*reasons: str) -> BuildPlan:
         return BuildPlan(name=name, action=Action.BUILD, reasons=reasons[:_MOST_REASONS])
 
@@ -141,22 +146,15 @@ def _plan(
         return to_build(*(f"cannot know {what}" for what in inputs.unknown))
     if build is None:
         return to_build("never built")
-    if build.status is not BuildStatus.COMPLETE and build.inputs == inputs.fingerprint:
+    if build.status is not BuildStatus.COMPLETE and is_same(build.inputs):
         return to_build(_failure(build))  # whatever it left may have spoilt what was there
-    if revoked := _revoked(build, inputs):
-        return to_build(revoked)
-    same = [r for r in reversed(results.complete(build)) if r.inputs == inputs.fingerprint]
+    if (reason := build.revoked.get(str(build.run), "")) and is_same(build.inputs):
+        return to_build(f"run {build.run} was revoked: {reason}")
+    same = [r for r in reversed(results.complete(build)) if is_same(r.inputs)]
     if not same:
-        return to_build(*_why_not(build, inputs, state))
+        return to_build(*_why_not(build, inputs, stored))
     alike = next((each for each in same if not comparison.problems(each)), None)
     return _by_result(name, alike, settings) if alike else to_build(*comparison.problems(same[0]))
-
-
-def _revoked(build: Build, inputs: Inputs) -> str:
-    """Why the last run does not count, though it was of the same inputs."""
-    reason = build.revoked.get(str(build.run), "")
-    same = build.inputs == inputs.fingerprint
-    return f"run {build.run} was revoked: {reason}" if reason and same else ""
 
 
 def _by_result(name: str, result: Result, settings: Settings) -> BuildPlan:
@@ -179,12 +177,12 @@ def _by_result(name: str, result: Result, settings: Settings) -> BuildPlan:
     )
 
 
-def _why_not(build: Build, inputs: Inputs, state: State | None) -> tuple[str, ...]:
+def _why_not(build: Build, inputs: Inputs, stored: StoredInputs) -> tuple[str, ...]:
     """No complete run had these inputs: what failed, or what has changed since the last."""
     past = results.complete(build)
     if not past:
         return ("never complete", _failure(build)) if build.status.is_final else ("never built",)
-    before = stored(state, past[-1].inputs)
+    before = stored.of(past[-1].inputs, build.name)
     if before is None:
         return (f"the inputs of run {past[-1].run} are not known",)
     return difference(before, inputs) or ("inputs changed",)
@@ -197,15 +195,28 @@ def _failure(build: Build) -> str:
     return f"last run was {build.status}" if build.status != "failed" else "last run failed"
 
 
-def stored(state: State | None, fingerprint: str) -> Inputs | None:
-    """The inputs of that fingerprint, if the state has them."""
-    raw = state.inputs.get(fingerprint) if state else None
-    if raw is None:
-        return None
-    try:
-        return msgspec.json.decode(raw, type=Inputs)
-    except MALFORMED:
-        return None
+class StoredInputs:
+    """The inputs that a state has, each document decoded once."""
+
+    def __init__(self, state: State | None) -> None:
+        self._raw = state.inputs if state else {}
+        self._documents: dict[str, TemplateInputs | None] = {}
+
+    def document(self, digest: str) -> TemplateInputs | None:
+        """The document of that digest, if the state has it."""
+        if digest not in self._documents:
+            raw = self._raw.get(digest)
+            try:
+                found = None if raw is None else msgspec.json.decode(raw, type=TemplateInputs)
+            except MALFORMED:
+                found = None
+            self._documents[digest] = found
+        return self._documents[digest]
+
+    def of(self, digest: str, build: str) -> Inputs | None:
+        """Those of one build in that document."""
+        document = self.document(digest)
+        return document.of(build) if document else None
 
 
 def kept_inputs(state: State, plan: Plan) -> dict[str, msgspec.Raw | None]:

@@ -16,8 +16,13 @@ from packer_fork.packer.sensitive import Sensitive, collect
 
 
 class Prepared(Struct, frozen=True):
+    """``outlines``: the builds that Packer will make, as far as it tells beforehand; ``names``:
+    those of all builds of the template, chosen or not.
+    """
+
     program: Program
     outlines: tuple[BuildOutline, ...]
+    names: tuple[str, ...]
     sensitive: Sensitive
     hcl: bool
 
@@ -30,14 +35,7 @@ def prepare(
     inspected = program.inspect(found, flags, template.given, environ)
     sensitive = collect(found, template.given, flags, environ)
     hcl = outline.is_hcl(template.path)
-    return Prepared(found, _chosen(inspected, template, flags), sensitive, hcl)
-
-
-def _chosen(inspected: str, template: Template, flags: PackerFlags) -> tuple[BuildOutline, ...]:
-    """The builds that Packer will make, as far as it tells beforehand."""
-    return outline.chosen(
-        outline.outline(inspected, template.path),
-        flags.only,
-        flags.except_,
-        hcl=outline.is_hcl(template.path),
-    )
+    every = outline.outline(inspected, template.path)
+    names = tuple(dict.fromkeys(each.name for each in every))
+    chosen = outline.chosen(every, flags.only, flags.except_, hcl=hcl)
+    return Prepared(found, chosen, names, sensitive, hcl)

@@ -13,15 +13,14 @@ from packer_fork.answers import RunEntry
 from packer_fork.manager import results
 from packer_fork.model import Build, Skip
 
-Known = defaultdict[tuple[str, str], dict[int, float]]
-"""Seconds that complete builds took, by source and inputs, then by run."""
+Known = defaultdict[str, dict[int, float]]
+"""Seconds that complete builds took, by source, then by run."""
 
 
 class Skipped(Struct, frozen=True, gc=False):
-    """A source that a run left out, being up to date with these inputs."""
+    """A source that run number `run` left out, being up to date."""
 
     source: str
-    inputs: str
     run: int
 
 
@@ -32,7 +31,7 @@ def known_of(builds: Iterable[Build]) -> Known:
         for result in results.complete(build):
             took = seconds(result.started, result.ended)
             if took is not None:
-                known[build.name, result.inputs][result.run] = took
+                known[build.name][result.run] = took
     return known
 
 
@@ -42,22 +41,24 @@ def of_tenure(entries: Sequence[RunEntry]) -> Iterator[Skipped]:
     built = {name for entry in entries for name in entry.run.builds}
     first = entries[-1].run
     for source in left - built:
-        yield Skipped(source, first.inputs, first.number)
+        yield Skipped(source, first.number)
 
 
 def of_nothing_to_do(skip: Skip) -> Iterator[Skipped]:
     """What a build left out that came to no run: the next one would have had that number."""
-    return (Skipped(source, skip.inputs, skip.after + 1) for source in skip.builds)
+    return (Skipped(source, skip.after + 1) for source in skip.builds)
 
 
 def saved(skipped: Iterable[Skipped], known: Known) -> Iterator[tuple[str, float]]:
-    """A source with what a skip of it was worth; one whose result is not known counts for none."""
-    runs_of = {key: sorted(runs) for key, runs in known.items()}
+    """A source with what a skip of it was worth: the time of its newest complete run before.
+
+    One whose result is not known counts for none.
+    """
+    runs_of = {source: sorted(runs) for source, runs in known.items()}
     for each in skipped:
-        key = (each.source, each.inputs)
-        before = bisect_left(runs_of.get(key, []), each.run)
+        before = bisect_left(runs_of.get(each.source, []), each.run)
         if before:
-            yield each.source, known[key][runs_of[key][before - 1]]
+            yield each.source, known[each.source][runs_of[each.source][before - 1]]
 
 
 def seconds(started: datetime | None, ended: datetime | None) -> float | None:

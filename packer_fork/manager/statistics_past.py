@@ -89,8 +89,8 @@ class _Source:
         self.builds: list[BuildPoint] = []
         self.took: defaultdict[StepKey, list[float]] = defaultdict(list)
         self.failed: Counter[StepKey] = Counter()
-        self.complete: dict[tuple[str, int], float] = {}
-        """Seconds by inputs and run."""
+        self.complete: dict[int, float] = {}
+        """Seconds by run."""
         self.oldest: Build | None = None
 
     def add(self, build: Build) -> None:
@@ -101,7 +101,7 @@ class _Source:
         point = BuildPoint(run=build.run, started=build.started, status=build.status, seconds=took)
         self.builds.append(point)
         if build.status is BuildStatus.COMPLETE and took is not None:
-            self.complete[build.inputs, build.run] = took
+            self.complete[build.run] = took
         for kind, steps in zip(_KINDS, (build.provisioners, build.post_processors), strict=True):
             for place, step in enumerate(steps, 1):
                 self._add_step((kind, place, step.type, step.name), step)
@@ -212,8 +212,8 @@ class _Tally:
         oldest = [source.oldest for source in self._sources.values() if source.oldest]
         known = skips.known_of([*standing, *oldest])
         for name, source in self._sources.items():
-            for (inputs, run), took in source.complete.items():
-                known[name, inputs][run] = took
+            for run, took in source.complete.items():
+                known[name][run] = took
         found: defaultdict[str, list[float]] = defaultdict(list)
         for name, worth in skips.saved(self._skipped, known):
             found[name].append(worth)

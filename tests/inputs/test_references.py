@@ -102,13 +102,17 @@ def test_dynamic_blocks_are_followed(root: Path) -> None:
     assert referred(root, body, top) == {"a.sh", "sub/c.sh"}
 
 
-def test_locals_that_read_files_count_though_unused(root: Path) -> None:
+def test_locals_that_read_files_count_where_they_are_used(root: Path) -> None:
     top = 'locals {\n x = { for f in fileset("sub", "**/*.txt") : f => file("sub/${f}") }\n}'
-    assert referred(root, "", top) == {"sub/more/f.txt"}
+    assert referred(root, shell("inline = values(local.x)"), top) == {"sub/more/f.txt"}
+    assert referred(root, "", top) == set()
 
 
 def test_byte_order_mark_does_no_harm(root: Path) -> None:
-    (root / "t.pkr.hcl").write_bytes(b'\xef\xbb\xbfvariable "v" {\r\n default = "x"\r\n}\r\n')
+    text = 'variable "v" {\n default = "x"\n}\n' + BUILD.format(
+        top="", body=shell("inline = [var.v]")
+    )
+    (root / "t.pkr.hcl").write_bytes(b"\xef\xbb\xbf" + text.replace("\n", "\r\n").encode())
     assert "variable v" in inputs_of(root, "t.pkr.hcl").entries
 
 
@@ -205,12 +209,12 @@ def test_more_inputs_by_glob(root: Path) -> None:
 def test_folder_loads_its_templates_and_variables(root: Path, project: Project) -> None:
     project.write("d/a.pkr.hcl", 'variable "v" {}\n')
     project.write("d/b.pkr.json", '{"variable": {"w": {"default": "1"}}}')
+    project.write("d/c.pkr.hcl", BUILD.format(top="", body=shell("inline = [var.v, var.w]")))
     project.write("d/x.auto.pkrvars.hcl", 'v = "1"\n')
-    project.write("d/deeper/c.pkr.hcl", "")
+    project.write("d/deeper/c.pkr.hcl", 'variable "x" {}')
     project.write("d/notes.txt", "")
     keys = inputs_of(root, "d").entries.keys()
     assert {key for key in keys if key.startswith(("template", "var"))} == {
-        *("template d/a.pkr.hcl", "template d/b.pkr.json", "var-file d/x.auto.pkrvars.hcl"),
         *("variable v", "variable w"),
     }
 

@@ -16,6 +16,12 @@ def root(project: Project, monkeypatch: pytest.MonkeyPatch) -> Path:
     return project.root
 
 
+USE = """
+source "null" "n" { ssh_host = var.v }
+build { sources = ["source.null.n"] }
+"""
+
+
 def qemu(attributes: str) -> str:
     return f'source "qemu" "q" {{\n{attributes}\n}}\nbuild {{ sources = ["source.qemu.q"] }}\n'
 
@@ -39,9 +45,9 @@ def qemu(attributes: str) -> str:
         (qemu('iso_url = "http://a.example/x?checksum=sha256:abcd"'), ()),
         (qemu('iso_url = "file:///nowhere/a.iso"\niso_checksum = "none"'), ()),
         ('source "null" "n" {\n communicator = \n', ("template t.pkr.hcl", "variables")),
-        ('variable "v" { type = string }', ("variable v",)),
-        ('variable "v" { default = vault("a", "b") }', ("variables", "vault")),
-        ('variable "v" { default = "vault" }', ()),
+        (f'variable "v" {{ type = string }}\n{USE}', ("variable v",)),
+        (f'variable "v" {{ default = vault("a", "b") }}\n{USE}', ("variables", "vault")),
+        (f'variable "v" {{ default = "vault" }}\n{USE}', ()),
     ],
 )
 def test_unknown_is_named(
@@ -81,6 +87,7 @@ def test_data_sources_and_trust_in_them(
         """
         locals { ami = data.amazon-ami.base.id }
         source "null" "n" { ssh_host = "${data.amazon-ami.other["id"]}-${local.ami}" }
+        build { sources = ["source.null.n"] }
         """,
     )
     found = inputs_of(root, "t.pkr.hcl", assume_unchanged=frozenset((*assumed, "variables")))
@@ -90,7 +97,11 @@ def test_data_sources_and_trust_in_them(
 def test_more_files_than_can_be_looked_at(root: Path, project: Project) -> None:
     for number in range(10):
         project.write(f"many/{number}", "")
-    project.write("t.pkr.hcl", 'source "file" "f" {\n source = "many"\n target = "x"\n}\n')
+    project.write(
+        "t.pkr.hcl",
+        'source "file" "f" {\n source = "many"\n target = "x"\n}\n'
+        'build {\n sources = ["file.f"]\n}\n',
+    )
     assert inputs_of(root, "t.pkr.hcl", max_files=11).unknown == ()
     assert inputs_of(root, "t.pkr.hcl", max_files=5).unknown == ("more than 5 files",)
 
@@ -100,7 +111,7 @@ def test_older_json_template_with_values_kept_elsewhere(root: Path, project: Pro
         "t.json",
         """
         {"variables": {"a": "{{consul_key `x`}}", "vault": "plain"},
-         "builders": [{"type": "qemu", "iso_url": "https://h.example/{{user `vault`}}"}]}
+         "builders": [{"type": "qemu", "iso_url": "{{user `a`}}/{{user `vault`}}"}]}
         """,
     )
     assert {"consul_key", "variables"} <= set(inputs_of(root, "t.json").unknown)

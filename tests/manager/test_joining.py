@@ -9,7 +9,7 @@ from packer_fork import sharing
 from packer_fork.errors import LockedError
 from packer_fork.inputs.cache import DigestCache
 from packer_fork.inputs.collect import Declared
-from packer_fork.inputs.record import Inputs
+from packer_fork.inputs.record import Inputs, template_inputs
 from packer_fork.locks import LockStatus
 from packer_fork.manager import joining
 from packer_fork.manager.plan import Plan
@@ -17,7 +17,7 @@ from tests.support import local_states
 from tests.support.local_store import holder
 
 DECLARED = Declared(
-    inputs=Inputs(entries={"packer ": "1.6.6"}),
+    inputs=template_inputs({"a": ({}, Inputs(entries={"packer ": "1.6.6"}))}),
     root="/",
     folders=frozenset(),
     files={},

@@ -301,7 +301,7 @@ def test_a_comma_in_a_name_means_that_all_are_built(cli: Cli, project: Project) 
     assert "all are built: Packer cannot be told" in result.err
 
 
-def test_what_cannot_be_known_is_built(cli: Cli, project: Project) -> None:
+def test_what_cannot_be_known_is_built_and_its_neighbour_is_not(cli: Cli, project: Project) -> None:
     project.write(
         "t.pkr.hcl",
         """
@@ -313,11 +313,48 @@ def test_what_cannot_be_known_is_built(cli: Cli, project: Project) -> None:
         build { sources = ["null.n", "qemu.q"] }
         """,
     )
-    for _ in range(2):
-        actions = plan(cli, "-only=null.n")
-        assert actions["null.n"][0] == "build"
-        assert cli("build", "-only=null.n", "t.pkr.hcl").rc == 0
-    assert any(reason.startswith("cannot know") for reason in actions["null.n"][1])
+    assert cli("build", "-only=null.n", "t.pkr.hcl").rc == 0
+    actions = plan(cli)
+    assert actions["null.n"][0] == "up_to_date"
+    reason = "cannot know iso_url https://example.invalid/latest.iso"
+    assert actions["qemu.q"] == ("build", [reason])
+
+
+SOURCES = """
+    source "null" "a" { communicator = "none" }
+    source "null" "b" { communicator = "none" }
+    build {
+      sources = ["null.a", "null.b"]
+      provisioner "shell-local" {
+        script = "scripts/a.sh"
+        only   = ["null.a"]
+      }
+      provisioner "shell-local" {
+        script = "scripts/b.sh"
+        only   = ["null.b"]
+      }
+      provisioner "shell-local" { script = "scripts/both.sh" }
+    }
+"""
+
+
+def test_an_edit_of_one_sources_script_rebuilds_that_source_alone(
+    cli: Cli, project: Project
+) -> None:
+    for name in ("a", "b", "both"):
+        project.write(f"scripts/{name}.sh", "#!/bin/sh\ntrue\n").chmod(0o755)
+    project.write("t.pkr.hcl", SOURCES)
+    assert cli("build", "t.pkr.hcl").rc == 0
+    assert {action for action, _ in plan(cli).values()} == {"up_to_date"}
+    project.write("scripts/a.sh", "#!/bin/sh\ntrue # again\n").chmod(0o755)
+    first = plan(cli)
+    assert first["null.a"] == ("build", ["scripts/a.sh changed"])
+    assert first["null.b"][0] == "up_to_date"
+    assert cli("build", "t.pkr.hcl").rc == 0
+    project.write("scripts/both.sh", "#!/bin/sh\ntrue # again\n").chmod(0o755)
+    assert plan(cli) == {
+        name: ("build", ["scripts/both.sh changed"]) for name in ("null.a", "null.b")
+    }
 
 
 @pytest.mark.usefixtures("template")

@@ -205,7 +205,7 @@ def test_a_build_with_nothing_to_do_skips_all_and_is_no_run(past: Past) -> None:
     past.nothing_to_do("a", "b", waited=2.0)
     past.tenure(Told({"a": 50.0}, left=("b",)))
     past.nothing_to_do("a", "b")
-    past.nothing_to_do("a", inputs="never built")
+    past.nothing_to_do("c")
     found = past()
     assert (numbers(found), found.ends, found.locks) == ([1, 2], {"complete": 2}, 5)
     assert found.waits is not None

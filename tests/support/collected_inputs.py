@@ -6,9 +6,9 @@ from typing import Any
 
 from packer_fork.inputs.cache import DigestCache
 from packer_fork.inputs.collect import collect
-from packer_fork.inputs.record import Inputs
+from packer_fork.inputs.record import Inputs, TemplateInputs
 from packer_fork.inputs.request import InputsRequest
-from packer_fork.packer import program
+from packer_fork.packer import outline, program
 from packer_fork.packer.evaluate import Evaluator
 from packer_fork.packer.flags import take
 
@@ -16,12 +16,26 @@ KEY = b"a key of the state"
 
 
 def inputs_of(root: Path, template: str, *flags: str, **changed: Any) -> Inputs:
-    """The inputs of `template` in `root`, which is also where Packer would be started."""
+    """Those of all builds of `template`, as if they were one."""
+    builds = builds_of(root, template, *flags, **changed)
+    every = [inputs for name in builds.builds if (inputs := builds.of(name)) is not None]
+    return Inputs(
+        entries={key: text for inputs in every for key, text in inputs.entries.items()},
+        unknown=tuple(dict.fromkeys(what for inputs in every for what in inputs.unknown)),
+    )
+
+
+def builds_of(root: Path, template: str, *flags: str, **changed: Any) -> TemplateInputs:
+    """The inputs of each build in `root`, which is also where Packer would be started."""
     packer_flags, _ = take(flags)
     environ = changed.pop("environ", dict(os.environ))
-    evaluate = Evaluator(program.find(None), str(root / template), packer_flags, environ)
+    packer = program.find(None)
+    evaluate = Evaluator(packer, str(root / template), packer_flags, environ)
+    inspected = program.inspect(packer, packer_flags, str(root / template), environ)
     request = {
         "template": root / template,
+        "builds": tuple(each.name for each in outline.outline(inspected, root / template))
+        or ("null.n",),
         "root": root,
         "directory": root,
         "key": KEY,

@@ -1,0 +1,146 @@
+"""Which sections of a template each build depends on. Pure.
+
+A build depends on its source, on the build blocks that use it, on those of their steps that
+run for it, and on the locals and data sources that these refer to, transitively. What
+cannot be attributed counts for every build.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+
+from msgspec import Struct
+
+from packer_fork.inputs.mentions import BuildBlock, Section, Sections, Step, Use
+
+
+class Dependence(Struct, frozen=True, kw_only=True):
+    """What one build depends on. ``own``: tokens by what their author calls them, of what
+    belongs to this build alone; ``sections``: all sections; ``references``: of all of them.
+    ``locals``: those that it refers to, by name. ``types``: of its source, steps and data
+    sources, which tell its plugins.
+    """
+
+    own: Mapping[str, str]
+    locals: Mapping[str, Section]
+    sections: tuple[Section, ...]
+    references: frozenset[str]
+    calls: frozenset[str]
+    types: frozenset[str]
+
+
+def together(several: Iterable[Sections]) -> Sections:
+    """Several files of one folder as one."""
+    found = tuple(several)
+    return Sections(
+        sources={name: section for each in found for name, section in each.sources.items()},
+        builds=tuple(block for each in found for block in each.builds),
+        locals={name: section for each in found for name, section in each.locals.items()},
+        data={name: section for each in found for name, section in each.data.items()},
+        variables={name: section for each in found for name, section in each.variables.items()},
+        others=tuple(section for each in found for section in each.others),
+        plugins={name: what for each in found for name, what in each.plugins.items()},
+    )
+
+
+def dependence(sections: Sections, build: str) -> Dependence:
+    """What the build of this name depends on."""
+    own: dict[str, str] = {}
+    found: list[Section] = []
+    for other in sections.others:
+        _add(own, other, found)
+    types: set[str] = set()
+    numbers: dict[str, int] = {}
+    for block in sections.builds:
+        if not block.may_make(build):
+            continue
+        _add(own, block.section, found)
+        for source in _sources(sections, block, block.use_of(build)):
+            _add(own, source, found)
+            types.add(source.type)
+        for step, name in _steps(block, build):
+            types.add(step.section.type)
+            numbers[step.kind] = number = numbers.get(step.kind, 0) + 1
+            label = f"{step.kind} {number} ({step.section.label})"
+            own[label] = "\n".join(f"{key} = {text}" for key, text in _tokens(step, name))
+            found.append(step.section)
+    reached = _referred(sections, found)
+    for name, section in reached.items():
+        if name.startswith("data."):
+            _add(own, section, found)
+            types.add(section.type)
+        else:
+            found.append(section)
+    return Dependence(
+        own=own,
+        locals={
+            name.removeprefix("local."): section
+            for name, section in reached.items()
+            if name.startswith("local.")
+        },
+        sections=tuple(found),
+        references=frozenset().union(*(section.references for section in found)),
+        calls=frozenset().union(*(section.calls for section in found)),
+        types=frozenset(types) - {""},
+    )
+
+
+def _add(own: dict[str, str], section: Section, found: list[Section]) -> None:
+    found.append(section)
+    for key, text in section.tokens.items():
+        own[f"{section.label}: {key}"] = text
+
+
+def _sources(sections: Sections, block: BuildBlock, use: Use | None) -> Iterator[Section]:
+    """The source of a build, and what its build block adds; all of them if it is not known."""
+    if use is None:
+        yield from sections.sources.values()
+        yield from (each.section for each in block.uses or () if each.section is not None)
+        return
+    if use.ref in sections.sources:
+        yield sections.sources[use.ref]
+    else:
+        yield Section(label=f"source {use.ref}")
+    if use.section is not None:
+        yield use.section
+
+
+def _steps(block: BuildBlock, build: str) -> Iterator[tuple[Step, str | None]]:
+    """The steps that may run, with the name that ``only`` and ``override`` know the build by."""
+    use = block.use_of(build)
+    name = use.name if use else None
+    for step in block.steps:
+        if name is None or step.runs_for(name):
+            yield step, name
+
+
+def _tokens(step: Step, name: str | None) -> Iterator[tuple[str, str]]:
+    yield from step.section.tokens.items()
+    bare = None if name is None else name.rpartition(".")[2]
+    for key, text in step.overrides.items():
+        if bare is None or key in (bare, name) or "." in key:
+            yield f"override.{key}", text
+
+
+def _referred(sections: Sections, found: list[Section]) -> dict[str, Section]:
+    """Locals, data sources and variables that `found` refers to, and that these refer to."""
+    known = {f"local.{name}": section for name, section in sections.locals.items()}
+    known |= {f"data.{name}": section for name, section in sections.data.items()}
+    known |= {f"var.{name}": section for name, section in sections.variables.items()}
+    reached: dict[str, Section] = {}
+    waiting = [reference for section in found for reference in section.references]
+    while waiting:
+        reference = waiting.pop()
+        for name in _meant(reference, known):
+            if name not in reached:
+                reached[name] = known[name]
+                waiting += known[name].references
+    return reached
+
+
+def _meant(reference: str, known: Mapping[str, Section]) -> Iterator[str]:
+    """A name alone may mean all that begins with it."""
+    if reference in known:
+        yield reference
+    elif reference.split(".", maxsplit=1)[0] in ("local", "data", "var"):
+        yield from (name for name in known if name.startswith(f"{reference}."))
