@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable
 
 from packer_fork.inputs.mentions import Mention
 
@@ -24,7 +25,7 @@ _ELSEWHERE = frozenset(
         *("destination", "remote_path", "remote_folder", "remote_file", "staging_directory"),
         *("staging_dir", "mount_path", "device_path", "temp_resource_dir", "guest_os_type"),
         *("name", "vm_name", "description", "type", "only", "except", "communicator"),
-        *("direction", "sources", "labels", "packer_build_name", "keep_registered"),
+        *("direction", "labels", "packer_build_name", "keep_registered"),
     )
 )
 """Attributes that speak of the machine being built, or name no file at all."""
@@ -46,7 +47,21 @@ def is_output(mention: Mention) -> bool:
 
 
 def is_elsewhere(mention: Mention) -> bool:
-    return mention.attribute in _ELSEWHERE and not mention.opened
+    of_build = mention.attribute == "sources" and mention.block == "build"
+    return (mention.attribute in _ELSEWHERE or of_build) and not mention.opened
+
+
+def downloads(mentions: Iterable[Mention]) -> frozenset[str]:
+    """The blocks of file provisioners whose sources lie on the machine being built."""
+    return frozenset(
+        mention.block
+        for mention in mentions
+        if mention.attribute == "direction" and mention.parts == ("download",)
+    )
+
+
+def is_remote_source(mention: Mention, downloads: frozenset[str]) -> bool:
+    return mention.attribute in ("source", "sources") and mention.block in downloads
 
 
 def is_local(mention: Mention) -> bool:

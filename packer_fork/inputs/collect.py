@@ -151,7 +151,7 @@ class _Collector:
     def evaluated(self) -> frozenset[str]:
         """Real paths of files that are read to evaluate the template, as by ``file()``."""
         tree = self._tree()
-        opened = (mention for mention in self._parsed.mentions if mention.opened)
+        opened = [mention for mention in self._parsed.mentions if mention.opened]
         with contextlib.suppress(TooManyFilesError):
             Lookup(self._request, tree).add_all(opened, self._values)
         return frozenset(map(os.path.realpath, tree.files))

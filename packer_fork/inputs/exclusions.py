@@ -69,11 +69,7 @@ def _outputs(request: InputsRequest, parsed: Parsed, values: Mapping[str, object
     yield from (f"output-{source.rpartition('.')[2]}" for source in parsed.sources)
     if request.environ.get("PACKER_CACHE_DIR"):
         yield request.environ["PACKER_CACHE_DIR"]
-    downloads = {
-        mention.block
-        for mention in parsed.mentions
-        if mention.attribute == "direction" and mention.parts == ("download",)
-    }
+    downloads = attributes.downloads(parsed.mentions)
     for mention in parsed.mentions:
         download = mention.attribute == "destination" and mention.block in downloads
         if attributes.is_output(mention) or download:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 from packer_fork.inputs import attributes, globs, texts
@@ -26,9 +26,12 @@ class Lookup:
         self._request = request
         self._home = request.environ.get("HOME", "")
 
-    def add_all(self, mentions: Iterable[Mention], values: Mapping[str, object]) -> None:
+    def add_all(self, mentions: Sequence[Mention], values: Mapping[str, object]) -> None:
+        downloads = attributes.downloads(mentions)
         for mention in mentions:
             if attributes.is_output(mention) or attributes.is_elsewhere(mention):
+                continue
+            if attributes.is_remote_source(mention, downloads):
                 continue
             for text in texts.texts(mention, values):
                 self._add_text(text.strip(), mention)

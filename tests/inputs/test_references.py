@@ -138,6 +138,20 @@ def test_playbook_means_all_around_it(root: Path, project: Project) -> None:
     assert referred(root, body) == {"play/site.yml", "play/roles/web/tasks/main.yml", "ansible.cfg"}
 
 
+def test_files_to_upload_are_named_in_a_list_too(root: Path) -> None:
+    body = 'provisioner "file" {\n sources = ["a.sh", "sub"]\n destination = "/tmp/"\n}'
+    assert {"a.sh", "sub/more/f.txt"} <= referred(root, body)
+
+
+def test_what_is_downloaded_lies_on_the_machine_that_is_built(root: Path) -> None:
+    body = """provisioner "file" {
+        direction   = "download"
+        source      = "a.sh"
+        destination = "fetched/"
+    }"""
+    assert referred(root, body) == set()
+
+
 def test_paths_on_the_machine_that_is_built_mean_nothing_here(root: Path) -> None:
     body = f"""
       provisioner "file" {{
