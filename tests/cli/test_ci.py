@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from packer_fork.terminal import clean
@@ -177,6 +177,7 @@ def test_a_report_that_cannot_be_written_ends_nothing(
     assert "warning: the CI report cannot be written" in result.err
 
 
+@settings(deadline=None)
 @given(st.text(alphabet=st.sampled_from(":# \t[]\n\u00a0\u2028eror-"), max_size=30))
 def test_no_text_stays_a_command(text: str) -> None:
     safe = github.neutral(f"{text}::error::x ##[error]y")
@@ -194,6 +195,7 @@ def rendered(markdown: str) -> str:
     return re.sub(r"\\([!-/:-@\[-`{-~])", r"\1", markdown)
 
 
+@settings(deadline=None)
 @given(st.text(max_size=200))
 def test_text_in_a_table_is_nothing_but_text(text: str) -> None:
     cell = github._markdown(text)

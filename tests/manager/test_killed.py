@@ -92,6 +92,9 @@ def test_killed_at_random_times(cli: Cli, project: Project, tmp_path: Path) -> N
     project.write("t.pkr.hcl", NULL_AND_FILE)
     folder, notes = states.folder(project.root), tmp_path / "notes"
     notes.touch()
+    begun = time.monotonic()
+    assert cli("build", "t.pkr.hcl").rc == 0
+    took = time.monotonic() - begun
     killed = ended = 0
     while killed < KILLS:
         pid = os.fork()
@@ -100,7 +103,7 @@ def test_killed_at_random_times(cli: Cli, project: Project, tmp_path: Path) -> N
                 build_and_note(project.root, notes, dict(cli.environment))
             os._exit(0)
         eventually(lambda: is_held(folder))
-        time.sleep(random.uniform(0, 0.6))
+        time.sleep(random.uniform(0, took))
         os.kill(pid, signal.SIGKILL)
         dead = os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == -signal.SIGKILL
         killed, ended = killed + dead, ended + (not dead)

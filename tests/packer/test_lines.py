@@ -62,6 +62,7 @@ texts = st.text(st.characters(exclude_categories=["Cs"]).filter(lambda c: c != "
 names = texts.filter(lambda text: not set(text) & set(",\n"))
 
 
+@settings(deadline=None)
 @given(target=names, kind=names, args=st.lists(texts, max_size=4))
 def test_what_was_encoded_is_parsed_again(target: str, kind: str, args: list[str]) -> None:
     args = [arg.replace("%!(PACKER_COMMA)", "") for arg in args]
@@ -71,6 +72,7 @@ def test_what_was_encoded_is_parsed_again(target: str, kind: str, args: list[str
     assert lines.parse(raw) == line
 
 
+@settings(deadline=None)
 @given(st.binary())
 def test_nothing_is_too_strange_to_be_parsed(data: bytes) -> None:
     for raw in (data, b"1795470959," + data, b"1795470959,,ui,say," + data):
@@ -97,6 +99,7 @@ def split_all(pieces: list[bytes]) -> tuple[list[bytes], bytes]:
     return found, rest
 
 
+@settings(deadline=None)
 @given(st.lists(st.binary(max_size=50) | st.just(b"\n")))
 def test_splitting_loses_nothing(pieces: list[bytes]) -> None:
     found, rest = split_all(pieces)

@@ -1,7 +1,7 @@
 from datetime import UTC, datetime
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from packer_fork.model import (
@@ -47,6 +47,7 @@ def test_text_without_a_secret_keeps_its_control_codes() -> None:
     assert Mask(["secret"]).text("\x1b[1mbold\x1b[0m") == "\x1b[1mbold\x1b[0m"
 
 
+@settings(deadline=None)
 @given(VALUES, st.text(LETTERS))
 def test_no_value_is_left(values: list[str], text: str) -> None:
     mask = Mask(values)
@@ -55,6 +56,7 @@ def test_no_value_is_left(values: list[str], text: str) -> None:
     assert mask.text(masked) == masked
 
 
+@settings(deadline=None)
 @given(VALUES, st.lists(st.text(LETTERS, max_size=3), max_size=4))
 def test_every_value_is_found_in_a_line(values: list[str], between: list[str]) -> None:
     text = "".join(part for pair in zip(values, between, strict=False) for part in pair)
@@ -156,6 +158,7 @@ NASTY = st.text(
 )
 
 
+@settings(deadline=None)
 @given(NASTY)
 def test_clean_text_is_clean_for_good(text: str) -> None:
     cleaned = clean(text)

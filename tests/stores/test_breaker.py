@@ -13,7 +13,7 @@ from pathlib import Path
 
 import msgspec
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from msgspec.structs import replace
 
@@ -105,6 +105,7 @@ STEPS = st.lists(
 )
 
 
+@settings(deadline=None)
 @given(start=st.sampled_from([0, THRESHOLD - 1, THRESHOLD, THRESHOLD + 9]), steps=STEPS)
 def test_never_two_probes_and_never_stuck(start: int, steps: list[tuple[str, int, float]]) -> None:
     """Four clients in any order; each attempt has its own name, as in Breaker."""

@@ -3,7 +3,7 @@
 import contextlib
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from packer_fork.errors import UsageError
@@ -97,6 +97,7 @@ def test_what_makes_no_sense_is_refused_and_no_secret_shown(url: str, why: str |
     assert "secret" not in f"{refusal.value.message}{refusal.value.hint}"
 
 
+@settings(deadline=None)
 @given(st.text() | st.text().map("etcd://{}".format) | st.text().map("etcd://h1/{}".format))
 def test_any_text_is_an_address_or_refused_in_one_line(text: str) -> None:
     with contextlib.suppress(UsageError):
