@@ -389,15 +389,16 @@ def test_a_slow_disk_delays_no_reader(
     with make(tmp_path) as slow:
         here = aftermath.scene(cli, project, ALONE, slow.states)
         aftermath.builds_next(here)
-        holder = here.start("build", "--rebuild", TEMPLATE, under=slow.under)
-        held_or_ended(here, holder)
-        waiter = here.start("build", "--rebuild", "--lock-timeout", "5m", TEMPLATE)
-        taken = reads_during_commits(here.folder, holder)
-        assert (holder.wait().rc, waiter.wait().rc) == (0, 0)
+        taken: list[float] = []
+        while not taken:  # a loaded machine may let none of the reads meet a commit
+            holder = here.start("build", "--rebuild", TEMPLATE, under=slow.under)
+            held_or_ended(here, holder)
+            waiter = here.start("build", "--rebuild", "--lock-timeout", "5m", TEMPLATE)
+            taken = reads_during_commits(here.folder, holder)
+            assert (holder.wait().rc, waiter.wait().rc) == (0, 0)
         figure("acknowledged changes checked", aftermath.check(here), "changes")
     figure("reads while a commit waited for the disk", len(taken), "reads")
-    figure("longest of them", max(taken, default=0.0) * 1000, "ms")
-    assert taken
+    figure("longest of them", max(taken) * 1000, "ms")
 
 
 def reads_during_commits(folder: Path, holder: Running) -> list[float]:
