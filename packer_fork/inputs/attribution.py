@@ -106,16 +106,18 @@ def attribute(
     reads: Collection[str],
     builds: Collection[str],
     named: Mapping[str, frozenset[str]],
+    evaluated: frozenset[str],
+    said: Mapping[str, str],
     text: Callable[[str], str],
 ) -> dict[str, frozenset[str]]:
     """By build, which of `reads` count for it.
 
     `named`: by build, of the whole template, the files that the template names for it.
-    `text` gives the text of a file, empty if it has none.
+    `evaluated`: files that Packer itself opens, whatever it builds. A Packer of one build
+    reads all others for that build. `said`: what the template says of a build. `text` gives
+    the text of a file, empty if it has none.
     """
-    if len(builds) == 1:
-        return {build: frozenset(reads) for build in builds}
-    known = frozenset().union(*named.values())
+    known = evaluated.union(*named.values()) if len(builds) > 1 else evaluated
     everyones = frozenset(reads) - known
     contested = frozenset(reads) & known
     texts: dict[str, Text] = {}
@@ -123,10 +125,13 @@ def attribute(
     def of(path: str) -> Text:
         return texts.setdefault(path, Text(text(path)))
 
-    return {
-        build: everyones | _own(contested, everyones, named.get(build, frozenset()), of)
-        for build in builds
-    }
+    found = {}
+    for build in builds:
+        spoken = Text(said.get(build, ""))
+        mentioned = frozenset(each for each in contested if spoken.mentions(each))
+        own = named.get(build, frozenset()) | mentioned
+        found[build] = everyones | _own(contested, everyones, own, of)
+    return found
 
 
 def _own(

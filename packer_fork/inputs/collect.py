@@ -16,7 +16,7 @@ from packer_fork.inputs.cache import DigestCache, Known
 from packer_fork.inputs.dependence import Dependence, dependence
 from packer_fork.inputs.exclusions import Exclusions
 from packer_fork.inputs.lookup import Lookup
-from packer_fork.inputs.mentions import Parsed, Section
+from packer_fork.inputs.mentions import ANY_TYPE, Parsed, Section
 from packer_fork.inputs.record import Inputs, TemplateInputs, template_inputs
 from packer_fork.inputs.request import InputsRequest
 from packer_fork.inputs.tree import TooManyFilesError, Tree, keyed
@@ -27,9 +27,11 @@ class Declared(Struct, frozen=True, kw_only=True):
 
     ``root``: real path of the project; ``folders``: of those that Packer is started in, and that
     the template is in. ``files``: every file that the template names, by absolute path, as it
-    was when it was hashed; ``named`` gives those that count for a build, by its name.
-    ``loaded``: real paths of those that Packer itself reads to evaluate the template, whatever
-    it builds: they count by what they say. ``is_ignored`` and ``is_output`` tell of absolute
+    was when it was hashed; ``named`` gives those that count for a build, by its name, and
+    ``said`` what the template says of it: never kept, as it may hold secrets.
+    ``loaded``: real paths of templates and variable files, which count by what they say;
+    ``evaluated``: of those that Packer itself opens to evaluate the template, as by ``file()``,
+    whatever it builds. ``is_ignored`` and ``is_output`` tell of absolute
     paths that never count, and that builds make. ``cache`` is the request's.
     """
 
@@ -38,7 +40,9 @@ class Declared(Struct, frozen=True, kw_only=True):
     folders: frozenset[str]
     files: Mapping[str, Known]
     loaded: frozenset[str]
+    evaluated: frozenset[str]
     named: Callable[[str], frozenset[str]]
+    said: Callable[[str], str]
     is_ignored: Callable[[str], bool]
     is_output: Callable[[str], bool]
     cache: DigestCache
@@ -63,7 +67,9 @@ def collect(request: InputsRequest) -> Declared:
         folders=frozenset(map(str, request.folders)),
         files=files,
         named=lambda name: named.get(name, frozenset(files)),
-        loaded=loaded | collector.evaluated(),
+        said=lambda name: builds[name].said if name in builds else "",
+        loaded=loaded,
+        evaluated=collector.evaluated(),
         is_ignored=excluded.is_ignored,
         is_output=excluded.is_output,
         cache=request.cache,
@@ -108,6 +114,7 @@ class _Build(Struct, frozen=True):
     own: dict[str, str]
     inputs: Inputs
     files: frozenset[str]
+    said: str
 
 
 class _Collector:
@@ -146,6 +153,7 @@ class _Collector:
                 unknown=unknowns.without_assumed(unclear, self._request.assume_unchanged),
             ),
             files=frozenset().union(*(each.files for each in found)),
+            said="\n".join(text for each in needed.sections for text in each.tokens.values()),
         )
 
     def evaluated(self) -> frozenset[str]:
@@ -240,5 +248,6 @@ def _plugins(
         short = _PLUGIN_PREFIX.sub("", name, count=1)
         required = parsed.sections.plugins.items()
         called = {short, *(local for local, text in required if f'/{short}"' in text)}
-        if any(each.startswith(tuple(called)) for each in needed.types):
+        used = (each == ANY_TYPE or each.startswith(tuple(called)) for each in needed.types)
+        if any(used):
             yield f"plugin {name}", version

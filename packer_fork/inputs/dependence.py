@@ -55,6 +55,7 @@ def dependence(sections: Sections, build: str) -> Dependence:
         if not block.may_make(build):
             continue
         _add(own, block.section, found)
+        types.add(block.section.type)
         for source in _sources(sections, block, block.use_of(build)):
             _add(own, source, found)
             types.add(source.type)
@@ -88,7 +89,8 @@ def dependence(sections: Sections, build: str) -> Dependence:
 def _add(own: dict[str, str], section: Section, found: list[Section]) -> None:
     found.append(section)
     for key, text in section.tokens.items():
-        own[f"{section.label}: {key}"] = text
+        label = f"{section.label}: {key}"
+        own[label] = f"{own[label]}\n{text}" if label in own else text
 
 
 def _sources(sections: Sections, block: BuildBlock, use: Use | None) -> Iterator[Section]:

@@ -45,7 +45,7 @@ class Exclusions:
         return self.is_ignored(path) or self.is_output(path)
 
     def is_ignored(self, path: str) -> bool:
-        """Whether it never counts, whoever reads it."""
+        """Whether it never counts, even if Packer reads it."""
         inside = path[len(self._root) + 1 :] if path.startswith(f"{self._root}/") else ""
         if not _NEVER.isdisjoint((inside or path.removeprefix(self._root)).split("/")):
             return True

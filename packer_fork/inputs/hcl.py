@@ -9,6 +9,7 @@ from tree_sitter import Node
 
 from packer_fork import grammar
 from packer_fork.inputs.mentions import (
+    ANY_TYPE,
     BuildBlock,
     Expression,
     Local,
@@ -167,6 +168,7 @@ class _Reader:
         uses: list[Use] | None = []
         steps: list[Step] = []
         name: str | None = ""
+        plugin = ""
         for child in _children(node):
             if child.type == "attribute":
                 key = text_of(child.children[0])
@@ -184,17 +186,17 @@ class _Reader:
                 uses = None if uses is None else [*uses, use]
             elif kind in _STEPS:
                 steps.append(self.step(child, _STEPS[kind], labels))
-            elif kind == "post-processors":
-                inner = [each for each in _children(child) if each.type == "block"]
+            elif kind == "post-processors" and (chain := _chain(child)):
                 steps += [
                     self.step(each, "post-processor", _head(each)[1], chained=number > 0)
-                    for number, each in enumerate(inner)
+                    for number, each in enumerate(chain)
                 ]
             else:
-                if kind == "dynamic":
-                    uses = None
+                is_known = kind == "hcp_packer_registry"
+                plugin = plugin if is_known else ANY_TYPE
+                uses = None if kind == "dynamic" else uses
                 self.block(child, own, f"{'.'.join((kind, *labels))}.")
-        section = self.seal(own, "build")
+        section = self.seal(own, "build", plugin)
         found = None if uses is None else tuple(uses)
         self.builds.append(BuildBlock(name=name, uses=found, section=section, steps=tuple(steps)))
 
@@ -302,6 +304,16 @@ def _children(block: Node) -> Iterator[Node]:
             yield from _children(child)
         elif child.type in ("attribute", "block"):
             yield child
+
+
+def _chain(block: Node) -> list[Node]:
+    """The post-processors of a chain; none if it holds anything else."""
+    inner = list(_children(block))
+    return inner if all(_is_post_processor(each) for each in inner) else []
+
+
+def _is_post_processor(node: Node) -> bool:
+    return node.type == "block" and _head(node)[0] == "post-processor"
 
 
 def _attributes(block: Node) -> Iterator[Node]:

@@ -48,6 +48,9 @@ class Local(Struct, frozen=True):
     calls: frozenset[str] = frozenset()
 
 
+ANY_TYPE = "*"
+"""Stands for the plugin of a section that may be of any type."""
+
 StepKind = Literal["provisioner", "post-processor", "error-cleanup-provisioner"]
 
 Names = tuple[str, ...] | None
@@ -57,9 +60,9 @@ Names = tuple[str, ...] | None
 class Section(Struct, frozen=True, kw_only=True):
     """``label``: what its author calls it, "source null.web" or "shell" for a step.
 
-    ``type``: of the plugin that it is for, "" if it is for none; ``tokens``: canonical source
-    by attribute path; ``references`` ("var.a", "local.b", "data.type.name"; "var" alone where
-    it is not known which) and ``calls``: functions.
+    ``type``: of the plugin that it is for, "" if it is for none, `ANY_TYPE` if it is not known;
+    ``tokens``: canonical source by attribute path; ``references`` ("var.a", "local.b",
+    "data.type.name"; "var" alone where it is not known which) and ``calls``: functions.
     """
 
     label: str
@@ -109,7 +112,8 @@ class BuildBlock(Struct, frozen=True, kw_only=True):
     def use_of(self, build: str) -> Use | None:
         """The source that the build of this name is made of, as far as that is literal."""
         prefix = f"{self.name}." if self.name else ""
-        return next((use for use in self.uses or () if f"{prefix}{use.name}" == build), None)
+        known = (use for use in self.uses or () if use.name is not None)
+        return next((use for use in known if f"{prefix}{use.name}" == build), None)
 
     def may_make(self, build: str) -> bool:
         if self.name is None:

@@ -28,6 +28,8 @@ class Item(Struct, frozen=True, kw_only=True):
     """One Packer process, or several that overlapped. ``builds``: all that they built, by name.
 
     ``named``: by build, the real paths of the files that the template names for it;
+    ``evaluated``: of those that Packer opens whatever it builds; ``said``: by build, what the
+    template says of it;
     ``narrows``: whether a file that is named for some builds counts for these alone.
     ``exempt``: folders whose listing says nothing, as Packer itself lists them.
     ``is_output``: whether the template says that builds make this path. ``mask`` hides secrets
@@ -36,6 +38,8 @@ class Item(Struct, frozen=True, kw_only=True):
 
     builds: tuple[str, ...]
     named: Mapping[str, frozenset[str]]
+    evaluated: frozenset[str]
+    said: Mapping[str, str]
     narrows: bool
     exempt: frozenset[str]
     is_output: Callable[[str], bool]
@@ -127,7 +131,7 @@ class Recording:
                 self._judge_blindly(real, Role.CHANGED)
 
     def _judge_blindly(self, path: str, worst: Role) -> None:
-        """A file whose signature changed, nobody saw how: at first it cannot be trusted.
+        """A file whose signature changed without an event: at first it cannot be trusted.
 
         If the next run does so as well, it is the build's own doing.
         """
@@ -205,7 +209,8 @@ class Recording:
             build: frozenset(self._name(path) for path in paths)
             for build, paths in item.named.items()
         }
-        return attribute(names, item.builds, named, self._text)
+        evaluated = frozenset(map(self._name, item.evaluated))
+        return attribute(names, item.builds, named, evaluated, item.said, self._text)
 
     def _text(self, name: str) -> str:
         """What is in a file, as far as it is text; empty if it cannot be read."""

@@ -173,10 +173,12 @@ class Observer:
             return  # they have become so many that the tree's digest says so
 
     def _item(self, builds: frozenset[str], mask: Mask) -> Item:
-        narrows = self._setting == "auto" and len(builds) > 1
+        narrows = self._setting == "auto"
         return Item(
             builds=tuple(sorted(builds)),
             named=self._named(builds) if narrows else {},
+            evaluated=self._declared.evaluated,
+            said={name: self._declared.said(name) for name in builds} if narrows else {},
             narrows=narrows,
             exempt=self._declared.folders,
             is_output=self._declared.is_output,

@@ -13,7 +13,7 @@ READS = ("scripts/web.sh", "scripts/db.sh", "sql/schema.sql", "scripts/common.sh
 
 
 def attributed(texts: dict[str, str], *builds: str) -> dict[str, frozenset[str]]:
-    return attribute(READS, builds, NAMED, lambda name: texts.get(name, ""))
+    return attribute(READS, builds, NAMED, frozenset(), {}, lambda name: texts.get(name, ""))
 
 
 def test_named_file_counts_for_its_builds_and_an_unnamed_one_for_all() -> None:
@@ -94,5 +94,21 @@ def test_wildcard_of_very_many_parts_is_no_burden() -> None:
 
 def test_build_with_very_many_inputs_is_taken_to_mention_everything() -> None:
     named = {"a": frozenset(f"{n}" for n in range(3000)), "b": frozenset(("x",))}
-    found = attribute(("x",), ("a", "b"), named, lambda _: pytest.fail("not to be read"))
+    found = attribute(
+        ("x",), ("a", "b"), named, frozenset(), {}, lambda _: pytest.fail("not to be read")
+    )
     assert found == {"a": {"x"}, "b": {"x"}}
+
+
+def test_file_that_packer_opens_for_any_build_counts_where_it_is_mentioned() -> None:
+    def counted(said: str, script: str) -> bool:
+        reads, named = ("conf.txt", "a.sh"), {"a": frozenset(("a.sh",))}
+        texts = {"a.sh": script}
+        found = attribute(
+            reads, ("a",), named, frozenset(("conf.txt",)), {"a": said}, lambda n: texts.get(n, "")
+        )
+        return "conf.txt" in found["a"]
+
+    assert not counted("true", "true")
+    assert counted("true", "cat conf.txt")
+    assert counted("for f in *.txt; do cat $f; done", "true")

@@ -6,7 +6,7 @@ import pytest
 
 from packer_fork.inputs import hcl, legacy
 from packer_fork.inputs.dependence import dependence
-from packer_fork.inputs.mentions import Sections
+from packer_fork.inputs.mentions import ANY_TYPE, Sections
 
 HCL = """
 packer { required_version = ">= 1.6.0" }
@@ -27,6 +27,7 @@ build {
   source "null.a" {
     name     = "renamed"
     ssh_port = 22
+    nested { key = "more" }
   }
   provisioner "shell" {
     inline = ["echo everyone"]
@@ -171,3 +172,30 @@ def test_a_variable_that_is_not_known_means_all() -> None:
     assert "var" in dependence(hcl.parse(source.encode()).sections, "null.a").references
     document = b'{"builders": [{"type": "null", "ssh_host": "{{user (env `X`)}}"}]}'
     assert "var" in dependence(legacy.parse(document).sections, "null").references
+
+
+def test_a_name_that_is_not_known_is_no_name() -> None:
+    document = b'{"builders": [{"type": "null", "name": "{{user `x`}}"}, {"type": "qemu"}]}'
+    assert dependence(legacy.parse(document).sections, "None").types == {"null", "qemu"}
+
+
+def test_plugins_of_dynamic_steps_are_not_known() -> None:
+    source = """
+    source "null" "a" {}
+    build {
+      sources = ["null.a"]
+      dynamic "provisioner" {
+        for_each = ["ansible"]
+        labels   = [provisioner.value]
+        content {}
+      }
+    }
+    """
+    assert ANY_TYPE in dependence(hcl.parse(source.encode()).sections, "null.a").types
+    chain = source.replace('dynamic "provisioner"', 'dynamic "post-processor"')
+    chain = chain.replace("dynamic", "post-processors {\ndynamic").replace(
+        "content {}", "content {}\n}"
+    )
+    parsed = hcl.parse(chain.encode())
+    assert parsed.intelligible
+    assert ANY_TYPE in dependence(parsed.sections, "null.a").types

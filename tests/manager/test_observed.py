@@ -240,3 +240,45 @@ def test_state_in_the_project_is_no_input(cli: Cli, project: Project) -> None:
         assert cli("build", "--state", "states", "t.pkr.hcl").rc == 0
     assert built(project) == ["db", "web"]
     assert os.listdir(project.root / "states") != []  # noqa: PTH208
+
+
+NEIGHBOURS = """
+    source "file" "conf" {
+      content = file("conf.txt")
+      target  = "out.txt"
+    }
+    source "null" "reader" { communicator = "none" }
+    source "null" "other" { communicator = "none" }
+    build { sources = ["file.conf"] }
+    build {
+      sources = ["null.reader"]
+      provisioner "shell-local" { script = "scripts/reader.sh" }
+    }
+    build {
+      sources = ["null.other"]
+      provisioner "shell-local" { inline = ["true"] }
+    }
+"""
+
+
+@pytest.mark.parametrize("chosen", [[], ["-only=null.reader,null.other"], ["-only=null.reader"]])
+def test_script_that_reads_what_a_neighbour_opens_by_function_counts(
+    cli: Cli, project: Project, chosen: list[str]
+) -> None:
+    project.write("conf.txt", "1\n")
+    project.write("scripts/reader.sh", "#!/bin/sh\ncat conf.txt\n").chmod(0o755)
+    project.write("t.pkr.hcl", NEIGHBOURS)
+    assert cli("build", *chosen, "t.pkr.hcl").rc == 0
+    assert plan(cli, *chosen) == {}
+    project.write("conf.txt", "2\n")
+    changed = {"null.reader"} if chosen else {"null.reader", "file.conf"}
+    assert plan(cli, *chosen).keys() == changed
+
+
+def test_what_packer_opens_for_a_neighbour_alone_does_not_count(cli: Cli, project: Project) -> None:
+    project.write("conf.txt", "1\n")
+    project.write("scripts/reader.sh", "#!/bin/sh\ntrue\n").chmod(0o755)
+    project.write("t.pkr.hcl", NEIGHBOURS)
+    assert cli("build", "-only=null.other", "t.pkr.hcl").rc == 0
+    project.write("conf.txt", "2\n")
+    assert plan(cli, "-only=null.other") == {}

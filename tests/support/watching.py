@@ -83,6 +83,8 @@ class Lab:
                 build: frozenset(str(self.root / name) for name in names)
                 for build, names in {"b": self.declared, **self.others}.items()
             },
+            evaluated=frozenset(),
+            said={},
             narrows=True,
             exempt=frozenset((str(self.root),)),
             is_output=lambda path: os.path.relpath(path, self.root) in self.outputs,
