@@ -13,7 +13,7 @@ from packer_fork.statistics import BuildPoint, spread, success
 from packer_fork.views.stats.sentences import counts, number, percent, took
 from packer_fork.views.stats.sparkline import sparkline
 from packer_fork.views.stats.terminal import Paper, lines
-from tests.support.statistics import Ends, source, statistics
+from tests.support.statistics_samples import Ends, source, statistics
 
 OK = "complete"
 README = Path(__file__).parent.parent / "README.md"

@@ -13,7 +13,7 @@ from packer_fork.statistics import Statistics
 from packer_fork.views.stats import axis, plots
 from packer_fork.views.stats.charts import MOST_RUNS, MOST_SOURCES
 from packer_fork.views.stats.page import page
-from tests.support.statistics import START, Ends, source, statistics
+from tests.support.statistics_samples import START, Ends, source, statistics
 
 OK = "complete"
 HOSTILE = "<script>alert('1')</script>\"&\x1b[2J\u202e"

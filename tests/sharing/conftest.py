@@ -10,7 +10,7 @@ import pytest
 from tests.conftest import Cli
 from tests.stores.shared.conftest import consul_server, etcd_server, prefix
 from tests.support.servers import Cluster, Network, consul_cluster, etcd_cluster, namespaces
-from tests.support.site import Site
+from tests.support.shared_site import Site
 
 __all__ = ["consul_server", "etcd_server", "prefix"]
 

@@ -11,7 +11,7 @@ from tests.conftest import eventually
 from tests.support import states
 from tests.support.queries import answers
 from tests.support.servers import Network
-from tests.support.site import NAMES, SOURCES, Site, template
+from tests.support.shared_site import NAMES, SOURCES, Site, template
 
 pytestmark = [pytest.mark.usefixtures("packer"), pytest.mark.timeout(300)]
 

@@ -10,7 +10,7 @@ import pytest
 from tests.conftest import eventually
 from tests.support import states
 from tests.support.queries import answers
-from tests.support.site import NAMES, SOURCES, Machine, Site, results, template
+from tests.support.shared_site import NAMES, SOURCES, Machine, Site, results, template
 
 pytestmark = [pytest.mark.usefixtures("packer"), pytest.mark.timeout(240)]
 

@@ -11,7 +11,7 @@ import pytest
 from tests.conftest import Running, eventually
 from tests.support import states
 from tests.support.queries import answers, done
-from tests.support.site import Machine, Site, template
+from tests.support.shared_site import Machine, Site, template
 
 pytestmark = [pytest.mark.usefixtures("packer"), pytest.mark.timeout(240)]
 
