@@ -338,9 +338,10 @@ class Summary(Document, frozen=True):
 class State(Document, frozen=True):
     """A snapshot. ``prev`` is the digest of the last change in it, at first the lineage.
 
-    ``last_run`` has the highest number; ``running`` has, by their keys, those that nobody saw
-    the end of yet. ``key`` is random and keys all digests of what may be secret; ``inputs`` has, by
-    their digests, the inputs that builds rest on, and what their runs were seen to read.
+    ``last_run`` has the highest number; ``running`` has, by their keys, those that have
+    no recorded end yet. ``key`` is random and keys all digests of what may be secret;
+    ``inputs`` has, by their digests, the inputs that builds rest on, and what their runs were
+    seen to read.
     ``cuts`` says of a segment that is not there any more (pruned, or lost) with which one the
     history goes on, if any.
     """

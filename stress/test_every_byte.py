@@ -30,7 +30,7 @@ def stored(folder: Path) -> Iterator[Path]:
 
 
 def is_found(folder: Path, whole: State | None) -> bool:
-    """Whether it is told of; if it is not, all must still be read as the whole."""
+    """Whether a check reports the damage; if not, the state must still read as a whole."""
     store = open_store(folder)
     if store.verify().problems:
         return True

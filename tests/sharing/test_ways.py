@@ -200,7 +200,7 @@ def test_the_next_build_ends_a_run_of_which_nobody_is_left(local: Site) -> None:
     told = done(first.cli, "build", "--share", "t.pkr.hcl")
     assert "was abandoned by" in told
     assert "recovered run 1" in told
-    # what both had begun was finished by their Packers; nobody saw what these read
+    # Packer finished what both had begun, but no process observed what it read.
     assert Counter(source for source, _ in local.began()) == Counter("aabbc")
     assert set(states.statuses(first.cli).values()) == {"complete"}
     assert "running" not in states.state(first.cli)
