@@ -115,7 +115,9 @@ def test_a_run_that_shares_waits_behind_a_plain_build(on_etcd: Site) -> None:
 
 def test_other_inputs_are_refused_with_the_difference(local: Site) -> None:
     """Where checkouts are one, a variable differs."""
-    text = f'variable "region" {{\n  default = "eu"\n}}\n{template(names=FEW)}'
+    uses = 'environment_vars = ["REGION=${var.region}"]\n    inline ='
+    text = 'variable "region" {\n  default = "eu"\n}\n'
+    text += template(names=FEW).replace("inline =", uses)
     first, second = local.machines("m1", "m2", text=text)
     running = first.share()
     local.await_begun(1, running)
