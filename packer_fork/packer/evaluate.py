@@ -52,6 +52,8 @@ class Evaluator:
         the braces. None if Packer cannot load the template with these variables, or
         too much of it has no value.
         """
+        if not expressions:
+            return {}
         self._calls = 0
         items = list(expressions.items())
         found: Values = {}

@@ -39,6 +39,11 @@ class Program(Struct, frozen=True):
     version_text: str
 
 
+_ONE_PROCESS = {"PACKER_WRAP_COOKIE": "49C22B1A-3A93-4C98-97FA-E07D18C787B5"}
+"""What Packer's ``main.go`` sets, 1.6 to 1.16, for the inner process that its crash reporter
+starts. A Packer that finds it answers in the first process, in half the time. A Packer with
+another cookie ignores it. Not for ``console``: the inner process reads descriptor 3."""
+
 _OURS = "PACKER_FORK_"
 """Variables of ours, with passwords among them, begin so."""
 
@@ -122,13 +127,13 @@ def ask(
         stdin=subprocess.DEVNULL if line is None else subprocess.PIPE,
         stdout=subprocess.PIPE,
         stderr=subprocess.DEVNULL,
-        env=_quiet(environ),
+        env=_quiet(environ) | (_ONE_PROCESS if line is None else {}),
         start_new_session=True,
     )
     try:
         output, _ = process.communicate(None if line is None else f"{line}\n".encode(), seconds)
     except BaseException:
-        # The inner Packer holds the pipe: killing the outer one alone would not end the wait.
+        # Its plugins hold the pipe: killing Packer alone would not end the wait.
         with contextlib.suppress(ProcessLookupError):
             os.killpg(process.pid, signal.SIGKILL)
         process.communicate()

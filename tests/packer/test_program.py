@@ -1,4 +1,5 @@
 import os
+import re
 import subprocess
 from pathlib import Path
 
@@ -77,7 +78,7 @@ def test_not_a_program(project: Project) -> None:
 
 
 def test_asking_ends_in_time_with_all_that_was_started(project: Project) -> None:
-    """The child keeps the pipe open, as the inner Packer does."""
+    """The child keeps the pipe open, as a plugin does."""
     path = script(project, "sleep 600 & wait")
     environ = {**os.environ, "MARK": str(project.root)}
     with pytest.raises(subprocess.TimeoutExpired):
@@ -91,6 +92,22 @@ def test_asking_leaves_the_users_log_alone(project: Project, packer: Path) -> No
     answer = program.ask([str(packer), "console"], environ, line="1 + 1")
     assert answer.code == 0
     assert log.read_text() == "mine"
+
+
+@pytest.mark.parametrize("question", ["--version", "inspect"])
+def test_asking_takes_one_process(
+    project: Project, packer: Path, strace: None, question: str
+) -> None:
+    """The second one would only report crashes."""
+    project.write("t.pkr.hcl", 'source "null" "web" { communicator = "none" }')
+    trace = project.root / "trace"
+    command = [str(packer), question, *([str(project.root)] if question == "inspect" else [])]
+    under = ["strace", "-f", "-qq", "-o", str(trace), "-e", "trace=execve"]
+    answer = program.ask([*under, *command], os.environ)
+    assert answer.code == 0
+    assert answer.output
+    started = re.findall(r'execve\("[^"]*packer", .* = 0$', trace.read_text(), re.MULTILINE)
+    assert len(started) == 1, started
 
 
 def test_inspect(project: Project, packer: Path) -> None:
