@@ -21,7 +21,7 @@ import pytest
 
 from packer_fork import processes
 from packer_fork.processes import Process
-from tests.support.forking import Forking, command
+from tests.support.forking import Forked, Forking, command
 
 EXAMPLES = Path(__file__).parent / "examples"
 MARK = "PROCESS_OF_TEST"
@@ -137,7 +137,7 @@ class Project(NamedTuple):
 class Running(NamedTuple):
     """A command under way, in a session of its own: its pid is its process group too."""
 
-    process: subprocess.Popen[bytes]
+    process: Forked | subprocess.Popen[bytes]
     stdout: Path
     stderr: Path
 
@@ -168,7 +168,7 @@ class Cli(NamedTuple):
     cwd: Path
     files: Path
     environment: Mapping[str, str]
-    started: list[subprocess.Popen[bytes]]
+    started: list[Forked | subprocess.Popen[bytes]]
     forking: Forking
 
     def __call__(
@@ -180,17 +180,7 @@ class Cli(NamedTuple):
         under: Sequence[str] = (),
         timeout: float = 60,
     ) -> Result:
-        environ = {**self.environment, **(env or {})}
-        if under or not self.forking.can(environ):
-            return self.start(*args, cwd=cwd, env=env, stdin=stdin, under=under).wait(timeout)
-        there = command([*map(str, args)], cwd or self.cwd, environ)
-        folder = self._streams(stdin)
-        with _opened(folder) as streams:
-            rc = self.forking.run(there, [stream.fileno() for stream in streams], timeout)
-        out, err = _read(folder / "out"), _read(folder / "err")
-        if rc is None:
-            pytest.fail(f"still runs after {timeout} s\n{out}\n{err}")
-        return Result(rc, out, err)
+        return self.start(*args, cwd=cwd, env=env, stdin=stdin, under=under).wait(timeout)
 
     def start(
         self,
@@ -201,17 +191,23 @@ class Cli(NamedTuple):
         under: Sequence[str] = (),
     ) -> Running:
         """Start it in the background; `under` is a command that it is run by (strace, unshare)."""
-        folder = self._streams(stdin)
+        words, folder = [*map(str, args)], self._streams(stdin)
+        place, environ = cwd or self.cwd, {**self.environment, **(env or {})}
+        process: Forked | subprocess.Popen[bytes]
         with _opened(folder) as (fed, told, warned):
-            process = subprocess.Popen(
-                [*under, sys.executable, "-m", "packer_fork", *map(str, args)],
-                cwd=cwd or self.cwd,
-                env={**self.environment, **(env or {})},
-                stdin=fed,
-                stdout=told,
-                stderr=warned,
-                start_new_session=True,
-            )
+            if under or not self.forking.can(environ):
+                process = subprocess.Popen(
+                    [*under, sys.executable, "-m", "packer_fork", *words],
+                    cwd=place,
+                    env=environ,
+                    stdin=fed,
+                    stdout=told,
+                    stderr=warned,
+                    start_new_session=True,
+                )
+            else:
+                streams = [fed.fileno(), told.fileno(), warned.fileno()]
+                process = self.forking.start(command(words, place, environ), streams)
         self.started.append(process)
         return Running(process, folder / "out", folder / "err")
 

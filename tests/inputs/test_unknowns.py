@@ -44,7 +44,7 @@ def qemu(attributes: str) -> str:
         (qemu('iso_url = "http://a.example/x"\niso_checksum = "sha256:abcd"'), ()),
         (qemu('iso_url = "http://a.example/x?checksum=sha256:abcd"'), ()),
         (qemu('iso_url = "file:///nowhere/a.iso"\niso_checksum = "none"'), ()),
-        ('source "null" "n" {\n communicator = \n', ("template t.pkr.hcl", "variables")),
+        ('source "null" "n" {\n communicator = \n', ("template t.pkr.hcl",)),
         (f'variable "v" {{ type = string }}\n{USE}', ("variable v",)),
         (f'variable "v" {{ default = vault("a", "b") }}\n{USE}', ("variables", "vault")),
         (f'variable "v" {{ default = "vault" }}\n{USE}', ()),

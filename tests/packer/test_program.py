@@ -94,10 +94,9 @@ def test_asking_leaves_the_users_log_alone(project: Project, packer: Path) -> No
     assert log.read_text() == "mine"
 
 
+@pytest.mark.usefixtures("strace")
 @pytest.mark.parametrize("question", ["--version", "inspect"])
-def test_asking_takes_one_process(
-    project: Project, packer: Path, strace: None, question: str
-) -> None:
+def test_asking_takes_one_process(project: Project, packer: Path, question: str) -> None:
     """The second one would only report crashes."""
     project.write("t.pkr.hcl", 'source "null" "web" { communicator = "none" }')
     trace = project.root / "trace"

@@ -12,6 +12,7 @@ environment that it was not started with: such a test starts it the usual way.
 
 from __future__ import annotations
 
+import contextlib
 import importlib
 import os
 import pkgutil
@@ -49,6 +50,40 @@ def command(words: Sequence[str], cwd: Path, environ: Mapping[str, str]) -> Comm
     return Command([*map(os.fsencode, words)], os.fsencode(cwd), there)
 
 
+class Forked:
+    """A command that runs, as ``subprocess.Popen`` shows one."""
+
+    def __init__(self, connection: socket.socket) -> None:
+        self._connection = connection
+        self.pid = int(connection.recv(100))
+        self.returncode: int | None = None
+
+    def poll(self) -> int | None:
+        """Exit code, negative for a signal; None while it runs."""
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            self.wait(0)
+        return self.returncode
+
+    def wait(self, timeout: float | None = None) -> int:
+        """Raises TimeoutExpired after `timeout` seconds."""
+        if self.returncode is None:
+            self._connection.settimeout(timeout)
+            try:
+                self.returncode = int(self._connection.recv(100))
+            except (TimeoutError, BlockingIOError):
+                raise subprocess.TimeoutExpired(f"pid {self.pid}", timeout or 0) from None
+            self._connection.close()
+        return self.returncode
+
+    def send_signal(self, number: signal.Signals) -> None:
+        if self.poll() is None:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(self.pid, number)
+
+    def kill(self) -> None:
+        self.send_signal(signal.SIGKILL)
+
+
 class Forking:
     """The server, as long as it is needed. Safe for threads."""
 
@@ -73,18 +108,11 @@ class Forking:
         """Whether a command with this environment would be the same if it started anew."""
         return _told(environ) == _told(self._environ)
 
-    def run(self, command: Command, streams: Sequence[int], timeout: float) -> int | None:
-        """The exit code, negative for a signal; None, and it is killed, after `timeout` seconds."""
-        with socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET) as connection:
-            connection.connect(self._path)
-            socket.send_fds(connection, [msgspec.msgpack.encode(command)], streams)
-            pid = int(connection.recv(100))
-            connection.settimeout(timeout)
-            try:
-                return int(connection.recv(100))
-            except TimeoutError:
-                os.kill(pid, signal.SIGKILL)
-                return None
+    def start(self, command: Command, streams: Sequence[int]) -> Forked:
+        connection = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        connection.connect(self._path)
+        socket.send_fds(connection, [msgspec.msgpack.encode(command)], streams)
+        return Forked(connection)
 
     def close(self) -> None:
         self._process.kill()
