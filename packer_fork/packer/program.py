@@ -88,8 +88,10 @@ def build_command(program: Program, flags: PackerFlags, template: str) -> tuple[
     return (program.path, "build", "-machine-readable", *flags.as_arguments(), template)
 
 
-def inspect(program: Program, flags: PackerFlags, template: str, environ: Mapping[str, str]) -> str:
-    """What ``packer inspect -machine-readable`` says of `template`; empty if it cannot.
+def inspect(
+    program: Program, flags: PackerFlags, template: str, environ: Mapping[str, str]
+) -> str | None:
+    """What ``packer inspect -machine-readable`` says of `template`; None if it cannot.
 
     Holds values of variables, sensitive ones as well: never log or show it.
     """
@@ -97,13 +99,17 @@ def inspect(program: Program, flags: PackerFlags, template: str, environ: Mappin
     try:
         answer = ask(command, environ)
     except (OSError, subprocess.TimeoutExpired):
-        return ""
-    return answer.output if answer.code == 0 else ""
+        return None
+    return answer.output if answer.code == 0 else None
 
 
 def missing_plugin_hint(text: str, template: str) -> str:
     """What to do if Packer's error `text` tells of a plugin that is not installed, else empty."""
-    return f"Run `packer-fork init {template}`." if _MISSING_PLUGIN.search(text) else ""
+    return (
+        f"Run `packer-fork init {template}`."
+        if _MISSING_PLUGIN.search(" ".join(text.split()))
+        else ""
+    )
 
 
 def ask(
@@ -112,8 +118,9 @@ def ask(
     *,
     line: str | None = None,
     seconds: float = _ASK_SECONDS,
+    stderr: int = subprocess.DEVNULL,
 ) -> Answer:
-    """Run Packer for its answer, giving it one `line` to read; its standard error is dropped.
+    """Run Packer for its answer, giving it one `line` to read; `stderr` as for Popen.
 
     Raises OSError or TimeoutExpired; then nothing of it is left.
     """
@@ -121,7 +128,7 @@ def ask(
         list(command),
         stdin=subprocess.DEVNULL if line is None else subprocess.PIPE,
         stdout=subprocess.PIPE,
-        stderr=subprocess.DEVNULL,
+        stderr=stderr,
         env=_quiet(environ),
         start_new_session=True,
     )

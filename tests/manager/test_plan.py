@@ -308,6 +308,7 @@ def test_what_cannot_be_known_is_built_and_its_neighbour_is_not(cli: Cli, projec
         source "qemu" "q" {
           iso_url      = "https://example.invalid/latest.iso"
           iso_checksum = "none"
+          communicator = "none"
         }
         source "null" "n" { communicator = "none" }
         build { sources = ["null.n", "qemu.q"] }
