@@ -1,8 +1,8 @@
 """What a build would do, and why: per build, to be built or up to date.
 
-A build is up to date if some complete run of it had the very inputs of now, is not
-older than ``max_age``, and its artifacts are still what they were. Whatever cannot
-be known means "build".
+A build is up to date if some complete run of it had the very inputs of now, is neither
+older than ``max_age`` nor of the future, and its artifacts are still what they were.
+Whatever cannot be known means "build".
 """
 
 from __future__ import annotations
