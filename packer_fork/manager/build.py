@@ -114,7 +114,7 @@ def foresee(
         rebuild=request.rebuild,
     )
     if foreseen.refused:
-        text = "Packer refuses some of the builds; it makes the others, and the exit code is 1."
+        text = "Packer refuses some of the builds, and makes the others."
         notify(Notice(level="warning", text=text))
     return foreseen
 
