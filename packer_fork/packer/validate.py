@@ -3,9 +3,9 @@
 It checks what ``packer build`` checks before its first build, with three differences:
 
 - It has no ``-force``: a builder complains of an output folder that exists.
-- Packer 1.7 and later do not run data sources in it. A script or number that a data source
-  gives is then unknown, and may be refused although ``build`` accepts it. Such a refusal is
-  asked for once more with data sources (1.8.5 and later), or only its syntax counts.
+- Packer 1.7 and later do not run data sources in it unless told so. A script or number that
+  a data source gives is then unknown, and may be refused although ``build`` accepts it. Before
+  1.8.5 Packer cannot be told: of a template with data blocks its syntax alone counts.
 - It says nothing of ``-only`` that matches no build, and before 1.7 of a missing build block.
 
 Its plain output is read, not ``-machine-readable``: there Packer hides sensitive values of its
@@ -63,18 +63,8 @@ def refusal(
 
     None also where Packer does not answer: what it cannot say now, it says in the build.
     """
-    found = _ask(program, template, arguments, environ)
-    if found is None or program.version < _SINCE_DATA_SOURCES or not _has_data(Path(template)):
-        return found
-    is_newer = program.version >= _SINCE_EVALUATE_DATA_SOURCES
-    more = "-evaluate-datasources" if is_newer else "-syntax-only"
-    return _ask(program, template, (more, *arguments), environ)
-
-
-def _ask(
-    program: Program, template: str, arguments: Sequence[str], environ: Mapping[str, str]
-) -> Refusal | None:
-    command = (program.path, "validate", *arguments, template)
+    how = _how(program) if _has_data(Path(template)) else ()
+    command = (program.path, "validate", *how, *arguments, template)
     try:
         answer = ask(command, {**environ, "PACKER_NO_COLOR": "1"}, stderr=subprocess.STDOUT)
     except (OSError, subprocess.TimeoutExpired):
@@ -82,6 +72,14 @@ def _ask(
     if answer.code != _REFUSED:
         return None
     return Refusal(tuple(_errors(answer.output)) or ("Packer gives no reason.",))
+
+
+def _how(program: Program) -> tuple[str, ...]:
+    """The flags by which a template with data blocks is only refused if it is wrong."""
+    if program.version < _SINCE_DATA_SOURCES:
+        return ()
+    is_newer = program.version >= _SINCE_EVALUATE_DATA_SOURCES
+    return ("-evaluate-datasources" if is_newer else "-syntax-only",)
 
 
 def _errors(output: str) -> Iterable[str]:
@@ -96,7 +94,7 @@ def _is_of_folders(error: str) -> bool:
 
 
 def _has_data(template: Path) -> bool:
-    """Whether a data block may be in it: taking a text for one costs only another question."""
+    """Whether a data block may be in it; a text that looks like one does little harm."""
     if not is_hcl(template):
         return False
     files = template.glob("*.pkr.*") if template.is_dir() else [template]

@@ -231,6 +231,9 @@ def test_what_a_data_source_gives_is_not_refused(cli: Cli, project: Project, pac
     assert cli("build", "t.pkr.hcl").rc == EXIT_DONE
     project.write("t.pkr.hcl", template.replace("SCRIPT", "no.sh"))
     assert "Bad script 'no.sh'" in cli("plan", "t.pkr.hcl").err
+    away = 'data "http" "away" { url = "http://127.0.0.1:1/" }'
+    project.write("t.pkr.hcl", f"{away}\n{template.replace('SCRIPT', 's.sh')}")
+    assert "connection refused" in cli("plan", "t.pkr.hcl").err
 
 
 def counting(project: Project, packer: Path) -> tuple[dict[str, str], Path]:
