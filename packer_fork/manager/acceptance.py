@@ -110,7 +110,7 @@ def _error(asked: Question, found: Refusal) -> TemplateError:
     if found.without_existing_folders() != found:
         hint = "Remove the output folder, or build with -force."
     secrets = standing_plainly(template, asked.flags, asked.environ)
-    text = f"Packer refuses {template}:\n\n{Mask(secrets).text(found.text)}"
+    text = f"Packer refuses {_label(asked.template)}:\n\n{Mask(secrets).text(found.text)}"
     return TemplateError(f"{text}\n" if hint else text, hint=hint)
 
 
@@ -123,7 +123,7 @@ def _of_nothing(asked: Question) -> Refused:
 
 
 def _nothing(asked: Question) -> TemplateError:
-    template, names, flags = asked.template.given, asked.prepared.names, asked.flags
+    template, names, flags = _label(asked.template), asked.prepared.names, asked.flags
     if not names:
         return TemplateError(
             f"There is nothing to build in {template}: no build block has a source.",
@@ -140,3 +140,8 @@ def _nothing(asked: Question) -> TemplateError:
     return TemplateError(
         f"There is no build in {template} that {' and '.join(given)} leaves.", hint=known
     )
+
+
+def _label(template: Template) -> str:
+    """The template in a sentence, where a single dot would be lost."""
+    return f"{template.path.name}/" if template.path.is_dir() else template.given

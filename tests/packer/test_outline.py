@@ -166,6 +166,23 @@ def test_names_that_only_packer_can_tell_are_left_out(tmp_path: Path) -> None:
     assert [e.name for e in outline.outline(rf"{tree}\n      null.b\n", path).builds] == ["null.b"]
 
 
+SOURCES = {
+    'sources = ["null.a"]': True,
+    'source "null.a" { name = "own" }': True,
+    'source "null.a" { name = var.x }': False,
+    'sources = ["null.a"]\n dynamic "source" {\n content {\n name = "b"\n }\n }': False,
+    'sources = ["null.a"]\n dynamic "source" {\n content {\n x = "b"\n }\n }': True,
+}
+
+
+@pytest.mark.parametrize("sources", SOURCES)
+def test_an_outline_says_whether_it_has_all_names(tmp_path: Path, sources: str) -> None:
+    path = tmp_path / "t.pkr.hcl"
+    path.write_text(f"build {{\n  {sources}\n}}\n")
+    tree = r"1,,ui,say,> builds:\n\n  > <unnamed build 0>:\n\n    sources:\n\n      null.a\n"
+    assert outline.outline(tree, path).is_complete == SOURCES[sources]
+
+
 JSON = {
     "variables": {"v": "dyn"},
     "builders": [
