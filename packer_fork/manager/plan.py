@@ -131,12 +131,22 @@ def plan(
         )
         for each in prepared.outlines
     ]
+    if not prepared.is_complete:
+        planned = [_beside_unknown(each) for each in planned]
     return Plan(builds=tuple(planned), fingerprint=inputs.fingerprint, declared=declared)
 
 
 def _shared(name: str) -> BuildPlan:
     """Two of one name: nothing that is kept by that name is known to be this one's."""
     return BuildPlan(name=name, action=Action.BUILD, reasons=("another build has this name",))
+
+
+def _beside_unknown(planned: BuildPlan) -> BuildPlan:
+    """Packer can only be told to leave out builds whose names are known."""
+    if planned.action is Action.BUILD:
+        return planned
+    reason = "built with those whose names Packer alone knows"
+    return BuildPlan(name=planned.name, action=Action.BUILD, reasons=(reason,))
 
 
 def _plan(

@@ -116,11 +116,10 @@ def _check(request: BuildRequest, prepared: Prepared) -> None:
     if attached.asks(request.flags):
         raise UsageError("A Packer that asks (-debug, -on-error=ask) cannot be shared.")
     names = tuple(each.name for each in prepared.outlines)
-    if not names:
+    if not prepared.is_complete:
         raise UsageError(
-            "There are no sources to share: -only and -except leave none, or Packer alone "
-            "knows them.",
-            hint="Check these flags, or leave out --share.",
+            "Packer alone knows the names of all sources, so they cannot be shared.",
+            hint="Name those to share with -only, or leave out --share.",
         )
     if len(names) > sharing.MOST_SOURCES:
         raise UsageError(
