@@ -80,7 +80,7 @@ class BuildPlan(Struct, frozen=True, kw_only=True, omit_defaults=True):
 
 
 class Planned(Event, frozen=True, tag="planned"):
-    """What will be built, and why; no builds at all if only Packer knows."""
+    """What will be built, and why; ``note`` says why it is more than need be, or unknown."""
 
     template: str
     workspace: str

@@ -10,7 +10,6 @@ from collections.abc import Sequence
 from types import FrameType
 
 from packer_fork.errors import EXIT_INTERNAL, EXIT_STORE, CancelledError, PackerForkError
-from packer_fork.terminal import clean
 from packer_fork.views.console import lost_output
 
 
@@ -56,18 +55,22 @@ def _cancel(number: int, _: FrameType | None) -> None:
 
 
 def _say(message: str, hint: str) -> None:
-    print(clean(f"packer-fork: {message}"), file=sys.stderr)
+    """In the job's own console: a message that repeats Packer's may hold anyone's text."""
+    from packer_fork.views import ci
+
+    console = ci.console(os.environ, color=False)
+    console.tell(f"packer-fork: {message}")
     if hint:
-        print(clean(f"  {hint}"), file=sys.stderr)
+        console.tell(f"  {hint}")
 
 
 def _say_as_event(error: PackerForkError) -> None:
     """Who reads events learns of it there, too."""
     from packer_fork.events import Failed
-    from packer_fork.views import jsonlines
+    from packer_fork.views import ci, jsonlines
 
     failed = Failed(text=error.message, hint=error.hint, exit_code=error.exit_code)
-    print(jsonlines.encode(failed))
+    ci.console(os.environ, color=False).say(jsonlines.encode(failed))
 
 
 def _output_lost(why: str) -> int:

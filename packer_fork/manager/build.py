@@ -17,6 +17,7 @@ from packer_fork.errors import EXIT_DONE, CancelledError, StoreError
 from packer_fork.events import Action, MachineLine, Notice, Notify
 from packer_fork.locks import Holder, Wait
 from packer_fork.manager import (
+    acceptance,
     acquire,
     leftovers,
     locate,
@@ -32,7 +33,7 @@ from packer_fork.manager.follow import side_by_side
 from packer_fork.manager.job import Ended, Job
 from packer_fork.manager.observing import Observers
 from packer_fork.manager.plan import Plan
-from packer_fork.manager.prepare import Prepared, prepare
+from packer_fork.manager.prepare import Prepared, only, prepare, with_secrets
 from packer_fork.manager.run import run, sweep
 from packer_fork.packer import lines, outline
 from packer_fork.packer.flags import PackerFlags
@@ -59,6 +60,8 @@ def build(request: BuildRequest, notify: Notify) -> int:
     place = places.of_template(template, request.settings, request.environ, notify)
     request = structs.replace(request, environ=config.without_secrets(request.environ))
     prepared = prepare(template, request.flags, place.settings, request.environ)
+    foreseen = foresee(request, template, prepared, place, notify)
+    prepared = with_secrets(prepared, template, request.flags, request.environ)
     warn(request, place, prepared, notify)
     tenure, wait = _lock(request, place, notify)
     try:
@@ -66,23 +69,71 @@ def build(request: BuildRequest, notify: Notify) -> int:
         recover.recover(place.store, tenure, notify, reason="found by the next build")
         if wait.seconds:
             prepared = prepare(template, request.flags, place.settings, request.environ)
+            prepared = with_secrets(prepared, template, request.flags, request.environ)
         state = made_sure_of(place, tenure)
         sweep(place, notify)
         leftovers.warn(state, notify)
-        plan = planning.make(
-            template, request.flags, prepared, place, request.environ, state, remember=True
-        )
+        is_current = foreseen.is_current(state, wait)
+        plan = foreseen.plan if is_current else None
+        if plan is None:
+            plan = planning.make(
+                template, request.flags, prepared, place, request.environ, state, remember=True
+            )
+        else:
+            plan.declared.cache.save()
         shown = everything(plan) if request.rebuild else plan
         names, note = planning.chosen(shown, prepared, request.flags)
+        if not is_current:
+            require(request, template, prepared, names)
         notify(planning.planned(place, shown, note))
         repeat_artifacts(shown, notify)
-        if names == () and shown.builds:
+        if names == ():
             skipping.record(place, tenure, wait, shown, state, notify)
             return EXIT_DONE
         return _Building(request, place, prepared, tenure, wait, plan, notify).go(names)
     finally:
         with contextlib.suppress(StoreError):
             tenure.close()
+
+
+def foresee(
+    request: BuildRequest,
+    template: locate.Template,
+    prepared: Prepared,
+    place: places.Place,
+    notify: Notify,
+) -> planning.Foresight:
+    """Raises TemplateError if Packer refuses all that is to be built; warns if part of it."""
+    foreseen = planning.foresee(
+        template,
+        request.flags,
+        prepared,
+        place,
+        request.environ,
+        place.store.read(),
+        rebuild=request.rebuild,
+    )
+    if foreseen.refused:
+        text = "Packer refuses some of the builds, and makes the others."
+        notify(Notice(level="warning", text=text))
+    return foreseen
+
+
+def require(
+    request: BuildRequest,
+    template: locate.Template,
+    prepared: Prepared,
+    names: tuple[str, ...] | None,
+) -> None:
+    """Ask again what was asked before the wait for the lock. Raises TemplateError."""
+    if names == () and not prepared.is_empty:
+        return
+    asked = acceptance.Question(
+        template=template, flags=request.flags, prepared=prepared, environ=request.environ
+    )
+    refused = acceptance.refused(asked, names)
+    if refused and refused.is_whole:
+        raise refused.error
 
 
 def _lock(request: BuildRequest, place: places.Place, notify: Notify) -> tuple[Tenure, Wait]:
@@ -183,9 +234,7 @@ class _Building:
         known = tuple(build.name for build in self._plan.builds)
         fine = self._plan.names(Action.UP_TO_DATE)
         some = names is not None and names != known
-        flags = (
-            planning.only(self._prepared, self._request.flags, names) if some and names else None
-        )
+        flags = only(self._prepared, self._request.flags, names) if some and names else None
         return Job(
             template=self._request.template,
             flags=flags or self._request.flags,

@@ -1,8 +1,8 @@
 """What a build would do, and why: per build, to be built or up to date.
 
-A build is up to date if some complete run of it had the very inputs of now, is not
-older than ``max_age``, and its artifacts are still what they were. Whatever cannot
-be known means "build".
+A build is up to date if some complete run of it had the very inputs of now, is neither
+older than ``max_age`` nor of the future, and its artifacts are still what they were.
+Whatever cannot be known means "build".
 """
 
 from __future__ import annotations
@@ -22,7 +22,8 @@ from packer_fork.inputs.collect import Declared, collect
 from packer_fork.inputs.record import Inputs, TemplateInputs, difference
 from packer_fork.inputs.request import InputsRequest
 from packer_fork.malformed import MALFORMED
-from packer_fork.manager import artifacts, observed, results
+from packer_fork.manager import acceptance, artifacts, observed, results
+from packer_fork.manager.acceptance import Question
 from packer_fork.manager.locate import Template
 from packer_fork.manager.observed import Comparison
 from packer_fork.manager.prepare import Prepared
@@ -32,6 +33,8 @@ from packer_fork.packer.evaluate import Evaluator
 from packer_fork.packer.flags import PackerFlags
 
 _MOST_REASONS = 20
+_CLOCK_SKEW = timedelta(hours=1)
+"""How far ahead another machine's clock may be before its runs are not believed."""
 
 
 class Plan(Struct, frozen=True, kw_only=True):
@@ -58,8 +61,17 @@ def gather(
     state: State | None,
     cache: DigestCache,
 ) -> Declared:
-    """The inputs as they are now. Raises TemplateError if the template cannot be read."""
+    """The inputs as they are now. Raises TemplateError if the template cannot be read.
+
+    Where a value is missing, Packer is asked first whether it takes the template at all:
+    to find out which of many variables are not set would cost a Packer for each.
+    """
     program = prepared.program
+    asked = Question(template=template, flags=flags, prepared=prepared, environ=environ)
+
+    def doubt() -> None:
+        acceptance.require_loadable(asked)
+
     return collect(
         InputsRequest(
             template=Path.cwd() / template.given,
@@ -67,7 +79,7 @@ def gather(
             root=template.project,
             directory=Path.cwd(),
             key=bytes.fromhex(state.key) if state and state.key else b"",
-            evaluate=Evaluator(program, template.given, flags, environ),
+            evaluate=Evaluator(program, template.given, flags, environ, doubt),
             environ=environ,
             packer_version=program.version_text,
             plugins=plugins.in_use(program, environ),
@@ -119,12 +131,22 @@ def plan(
         )
         for each in prepared.outlines
     ]
+    if not prepared.is_complete:
+        planned = [_beside_unknown(each) for each in planned]
     return Plan(builds=tuple(planned), fingerprint=inputs.fingerprint, declared=declared)
 
 
 def _shared(name: str) -> BuildPlan:
     """Two of one name: nothing that is kept by that name is known to be this one's."""
     return BuildPlan(name=name, action=Action.BUILD, reasons=("another build has this name",))
+
+
+def _beside_unknown(planned: BuildPlan) -> BuildPlan:
+    """Packer can only be told to leave out builds whose names are known."""
+    if planned.action is Action.BUILD:
+        return planned
+    reason = "built with those whose names Packer alone knows"
+    return BuildPlan(name=planned.name, action=Action.BUILD, reasons=(reason,))
 
 
 def _plan(
@@ -159,10 +181,14 @@ def _plan(
 
 def _by_result(name: str, result: Result, settings: Settings) -> BuildPlan:
     """Its inputs are those of now; is it young enough, and are its artifacts still there?"""
+    now = datetime.now(UTC)
     ended = result.ended or datetime.min.replace(tzinfo=UTC)
-    expires = ended + timedelta(seconds=settings.max_age) if result.ended else ended
-    if expires <= datetime.now(UTC):
-        reason = f"run {result.run} is older than max_age"
+    expires = min(ended, now) + timedelta(seconds=settings.max_age) if result.ended else ended
+    if expires <= now or ended - now > _CLOCK_SKEW:
+        why = (
+            "is older than max_age" if expires <= now else f"ends in the future ({ended:%F %T} UTC)"
+        )
+        reason = f"run {result.run} {why}"
         return BuildPlan(name=name, action=Action.BUILD, reasons=(reason,))
     problems = tuple(artifacts.problems(result.artifacts, settings.artifact_check))
     if problems:

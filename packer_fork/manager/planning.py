@@ -5,15 +5,40 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from msgspec import Struct
+
 from packer_fork import config
 from packer_fork.events import Action, Notify, Planned
 from packer_fork.inputs.cache import DigestCache
-from packer_fork.manager import locate, observed, places
+from packer_fork.locks import Wait
+from packer_fork.manager import acceptance, locate, observed, places
+from packer_fork.manager.acceptance import Question, Refused
 from packer_fork.manager.plan import Plan, gather, plan
-from packer_fork.manager.prepare import Prepared, prepare
+from packer_fork.manager.prepare import Prepared, only, prepare
 from packer_fork.model import State
-from packer_fork.packer import outline, selection
 from packer_fork.packer.flags import PackerFlags
+
+ALL_ARE_BUILT = "all are built: Packer cannot be told to build just these"
+NAMES_UNKNOWN = "Packer alone knows the names of its builds: all are built each time"
+NAMES_PARTLY_UNKNOWN = "all are built: Packer alone knows the names of its other builds"
+
+
+class Foresight(Struct, frozen=True, kw_only=True):
+    """What can be said of a build before it takes the lock. ``serial``: of the state that it
+    rests on, 0 if there is none; ``plan``: None where everything is to be built anyway.
+    ``refused``: some of the builds, never all.
+    """
+
+    serial: int
+    plan: Plan | None
+    refused: Refused | None
+
+    def is_current(self, state: State, wait: Wait) -> bool:
+        """Whether that still holds under the lock: nobody changed the state meanwhile.
+
+        The first change of a state begins it, and says nothing of any build.
+        """
+        return not wait.seconds and state.serial == (self.serial or 1)
 
 
 def make(
@@ -51,10 +76,48 @@ def show(
     environ = config.without_secrets(environ)
     prepared = prepare(template, flags, place.settings, environ)
     state = place.store.read()
-    made = make(template, flags, prepared, place, environ, state, remember=False)
-    _, note = chosen(made, prepared, flags)
+    foreseen = foresee(template, flags, prepared, place, environ, state)
+    made = foreseen.plan or make(template, flags, prepared, place, environ, state, remember=False)
+    names, note = chosen(made, prepared, flags)
     notify(planned(place, made, note))
-    return not made.builds or bool(made.names(Action.BUILD))
+    if foreseen.refused:
+        raise foreseen.refused.error
+    return names != ()
+
+
+def foresee(
+    template: locate.Template,
+    flags: PackerFlags,
+    prepared: Prepared,
+    place: places.Place,
+    environ: Mapping[str, str],
+    state: State | None,
+    *,
+    rebuild: bool = False,
+) -> Foresight:
+    """Ask Packer whether it accepts what is to be built, before anything is written.
+
+    Raises TemplateError if it refuses all of that. Asks nothing if nothing is to be built.
+    """
+    made, names = None, tuple(each.name for each in prepared.outlines) or None
+    if state is not None and names and not rebuild:
+        made = make(template, flags, prepared, place, environ, state, remember=False)
+        names, _ = chosen(made, prepared, flags)
+
+    def folders_count() -> bool:
+        return acceptance.is_settled(place, state)
+
+    asked = Question(
+        template=template,
+        flags=flags,
+        prepared=prepared,
+        environ=environ,
+        folders_count=folders_count,
+    )
+    refused = acceptance.refused(asked, names) if names != () else None
+    if refused and refused.is_whole:
+        raise refused.error
+    return Foresight(serial=state.serial if state else 0, plan=made, refused=refused)
 
 
 def planned(place: places.Place, made: Plan, note: str) -> Planned:
@@ -68,18 +131,10 @@ def chosen(
     """The builds to run, None for whatever Packer finds; and why it is more than need be."""
     todo = made.names(Action.BUILD)
     known = tuple(build.name for build in made.builds)
-    if not known or todo == known:
-        return known or None, ""
+    if not prepared.is_complete:
+        return None, NAMES_PARTLY_UNKNOWN if known else NAMES_UNKNOWN
+    if todo == known:
+        return known, ""
     if todo and only(prepared, flags, todo) is None:
-        return known, "all are built: Packer cannot be told to build just these"
+        return known, ALL_ARE_BUILT
     return todo, ""
-
-
-def only(prepared: Prepared, flags: PackerFlags, names: tuple[str, ...]) -> PackerFlags | None:
-    """The user's flags with an ``-only`` for exactly `names`; None if there is none."""
-    patterns = selection.naming(names, hcl=prepared.hcl)
-    known = [each.name for each in prepared.outlines]
-    found = selection.select(known, patterns, flags.except_, hcl=prepared.hcl) if patterns else ()
-    if found != names or outline.shared_names(prepared.outlines):
-        return None
-    return flags.with_only(patterns)

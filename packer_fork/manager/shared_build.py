@@ -30,7 +30,9 @@ from packer_fork.manager.build import (
     asking,
     command_on_record,
     everything,
+    foresee,
     repeat_artifacts,
+    require,
     warn,
 )
 from packer_fork.manager.changing import made_sure_of
@@ -38,7 +40,7 @@ from packer_fork.manager.crew import Crew, Terms
 from packer_fork.manager.job import Job, describe, next_number
 from packer_fork.manager.observing import Observers
 from packer_fork.manager.plan import Plan, kept_inputs
-from packer_fork.manager.prepare import Prepared, prepare
+from packer_fork.manager.prepare import Prepared, only, prepare, with_secrets
 from packer_fork.manager.run import sweep
 from packer_fork.model import Draft, Git, State
 from packer_fork.packer.signals import SignalWatch
@@ -62,6 +64,8 @@ def build(request: BuildRequest, how: Together, notify: Notify) -> int:
     place = places.of_template(template, request.settings, request.environ, notify)
     request = structs.replace(request, environ=config.without_secrets(request.environ))
     prepared = prepare(template, request.flags, place.settings, request.environ)
+    foreseen = foresee(request, template, prepared, place, notify)
+    prepared = with_secrets(prepared, template, request.flags, request.environ)
     warn(request, place, prepared, notify)
     _check(request, prepared)
 
@@ -78,19 +82,24 @@ def build(request: BuildRequest, how: Together, notify: Notify) -> int:
             sweep(place, notify)
         if entry.wait.seconds:
             prepared = prepare(template, request.flags, place.settings, request.environ)
+            prepared = with_secrets(prepared, template, request.flags, request.environ)
             _check(request, prepared)
         state = made_sure_of(place, entry.tenure)
         leftovers.warn(state, notify)
         plan = plan_of(state)
+        shown = everything(plan) if request.rebuild else plan
         if not entry.is_first:
             joining.check(entry.tenure, plan)
+        elif not foreseen.is_current(state, entry.wait):
+            names, _ = planning.chosen(shown, prepared, request.flags)
+            require(request, template, prepared, names)
         here = _Here(
             request=request,
             how=how,
             place=place,
             prepared=prepared,
             entry=entry,
-            plan=everything(plan) if request.rebuild else plan,
+            plan=shown,
             state=state,
             observers=Observers(notify),
             git=host.git_of(Path.cwd()),
@@ -107,11 +116,10 @@ def _check(request: BuildRequest, prepared: Prepared) -> None:
     if attached.asks(request.flags):
         raise UsageError("A Packer that asks (-debug, -on-error=ask) cannot be shared.")
     names = tuple(each.name for each in prepared.outlines)
-    if not names:
+    if not prepared.is_complete:
         raise UsageError(
-            "There are no sources to share: -only and -except leave none, or Packer alone "
-            "knows them.",
-            hint="Check these flags, or leave out --share.",
+            "Packer alone knows the names of all sources, so they cannot be shared.",
+            hint="Name those to share with -only, or leave out --share.",
         )
     if len(names) > sharing.MOST_SOURCES:
         raise UsageError(
@@ -120,7 +128,7 @@ def _check(request: BuildRequest, prepared: Prepared) -> None:
             hint="Limit it with -only, or split the template.",
         )
     for name in names:
-        if planning.only(prepared, request.flags, (name,)) is None:
+        if only(prepared, request.flags, (name,)) is None:
             raise UsageError(
                 f"Packer cannot be told to build {name!r} alone, so it cannot be shared.",
                 hint="Give each source a name of its own, without a comma.",
@@ -222,7 +230,7 @@ class _Here(Struct, frozen=True, kw_only=True):
         return share.run
 
     def _job(self, number: int, source: str, part: int, reasons: set[str]) -> Job:
-        flags = planning.only(self.prepared, self.request.flags, (source,))
+        flags = only(self.prepared, self.request.flags, (source,))
         return Job(
             template=self.request.template,
             flags=flags or self.request.flags,

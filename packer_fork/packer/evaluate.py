@@ -13,7 +13,7 @@ import binascii
 import re
 import string
 import subprocess
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -38,11 +38,19 @@ class Evaluator:
     """The evaluator of one template, given its variables, in the working directory."""
 
     def __init__(
-        self, program: Program, template: str, flags: PackerFlags, environ: Mapping[str, str]
+        self,
+        program: Program,
+        template: str,
+        flags: PackerFlags,
+        environ: Mapping[str, str],
+        doubt: Callable[[], None] = lambda: None,
     ) -> None:
+        """`doubt` is called where something has no value, before it is searched for."""
         self._command = (program.path, "console", *flags.variable_arguments(), template)
         self._environ = environ
         self._legacy = not Path(template).is_dir() and not template.endswith((".hcl", ".pkr.json"))
+        self._doubt = doubt
+        self._doubted = False
         self._calls = 0
 
     def __call__(self, expressions: Mapping[str, str]) -> Values | None:
@@ -75,6 +83,9 @@ class Evaluator:
         if values is not None and len(values) == len(batch):
             named = zip((name for name, _ in batch), values, strict=True)
             return {name: value[0] for name, value in named if value}
+        if not self._doubted:
+            self._doubted = True
+            self._doubt()
         if len(batch) == 1 or (self._calls == 1 and self._probe() is None):
             return {}
         half = len(batch) // 2

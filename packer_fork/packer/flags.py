@@ -64,6 +64,12 @@ class PackerFlags(Struct, frozen=True):
     def variable_arguments(self) -> tuple[str, ...]:
         return _flatten(self.variables)
 
+    def validate_arguments(self) -> tuple[str, ...] | None:
+        """Those of them that ``packer validate`` has as well; None if we do not know them all."""
+        if not all(isinstance(part, Flag) for part in _read(self.extra)):
+            return None
+        return _flatten(flag for flag in self._all if flag.name in _OF_VALIDATE)
+
     def with_only(self, patterns: Sequence[str]) -> PackerFlags:
         """These flags, building only what `patterns` choose instead of what they chose."""
         kept = tuple(flag for flag in self.given if flag.name != "only")
@@ -225,6 +231,9 @@ _WITH_VALUE: dict[str, Callable[[str, str], None]] = {
     "parallel-builds": _check_number,
 }
 _REPEATED = frozenset(("var", "var-file"))
+_OF_VALIDATE = frozenset(
+    ("var", "var-file", "only", "except", "ignore-prerelease-plugins", "use-sequential-evaluation")
+)
 _BOOLEAN = frozenset(
     (
         "force",

@@ -34,7 +34,14 @@ class BuildOutline(Struct, frozen=True):
     post_processors: Steps = ()
 
 
-def outline(inspected: str, path: Path) -> tuple[BuildOutline, ...]:
+class Outlines(Struct, frozen=True):
+    """The builds of a template; ``is_complete``: that there are no others."""
+
+    builds: tuple[BuildOutline, ...] = ()
+    is_complete: bool = False
+
+
+def outline(inspected: str, path: Path) -> Outlines:
     """The builds of the template at `path`, of which Packer says `inspected`.
 
     Builds whose name only Packer can work out are left out, as is everything where
@@ -47,10 +54,11 @@ def outline(inspected: str, path: Path) -> tuple[BuildOutline, ...]:
     ]
     for line in said:
         if line.type == "ui" and line.args[1:] and line.args[1].startswith("> builds:"):
-            return tuple(_of_hcl(blocks(line.args[1]), _renamed(path)))
+            return _outlines_of_hcl(blocks(line.args[1]), _renamed(path))
     named = [line.args[:2] for line in said if line.type == "template-builder"]
     builders = [(pair[0], pair[1]) for pair in named if len(pair) == 2]
-    return tuple(_of_legacy(builders, _legacy(path))) if builders else ()
+    found = tuple(_of_legacy(builders, _legacy(path))) if builders else ()
+    return Outlines(found, is_complete=bool(named) and len(found) == len(named))
 
 
 def chosen(
@@ -70,6 +78,13 @@ def shared_names(outlines: Iterable[BuildOutline]) -> tuple[str, ...]:
 def is_hcl(path: Path) -> bool:
     """Whether Packer reads `path` as HCL2; everything else is legacy JSON to it."""
     return path.is_dir() or path.name.endswith((".pkr.hcl", ".pkr.json"))
+
+
+def _outlines_of_hcl(blocks: Sequence[Block], renames: Sequence[Renamed]) -> Outlines:
+    found = tuple(_of_hcl(blocks, renames))
+    sources = sum(len(block.sources) for block in blocks)
+    is_complete = len(found) == sources and all(each.ref for each in renames)
+    return Outlines(found, is_complete)
 
 
 def _of_hcl(blocks: Iterable[Block], renames: Iterable[Renamed]) -> Iterator[BuildOutline]:

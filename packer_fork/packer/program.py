@@ -42,7 +42,8 @@ class Program(Struct, frozen=True):
 _ONE_PROCESS = {"PACKER_WRAP_COOKIE": "49C22B1A-3A93-4C98-97FA-E07D18C787B5"}
 """What Packer's ``main.go`` sets, 1.6 to 1.16, for the inner process that its crash reporter
 starts. A Packer that finds it answers in the first process, in half the time. A Packer with
-another cookie ignores it. Not for ``console``: the inner process reads descriptor 3."""
+another cookie ignores it. Its log goes to standard error then, and ``console`` reads
+descriptor 3."""
 
 _OURS = "PACKER_FORK_"
 """Variables of ours, with passwords among them, begin so."""
@@ -93,8 +94,10 @@ def build_command(program: Program, flags: PackerFlags, template: str) -> tuple[
     return (program.path, "build", "-machine-readable", *flags.as_arguments(), template)
 
 
-def inspect(program: Program, flags: PackerFlags, template: str, environ: Mapping[str, str]) -> str:
-    """What ``packer inspect -machine-readable`` says of `template`; empty if it cannot.
+def inspect(
+    program: Program, flags: PackerFlags, template: str, environ: Mapping[str, str]
+) -> str | None:
+    """What ``packer inspect -machine-readable`` says of `template`; None if it cannot.
 
     Holds values of variables, sensitive ones as well: never log or show it.
     """
@@ -102,13 +105,17 @@ def inspect(program: Program, flags: PackerFlags, template: str, environ: Mappin
     try:
         answer = ask(command, environ)
     except (OSError, subprocess.TimeoutExpired):
-        return ""
-    return answer.output if answer.code == 0 else ""
+        return None
+    return answer.output if answer.code == 0 else None
 
 
 def missing_plugin_hint(text: str, template: str) -> str:
     """What to do if Packer's error `text` tells of a plugin that is not installed, else empty."""
-    return f"Run `packer-fork init {template}`." if _MISSING_PLUGIN.search(text) else ""
+    return (
+        f"Run `packer-fork init {template}`."
+        if _MISSING_PLUGIN.search(" ".join(text.split()))
+        else ""
+    )
 
 
 def ask(
@@ -117,17 +124,19 @@ def ask(
     *,
     line: str | None = None,
     seconds: float = _ASK_SECONDS,
+    stderr: int = subprocess.DEVNULL,
 ) -> Answer:
-    """Run Packer for its answer, giving it one `line` to read; its standard error is dropped.
+    """Run Packer for its answer, giving it one `line` to read; `stderr` as for Popen.
 
     Raises OSError or TimeoutExpired; then nothing of it is left.
     """
+    is_simple = line is None and stderr == subprocess.DEVNULL
     process = subprocess.Popen(
         list(command),
         stdin=subprocess.DEVNULL if line is None else subprocess.PIPE,
         stdout=subprocess.PIPE,
-        stderr=subprocess.DEVNULL,
-        env=_quiet(environ) | (_ONE_PROCESS if line is None else {}),
+        stderr=stderr,
+        env=_quiet(environ) | (_ONE_PROCESS if is_simple else {}),
         start_new_session=True,
     )
     try:

@@ -20,7 +20,8 @@ _PLAIN = re.compile(r'"([^"\\$%]*)"')
 class Renamed(Struct, frozen=True):
     """In the build block called `build` (or not at all) the source `ref` goes by `name`.
 
-    The name is None where only Packer can tell it.
+    The name is None where only Packer can tell it; so is `ref`, then empty, of a ``dynamic``
+    block.
     """
 
     build: str
@@ -41,6 +42,14 @@ def renamed(source: bytes) -> Iterator[Renamed]:
                 name = _attribute(content, "name")
                 if inner == "source" and labels and name:
                     yield Renamed(build, labels[0].removeprefix("source."), _plain(name))
+                elif inner == "dynamic" and "source" in labels:
+                    yield from _dynamic(build, content)
+
+
+def _dynamic(build: str, body: Node | None) -> Iterator[Renamed]:
+    for kind, _, content in _blocks(body):
+        if kind == "content" and _attribute(content, "name"):
+            yield Renamed(build, "", None)
 
 
 def _blocks(body: Node | None) -> Iterator[tuple[str, list[str], Node | None]]:

@@ -47,6 +47,14 @@ class Sensitive(Struct, frozen=True):
     unknown: tuple[str, ...] = ()
 
 
+def standing_plainly(
+    template: str, flags: PackerFlags, environ: Mapping[str, str]
+) -> tuple[str, ...]:
+    """Secrets of `template` that are known without asking Packer. Raises TemplateError."""
+    plain, _ = _read_plainly(template, flags, environ)
+    return _summed_up(plain, {}).values
+
+
 def collect(
     program: Program, template: str, flags: PackerFlags, environ: Mapping[str, str]
 ) -> Sensitive:
@@ -55,17 +63,22 @@ def collect(
     Packer is asked only if there are any. Raises TemplateError for a file that is too
     large to be read; what else is wrong with a template is Packer's to tell.
     """
-    path = Path(template)
+    plain, asked = _read_plainly(template, flags, environ)
+    told = Evaluator(program, template, flags, environ)(asked) if asked else {}
+    evaluated = {name: tuple(literals.leaves(value)) for name, value in (told or {}).items()}
+    return _summed_up(plain, evaluated)
+
+
+def _read_plainly(
+    template: str, flags: PackerFlags, environ: Mapping[str, str]
+) -> tuple[Values, dict[str, str]]:
     try:
-        plain, asked = _plain(path, flags, environ)
+        return _plain(Path(template), flags, environ)
     except TooComplexError as error:
         raise TemplateError(
             f"{template} or its variables are too complex to be searched for secrets.",
             hint="Is a text in it without an end? `packer validate` tells.",
         ) from error
-    told = Evaluator(program, template, flags, environ)(asked) if asked else {}
-    evaluated = {name: tuple(literals.leaves(value)) for name, value in (told or {}).items()}
-    return _summed_up(plain, evaluated)
 
 
 def _plain(

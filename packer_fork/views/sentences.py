@@ -11,9 +11,9 @@ from packer_fork.views import words
 
 
 def planned(event: events.Planned) -> list[str]:
-    """What will be built, and why; nothing if only Packer knows."""
+    """What will be built, and why; ``note`` says why no build is known by name."""
     if not event.builds:
-        return []
+        return [f"{event.template}: {event.note}"]
     todo = sum(build.action is events.Action.BUILD for build in event.builds)
     done = len(event.builds) - todo
     head = (

@@ -161,6 +161,22 @@ def test_packers_text_is_no_command(
             assert re.search(rf"(:|\]){letter}\b", result.out + result.err), letter
 
 
+@pytest.mark.parametrize("words", [["build"], ["build", "--json"], ["plan"], ["plan", "--json"]])
+def test_a_refusal_of_packers_is_no_command(
+    cli: Cli, project: Project, job: dict[str, str], words: list[str]
+) -> None:
+    script = r"a\n::error::b\n##[error]c"
+    step = f'provisioner "shell-local" {{ script = "{script}" }}'
+    source = 'source "null" "n" { communicator = "none" }'
+    project.write("t.pkr.hcl", f'{source}\nbuild {{\n  sources = ["null.n"]\n  {step}\n}}\n')
+    result = cli(*words, "t.pkr.hcl", env=job)
+    assert result.rc == 14
+    assert "Bad script" in result.err
+    assert commands(result.out) == []
+    ours = [line.partition(":%0A")[0] for line in commands(result.err)]
+    assert ours == ["::error title=packer-fork::Packer refuses t.pkr.hcl"] * ("build" in words)
+
+
 def test_elsewhere_the_text_stays_as_it_is(cli: Cli, project: Project) -> None:
     project.write("t.pkr.hcl", ATTACK)
     result = cli("build", "t.pkr.hcl")

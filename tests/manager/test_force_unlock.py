@@ -9,7 +9,7 @@ import pytest
 
 from tests.conftest import Cli, Project, Running, eventually
 from tests.support import states
-from tests.support.templates import GATED, NULL_AND_FILE, begun, go_on
+from tests.support.templates import FAST_AND_GATED, GATED, NULL_AND_FILE, begun, go_on
 
 pytestmark = pytest.mark.usefixtures("packer", "gated")
 
@@ -211,10 +211,11 @@ def test_ctrl_c_while_waiting_leaves_the_queue(cli: Cli, project: Project) -> No
 
 
 def test_the_refusal_compares_what_both_build(cli: Cli, project: Project) -> None:
-    running = begun(cli, project, "-only=null.n", "t.pkr.hcl")
-    refused = cli("build", "-only=other.*", "t.pkr.hcl")
+    project.write("t.pkr.hcl", FAST_AND_GATED)
+    running = begun(cli, project, "-only=null.slow", "t.pkr.hcl")
+    refused = cli("build", "-only=file.*", "t.pkr.hcl")
     assert refused.rc == 11
-    assert "It builds null.n, you other.*" in refused.err
+    assert "It builds null.slow, you file.*" in refused.err
     assert "--workspace of its own" in refused.err
     go_on(project.root)
     assert running.wait().rc == 0

@@ -201,13 +201,6 @@ def test_a_source_that_fails_to_prepare_is_failed(cli: Cli, project: Project) ->
     assert states.statuses(cli)["file.bad"] == "failed"
 
 
-def test_only_that_matches_nothing_is_no_success(cli: Cli, project: Project) -> None:
-    project.write("t.pkr.hcl", NULL_AND_FILE)
-    result = cli("build", "-only=nothing", "t.pkr.hcl")
-    assert result.rc == 1
-    assert "matched no build" in result.err
-
-
 def test_only_leaves_the_other_builds_as_they_were(cli: Cli, project: Project) -> None:
     project.write("t.pkr.hcl", NULL_AND_FILE)
     assert cli("build", "t.pkr.hcl").rc == 0

@@ -3,14 +3,18 @@
 import json
 import shutil
 import signal
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
 import pytest
+from msgspec import structs
 
 import packer_fork
+from packer_fork.codec.builds import decode_build
+from packer_fork.model import Draft
 from tests.conftest import Cli, Project, eventually
-from tests.support import states
+from tests.support import local_states, states
 from tests.support.templates import FAST_AND_GATED, begun, go_on
 
 pytestmark = pytest.mark.usefixtures("packer")
@@ -144,6 +148,32 @@ def test_another_checkout_agrees(cli: Cli, project: Project) -> None:
     shutil.copytree(project.root, other)
     result = cli("plan", "--detailed-exitcode", "-only=null.n", "t.pkr.hcl", cwd=other)
     assert result.rc == 0, result
+
+
+def recorded_ahead(root: Path, ahead: timedelta) -> None:
+    """As if the clock had been ahead when null.n was built, and was set back since."""
+    store = local_states.open_store(states.folder(root))
+    state = store.read()
+    assert state is not None
+    build = decode_build(state.builds["null.n"])
+    later = structs.replace(build, ended=datetime.now(UTC) + ahead)
+    with local_states.tenure_of(store) as tenure:
+        tenure.commit(Draft(operation="test", builds={"null.n": later}))
+
+
+@pytest.mark.usefixtures("template")
+def test_a_run_in_the_future_is_not_up_to_date_for_longer(cli: Cli, project: Project) -> None:
+    assert cli("build", "-only=null.n", "t.pkr.hcl").rc == 0
+    recorded_ahead(project.root, timedelta(minutes=30))
+    result = cli("plan", "--json", "--max-age=20m", "-only=null.n", "t.pkr.hcl")
+    (build,) = json.loads(result.out)["builds"]
+    assert build["action"] == "up_to_date"
+    assert datetime.fromisoformat(build["expires"]) <= datetime.now(UTC) + timedelta(minutes=20)
+    recorded_ahead(project.root, timedelta(days=400))
+    action, (reason,) = plan(cli, "-only=null.n")["null.n"]
+    assert (action, reason[:24]) == ("build", "run 1 ends in the future")
+    assert cli("build", "-only=null.n", "t.pkr.hcl").rc == 0
+    assert plan(cli, "-only=null.n")["null.n"][0] == "up_to_date"
 
 
 ONE_OF_FIVE = """
@@ -308,6 +338,7 @@ def test_what_cannot_be_known_is_built_and_its_neighbour_is_not(cli: Cli, projec
         source "qemu" "q" {
           iso_url      = "https://example.invalid/latest.iso"
           iso_checksum = "none"
+          communicator = "none"
         }
         source "null" "n" { communicator = "none" }
         build { sources = ["null.n", "qemu.q"] }

@@ -131,3 +131,11 @@ def test_anything_else_is_ours(argument: str) -> None:
 
 def test_machine_readable_is_not_repeated() -> None:
     assert arguments("-machine-readable", "-force") == ("-force",)
+
+
+def test_those_that_validate_has_as_well() -> None:
+    argv = ["-force", "-var", "a=1", "-only=x", "-on-error=abort", "-color=false", "--"]
+    flags, _ = take([*argv, "-except=y", "-ignore-prerelease-plugins", "-debug"])
+    kept = ("-var", "a=1", "-only=x", "-except=y", "-ignore-prerelease-plugins")
+    assert flags.validate_arguments() == kept
+    assert take([*argv, "-of-tomorrow"])[0].validate_arguments() is None

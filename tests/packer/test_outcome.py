@@ -601,7 +601,7 @@ def begun_live(packer: Path, folder: Path, *flags: str) -> tuple[subprocess.Pope
             start_new_session=True,
         )
     eventually((folder / "begun").exists)
-    return process, outcome.begin(run(), outline.outline(said, template))
+    return process, outcome.begin(run(), outline.outline(said, template).builds)
 
 
 def ended_live(process: subprocess.Popen[bytes], begun: Outcome, folder: Path) -> Outcome:

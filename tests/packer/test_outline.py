@@ -85,7 +85,7 @@ def ask(packer: Path, folder: Path, *arguments: str) -> str:
 
 def inspected(packer: Path, template: Path) -> tuple[BuildOutline, ...]:
     said = ask(packer, template.parent, "inspect", "-machine-readable", template.name)
-    return outline.outline(said, template)
+    return outline.outline(said, template).builds
 
 
 def built(packer: Path, template: Path, *flags: str) -> set[str]:
@@ -156,14 +156,31 @@ def test_a_name_that_inspect_already_tells_is_left_alone(tmp_path: Path) -> None
     path = tmp_path / "t.pkr.hcl"
     path.write_text(RENAMED)
     said = r"1,,ui,say,> builds:\n\n  > x:\n\n    sources:\n\n      null.a\n\n      null.own\n"
-    assert [each.name for each in outline.outline(said, path)] == ["x.null.a", "x.null.own"]
+    assert [each.name for each in outline.outline(said, path).builds] == ["x.null.a", "x.null.own"]
 
 
 def test_names_that_only_packer_can_tell_are_left_out(tmp_path: Path) -> None:
     path = tmp_path / "t.pkr.hcl"
     path.write_text('build {\n  source "null.a" { name = var.x }\n  sources = ["null.b"]\n}\n')
     tree = r"1,,ui,say,> builds:\n\n  > <unnamed build 0>:\n\n    sources:\n\n      null.a\n"
-    assert [e.name for e in outline.outline(rf"{tree}\n      null.b\n", path)] == ["null.b"]
+    assert [e.name for e in outline.outline(rf"{tree}\n      null.b\n", path).builds] == ["null.b"]
+
+
+SOURCES = {
+    'sources = ["null.a"]': True,
+    'source "null.a" { name = "own" }': True,
+    'source "null.a" { name = var.x }': False,
+    'sources = ["null.a"]\n dynamic "source" {\n content {\n name = "b"\n }\n }': False,
+    'sources = ["null.a"]\n dynamic "source" {\n content {\n x = "b"\n }\n }': True,
+}
+
+
+@pytest.mark.parametrize("sources", SOURCES)
+def test_an_outline_says_whether_it_has_all_names(tmp_path: Path, sources: str) -> None:
+    path = tmp_path / "t.pkr.hcl"
+    path.write_text(f"build {{\n  {sources}\n}}\n")
+    tree = r"1,,ui,say,> builds:\n\n  > <unnamed build 0>:\n\n    sources:\n\n      null.a\n"
+    assert outline.outline(tree, path).is_complete == SOURCES[sources]
 
 
 JSON = {
@@ -213,7 +230,7 @@ def test_a_json_name_with_a_variable_is_left_out(packer: Path, tmp_path: Path) -
     ["", "panic: x\n", "1,,ui,say\n", "1,,template-builder,x\n", "1,,ui,say,> builds:\\n\\n  > x"],
 )
 def test_what_cannot_be_inspected_has_no_outline(tmp_path: Path, said: str) -> None:
-    assert outline.outline(said, tmp_path / "missing.json") == ()
+    assert outline.outline(said, tmp_path / "missing.json").builds == ()
 
 
 @pytest.mark.parametrize("content", [b"{", b"[]", b"\xff", b'{"builders": 3, "provisioners": [1]}'])
@@ -222,7 +239,9 @@ def test_a_json_template_that_cannot_be_read_still_has_its_names(
 ) -> None:
     path = tmp_path / "t.json"
     path.write_bytes(content)
-    assert outline.outline("1,,template-builder,n,null\n", path) == (BuildOutline("n", "null"),)
+    assert outline.outline("1,,template-builder,n,null\n", path).builds == (
+        BuildOutline("n", "null"),
+    )
 
 
 def test_a_build_without_sources_is_a_block() -> None:

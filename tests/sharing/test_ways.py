@@ -226,10 +226,21 @@ def test_a_template_whose_sources_cannot_be_told_apart_is_not_shared(local: Site
     assert "Packer cannot be told to build 'null.x' alone, so it cannot be shared" in ended.err
 
 
-def test_where_no_source_is_left_there_is_nothing_to_share(local: Site) -> None:
-    (machine,) = few(local, "m1")
-    ended = machine.share("-only", "null.z").wait()
-    assert (ended.rc, "-only and -except leave none" in ended.err) == (2, True)
+def test_sources_whose_names_packer_alone_knows_are_not_shared(local: Site) -> None:
+    text = """
+        source "null" "x" { communicator = "none" }
+        build {
+          sources = ["null.x"]
+          dynamic "source" {
+            for_each = ["y"]
+            labels   = ["null.x"]
+            content { name = source.value }
+          }
+        }
+    """
+    (machine,) = local.machines("m1", text=text)
+    ended = machine.share().wait()
+    assert (ended.rc, "Packer alone knows the names" in ended.err) == (2, True), ended
 
 
 def test_options_of_sharing_are_for_shared_builds(local: Site) -> None:

@@ -34,7 +34,9 @@ def builds_of(root: Path, template: str, *flags: str, **changed: Any) -> Templat
     inspected = program.inspect(packer, packer_flags, str(root / template), environ)
     request = {
         "template": root / template,
-        "builds": tuple(each.name for each in outline.outline(inspected, root / template))
+        "builds": tuple(
+            each.name for each in outline.outline(inspected or "", root / template).builds
+        )
         or ("null.n",),
         "root": root,
         "directory": root,
