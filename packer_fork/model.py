@@ -102,12 +102,16 @@ class Step(Document, frozen=True):
 
 
 class File(Document, frozen=True):
-    """A file of an artifact: absolute path; size in bytes, digest and mtime once it was hashed."""
+    """A file of an artifact: absolute path; size in bytes, digest and mtime once it was hashed.
+
+    ``removed``: it was gone when its run ended, removed by the build that made it.
+    """
 
     path: str
     size: int | None = None
     sha256: str = ""
     mtime_ns: int | None = None
+    removed: bool = False
 
 
 class Artifact(Document, frozen=True):
@@ -152,12 +156,13 @@ class Result(Document, frozen=True):
     """A complete build of an earlier run, kept so that its artifacts are not forgotten.
 
     ``inputs`` and ``observed`` name documents in the state: what was declared, and what the run
-    was seen to read ("" where nothing was observed).
+    was seen to read ("" where nothing was observed). ``directory``: where the run was started.
     """
 
     run: int
     started: datetime | None = None
     ended: datetime | None = None
+    directory: str = ""
     inputs: str = ""
     observed: str = ""
     artifacts: tuple[Artifact, ...] = ()
@@ -168,14 +173,15 @@ class Build(Document, frozen=True):
 
     ``leftovers``: instances of earlier runs that may still be there; ``results``: the
     complete runs before this one. ``part`` and ``by`` say which part of a shared run built
-    it, and who. ``inputs`` and ``observed``: see ``Result``. ``revoked``: runs whose result is
-    not to be used, and why.
+    it, and who. ``directory``, ``inputs``, ``observed``: see ``Result``. ``revoked``: runs whose
+    result is not to be used, and why.
     """
 
     name: str
     type: str = ""
     status: BuildStatus = BuildStatus.PENDING
     run: int = 0
+    directory: str = ""
     inputs: str = ""
     observed: str = ""
     started: datetime | None = None

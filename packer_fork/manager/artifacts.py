@@ -10,31 +10,36 @@ from pathlib import Path
 
 from msgspec import structs
 
-from packer_fork.inputs.cache import UNOBSERVED, Opens
-from packer_fork.model import Artifact, Build, BuildStatus, File
+from packer_fork.inputs.cache import UNOBSERVED, DigestCache, Opens
+from packer_fork.model import Artifact, Build, BuildStatus, File, Result
 from packer_fork.packer.outcome import Outcome
 
 
-def hashed(outcome: Outcome, opens: Opens = UNOBSERVED) -> Outcome:
-    """`outcome` with size, digest and mtime of the files of its complete builds."""
-    seen: dict[str, File] = {}
+def hashed(outcome: Outcome, opens: Opens = UNOBSERVED, *, has_just_ended: bool = False) -> Outcome:
+    """`outcome` with size, digest and mtime of the files of its complete builds.
+
+    If its run `has_just_ended`, the build itself removed the files that are gone.
+    """
+    known: dict[str, File] = {}
+
+    def described(file: File) -> File:
+        if file.path not in known:
+            found = describe(file.path, opens)
+            known[file.path] = found if has_just_ended else structs.replace(found, removed=False)
+        return known[file.path]
+
+    def with_files(build: Build) -> Build:
+        artifacts = tuple(
+            structs.replace(artifact, files=tuple(map(described, artifact.files)))
+            for artifact in build.artifacts
+        )
+        return structs.replace(build, artifacts=artifacts) if artifacts else build
+
     builds = {
-        name: _with_files(build, seen, opens) if build.status is BuildStatus.COMPLETE else build
+        name: with_files(build) if build.status is BuildStatus.COMPLETE else build
         for name, build in outcome.builds.items()
     }
     return structs.replace(outcome, builds=builds)
-
-
-def _with_files(build: Build, seen: dict[str, File], opens: Opens) -> Build:
-    artifacts = tuple(_with_digests(artifact, seen, opens) for artifact in build.artifacts)
-    return build if artifacts == build.artifacts else structs.replace(build, artifacts=artifacts)
-
-
-def _with_digests(artifact: Artifact, seen: dict[str, File], opens: Opens) -> Artifact:
-    for file in artifact.files:
-        if file.path not in seen:
-            seen[file.path] = describe(file.path, opens)
-    return structs.replace(artifact, files=tuple(seen[file.path] for file in artifact.files))
 
 
 def describe(path: str, opens: Opens = UNOBSERVED) -> File:
@@ -45,6 +50,8 @@ def describe(path: str, opens: Opens = UNOBSERVED) -> File:
             status = os.fstat(stream.fileno())
             digest = hashlib.file_digest(stream, "sha256").hexdigest()
         opens.closed(path)
+    except FileNotFoundError:
+        return File(path=path, removed=True)
     except OSError:
         return File(path=path)
     return File(path=path, size=status.st_size, sha256=digest, mtime_ns=status.st_mtime_ns)
@@ -56,13 +63,18 @@ Checks = Mapping[str, Sequence[str]]
 """By builder ID, a command that exits 0 if the artifact whose ID is added to it exists."""
 
 
-def problems(recorded: Iterable[Artifact], checks: Checks) -> Iterator[str]:
-    """What keeps these artifacts from being what they were, a reason each."""
-    artifacts = tuple(recorded)
-    for file in dict.fromkeys(file for artifact in artifacts for file in artifact.files):
-        if text := _changed(file):
+def problems(result: Result, checks: Checks, cache: DigestCache, root: Path) -> Iterator[str]:
+    """What keeps the artifacts of `result` from being what they were, a reason each.
+
+    `root` is the project's folder; `cache` remembers the digest of a file whose mtime changed.
+    """
+    other = _other_checkout(result.directory, root)
+    for file in dict.fromkeys(file for artifact in result.artifacts for file in artifact.files):
+        if other and Path(file.path).is_relative_to(other):
+            yield f"artifact {os.path.relpath(file.path, other)} is in another checkout, {other}"
+        elif not file.removed and (text := _changed(file, cache)):
             yield text
-    for artifact in artifacts:
+    for artifact in result.artifacts:
         command = checks.get(artifact.builder_id)
         if command and artifact.id and not _exists(command, artifact.id):
             yield f"artifact {artifact.id} is not confirmed by {command[0]}"
@@ -75,7 +87,16 @@ def trusted(recorded: Iterable[Artifact], checks: Checks) -> Iterator[str]:
             yield f"artifact {artifact.id} is trusted to exist"
 
 
-def _changed(file: File) -> str:
+def _other_checkout(directory: str, root: Path) -> Path | None:
+    """The project's folder in the checkout where a run was started in `directory`, if not here.
+
+    The working directory is an input: it is at the same place in both checkouts.
+    """
+    there = Path(os.path.normpath(f"{directory}/{os.path.relpath(root, Path.cwd())}"))
+    return there if directory and there != root else None
+
+
+def _changed(file: File, cache: DigestCache) -> str:
     name = os.path.relpath(file.path) if Path(file.path).is_relative_to(Path.cwd()) else file.path
     try:
         status = Path(file.path).stat()
@@ -85,11 +106,11 @@ def _changed(file: File) -> str:
         return f"artifact {name} was never hashed"
     if (status.st_size, status.st_mtime_ns) == (file.size, file.mtime_ns):
         return ""
-    return (
-        ""
-        if describe(file.path).sha256 == file.sha256
-        else f"artifact {name} differs from its recorded SHA-256"
-    )
+    try:
+        digest = cache.digest(file.path)
+    except OSError:
+        return f"artifact {name} cannot be read"
+    return "" if digest == file.sha256 else f"artifact {name} differs from its recorded SHA-256"
 
 
 def _exists(command: Sequence[str], artifact_id: str) -> bool:

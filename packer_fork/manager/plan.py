@@ -7,7 +7,7 @@ Whatever cannot be known means "build".
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -115,7 +115,6 @@ def plan(
 ) -> Plan:
     """Compare; looks at artifacts on disk, and asks the user's commands about others."""
     known = state.builds if state else {}
-    inputs = declared.inputs
     stored = StoredInputs(state)
     shared = outline.shared_names(prepared.outlines)
     planned = [
@@ -124,7 +123,7 @@ def plan(
         else _plan(
             each.name,
             decode_build(known[each.name]) if each.name in known else None,
-            inputs.of(each.name) or Inputs(entries={}, unknown=("inputs",)),
+            declared,
             settings,
             stored,
             comparison,
@@ -133,7 +132,7 @@ def plan(
     ]
     if not prepared.is_complete:
         planned = [_beside_unknown(each) for each in planned]
-    return Plan(builds=tuple(planned), fingerprint=inputs.fingerprint, declared=declared)
+    return Plan(builds=tuple(planned), fingerprint=declared.inputs.fingerprint, declared=declared)
 
 
 def _shared(name: str) -> BuildPlan:
@@ -152,11 +151,13 @@ def _beside_unknown(planned: BuildPlan) -> BuildPlan:
 def _plan(
     name: str,
     build: Build | None,
-    inputs: Inputs,
+    declared: Declared,
     settings: Settings,
     stored: StoredInputs,
     comparison: Comparison,
 ) -> BuildPlan:
+    inputs = declared.inputs.of(name) or Inputs(entries={}, unknown=("inputs",))
+
     def is_same(document: str) -> bool:
         before = stored.of(document, name)
         return before is not None and before.fingerprint == inputs.fingerprint
@@ -175,11 +176,27 @@ def _plan(
     same = [r for r in reversed(results.complete(build)) if is_same(r.inputs)]
     if not same:
         return to_build(*_why_not(build, inputs, stored))
-    alike = next((each for each in same if not comparison.problems(each)), None)
-    return _by_result(name, alike, settings) if alike else to_build(*comparison.problems(same[0]))
+    alike = [each for each in same if not comparison.problems(each)]
+    return (
+        _by_results(name, alike, declared, settings)
+        if alike
+        else to_build(*comparison.problems(same[0]))
+    )
 
 
-def _by_result(name: str, result: Result, settings: Settings) -> BuildPlan:
+def _by_results(
+    name: str, newest_first: Sequence[Result], declared: Declared, settings: Settings
+) -> BuildPlan:
+    newest, *older = newest_first
+    found = _by_result(name, newest, declared, settings)
+    if found.action is Action.UP_TO_DATE:
+        return found
+    # The artifacts of the newest may lie in another checkout, those of an earlier run here.
+    others = (_by_result(name, each, declared, settings) for each in older)
+    return next((each for each in others if each.action is Action.UP_TO_DATE), found)
+
+
+def _by_result(name: str, result: Result, declared: Declared, settings: Settings) -> BuildPlan:
     """Its inputs are those of now; is it young enough, and are its artifacts still there?"""
     now = datetime.now(UTC)
     ended = result.ended or datetime.min.replace(tzinfo=UTC)
@@ -190,7 +207,8 @@ def _by_result(name: str, result: Result, settings: Settings) -> BuildPlan:
         )
         reason = f"run {result.run} {why}"
         return BuildPlan(name=name, action=Action.BUILD, reasons=(reason,))
-    problems = tuple(artifacts.problems(result.artifacts, settings.artifact_check))
+    root, checks = Path(declared.root), settings.artifact_check
+    problems = tuple(artifacts.problems(result, checks, declared.cache, root))
     if problems:
         return BuildPlan(name=name, action=Action.BUILD, reasons=problems[:_MOST_REASONS])
     notes = tuple(artifacts.trusted(result.artifacts, settings.artifact_check))

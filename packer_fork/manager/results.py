@@ -15,9 +15,12 @@ KEPT = 20
 
 def carried_over(outcome: Outcome, state: State | None, inputs: str, observed: str = "") -> Outcome:
     """`outcome` at its beginning, each build with `inputs` and what the runs before completed."""
-    before = state.builds if state else {}
+    before, directory = state.builds if state else {}, outcome.run.directory
     builds = {
-        name: _continued(structs.replace(build, inputs=inputs, observed=observed), before.get(name))
+        name: _continued(
+            structs.replace(build, directory=directory, inputs=inputs, observed=observed),
+            before.get(name),
+        )
         for name, build in outcome.builds.items()
     }
     return Outcome(outcome.run, builds)
@@ -57,6 +60,7 @@ def _complete(build: Build) -> tuple[Result, ...]:
         run=build.run,
         started=build.started,
         ended=build.ended,
+        directory=build.directory,
         inputs=build.inputs,
         observed=build.observed,
         artifacts=build.artifacts,

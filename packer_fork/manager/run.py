@@ -259,7 +259,8 @@ class _Running:
             commits=recorder.commits,
             committing=round(recorder.committing, 6),
         )
-        return artifacts.hashed(Outcome(run, after.builds), self._job.observers.opens)
+        opens = self._job.observers.opens
+        return artifacts.hashed(Outcome(run, after.builds), opens, has_just_ended=True)
 
 
 def _usual(begun: Outcome) -> dict[str, float]:

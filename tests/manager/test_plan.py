@@ -128,6 +128,55 @@ def test_each_kind_of_change_is_seen_and_named(cli: Cli, project: Project) -> No
     assert reasons() == ["artifact a.txt is missing"]
 
 
+def test_artifacts_that_the_build_itself_removed_are_not_missed(cli: Cli, project: Project) -> None:
+    """As `checksum` before `compress`, or `artifice` after a rename; what is left counts."""
+    project.write(
+        "t.pkr.hcl",
+        """
+        source "file" "disk" {
+          content = "image"
+          target  = "out/disk.raw"
+        }
+        build {
+          sources = ["file.disk"]
+          post-processors {
+            post-processor "shell-local" { inline = ["gzip -f out/disk.raw"] }
+            post-processor "artifice" { files = ["out/disk.raw.gz"] }
+          }
+        }
+        """,
+    )
+    assert cli("build", "t.pkr.hcl").rc == 0
+    assert not (project.root / "out/disk.raw").exists()
+    assert plan(cli)["file.disk"] == ("up_to_date", ["run 1"])
+    (project.root / "out/disk.raw.gz").unlink()
+    assert plan(cli)["file.disk"] == ("build", ["artifact out/disk.raw.gz is missing"])
+
+
+def test_each_checkout_has_artifacts_of_its_own(cli: Cli, project: Project) -> None:
+    """Two checkouts share a state: each builds once, and neither is sent to the other's files."""
+    state = project.root / "state"
+    for name in ("ana", "eli"):
+        project.write(f"{name}/packer-fork.toml", f'state = "{state}"\n')
+        project.write(
+            f"{name}/images/t.pkr.hcl",
+            """
+            source "file" "f" {
+              content = "image"
+              target  = "../out/a.txt"
+            }
+            build { sources = ["file.f"] }
+            """,
+        )
+    ana, eli = (cli._replace(cwd=project.root / name / "images") for name in ("ana", "eli"))
+    assert ana("build", "t.pkr.hcl").rc == 0
+    text = f"artifact out/a.txt is in another checkout, {project.root}/ana"
+    assert plan(eli)["file.f"] == ("build", [text])
+    assert eli("build", "t.pkr.hcl").rc == 0
+    assert plan(eli)["file.f"] == ("up_to_date", ["run 2"])
+    assert plan(ana)["file.f"] == ("up_to_date", ["run 1"])
+
+
 @pytest.mark.usefixtures("template")
 def test_back_to_what_was_built_before_is_up_to_date(cli: Cli, project: Project) -> None:
     assert cli("build", "-only=null.n", "t.pkr.hcl").rc == 0
