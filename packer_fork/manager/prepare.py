@@ -9,6 +9,7 @@ from msgspec import Struct, structs
 from packer_fork.config import Settings
 from packer_fork.manager.locate import Template
 from packer_fork.packer import outline, program, selection
+from packer_fork.packer.evaluate import Evaluator
 from packer_fork.packer.flags import PackerFlags
 from packer_fork.packer.outline import BuildOutline
 from packer_fork.packer.program import Program
@@ -41,7 +42,8 @@ def prepare(
     found = program.find(settings.packer)
     inspected = program.inspect(found, flags, template.given, environ)
     hcl = outline.is_hcl(template.path)
-    every = outline.outline(inspected or "", template.path)
+    evaluate = Evaluator(found, template.given, flags, environ)
+    every = outline.outline(inspected or "", template.path, evaluate)
     names = tuple(dict.fromkeys(each.name for each in every.builds))
     return Prepared(
         program=found,

@@ -7,8 +7,9 @@ builders in lines of their own; what runs in which build only the template itsel
 
 from __future__ import annotations
 
+import re
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +21,11 @@ from packer_fork.packer import lines
 from packer_fork.packer.renames import Renamed, renamed
 from packer_fork.packer.selection import select
 from packer_fork.packer.tree import Block, blocks
+
+Evaluate = Callable[[Mapping[str, str]], Mapping[str, object] | None]
+"""Values by the names of expressions; see ``evaluate.Evaluator``."""
+
+_USER = re.compile(r"\{\{-?\s*user\s+[`\"]([^`\"]+)[`\"]\s*-?\}\}")
 
 Steps = tuple[tuple[str, str], ...]
 """Type and name of each step, the name empty where it has none."""
@@ -41,11 +47,12 @@ class Outlines(Struct, frozen=True):
     is_complete: bool = False
 
 
-def outline(inspected: str, path: Path) -> Outlines:
+def outline(inspected: str, path: Path, evaluate: Evaluate = lambda _: {}) -> Outlines:
     """The builds of the template at `path`, of which Packer says `inspected`.
 
-    Builds whose name only Packer can work out are left out, as is everything where
-    inspect failed: the fold learns such names from the output. Never raises.
+    `evaluate` asks Packer for the user variables in the names of JSON builders. Builds whose
+    name only Packer can work out are left out, as is everything where inspect failed: the
+    fold learns such names from the output. Never raises.
     """
     said = [
         line
@@ -57,7 +64,7 @@ def outline(inspected: str, path: Path) -> Outlines:
             return _outlines_of_hcl(blocks(line.args[1]), _renamed(path))
     named = [line.args[:2] for line in said if line.type == "template-builder"]
     builders = [(pair[0], pair[1]) for pair in named if len(pair) == 2]
-    found = tuple(_of_legacy(builders, _legacy(path))) if builders else ()
+    found = tuple(_of_legacy(builders, _legacy(path), evaluate)) if builders else ()
     return Outlines(found, is_complete=bool(named) and len(found) == len(named))
 
 
@@ -146,9 +153,12 @@ def _read(path: Path) -> bytes:
 
 
 def _of_legacy(
-    builders: Iterable[tuple[str, str]], template: dict[str, Any]
+    builders: Iterable[tuple[str, str]], template: dict[str, Any], evaluate: Evaluate
 ) -> Iterator[BuildOutline]:
-    """The names as the template has them: inspect's lines lose backslashes."""
+    """The names as the template has them: inspect's lines lose backslashes.
+
+    Steps name a builder as it stands in the template, output and flags as Packer renders it.
+    """
     written = {
         lines.as_decoded(name): name
         for each in _dicts(template.get("builders"))
@@ -156,14 +166,21 @@ def _of_legacy(
     }
     provisioners = list(_dicts(template.get("provisioners")))
     post_processors = list(_flattened(template.get("post-processors")))
+    used = {name for text in written.values() for name in _USER.findall(text)}
+    values = evaluate({name: f"user `{name}`" for name in sorted(used)}) or {}
+
+    def value(match: re.Match[str]) -> str:
+        return str(values.get(match[1], match[0]))
+
     for printed, kind in builders:
-        name = written.get(printed, printed)
+        raw = written.get(printed, printed)
+        name = _USER.sub(value, raw)
         if "{{" not in name:
             yield BuildOutline(
                 name,
                 kind,
-                tuple(_legacy_steps(provisioners, name)),
-                tuple(_legacy_steps(post_processors, name)),
+                tuple(_legacy_steps(provisioners, raw)),
+                tuple(_legacy_steps(post_processors, raw)),
             )
 
 

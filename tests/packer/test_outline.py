@@ -9,7 +9,9 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from packer_fork.packer import outline
+from packer_fork.packer import outline, program
+from packer_fork.packer.evaluate import Evaluator
+from packer_fork.packer.flags import take
 from packer_fork.packer.outline import BuildOutline, chosen, is_hcl, shared_names
 from packer_fork.packer.selection import select
 from packer_fork.packer.tree import blocks
@@ -217,12 +219,25 @@ def test_the_outline_of_a_json_template(packer: Path, tmp_path: Path) -> None:
     assert found["f"].post_processors == (manifest, ("checksum", ""), manifest)
 
 
-def test_a_json_name_with_a_variable_is_left_out(packer: Path, tmp_path: Path) -> None:
+def test_a_json_name_with_a_variable_is_evaluated(packer: Path, tmp_path: Path) -> None:
+    """Steps call the builder as it stands in the template; another function leaves it out."""
     path = tmp_path / "t.json"
-    name = {"type": "null", "communicator": "none", "name": "{{user `v`}}-x"}
-    path.write_bytes(msgspec.json.encode({"variables": {"v": "dyn"}, "builders": [name]}))
-    assert inspected(packer, path) == ()
-    assert built(packer, path) == {"dyn-x"}
+    names = ("{{user `v`}}-x", "{{uuid}}")
+    template = {
+        "variables": {"v": "dyn"},
+        "builders": [{"type": "null", "communicator": "none", "name": name} for name in names],
+        "provisioners": [
+            {"type": "shell-local", "inline": ["true"], "only": [names[0]]},
+            {"type": "breakpoint", "disable": True, "except": [names[0]]},
+        ],
+    }
+    path.write_bytes(msgspec.json.encode(template))
+    said = ask(packer, tmp_path, "inspect", "-machine-readable", "t.json")
+    evaluate = Evaluator(program.find(str(packer)), str(path), take([])[0], os.environ)
+    (found,) = outline.outline(said, path, evaluate).builds
+    assert found == BuildOutline("dyn-x", "null", (("shell-local", ""),))
+    assert not outline.outline(said, path, evaluate).is_complete
+    assert "dyn-x" in built(packer, path)
 
 
 @pytest.mark.parametrize(
