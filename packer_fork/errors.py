@@ -7,7 +7,7 @@
     │   └── NewerFormatError
     ├── LockedError                 11  somebody else holds the lock
     ├── LockLostError               12  our tenure was closed under us
-    ├── TemplateError               14  template or Packer unusable
+    ├── TemplateError               14  template or Packer unusable, or Packer refuses it
     │   └── PackerError
     ├── StoreError                  15  store unreachable or not writable
     └── CancelledError          128 + n  signal n came while no Packer was running

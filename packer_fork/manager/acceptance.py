@@ -129,17 +129,15 @@ def _nothing(asked: Question) -> TemplateError:
             f"There is nothing to build in {template}: no build block has a source.",
             hint='Add one, for example: build { sources = ["null.example"] }',
         )
-    given = [
-        f"-{name}={','.join(v)}"
-        for name, v in (("only", flags.only), ("except", flags.except_))
-        if v
-    ]
-    known = (
-        f"Its builds are {', '.join(names[:_MOST_NAMES])}{', ...' if names[_MOST_NAMES:] else ''}."
-    )
-    return TemplateError(
-        f"There is no build in {template} that {' and '.join(given)} leaves.", hint=known
-    )
+    only_, except_ = (",".join(values) for values in (flags.only, flags.except_))
+    if not except_:
+        text = f"-only={only_} matches no build of {template}."
+    elif not only_:
+        text = f"-except={except_} leaves no build of {template}."
+    else:
+        text = f"-only={only_} and -except={except_} leave no build of {template}."
+    known, more = ", ".join(names[:_MOST_NAMES]), ", ..." if names[_MOST_NAMES:] else ""
+    return TemplateError(text, hint=f"Its builds are {known}{more}.")
 
 
 def _label(template: Template) -> str:

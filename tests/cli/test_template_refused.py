@@ -58,7 +58,12 @@ REFUSED: Mapping[str, Refused] = {
     "unknown source type": Refused(
         'source "no-such" "n" {}\nbuild { sources = ["no-such.n"] }', "no-such"
     ),
-    "missing plugin": Refused('packer {\n  required_version = ">= 99.0.0"\n}\n' + HCL, "99.0.0"),
+    "missing plugin": Refused(
+        'packer {\n  required_plugins {\n    x = {\n      version = ">= 1.0.0"\n'
+        f'      source = "github.com/example/x"\n    }}\n  }}\n}}\n{HCL}',
+        "Packer refuses t.pkr.hcl",
+    ),
+    "another Packer": Refused('packer {\n  required_version = ">= 99.0.0"\n}\n' + HCL, "99.0.0"),
     "unsupported argument": Refused(
         HCL.replace("{", "{\n  bogus = 1\n ", 1).replace("}", "\n}", 1), "t.pkr.hcl line 2"
     ),
