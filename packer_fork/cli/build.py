@@ -29,6 +29,7 @@ _OWN_VALUE_OPTIONS = frozenset(
         "--max-sources",
         "--input",
         "--input-env",
+        "--input-command",
         "--ignore-var",
         "--assume-unchanged",
         "--max-age",
@@ -42,6 +43,10 @@ Input = Annotated[
 InputEnv = Annotated[
     list[str] | None,
     typer.Option("--input-env", metavar="NAME", help="Environment variables that count."),
+]
+InputCommand = Annotated[
+    list[str] | None,
+    typer.Option("--input-command", metavar="CMD", help="Commands whose output counts."),
 ]
 IgnoreVar = Annotated[
     list[str] | None,
@@ -104,6 +109,7 @@ def build(
     max_age: MaxAge = None,
     inputs: Input = None,
     input_env: InputEnv = None,
+    input_command: InputCommand = None,
     ignore_var: IgnoreVar = None,
     assume_unchanged: Assume = None,
     verbose: Annotated[
@@ -138,6 +144,7 @@ def build(
             "max_age": max_age,
             "inputs": inputs,
             "input_env": input_env,
+            "input_commands": input_command,
             "ignore_vars": ignore_var,
             "assume_unchanged": assume_unchanged,
         },
@@ -192,6 +199,7 @@ def plan(
     max_age: MaxAge = None,
     inputs: Input = None,
     input_env: InputEnv = None,
+    input_command: InputCommand = None,
     ignore_var: IgnoreVar = None,
     assume_unchanged: Assume = None,
     detailed_exitcode: Annotated[
@@ -210,6 +218,7 @@ def plan(
         "max_age": max_age,
         "inputs": inputs,
         "input_env": input_env,
+        "input_commands": input_command,
         "ignore_vars": ignore_var,
         "assume_unchanged": assume_unchanged,
     }

@@ -17,7 +17,7 @@ from packer_fork.inputs.dependence import Dependence, dependence
 from packer_fork.inputs.exclusions import Exclusions
 from packer_fork.inputs.lookup import Lookup
 from packer_fork.inputs.mentions import ANY_TYPE, Parsed, Section
-from packer_fork.inputs.record import Inputs, TemplateInputs, template_inputs
+from packer_fork.inputs.record import COMMAND, Inputs, TemplateInputs, template_inputs
 from packer_fork.inputs.request import InputsRequest
 from packer_fork.inputs.tree import TooManyFilesError, Tree, keyed
 
@@ -186,6 +186,11 @@ class _Collector:
         """What is not the template's, and templates that cannot be parsed."""
         request, tree = self._request, self._tree()
         said = [f"template {path.name}" for path in unclear]
+        said += [
+            f"the output of `{each.command}`: {each.failure}"
+            for each in request.command_outputs
+            if each.failure
+        ]
         lookup = Lookup(request, tree)
         try:
             for path in unclear:
@@ -235,6 +240,10 @@ def _others(request: InputsRequest) -> Iterator[tuple[str, str]]:
         if name in request.environ:
             text = f"env {name}\0{request.environ[name]}"
             yield f"env {name}", keyed(request.key, text)
+    for output in request.command_outputs:
+        if not output.failure:
+            key = f"{COMMAND} {output.command}"
+            yield key, keyed(request.key, f"{key}\0{output.digest}")
 
 
 _PLUGIN_PREFIX = re.compile(r"(?:.*/)?(?:packer-(?:post-processor|[a-z]+)-)?")
