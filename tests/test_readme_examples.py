@@ -53,6 +53,7 @@ RUN_BY = {
     "fetched": "test_the_commands_that_track_what_is_fetched_are_valid",
     "terraform": "test_terraform_finds_the_image",
     "back": "test_going_back_is_as_it_is_shown",
+    "inputs": "test_what_counts_is_listed_as_it_is_shown",
     "verdicts": "test_the_page_for_operators_shows_what_they_see",
     "damaged": "test_a_damaged_state_is_told_of_and_repaired_as_it_is_shown",
     "alerts": "test_alerts_ask_for_what_there_is",
@@ -223,6 +224,12 @@ def play(cli: Cli, kind: str, env: Mapping[str, str]) -> None:
 def test_going_back_is_as_it_is_shown(cli: Cli, project: Project) -> None:
     project.example("demo")
     play(cli, "back", {})
+
+
+@pytest.mark.usefixtures("packer")
+def test_what_counts_is_listed_as_it_is_shown(cli: Cli, project: Project) -> None:
+    project.example("demo")
+    play(cli, "inputs", {})
 
 
 @pytest.mark.usefixtures("packer")

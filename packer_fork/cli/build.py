@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
 _OWN_VALUE_OPTIONS = frozenset(
     {
+        "--build",
         "--workspace",
         "--state",
         "--lock-timeout",
@@ -65,7 +66,10 @@ MaxAge = Annotated[
 
 
 def take_packer_flags(argv: list[str]) -> tuple[PackerFlags, list[str]]:
-    """Packer's flags for `build` and `plan`, and what is left for Typer. Raises UsageError."""
+    """Packer's flags for a command that takes them, and what is left for Typer.
+
+    Raises UsageError.
+    """
     from packer_fork.packer import flags
 
     return flags.take(argv, _OWN_VALUE_OPTIONS)

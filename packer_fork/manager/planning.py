@@ -8,7 +8,7 @@ from typing import Any
 from packer_fork import config
 from packer_fork.events import Action, Notify, Planned
 from packer_fork.inputs.cache import DigestCache
-from packer_fork.manager import locate, observed, places
+from packer_fork.manager import input_report, locate, observed, places
 from packer_fork.manager.plan import Plan, gather, plan
 from packer_fork.manager.prepare import Prepared, prepare
 from packer_fork.model import State
@@ -54,6 +54,7 @@ def show(
     made = make(template, flags, prepared, place, environ, state, remember=False)
     _, note = chosen(made, prepared, flags)
     notify(planned(place, made, note))
+    input_report.note_untracked(template, prepared, made.declared, notify)
     return not made.builds or bool(made.names(Action.BUILD))
 
 
