@@ -18,7 +18,6 @@ from packer_fork.events import Action, MachineLine, Notice, Notify
 from packer_fork.locks import Holder, Wait
 from packer_fork.manager import (
     acquire,
-    input_report,
     leftovers,
     locate,
     places,
@@ -75,8 +74,7 @@ def build(request: BuildRequest, notify: Notify) -> int:
         )
         shown = everything(plan) if request.rebuild else plan
         names, note = planning.chosen(shown, prepared, request.flags)
-        notify(planning.planned(place, shown, note))
-        input_report.note_untracked(template, prepared, plan.declared, notify)
+        notify(planning.planned(template, prepared, place, shown, note))
         repeat_artifacts(shown, notify)
         if names == () and shown.builds:
             skipping.record(place, tenure, wait, shown, state, notify)

@@ -14,7 +14,7 @@ from packer_fork import config
 from packer_fork.answers import Input, InputsOfBuild, InputsReport, Untracked
 from packer_fork.codec.builds import decode_build
 from packer_fork.errors import TemplateError, UsageError, nearest
-from packer_fork.events import Notice, Notify
+from packer_fork.events import Notify
 from packer_fork.inputs.cache import DigestCache
 from packer_fork.inputs.collect import Declared, Provenance
 from packer_fork.inputs.mentions import At, Mention
@@ -30,9 +30,6 @@ from packer_fork.packer.mask import Mask
 
 _MAX_SOURCE = 4 << 20
 """Bytes of a JSON template in which a line is looked for."""
-
-_NOTED = 3
-"""Names in the line about what is not tracked."""
 
 _EFFECTS = ("built", "unnoticed", "trusted")
 
@@ -85,19 +82,16 @@ def report(
     )
 
 
-def note_untracked(
-    template: locate.Template, prepared: Prepared, declared: Declared, notify: Notify
-) -> None:
-    """Say in one line which changes of base images nothing would notice."""
+def untracked_names(
+    template: locate.Template, prepared: Prepared, declared: Declared
+) -> tuple[str, ...]:
+    """Base images whose change nothing would notice, with their places in the template."""
     names = [each.name for each in prepared.outlines]
     if not any(declared.provenance[name].untracked for name in names):
-        return
+        return ()
     where = _Where(template, Mask(prepared.sensitive.values).text)
-    found = [each for each in _untracked(declared, names, where) if each.effect == "unnoticed"]
-    listed = [f"{each.name} ({each.at})" if each.at else each.name for each in found]
-    more = f" and {len(listed) - _NOTED} more" if len(listed) > _NOTED else ""
-    text = f"not tracked: {', '.join(listed[:_NOTED])}{more}"
-    notify(Notice(level="info", text=f"{text}; see `packer-fork inputs {template.given}`"))
+    found = (each for each in _untracked(declared, names, where) if each.effect == "unnoticed")
+    return tuple(f"{each.name} ({each.at})" if each.at else each.name for each in found)
 
 
 def _chosen(known: Sequence[str], given: str, build: str | None) -> tuple[str, ...]:

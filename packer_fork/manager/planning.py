@@ -53,14 +53,20 @@ def show(
     state = place.store.read()
     made = make(template, flags, prepared, place, environ, state, remember=False)
     _, note = chosen(made, prepared, flags)
-    notify(planned(place, made, note))
-    input_report.note_untracked(template, prepared, made.declared, notify)
+    notify(planned(template, prepared, place, made, note))
     return not made.builds or bool(made.names(Action.BUILD))
 
 
-def planned(place: places.Place, made: Plan, note: str) -> Planned:
-    folder = place.folder
-    return Planned(template=folder.label, workspace=folder.workspace, builds=made.builds, note=note)
+def planned(
+    template: locate.Template, prepared: Prepared, place: places.Place, made: Plan, note: str
+) -> Planned:
+    return Planned(
+        template=place.folder.label,
+        workspace=place.folder.workspace,
+        builds=made.builds,
+        note=note,
+        untracked=input_report.untracked_names(template, prepared, made.declared),
+    )
 
 
 def chosen(

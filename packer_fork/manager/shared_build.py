@@ -15,7 +15,6 @@ from packer_fork.locks import Wait
 from packer_fork.manager import (
     attached,
     ending,
-    input_report,
     joining,
     joint,
     leftovers,
@@ -145,10 +144,8 @@ class _Here(Struct, frozen=True, kw_only=True):
     def go(self) -> int:
         chosen, _ = planning.chosen(self.plan, self.prepared, self.request.flags)
         names = chosen or ()
-        self.notify(planning.planned(self.place, self._shown(), ""))
-        input_report.note_untracked(
-            locate.template(self.request.template), self.prepared, self.plan.declared, self.notify
-        )
+        template = locate.template(self.request.template)
+        self.notify(planning.planned(template, self.prepared, self.place, self._shown(), ""))
         repeat_artifacts(self.plan, self.notify)
         if self.entry.is_first and not names:
             skipping.record(
