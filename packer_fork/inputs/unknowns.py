@@ -111,33 +111,40 @@ def _never(_: _Texts) -> bool:
     return False
 
 
-def _by_number(given: _Texts) -> bool:
-    return all(text.isdigit() for text in given.get("image", ("",)))
+def _by(attribute: str, is_fixed: Callable[[str], bool]) -> Callable[[_Texts], bool]:
+    """Whether all that is known of an attribute, and something is, is fixed."""
 
-
-def _by_digest(given: _Texts) -> bool:
-    return all("@sha256:" in text for text in given.get("image", ()))
-
-
-def _by_version(attribute: str) -> Callable[[_Texts], bool]:
     def is_pinned(given: _Texts) -> bool:
         found = given.get(attribute, ())
-        return bool(found) and all(text not in ("", "latest") for text in found)
+        return bool(found) and all(map(is_fixed, found))
 
     return is_pinned
 
 
+def _is_version(text: str) -> bool:
+    return text not in ("", "latest")
+
+
+def _is_box_file(text: str) -> bool:
+    """A file or a URL, not a box of a registry."""
+    return text.endswith(".box") or "://" in text
+
+
+_by_digest = _by("image", lambda text: "@sha256:" in text)
+_by_number = _by("image", str.isdigit)
+_by_version = _by("image_version", _is_version)
+
+
 def _by_box(given: _Texts) -> bool:
-    """A box of a file or a URL is no moving one; that of a registry is, without its version."""
-    is_file = all(text.endswith(".box") or "://" in text for text in given.get("source_path", ()))
-    return is_file or _by_version("box_version")(given)
+    is_file = _by("source_path", _is_box_file)(given)
+    return is_file or _by("box_version", _is_version)(given)
 
 
 _PINNED: Mapping[tuple[str, str], Callable[[_Texts], bool]] = {
     ("docker", "image"): _by_digest,
-    ("azure-arm", "image_publisher"): _by_version("image_version"),
-    ("azure-arm", "shared_image_gallery"): _by_version("image_version"),
-    ("azure-dtl", "image_publisher"): _by_version("image_version"),
+    ("azure-arm", "image_publisher"): _by_version,
+    ("azure-arm", "shared_image_gallery"): _by_version,
+    ("azure-dtl", "image_publisher"): _by_version,
     ("vagrant", "source_path"): _by_box,
     ("digitalocean", "image"): _by_number,
     ("hcloud", "image"): _by_number,

@@ -34,16 +34,16 @@ _MAX_SOURCE = 4 << 20
 _EFFECTS = ("built", "unnoticed", "trusted")
 
 _HOW = {
-    **dict.fromkeys(("variable", "local", "var-file", "template"), "evaluated"),
+    **dict.fromkeys(("variable", "local", "var-file"), "evaluated"),
     **dict.fromkeys(("env", COMMAND), "declared"),
-    **dict.fromkeys(("packer", "plugin", "flag", "working-directory"), "always"),
 }
-"""By the kind of an entry that is no file or folder."""
+"""By the kind of an entry that is no file or folder; all others are "always" inputs."""
 
 _ORDER = (
     *("template", "variable", "local", "var-file", "file", "directory", "files", "names", "env"),
     *(COMMAND, "flag", "working-directory", "packer", "plugin"),
 )
+"""Kinds as they are listed; any other comes last."""
 
 
 def report(
@@ -127,6 +127,7 @@ class _Where:
 
     def __init__(self, template: locate.Template, mask: Callable[[str], str]) -> None:
         self._template = template
+        self._sources: dict[Path, tuple[bytes, ...]] = {}
         self.mask = mask
 
     def place(self, at: At, *words: str) -> str:
@@ -134,29 +135,33 @@ class _Where:
         path = Path(at.file) if at.file else self._template.path
         if path.is_dir():
             return ""
-        line = at.line or (_line_of(path, words) if path.suffix == ".json" else 0)
+        line = at.line or (self._line_of(path, words) if path.suffix == ".json" else 0)
         name = os.path.relpath(path.resolve(), self._template.project)
         return self.mask(f"{name}:{line}" if line else name)
 
     def of_mention(self, mention: Mention) -> str:
         """The place of a value."""
         literal = mention.parts[0] if len(mention.parts) == 1 else ""
-        words = (literal, mention.attribute) if isinstance(literal, str) else (mention.attribute,)
-        return self.place(mention.at, *filter(None, words))
+        text = literal.removesuffix("\n") if isinstance(literal, str) else ""
+        return self.place(mention.at, *filter(None, (text, mention.attribute)))
+
+    def _line_of(self, path: Path, words: Iterable[str]) -> int:
+        if path not in self._sources:
+            self._sources[path] = _lines(path)
+        for word in words:
+            quoted = msgspec.json.encode(word)
+            found = [n for n, line in enumerate(self._sources[path], 1) if quoted in line]
+            if len(found) == 1:
+                return found[0]
+        return 0
 
 
-def _line_of(path: Path, words: Iterable[str]) -> int:
+def _lines(path: Path) -> tuple[bytes, ...]:
     try:
         with path.open("rb") as file:
-            lines = file.read(_MAX_SOURCE).splitlines()
+            return tuple(file.read(_MAX_SOURCE).splitlines())
     except OSError:
-        return 0
-    for word in words:
-        quoted = msgspec.json.encode(word)
-        found = [number for number, line in enumerate(lines, 1) if quoted in line]
-        if len(found) == 1:
-            return found[0]
-    return 0
+        return ()
 
 
 def _of_build(name: str, declared: Declared, seen: _Observed, where: _Where) -> InputsOfBuild:
@@ -167,10 +172,14 @@ def _of_build(name: str, declared: Declared, seen: _Observed, where: _Where) -> 
     shown = (structs.replace(each, name=where.mask(each.name)) for each in counted)
     return InputsOfBuild(
         name=name,
-        inputs=tuple(sorted(shown, key=lambda each: _ORDER.index(each.kind))),
+        inputs=tuple(sorted(shown, key=_rank)),
         run=seen.run,
         observation=seen.observation.status if seen.observation else "",
     )
+
+
+def _rank(each: Input) -> int:
+    return _ORDER.index(each.kind) if each.kind in _ORDER else len(_ORDER)
 
 
 def _declared(declared: Declared, name: str, where: _Where) -> Iterator[Input]:
@@ -189,12 +198,12 @@ def _of_entry(key: str, text: str, provenance: Provenance, where: _Where) -> Inp
     kind, _, name = key.partition(" ")
     if kind in ("packer", "working-directory"):
         name = text
-    elif kind == "plugin":
-        name = f"{name} {text.partition(':')[0]}"
+    elif kind == "plugin" and not text.startswith("sha256:"):
+        name = f"{name} {text}"
     if kind not in ("file", "directory"):
         at = provenance.places.get(key)
         place = where.place(at) if at is not None else ""
-        return Input(kind=kind, name=name, how=_HOW[kind], at=place)
+        return Input(kind=kind, name=name, how=_HOW.get(kind, "always"), at=place)
     mention = provenance.files.get(key)
     if mention is not None:
         how = "evaluated" if mention.opened else "named"

@@ -200,6 +200,59 @@ def test_what_is_not_tracked_has_its_place_and_what_would_track_it(
     ]
 
 
+JSON = """\
+{
+  "builders": [
+    {"type": "null", "name": "a", "communicator": "none"},
+    {"type": "null", "name": "b", "communicator": "none"}
+  ],
+  "provisioners": [
+    {"type": "shell-local", "script": "once.sh"},
+    {"type": "shell-local", "script": "twice.sh", "only": ["a"]},
+    {"type": "shell-local", "script": "twice.sh", "only": ["b"]}
+  ]
+}
+"""
+BLOCKS = """\
+{
+  "source": {"null": {"a": {"communicator": "none"}}},
+  "build": {
+    "sources": ["null.a"],
+    "provisioner": [
+      {"shell-local": {"script": "once.sh"}},
+      {"shell-local": {"environment_vars": ["X=1"],
+                       "script": "twice.sh"}},
+      {"shell-local": {"script": "twice.sh"}}
+    ]
+  }
+}
+"""
+
+
+@pytest.mark.parametrize(("name", "text", "line"), [("t.json", JSON, 7), ("t.pkr.json", BLOCKS, 6)])
+def test_a_line_of_json_is_shown_if_it_is_the_only_one(
+    cli: Cli, project: Project, name: str, text: str, line: int
+) -> None:
+    project.write(name, text)
+    for script in ("once.sh", "twice.sh"):
+        project.write(script, "true")
+    found = report(cli, name)
+    every = [*found.common, *(each for build in found.builds for each in build.inputs)]
+    assert {each.at for each in every if each.name == "once.sh"} == {f"{name}:{line}"}
+    assert {each.at for each in every if each.name == "twice.sh"} == {name}
+
+
+def test_places_are_relative_to_the_project(cli: Cli, root: Project) -> None:
+    root.write("images/one.pkr.hcl", TEMPLATE[: TEMPLATE.index("build {")])
+    root.write("images/two.pkr.hcl", TEMPLATE[TEMPLATE.index("build {") :])
+    result = cli("inputs", "--json", ".", cwd=root.root / "images")
+    assert result.rc == 0, result
+    found = msgspec.json.decode(result.out, type=InputsReport)
+    places = {each.name: each.at for each in found.common}
+    assert places["provisioner 1 (shell-local)"] == "images/two.pkr.hcl:3"
+    assert places["motd"] == "images/one.pkr.hcl:6"
+
+
 NOTE = (
     "  not tracked: source_ami_filter of amazon-ebs.web (m.pkr.hcl:3), image of "
     "docker.box (m.pkr.hcl:10); see `packer-fork inputs m.pkr.hcl`\n"

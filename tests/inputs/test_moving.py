@@ -76,7 +76,9 @@ def test_what_moves_is_named_in_every_language(
     ]
 
 
-@pytest.mark.parametrize(("expression", "found"), [("var.image", 1), ("local.pinned", 0)])
+@pytest.mark.parametrize(
+    ("expression", "found"), [("var.image", 1), ("local.pinned", 0), ("var.not_known", 1)]
+)
 def test_what_pins_an_image_is_evaluated(expression: str, found: int) -> None:
     source = f'source "docker" "s" {{ image = {expression} }}\nbuild {{ sources = ["docker.s"] }}\n'
     assert len(moving(hcl.parse(source.encode()), "docker.s")) == found
