@@ -1,4 +1,4 @@
-"""Packer's own flags of ``build``, ``plan`` and ``inputs``, told to whoever looks for one."""
+"""Packer's own flags of ``build``, ``plan`` and ``inputs``, for the completion of a shell."""
 
 from __future__ import annotations
 
