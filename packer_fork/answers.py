@@ -129,6 +129,54 @@ class Salvage(Struct, frozen=True, kw_only=True):
     problems: tuple[Problem, ...]
 
 
+class Input(Struct, frozen=True, kw_only=True):
+    """Something that counts for a build.
+
+    ``how`` it is known: ``named`` in the template, ``evaluated`` by Packer, ``observed`` in
+    ``run``, ``declared`` by a setting, or ``always`` an input. ``at`` is "FILE:LINE" in the
+    template, relative to the project, or "" if no place is known.
+    """
+
+    kind: str
+    name: str
+    how: str
+    at: str = ""
+    run: int | None = None
+
+
+class InputsOfBuild(Struct, frozen=True, kw_only=True):
+    """One build. ``run`` is its newest complete one, ``observation`` how well it was observed."""
+
+    name: str
+    inputs: tuple[Input, ...]
+    run: int | None = None
+    observation: str = ""
+
+
+class Untracked(Struct, frozen=True, kw_only=True):
+    """Something that bears on ``builds`` and has no digest.
+
+    ``effect``: ``built`` each time, ``unnoticed`` when it changes, or ``trusted`` by the user.
+    ``setting`` would track it, "" if none does.
+    """
+
+    name: str
+    at: str
+    builds: tuple[str, ...]
+    effect: str
+    setting: str
+
+
+class InputsReport(Struct, frozen=True, kw_only=True):
+    """What counts. ``common``: inputs of all builds, which ``builds`` do not repeat."""
+
+    template: str
+    workspace: str
+    common: tuple[Input, ...]
+    builds: tuple[InputsOfBuild, ...]
+    untracked: tuple[Untracked, ...]
+
+
 class Prunable(Struct, frozen=True, kw_only=True):
     """History that goes: segments, the runs that begin in them, and the logs of these.
 

@@ -5,7 +5,8 @@ Each setting is one field of ``Settings``; its environment variable is
 """
 
 import re
-from collections.abc import Mapping
+import shlex
+from collections.abc import Iterable, Mapping
 from functools import cache
 from pathlib import Path
 from typing import Annotated, Any, Literal, get_args, get_origin
@@ -25,6 +26,10 @@ _PROJECT = r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}|"
 _WORKSPACE = r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}"
 
 
+Command = Annotated[tuple[str, ...], Meta(min_length=1)]
+"""A program and its arguments."""
+
+
 class Settings(Struct, frozen=True, kw_only=True):
     """All that can be set. Durations are seconds.
 
@@ -36,7 +41,8 @@ class Settings(Struct, frozen=True, kw_only=True):
     lock, or block until somebody unlocks it. ``packer``: the program to run.
 
     ``max_age``: how long a build is up to date at the most. ``inputs``: globs of more files
-    that builds depend on; ``input_env``: environment variables; ``ignore``: globs of files
+    that builds depend on; ``input_env``: environment variables; ``input_commands``: commands
+    whose output counts; ``ignore``: globs of files
     that they do not depend on; ``observe``: whether files count that Packer is seen to read,
     for all builds that may have read them ("strict"), or narrowed by what names them ("auto");
     ``ignore_vars``: variables; ``assume_unchanged``: what cannot
@@ -84,6 +90,7 @@ class Settings(Struct, frozen=True, kw_only=True):
     max_age: float = 30 * 86400.0
     inputs: tuple[str, ...] = ()
     input_env: tuple[str, ...] = ()
+    input_commands: tuple[Command, ...] = ()
     ignore: tuple[str, ...] = ()
     observe: Literal["auto", "strict", "off"] = "auto"
     ignore_vars: tuple[str, ...] = ()
@@ -105,7 +112,9 @@ _DURATIONS = frozenset(
     {"lock_timeout", "lock_ttl", "grace", "max_age", "retry_pause", "store_patience"}
 )
 _PATHS = frozenset({"metrics_textfile", "outbox", "store_ca", "store_certificate", "store_key"})
-_LISTS = frozenset({"inputs", "input_env", "ignore", "ignore_vars", "assume_unchanged"})
+_LISTS = frozenset(
+    {"inputs", "input_env", "input_commands", "ignore", "ignore_vars", "assume_unchanged"}
+)
 
 _WORDS = {
     str: "a text",
@@ -119,7 +128,11 @@ _WORDS = {
 SECRET = frozenset({"store_password", "store_token"})
 """Settings that are never shown, nor passed on to Packer."""
 
-_FLAGS = {"inputs": "--input", "ignore_vars": "--ignore-var"}
+_FLAGS = {
+    "inputs": "--input",
+    "input_commands": "--input-command",
+    "ignore_vars": "--ignore-var",
+}
 """Flags that are not called like their setting."""
 
 
@@ -166,6 +179,7 @@ def _given(name: str, value: Any, before: Setting) -> Setting:
     """A flag replaces what was set; those that may be repeated add to it."""
     origin = _FLAGS.get(name, f"--{name.replace('_', '-')}")
     if name in _LISTS:
+        value = _commands(value, origin) if name == "input_commands" else value
         more = before.origin != "default" and value
         return Setting([*before.value, *value], f"{before.origin}, {origin}" if more else origin)
     return Setting(value, origin)
@@ -211,8 +225,24 @@ def _from_environment(environ: Mapping[str, str]) -> dict[str, Setting]:
         variable = _variable(name)
         if environ.get(variable):
             text = environ[variable]
-            found[name] = Setting(text.split(",") if name in _LISTS else text, variable)
+            found[name] = Setting(_listed(name, text, variable), variable)
     return found
+
+
+def _listed(name: str, text: str, variable: str) -> Any:
+    """The value in an environment variable: lists with commas, commands a line each."""
+    if name == "input_commands":
+        return _commands(filter(str.strip, text.splitlines()), variable)
+    return text.split(",") if name in _LISTS else text
+
+
+def _commands(given: Iterable[Any], origin: str) -> list[Any]:
+    """Commands as one types them, in words; those that are in words already stay as they are."""
+    try:
+        return [shlex.split(each) if isinstance(each, str) else each for each in given]
+    except ValueError as error:
+        hint = "Quote it as for a shell; none runs it."
+        raise UsageError(f"{origin}: a command cannot be split ({error}).", hint=hint) from error
 
 
 def _check(name: str, setting: Setting) -> Any:
@@ -255,6 +285,8 @@ def _wanted(kind: Any) -> str:
         return f"one of {', '.join(get_args(kind))}"
     if get_origin(kind) is Annotated:
         return f"a whole number, {get_args(kind)[1].ge} or more"
+    if kind == tuple[Command, ...]:
+        return 'a list of commands, [["git", "rev-parse", "HEAD"]]'
     return _WORDS[get_origin(kind) or kind]
 
 

@@ -80,12 +80,16 @@ class BuildPlan(Struct, frozen=True, kw_only=True, omit_defaults=True):
 
 
 class Planned(Event, frozen=True, tag="planned"):
-    """What will be built, and why; ``note`` says why it is more than need be, or unknown."""
+    """What will be built, and why; ``note`` says why it is more than need be, or unknown.
+
+    ``untracked``: base images whose change nothing would notice, with their places.
+    """
 
     template: str
     workspace: str
     builds: tuple[BuildPlan, ...]
     note: str = ""
+    untracked: tuple[str, ...] = ()
 
 
 class RunStarted(Event, frozen=True, tag="run_started"):

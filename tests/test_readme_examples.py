@@ -50,8 +50,10 @@ RUN_BY = {
     "share": "test_a_command_line_in_the_text_exists",
     "branch": "test_a_branch_has_a_workspace_of_its_own",
     "branch from main": "test_a_branch_has_a_workspace_of_its_own",
+    "fetched": "test_the_commands_that_track_what_is_fetched_are_valid",
     "terraform": "test_terraform_finds_the_image",
     "back": "test_going_back_is_as_it_is_shown",
+    "inputs": "test_what_counts_is_listed_as_it_is_shown",
     "verdicts": "test_the_page_for_operators_shows_what_they_see",
     "damaged": "test_a_damaged_state_is_told_of_and_repaired_as_it_is_shown",
     "alerts": "test_alerts_ask_for_what_there_is",
@@ -75,6 +77,12 @@ def shell(cli: Cli, script: str, **environ: str) -> str:
     )
     assert done.returncode == 0, done.stdout + done.stderr
     return done.stdout
+
+
+def test_the_commands_that_track_what_is_fetched_are_valid(project: Project) -> None:
+    project.write("packer-fork.toml", example("fetched"))
+    settings, _ = config.load(project.root, {}, {})
+    assert [command[0] for command in settings.input_commands] == ["aws", "gcloud", "docker", "git"]
 
 
 def on_branch(project: Project, name: str) -> None:
@@ -216,6 +224,12 @@ def play(cli: Cli, kind: str, env: Mapping[str, str]) -> None:
 def test_going_back_is_as_it_is_shown(cli: Cli, project: Project) -> None:
     project.example("demo")
     play(cli, "back", {})
+
+
+@pytest.mark.usefixtures("packer")
+def test_what_counts_is_listed_as_it_is_shown(cli: Cli, project: Project) -> None:
+    project.example("demo")
+    play(cli, "inputs", {})
 
 
 @pytest.mark.usefixtures("packer")

@@ -24,6 +24,12 @@ def _plan(app: typer.Typer) -> None:
     app.command("plan")(build.plan)
 
 
+def _inputs(app: typer.Typer) -> None:
+    from packer_fork.cli import inputs
+
+    app.command("inputs")(inputs.inputs)
+
+
 def _artifacts(app: typer.Typer) -> None:
     from packer_fork.cli import artifacts
 
@@ -106,6 +112,7 @@ def _config(app: typer.Typer) -> None:
 COMMANDS: Mapping[str, Callable[[typer.Typer], None]] = {
     "build": _build,
     "plan": _plan,
+    "inputs": _inputs,
     "artifacts": _artifacts,
     "logs": _logs,
     "metrics": _metrics,
@@ -158,7 +165,7 @@ def run(argv: Sequence[str]) -> None:
         completing.answer(argv[1:], made)
         return
     arguments, flags = handover.arrange(argv, COMMANDS), None
-    if arguments[:1] in (["build"], ["plan"]):
+    if arguments[:1] in (["build"], ["plan"], ["inputs"]):
         from packer_fork.cli import build
 
         flags, rest = build.take_packer_flags(arguments[1:])

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
 _OWN_VALUE_OPTIONS = frozenset(
     {
+        "--build",
         "--workspace",
         "--state",
         "--lock-timeout",
@@ -29,6 +30,7 @@ _OWN_VALUE_OPTIONS = frozenset(
         "--max-sources",
         "--input",
         "--input-env",
+        "--input-command",
         "--ignore-var",
         "--assume-unchanged",
         "--max-age",
@@ -42,6 +44,10 @@ Input = Annotated[
 InputEnv = Annotated[
     list[str] | None,
     typer.Option("--input-env", metavar="NAME", help="Environment variables that count."),
+]
+InputCommand = Annotated[
+    list[str] | None,
+    typer.Option("--input-command", metavar="CMD", help="Commands whose output counts."),
 ]
 IgnoreVar = Annotated[
     list[str] | None,
@@ -60,7 +66,10 @@ MaxAge = Annotated[
 
 
 def take_packer_flags(argv: list[str]) -> tuple[PackerFlags, list[str]]:
-    """Packer's flags for `build` and `plan`, and what is left for Typer. Raises UsageError."""
+    """Packer's flags for a command that takes them, and what is left for Typer.
+
+    Raises UsageError.
+    """
     from packer_fork.packer import flags
 
     return flags.take(argv, _OWN_VALUE_OPTIONS)
@@ -104,6 +113,7 @@ def build(
     max_age: MaxAge = None,
     inputs: Input = None,
     input_env: InputEnv = None,
+    input_command: InputCommand = None,
     ignore_var: IgnoreVar = None,
     assume_unchanged: Assume = None,
     verbose: Annotated[
@@ -138,6 +148,7 @@ def build(
             "max_age": max_age,
             "inputs": inputs,
             "input_env": input_env,
+            "input_commands": input_command,
             "ignore_vars": ignore_var,
             "assume_unchanged": assume_unchanged,
         },
@@ -192,6 +203,7 @@ def plan(
     max_age: MaxAge = None,
     inputs: Input = None,
     input_env: InputEnv = None,
+    input_command: InputCommand = None,
     ignore_var: IgnoreVar = None,
     assume_unchanged: Assume = None,
     detailed_exitcode: Annotated[
@@ -210,6 +222,7 @@ def plan(
         "max_age": max_age,
         "inputs": inputs,
         "input_env": input_env,
+        "input_commands": input_command,
         "ignore_vars": ignore_var,
         "assume_unchanged": assume_unchanged,
     }

@@ -19,6 +19,7 @@ _NOTES: Mapping[str, str] = {
     "": handover.NOTE,
     "build": _PACKER_FLAGS,
     "plan": _PACKER_FLAGS,
+    "inputs": _PACKER_FLAGS,
 }
 
 EXAMPLES: Mapping[str, tuple[str, ...]] = {
@@ -36,6 +37,10 @@ EXAMPLES: Mapping[str, tuple[str, ...]] = {
     "plan": (
         "packer-fork plan web.pkr.hcl",
         "packer-fork plan --detailed-exitcode -var-file prod.pkrvars.hcl images/",
+    ),
+    "inputs": (
+        "packer-fork inputs web.pkr.hcl",
+        "packer-fork inputs --build amazon-ebs.web -var region=us --json images/",
     ),
     "artifacts": (
         "packer-fork artifacts web.pkr.hcl",

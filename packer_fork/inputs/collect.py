@@ -16,10 +16,29 @@ from packer_fork.inputs.cache import DigestCache, Known
 from packer_fork.inputs.dependence import Dependence, dependence
 from packer_fork.inputs.exclusions import Exclusions
 from packer_fork.inputs.lookup import Lookup
-from packer_fork.inputs.mentions import ANY_TYPE, Parsed, Section
-from packer_fork.inputs.record import Inputs, TemplateInputs, template_inputs
+from packer_fork.inputs.mentions import ANY_TYPE, At, Mention, Parsed, Section
+from packer_fork.inputs.record import COMMAND, Inputs, TemplateInputs, template_inputs
 from packer_fork.inputs.request import InputsRequest
 from packer_fork.inputs.tree import TooManyFilesError, Tree, keyed
+from packer_fork.inputs.unknowns import Unknowable
+
+
+class Provenance(Struct, frozen=True, kw_only=True):
+    """How the inputs of one build are known.
+
+    ``places``: where sections and locals of the template begin, by label. ``files``: by
+    entry, what names a file or folder first in the template; None if no text does. ``globbed``:
+    entries that ``input_globs`` name. ``unknown``: what cannot be known, so that the build is made;
+    ``trusted``: what the user trusts instead. ``untracked``: what bears on the build, and
+    does not count.
+    """
+
+    places: Mapping[str, At]
+    files: Mapping[str, Mention | None]
+    globbed: frozenset[str]
+    unknown: tuple[Unknowable, ...]
+    trusted: tuple[Unknowable, ...]
+    untracked: tuple[Unknowable, ...]
 
 
 class Declared(Struct, frozen=True, kw_only=True):
@@ -29,6 +48,7 @@ class Declared(Struct, frozen=True, kw_only=True):
     the template is in. ``files``: every file that the template names, by absolute path, as it
     was when it was hashed; ``named`` gives those that count for a build, by its name, and
     ``said`` what the template says of it: never kept, as it may hold secrets.
+    ``provenance``: how the inputs of each build are known, by its name.
     ``loaded``: real paths of templates and variable files, which count by what they say;
     ``evaluated``: of those that Packer itself opens to evaluate the template, as by ``file()``,
     whatever it builds. ``is_ignored`` and ``is_output`` tell of absolute
@@ -43,6 +63,7 @@ class Declared(Struct, frozen=True, kw_only=True):
     evaluated: frozenset[str]
     named: Callable[[str], frozenset[str]]
     said: Callable[[str], str]
+    provenance: Mapping[str, Provenance]
     is_ignored: Callable[[str], bool]
     is_output: Callable[[str], bool]
     cache: DigestCache
@@ -68,6 +89,7 @@ def collect(request: InputsRequest) -> Declared:
         files=files,
         named=lambda name: named.get(name, frozenset(files)),
         said=lambda name: builds[name].said if name in builds else "",
+        provenance={name: each.provenance for name, each in builds.items()},
         loaded=loaded,
         evaluated=collector.evaluated(),
         is_ignored=excluded.is_ignored,
@@ -108,6 +130,7 @@ class _Found(Struct, frozen=True):
     entries: dict[str, str]
     unknown: tuple[str, ...]
     files: frozenset[str]
+    mentions: Mapping[str, Mention | None]
 
 
 class _Build(Struct, frozen=True):
@@ -115,6 +138,7 @@ class _Build(Struct, frozen=True):
     inputs: Inputs
     files: frozenset[str]
     said: str
+    provenance: Provenance
 
 
 class _Collector:
@@ -143,17 +167,30 @@ class _Collector:
         entries |= evaluated.entries(self._request, self._parsed, needed, self._values)
         entries |= self._unstable(needed)
         entries |= _plugins(self._request, self._parsed, needed)
-        unclear = [what for each in found for what in each.unknown]
-        unclear += evaluated.missing(self._request, self._parsed, needed, self._told)
+        unclear = [Unknowable(what) for each in found for what in each.unknown]
+        missing = evaluated.missing(self._request, self._parsed, needed, self._told)
+        unclear += (Unknowable(what, setting="-var") for what in missing)
         unclear += unknowns.of_sections(needed.sections, self._values)
+        unknown, trusted = unknowns.without_assumed(unclear, self._request.assume_unchanged)
+        moving = unknowns.moving(needed.sections, self._values)
+        untracked, ignored = unknowns.without_assumed(moving, self._request.assume_unchanged)
         return _Build(
             own={label: self._keyed(label, text) for label, text in needed.own.items()},
             inputs=Inputs(
                 entries=entries,
-                unknown=unknowns.without_assumed(unclear, self._request.assume_unchanged),
+                unknown=tuple(each.name for each in unknown),
             ),
             files=frozenset().union(*(each.files for each in found)),
             said="\n".join(text for each in needed.sections for text in each.tokens.values()),
+            provenance=Provenance(
+                places=needed.places
+                | {section.label: section.at for section in needed.locals.values()},
+                files={key: m for each in reversed(found) for key, m in each.mentions.items()},
+                globbed=frozenset(self._everyones.mentions),
+                unknown=unknown,
+                trusted=(*trusted, *ignored),
+                untracked=untracked,
+            ),
         )
 
     def evaluated(self) -> frozenset[str]:
@@ -180,12 +217,17 @@ class _Collector:
         except TooManyFilesError:
             unclear.append(f"more than {self._request.max_files} files")
         unclear += tree.unreadable
-        return _Found(tree.entries, tuple(unclear), frozenset(tree.files))
+        return _Found(tree.entries, tuple(unclear), frozenset(tree.files), tree.mentions)
 
     def _of_every_build(self, unclear: tuple[Path, ...]) -> _Found:
         """What is not the template's, and templates that cannot be parsed."""
         request, tree = self._request, self._tree()
         said = [f"template {path.name}" for path in unclear]
+        said += [
+            f"the output of `{each.command}`: {each.failure}"
+            for each in request.command_outputs
+            if each.failure
+        ]
         lookup = Lookup(request, tree)
         try:
             for path in unclear:
@@ -197,7 +239,8 @@ class _Collector:
         except TooManyFilesError:
             said.append(f"more than {request.max_files} files")
         entries = tree.entries | dict(_others(request))
-        return _Found(entries, (*said, *tree.unreadable), frozenset(tree.files))
+        unknown = (*said, *tree.unreadable)
+        return _Found(entries, unknown, frozenset(tree.files), tree.mentions)
 
     def _unstable(self, needed: Dependence) -> dict[str, str]:
         """Variables files, if a variable that they may assign has another value at each look."""
@@ -235,6 +278,10 @@ def _others(request: InputsRequest) -> Iterator[tuple[str, str]]:
         if name in request.environ:
             text = f"env {name}\0{request.environ[name]}"
             yield f"env {name}", keyed(request.key, text)
+    for output in request.command_outputs:
+        if not output.failure:
+            key = f"{COMMAND} {output.command}"
+            yield key, keyed(request.key, f"{key}\0{output.digest}")
 
 
 _PLUGIN_PREFIX = re.compile(r"(?:.*/)?(?:packer-(?:post-processor|[a-z]+)-)?")

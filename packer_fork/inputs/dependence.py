@@ -11,17 +11,19 @@ from collections.abc import Iterable, Iterator, Mapping
 
 from msgspec import Struct
 
-from packer_fork.inputs.mentions import BuildBlock, Section, Sections, Step, Use
+from packer_fork.inputs.mentions import At, BuildBlock, Section, Sections, Step, Use
 
 
 class Dependence(Struct, frozen=True, kw_only=True):
     """What one build depends on. ``own``: tokens by what their author calls them, of what
-    belongs to this build alone; ``sections``: all sections; ``references``: of all of them.
+    belongs to this build alone, and ``places`` of these, by the label alone; ``sections``: all
+    sections; ``references``: of all of them.
     ``locals``: those that it refers to, by name. ``types``: of its source, steps and data
     sources, which tell its plugins.
     """
 
     own: Mapping[str, str]
+    places: dict[str, At]
     locals: Mapping[str, Section]
     sections: tuple[Section, ...]
     references: frozenset[str]
@@ -46,34 +48,41 @@ def together(several: Iterable[Sections]) -> Sections:
 def dependence(sections: Sections, build: str) -> Dependence:
     """What the build of this name depends on."""
     own: dict[str, str] = {}
+    places: dict[str, At] = {}
     found: list[Section] = []
+
+    def add(section: Section) -> None:
+        _add(own, places, section, found)
+
     for other in sections.others:
-        _add(own, other, found)
+        add(other)
     types: set[str] = set()
     numbers: dict[str, int] = {}
     for block in sections.builds:
         if not block.may_make(build):
             continue
-        _add(own, block.section, found)
+        add(block.section)
         types.add(block.section.type)
         for source in _sources(sections, block, block.use_of(build)):
-            _add(own, source, found)
+            add(source)
             types.add(source.type)
         for step, name in _steps(block, build):
             types.add(step.section.type)
             numbers[step.kind] = number = numbers.get(step.kind, 0) + 1
             label = f"{step.kind} {number} ({step.section.label})"
             own[label] = "\n".join(f"{key} = {text}" for key, text in _tokens(step, name))
+            places[label] = step.section.at
             found.append(step.section)
     reached = _referred(sections, found)
     for name, section in reached.items():
         if name.startswith("data."):
-            _add(own, section, found)
+            add(section)
             types.add(section.type)
         else:
             found.append(section)
     return Dependence(
         own=own,
+        places=places,
         locals={
             name.removeprefix("local."): section
             for name, section in reached.items()
@@ -86,8 +95,12 @@ def dependence(sections: Sections, build: str) -> Dependence:
     )
 
 
-def _add(own: dict[str, str], section: Section, found: list[Section]) -> None:
+def _add(
+    own: dict[str, str], places: dict[str, At], section: Section, found: list[Section]
+) -> None:
     found.append(section)
+    if section.tokens:
+        places.setdefault(section.label, section.at)
     for key, text in section.tokens.items():
         label = f"{section.label}: {key}"
         own[label] = f"{own[label]}\n{text}" if label in own else text

@@ -10,6 +10,7 @@ from tree_sitter import Node
 from packer_fork import grammar
 from packer_fork.inputs.mentions import (
     ANY_TYPE,
+    At,
     BuildBlock,
     Expression,
     Local,
@@ -49,9 +50,12 @@ _COLLECTIONS = {"locals": "local", "variables": "variable"}
 _DEFINITIONS = ("variable", "variables", "locals", "local", "packer")
 
 
-def parse(source: bytes) -> Parsed:
-    """What is nested too deeply, or is too complex, is unintelligible to us."""
-    reader = _Reader()
+def parse(source: bytes, file: str = "", *, has_lines: bool = True) -> Parsed:
+    """What is nested too deeply, or is too complex, is unintelligible to us.
+
+    `has_lines`: whether the lines of `source` are those of `file`.
+    """
+    reader = _Reader(file, has_lines=has_lines)
     try:
         root = grammar.parse(source)
         reader.top(root)
@@ -67,12 +71,15 @@ class _Gathered(Struct):
     references: set[str]
     calls: set[str]
     mentions: list[Mention]
+    lines: dict[str, int]
 
 
 class _Reader:
     """Gathers in one walk; `block` below is the path of (type, labels...) to a body."""
 
-    def __init__(self) -> None:
+    def __init__(self, file: str, *, has_lines: bool) -> None:
+        self.file = file
+        self.has_lines = has_lines
         self.mentions: list[Mention] = []
         self.variables: dict[str, str] = {}
         self.locals: list[Local] = []
@@ -142,15 +149,18 @@ class _Reader:
         self, node: Node, label: str, plugin: str = "", *, within: Node | None = None
     ) -> Section:
         """A block, or an attribute `within` one, as a section of its own."""
-        into = _Gathered({}, set(), set(), [])
+        into = _Gathered({}, set(), set(), [], {})
         if node.type == "block":
             self.block(node, into)
         else:
             kind, labels = _head(within) if within else ("", ())
             self.attribute(node, (kind, *labels), f"{kind} #{self.count}", into)
-        return self.seal(into, label, plugin)
+        return self.seal(into, node, label, plugin)
 
-    def seal(self, into: _Gathered, label: str, plugin: str = "") -> Section:
+    def at(self, node: Node) -> At:
+        return At(self.file, node.start_point.row + 1 if self.has_lines else 0)
+
+    def seal(self, into: _Gathered, node: Node, label: str, plugin: str = "") -> Section:
         self.mentions += into.mentions
         self.references |= into.references
         self.calls |= into.calls
@@ -161,10 +171,12 @@ class _Reader:
             mentions=tuple(into.mentions),
             references=frozenset(into.references),
             calls=frozenset(into.calls),
+            at=self.at(node),
+            lines=into.lines,
         )
 
     def build(self, node: Node) -> None:
-        own = _Gathered({}, set(), set(), [])
+        own = _Gathered({}, set(), set(), [], {})
         uses: list[Use] | None = []
         steps: list[Step] = []
         name: str | None = ""
@@ -196,7 +208,7 @@ class _Reader:
                 plugin = plugin if is_known else ANY_TYPE
                 uses = None if kind == "dynamic" else uses
                 self.block(child, own, f"{'.'.join((kind, *labels))}.")
-        section = self.seal(own, "build", plugin)
+        section = self.seal(own, node, "build", plugin)
         found = None if uses is None else tuple(uses)
         self.builds.append(BuildBlock(name=name, uses=found, section=section, steps=tuple(steps)))
 
@@ -213,7 +225,7 @@ class _Reader:
     def step(
         self, node: Node, kind: StepKind, labels: tuple[str, ...], *, chained: bool = False
     ) -> Step:
-        into = _Gathered({}, set(), set(), [])
+        into = _Gathered({}, set(), set(), [], {})
         self.block(node, into)
         choices: dict[str, Names] = {"only": (), "except": ()}
         overrides: dict[str, str] = {}
@@ -234,18 +246,25 @@ class _Reader:
             only=choices["only"],
             excepted=choices["except"],
             overrides=overrides,
-            section=self.seal(into, plugin, plugin),
+            section=self.seal(into, node, plugin, plugin),
         )
 
     def body(self, node: Node, block: tuple[str, ...], name: str, into: _Gathered, at: str) -> None:
         for child in node.children:
             if child.type == "block":
                 kind, labels = _head(child)
-                self.block(child, into, f"{at}{'.'.join((kind, *labels))}.")
+                path = f"{at}{'.'.join((kind, *labels))}"
+                self.note(path, child, into)
+                self.block(child, into, f"{path}.")
             elif child.type == "attribute":
                 self.attribute(child, block, name, into, at)
             elif child.type in ("body", "ERROR"):
                 self.body(child, block, name, into, at)
+
+    def note(self, path: str, node: Node, into: _Gathered) -> None:
+        """Remember the line of an attribute or block, the first of several."""
+        if self.has_lines:
+            into.lines.setdefault(path, node.start_point.row + 1)
 
     def block(self, node: Node, into: _Gathered, at: str = "") -> None:
         """Gather a block; `at` is the path of its attributes, "" for those of the section."""
@@ -273,6 +292,7 @@ class _Reader:
         into.references |= references
         into.calls |= calls
         path = f"{at}{key}"
+        self.note(path, node, into)
         before = into.tokens.get(path)
         into.tokens[path] = tokens(value) if before is None else f"{before}\n{tokens(value)}"
         kind = block[0] if block else ""
@@ -281,7 +301,7 @@ class _Reader:
         elif kind == "locals" or (kind == "local" and key == "expression"):
             local = key if kind == "locals" else ".".join(block[1:])
             self.locals.append(Local(local, frozenset(references), frozenset(calls)))
-        place = _Place(name, key, self.scope)
+        place = _Place(name, key, self.scope, self.at(node))
         into.mentions += _opened(value, place)
         if kind not in _DEFINITIONS:
             into.mentions += _texts(value, place)
@@ -357,27 +377,33 @@ def _elements(expression: Node) -> dict[str, str]:
 
 
 class _Place(Struct, frozen=True):
-    """Where an expression stands: block, attribute, and the names that are bound there."""
+    """Where an expression stands: block, attribute, the names that are bound there, its line."""
 
     block: str
     attribute: str
     scope: Scope
+    at: At
+
+    def of(self, node: Node) -> _Place:
+        """The same for an expression that may stand on a line of its own."""
+        line = node.start_point.row + 1 if self.at.line else 0
+        return self if line == self.at.line else structs.replace(self, at=At(self.at.file, line))
 
     def mention(self, parts: tuple[Part, ...], *, opened: bool = False) -> Mention:
-        return Mention(self.block, self.attribute, parts, opened=opened)
+        return Mention(self.block, self.attribute, parts, opened=opened, at=self.at)
 
 
 def _texts(node: Node, place: _Place) -> Iterator[Mention]:
     """Every text below `node`, and what its expressions come to."""
     if node.type == "object_elem":
         key, node = _element(node)
-        place = _Place(place.block, key or place.attribute, place.scope)
+        place = structs.replace(place, attribute=key or place.attribute)
     if node.type in _TEXTS:
-        yield _mention(node, place)
+        yield _mention(node, place.of(node))
     elif _is_computed(node):
         source = closed(node, place.scope)
         if source:
-            yield place.mention((Expression(source),))
+            yield place.of(node).mention((Expression(source),))
     for child in node.children:
         yield from _texts(child, place)
 
@@ -388,7 +414,7 @@ def _mention(node: Node, place: _Place, *, opened: bool = False) -> Mention:
     if Unknown() not in parts:
         return place.mention(parts, opened=opened)
     source = closed(node, place.scope)
-    whole = Mention(place.block, place.attribute, parts, opened=opened)
+    whole = place.mention(parts, opened=opened)
     return structs.replace(whole, parts=(Expression(source),), fallback=parts) if source else whole
 
 
@@ -430,10 +456,11 @@ def _opened(node: Node, place: _Place) -> Iterator[Mention]:
     if node.type == "function_call":
         name, arguments = text_of(node.children[0]), list(_arguments(node))
         if name in OPENING and arguments:
-            yield _mention(_inner(arguments[0]), place, opened=True)
+            yield _mention(_inner(arguments[0]), place.of(node), opened=True)
         elif name == "fileset" and len(arguments) == 2:
             source = closed(node, place.scope, _fileset(*arguments))
-            yield place.mention((Expression(source) if source else Unknown(),), opened=True)
+            part = Expression(source) if source else Unknown()
+            yield place.of(node).mention((part,), opened=True)
     for child in node.children:
         yield from _opened(child, place)
 

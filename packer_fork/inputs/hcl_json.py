@@ -23,12 +23,13 @@ _TOP_LEVEL = {"source": 2, "data": 2}
 """How many labels a block has; anything else is an attribute."""
 
 
-def parse(source: bytes) -> Parsed:
+def parse(source: bytes, file: str = "") -> Parsed:
     try:
         document = msgspec.json.decode(source.removeprefix(_BOM), type=dict[str, Any])
     except MALFORMED:
         return Parsed(intelligible=False)
-    return hcl.parse("".join(_body(document, _LABELS | _TOP_LEVEL)).encode())
+    written = "".join(_body(document, _LABELS | _TOP_LEVEL)).encode()
+    return hcl.parse(written, file, has_lines=False)
 
 
 def _body(content: Mapping[str, Any], labels: Mapping[str, int]) -> Iterator[str]:

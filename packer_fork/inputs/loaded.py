@@ -31,10 +31,10 @@ def _directly_in(folder: Path, suffixes: tuple[str, ...]) -> list[Path]:
 
 def parse(path: Path) -> Parsed:
     """What one file says. Raises OSError if it cannot be read."""
-    source = path.read_bytes()
+    source, file = path.read_bytes(), str(path)
     if path.name.endswith(".pkr.json"):
-        return hcl_json.parse(source)
-    return legacy.parse(source) if is_legacy(path) else hcl.parse(source)
+        return hcl_json.parse(source, file)
+    return legacy.parse(source) if is_legacy(path) else hcl.parse(source, file)
 
 
 def together(files: list[Parsed]) -> Parsed:

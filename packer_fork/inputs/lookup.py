@@ -33,11 +33,13 @@ class Lookup:
                 continue
             if attributes.is_remote_source(mention, downloads):
                 continue
+            self._tree.mention = mention
             for text in texts.texts(mention, values):
                 self._add_text(text.strip(), mention)
 
     def add_beside(self, name: str) -> None:
         """A file that a program reads from the working directory without being told to."""
+        self._tree.mention = None
         path = f"{self._folders[0]}/{name}"
         if os.path.isfile(path):  # noqa: PTH113
             self._tree.add(path)

@@ -11,6 +11,15 @@ ANYTHING = "\0"
 """Stands in a text for a part whose value is not known before the build runs."""
 
 
+class At(Struct, frozen=True):
+    """A place in a template: ``file`` is a path, "" for the only file of an older JSON template;
+    ``line`` counts from 1 and is 0 if not known, as in JSON.
+    """
+
+    file: str = ""
+    line: int = 0
+
+
 class Expression(Struct, frozen=True):
     """Source text, on one line, that Packer can evaluate."""
 
@@ -31,6 +40,7 @@ class Mention(Struct, frozen=True):
     wherever it is spoken of. ``attribute``: the innermost name. ``parts``: its text in
     pieces; a single Expression may be of any type. ``fallback``: the pieces to take
     where that cannot be evaluated. ``opened``: Packer itself reads it, as in ``file()``.
+    ``at``: the place of the value.
     """
 
     block: str
@@ -38,6 +48,7 @@ class Mention(Struct, frozen=True):
     parts: tuple[Part, ...]
     fallback: tuple[Part, ...] = ()
     opened: bool = False
+    at: At = At()
 
 
 class Local(Struct, frozen=True):
@@ -63,6 +74,7 @@ class Section(Struct, frozen=True, kw_only=True):
     ``type``: of the plugin that it is for, "" if it is for none, `ANY_TYPE` if it is not known;
     ``tokens``: canonical source by attribute path; ``references`` ("var.a", "local.b",
     "data.type.name"; "var" alone where it is not known which) and ``calls``: functions.
+    ``at``: where it begins; ``lines``: of its attributes and blocks, by path, as far as known.
     """
 
     label: str
@@ -71,6 +83,15 @@ class Section(Struct, frozen=True, kw_only=True):
     mentions: tuple[Mention, ...] = ()
     references: frozenset[str] = frozenset()
     calls: frozenset[str] = frozenset()
+    at: At = At()
+    lines: Mapping[str, int] = {}
+
+    def place_of(self, path: str) -> At:
+        """Of an attribute, or of the outermost block around it whose place is known."""
+        parts = path.split(".")
+        above = (".".join(parts[:count]) for count in range(1, len(parts) + 1))
+        line = next((self.lines[each] for each in above if each in self.lines), self.at.line)
+        return At(self.at.file, line)
 
 
 class Use(Struct, frozen=True):

@@ -10,6 +10,9 @@ from msgspec import Struct
 
 EXECUTABLE = "+x"
 
+COMMAND = "input-command"
+"""Kind of the entries of ``input_commands``."""
+
 _FILES = ("template", "var-file", "file", "directory")
 _DERIVED = ("local",)
 """Kinds that follow from others: told of only where nothing else has changed."""
@@ -109,7 +112,7 @@ def _reasons(old: dict[str, str], new: dict[str, str]) -> Iterator[tuple[str, st
 def _sentence(kind: str, name: str, old: str | None, new: str | None) -> str:
     if kind == "working-directory":
         return "working directory changed"
-    label = name if kind in _FILES else f"{kind} {name}".rstrip()
+    label = _label(kind, name)
     if old is None:
         return f"{label} is new"
     if new is None:
@@ -119,6 +122,12 @@ def _sentence(kind: str, name: str, old: str | None, new: str | None) -> str:
     if kind in _FILES and old.removesuffix(EXECUTABLE) == new.removesuffix(EXECUTABLE):
         return f"{label} is {'now' if new.endswith(EXECUTABLE) else 'no longer'} executable"
     return f"{label} changed"
+
+
+def _label(kind: str, name: str) -> str:
+    if kind == COMMAND:
+        return f"output of `{name}`"
+    return name if kind in _FILES else f"{kind} {name}".rstrip()
 
 
 def _is_digest(value: str) -> bool:

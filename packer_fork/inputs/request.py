@@ -18,6 +18,16 @@ None where it could evaluate nothing at all."""
 MAX_FILES = 200_000
 
 
+class CommandOutput(Struct, frozen=True, kw_only=True):
+    """What one of ``input_commands`` printed: ``command`` as it is typed, ``digest`` of its
+    output; ``failure`` says why that is not known, else empty.
+    """
+
+    command: str
+    digest: str = ""
+    failure: str = ""
+
+
 class InputsRequest(Struct, frozen=True, kw_only=True):
     """One template as it would be built now. Paths are absolute.
 
@@ -29,7 +39,8 @@ class InputsRequest(Struct, frozen=True, kw_only=True):
     ``plugins``: version by name, or ``sha256:...`` of an unversioned one; those that the
     template does not speak of are left out. ``outputs``: files and folders that earlier
     runs made. ``input_globs`` (more files) and ``ignore`` are globs relative to ``root``,
-    ``**`` for any depth. ``assume_unchanged``: names (or globs) of what cannot be known
+    ``**`` for any depth. ``command_outputs``: what ``input_commands`` printed just now.
+    ``assume_unchanged``: names (or globs) of what cannot be known
     and is trusted all the same. ``cache``: where digests of files are remembered.
     """
 
@@ -48,6 +59,7 @@ class InputsRequest(Struct, frozen=True, kw_only=True):
     outputs: tuple[Path, ...] = ()
     input_globs: tuple[str, ...] = ()
     input_env: tuple[str, ...] = ()
+    command_outputs: tuple[CommandOutput, ...] = ()
     ignore: tuple[str, ...] = ()
     ignore_vars: frozenset[str] = frozenset()
     assume_unchanged: frozenset[str] = frozenset()

@@ -11,6 +11,7 @@ from pathlib import Path
 from urllib.parse import quote
 
 from packer_fork.inputs.cache import DigestCache
+from packer_fork.inputs.mentions import Mention
 from packer_fork.inputs.record import EXECUTABLE
 
 
@@ -40,6 +41,10 @@ class Tree:
         self.entries: dict[str, str] = {}
         self.files: set[str] = set()
         """Paths of all files among the entries."""
+        self.mention: Mention | None = None
+        """What names the files that are added next; None if nothing in the template does."""
+        self.mentions: dict[str, Mention | None] = {}
+        """What named each entry first."""
         self.unreadable: list[str] = []
 
     def add_loaded(self, kind: str, path: Path) -> None:
@@ -60,7 +65,9 @@ class Tree:
         if outside:
             self._outside.add(path)
         if os.path.isdir(path):  # noqa: PTH112 (a hot loop, as all below)
-            self.entries[f"directory {self.name(path)}"] = "present"
+            key = f"directory {self.name(path)}"
+            self.entries[key] = "present"
+            self.mentions[key] = self.mention
             self._add_folder(path)
         else:
             self._spend()
@@ -95,6 +102,7 @@ class Tree:
     def _add_file(self, path: str) -> None:
         key = f"file {self.name(path)}"
         self.files.add(path)
+        self.mentions[key] = self.mention
         try:
             self.entries[key] = self._state(path)
         except FileNotFoundError:

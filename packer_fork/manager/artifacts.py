@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import hashlib
 import os
-import subprocess
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 from msgspec import structs
 
+from packer_fork import config
 from packer_fork.inputs.cache import UNOBSERVED, DigestCache, Opens
+from packer_fork.manager import user_commands
 from packer_fork.model import Artifact, Build, BuildStatus, File, Result
 from packer_fork.packer.outcome import Outcome
 
@@ -56,8 +57,6 @@ def describe(path: str, opens: Opens = UNOBSERVED) -> File:
         return File(path=path)
     return File(path=path, size=status.st_size, sha256=digest, mtime_ns=status.st_mtime_ns)
 
-
-_CHECK_SECONDS = 60.0
 
 Checks = Mapping[str, Sequence[str]]
 """By builder ID, a command that exits 0 if the artifact whose ID is added to it exists."""
@@ -114,15 +113,6 @@ def _changed(file: File, cache: DigestCache) -> str:
 
 
 def _exists(command: Sequence[str], artifact_id: str) -> bool:
-    try:
-        done = subprocess.run(
-            [*command, artifact_id],
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.DEVNULL,
-            stderr=subprocess.DEVNULL,
-            timeout=_CHECK_SECONDS,
-            check=False,
-        )
-    except (OSError, subprocess.SubprocessError):
-        return False
-    return done.returncode == 0
+    environ = config.without_secrets(os.environ)
+    (done,) = user_commands.run([[*command, artifact_id]], directory=Path.cwd(), environ=environ)
+    return not done.failure

@@ -7,7 +7,9 @@ Whatever cannot be known means "build".
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+import hashlib
+import shlex
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -20,9 +22,9 @@ from packer_fork.events import Action, BuildPlan
 from packer_fork.inputs.cache import DigestCache
 from packer_fork.inputs.collect import Declared, collect
 from packer_fork.inputs.record import Inputs, TemplateInputs, difference
-from packer_fork.inputs.request import InputsRequest
+from packer_fork.inputs.request import CommandOutput, InputsRequest
 from packer_fork.malformed import MALFORMED
-from packer_fork.manager import acceptance, artifacts, observed, results
+from packer_fork.manager import acceptance, artifacts, observed, results, user_commands
 from packer_fork.manager.acceptance import Question
 from packer_fork.manager.locate import Template
 from packer_fork.manager.observed import Comparison
@@ -31,6 +33,8 @@ from packer_fork.model import Build, BuildStatus, Result, State, StepStatus
 from packer_fork.packer import outline, plugins
 from packer_fork.packer.evaluate import Evaluator
 from packer_fork.packer.flags import PackerFlags
+from packer_fork.packer.mask import Mask
+from packer_fork.packer.sensitive import standing_plainly
 
 _MOST_REASONS = 20
 _CLOCK_SKEW = timedelta(hours=1)
@@ -38,11 +42,15 @@ _CLOCK_SKEW = timedelta(hours=1)
 
 
 class Plan(Struct, frozen=True, kw_only=True):
-    """One line for each build, in Packer's order; empty if only Packer knows what it builds."""
+    """One line for each build, in Packer's order; empty if only Packer knows what it builds.
+
+    ``untracked``: base images whose change nothing would notice, with their places.
+    """
 
     builds: tuple[BuildPlan, ...]
     fingerprint: str
     declared: Declared
+    untracked: tuple[str, ...] = ()
 
     @property
     def inputs(self) -> TemplateInputs:
@@ -89,12 +97,46 @@ def gather(
             outputs=tuple(_outputs(state)),
             input_globs=settings.inputs,
             input_env=settings.input_env,
+            command_outputs=_command_outputs(
+                settings.input_commands,
+                template.project,
+                environ,
+                lambda: standing_plainly(template.given, flags, environ),
+            ),
             ignore=settings.ignore,
             ignore_vars=frozenset(settings.ignore_vars),
             assume_unchanged=frozenset(settings.assume_unchanged),
             cache=cache,
         )
     )
+
+
+def _command_outputs(
+    commands: Iterable[tuple[str, ...]],
+    project: Path,
+    environ: Mapping[str, str],
+    secrets: Callable[[], tuple[str, ...]],
+) -> tuple[CommandOutput, ...]:
+    """Run ``input_commands`` in the project's root. What they print is never kept in the clear."""
+    distinct = list(dict.fromkeys(commands))
+    if not distinct:
+        return ()
+    mask = Mask(secrets())
+    completed = user_commands.run(distinct, directory=project, environ=environ)
+    return tuple(
+        CommandOutput(
+            command=mask.text(_typed(words)),
+            digest=hashlib.sha256(each.output).hexdigest(),
+            failure=mask.text(each.failure),
+        )
+        for words, each in zip(distinct, completed, strict=True)
+    )
+
+
+def _typed(words: Iterable[str]) -> str:
+    """A command as one types it, on one line and in UTF-8, as it becomes a name in the state."""
+    line = shlex.join(words).replace("\n", "\\n")
+    return line.encode("utf-8", "backslashreplace").decode()
 
 
 def _outputs(state: State | None) -> Iterator[Path]:

@@ -5,18 +5,20 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from msgspec import Struct
+from msgspec import Struct, structs
 
 from packer_fork import config
 from packer_fork.events import Action, Notify, Planned
 from packer_fork.inputs.cache import DigestCache
 from packer_fork.locks import Wait
-from packer_fork.manager import acceptance, locate, observed, places
+from packer_fork.manager import acceptance, input_report, locate, observed, places
 from packer_fork.manager.acceptance import Question, Refused
 from packer_fork.manager.plan import Plan, gather, plan
 from packer_fork.manager.prepare import Prepared, only, prepare
 from packer_fork.model import State
 from packer_fork.packer.flags import PackerFlags
+from packer_fork.packer.mask import Mask
+from packer_fork.packer.sensitive import standing_plainly
 
 ALL_ARE_BUILT = "all are built: Packer cannot be told to build just these"
 NAMES_UNKNOWN = "Packer alone knows the names of its builds: all are built each time"
@@ -60,7 +62,12 @@ def make(
     made = plan(prepared, declared, place.settings, state, comparison)
     if remember:
         cache.save()
-    return made
+    names = [each.name for each in prepared.outlines]
+    if not any(declared.provenance[name].untracked for name in names):
+        return made
+    mask = Mask(standing_plainly(template.given, flags, environ)).text
+    untracked = input_report.untracked_names(template, names, declared, mask)
+    return structs.replace(made, untracked=untracked)
 
 
 def show(
@@ -121,8 +128,13 @@ def foresee(
 
 
 def planned(place: places.Place, made: Plan, note: str) -> Planned:
-    folder = place.folder
-    return Planned(template=folder.label, workspace=folder.workspace, builds=made.builds, note=note)
+    return Planned(
+        template=place.folder.label,
+        workspace=place.folder.workspace,
+        builds=made.builds,
+        note=note,
+        untracked=made.untracked,
+    )
 
 
 def chosen(

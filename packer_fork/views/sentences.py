@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import shlex
 from datetime import UTC, datetime
 
 from packer_fork import events
 from packer_fork.locks import who
 from packer_fork.model import Build, BuildStatus
 from packer_fork.views import words
+
+_LISTED = 3
+"""What is not tracked, of which one line names so many."""
 
 
 def planned(event: events.Planned) -> list[str]:
@@ -22,7 +26,15 @@ def planned(event: events.Planned) -> list[str]:
         else (f"{event.template}: everything is up to date, nothing to build")
     )
     said = [head, *(f"  {_plan_line(build)}" for build in event.builds)]
-    return [*said, f"  {event.note}"] if event.note else said
+    said += [f"  {event.note}"] if event.note else []
+    return [*said, f"  {_not_tracked(event)}"] if event.untracked else said
+
+
+def _not_tracked(event: events.Planned) -> str:
+    listed = ", ".join(event.untracked[:_LISTED])
+    more = len(event.untracked) - _LISTED
+    shown = f"{listed} and {more} more" if more > 0 else listed
+    return f"not tracked: {shown}; see `packer-fork inputs {shlex.quote(event.template)}`"
 
 
 def _plan_line(build: events.BuildPlan) -> str:

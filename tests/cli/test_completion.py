@@ -29,7 +29,7 @@ HOSTILE = "null.my $(touch pwned) `touch pwned` 'a' \"b\":c=d@e"
 NEVER_SHOWN = "null.red\x1b[31m\n"
 
 ANYTHING = {
-    *("assume_unchanged", "ignore_var", "keep_days", "keep_runs", "last", "limit"),
+    *("assume_unchanged", "ignore_var", "input_command", "keep_days", "keep_runs", "last", "limit"),
     *("lock_timeout", "max_age", "max_sources", "page", "reason", "retries", "since", "until"),
     *("-var", "-parallel-builds"),
 }
@@ -134,7 +134,7 @@ def test_whatever_has_a_name_here_is_completed() -> None:
         (("state", "--"), ["--help"]),
         (("build", "t.pkr.hcl", "--timestamp"), ["--timestamp-ui"]),
         (("build", "--json", "--js"), []),
-        (("build", "--input", "a", "--input"), ["--input", "--input-env"]),
+        (("build", "--input", "a", "--input"), ["--input", "--input-env", "--input-command"]),
         (("build", "t.pkr.hcl", ""), []),
         (("build", "gone.pkr.hcl", "-only="), None),
         (("nothing", ""), None),

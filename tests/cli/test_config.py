@@ -90,6 +90,11 @@ def test_a_template_that_is_not_there(cli: Cli) -> None:
         ("grace = []", "grace: [] is not what it takes.\n  Give a duration"),
         ("grace = -1", "grace is negative."),
         ('inputs = "a"', "inputs: 'a' is not what it takes.\n  Give a list of texts,"),
+        (
+            'input_commands = ["git status"]',
+            "input_commands: ['git status'] is not what it takes.\n  Give a list of commands,",
+        ),
+        ("input_commands = [[]]", "input_commands: [[]] is not what it takes.\n  Give a list of"),
         ("artifact_check = []", "artifact_check: [] is not what it takes.\n  Give a table"),
         ('abandoned = "x"', "abandoned: 'x' is not what it takes.\n  Give one of take, block."),
     ],
@@ -111,3 +116,6 @@ def test_a_wrong_flag_and_a_wrong_variable_name_themselves_once(cli: Cli) -> Non
     result = cli("build", "--share", "--max-sources", "0", "images/web.pkr.hcl")
     assert result.rc == 2
     assert result.err.startswith("packer-fork: --max-sources: 0 is not what it takes.\n")
+    result = cli("plan", "--input-command", "cat 'x", "images/web.pkr.hcl")
+    assert result.rc == 2
+    assert result.err.startswith("packer-fork: --input-command: a command cannot be split (No clos")

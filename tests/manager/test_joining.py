@@ -24,6 +24,7 @@ DECLARED = Declared(
     loaded=frozenset(),
     evaluated=frozenset(),
     named=lambda _: frozenset(),
+    provenance={},
     said=lambda _: "",
     is_ignored=lambda _: False,
     is_output=lambda _: False,

@@ -99,6 +99,7 @@ _VARYING = (
     (re.compile(r"\S+@[^\s,]+"), "USER@HOST"),
     # output that comes at once is committed at once
     (re.compile(r"serials? \d+( to \d+)?"), "serial N"),
+    (re.compile(r"\bpacker +\d+\.\d+\.\d+"), "packer VERSION"),
     (re.compile(r"\d+ changes"), "N changes"),
     (re.compile(r"[\d.]+ [kM]?B read"), "SIZE read"),
     (re.compile(r"[0-9a-f]{64}|\d{12}-rollback-\w+-[0-9a-f]{16}"), "NAME"),

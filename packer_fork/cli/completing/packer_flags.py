@@ -1,4 +1,4 @@
-"""Packer's own flags of ``build`` and ``plan``, told to whoever looks for one."""
+"""Packer's own flags of ``build``, ``plan`` and ``inputs``, for the completion of a shell."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ class Flag(NamedTuple):
     repeats: bool = False
 
 
-COMMANDS = frozenset({"build", "plan"})
+COMMANDS = frozenset({"build", "plan", "inputs"})
 
 LISTS = frozenset({"-only", "-except"})
 """Values of which several may stand in one word, with commas between them."""
