@@ -253,22 +253,6 @@ def test_places_are_relative_to_the_project(cli: Cli, root: Project) -> None:
     assert places["motd"] == "images/one.pkr.hcl:6"
 
 
-NOTE = (
-    "  not tracked: source_ami_filter of amazon-ebs.web (m.pkr.hcl:3), image of "
-    "docker.box (m.pkr.hcl:10); see `packer-fork inputs m.pkr.hcl`\n"
-)
-
-
-def test_plan_says_in_one_line_what_is_not_tracked(cli: Cli, project: Project) -> None:
-    project.write("m.pkr.hcl", MOVING)
-    planned = cli("plan", "m.pkr.hcl")
-    assert planned.out.endswith(f"docker.box: build (never built)\n{NOTE}")
-    assert "not tracked" not in cli("plan", "-only", "qemu.disk", "m.pkr.hcl").out
-    assert "not tracked" not in cli("plan", "--assume-unchanged", "*of*", "m.pkr.hcl").out
-    event = json.loads(cli("plan", "--json", "m.pkr.hcl").out)
-    assert event["untracked"][1] == "image of docker.box (m.pkr.hcl:10)"
-
-
 DOCKER = """\
 #!/bin/sh
 case $1 in
@@ -279,33 +263,52 @@ esac
 """Stands in for Docker, of which the builder needs no more here."""
 
 
-@pytest.mark.parametrize("shared", [(), ("--share",)])
-def test_build_says_so_before_it_builds_and_where_it_skips(
-    cli: Cli, project: Project, packer: Path, shared: tuple[str, ...]
-) -> None:
+BOX = """
+    source "docker" "box" {
+      image        = "ubuntu"
+      discard      = true
+      communicator = "none"
+    }
+    source "null" "plain" { communicator = "none" }
+    build { sources = ["docker.box", "null.plain"] }
+"""
+
+
+@pytest.fixture
+def box(cli: Cli, project: Project, packer: Path) -> Cli:
+    """The command line where `t.pkr.hcl` builds on an image that may move."""
     version = subprocess.run([packer, "--version"], capture_output=True, text=True, check=True)
     if not version.stdout.startswith("1.6."):
         pytest.skip("this Packer brings no builder for Docker")
     project.write("bin/docker", DOCKER).chmod(0o755)
-    env = {"PATH": f"{project.root / 'bin'}:{cli.environment['PATH']}"}
-    project.write(
-        "t.pkr.hcl",
-        """
-        source "docker" "box" {
-          image        = "ubuntu"
-          discard      = true
-          communicator = "none"
-        }
-        build { sources = ["docker.box"] }
-        """,
-    )
-    note = "packer-fork:   not tracked: image of docker.box (t.pkr.hcl:3); see `packer-fork inputs"
-    built = cli("build", *shared, "t.pkr.hcl", env=env)
+    project.write("t.pkr.hcl", BOX)
+    path = f"{project.root / 'bin'}:{cli.environment['PATH']}"
+    return cli._replace(environment={**cli.environment, "PATH": path})
+
+
+NOTE = "  not tracked: image of docker.box (t.pkr.hcl:3); see `packer-fork inputs t.pkr.hcl`\n"
+
+
+def test_plan_says_in_one_line_what_is_not_tracked(box: Cli) -> None:
+    planned = box("plan", "t.pkr.hcl")
+    assert planned.out.endswith(f"null.plain: build (never built)\n{NOTE}")
+    assert "not tracked" not in box("plan", "-only", "null.plain", "t.pkr.hcl").out
+    assert "not tracked" not in box("plan", "--assume-unchanged", "*of*", "t.pkr.hcl").out
+    event = json.loads(box("plan", "--json", "t.pkr.hcl").out)
+    assert event["untracked"] == ["image of docker.box (t.pkr.hcl:3)"]
+
+
+@pytest.mark.parametrize("shared", [(), ("--share",)])
+def test_build_says_so_before_it_builds_and_where_it_skips(
+    box: Cli, shared: tuple[str, ...]
+) -> None:
+    note = f"packer-fork: {NOTE}"
+    built = box("build", *shared, "t.pkr.hcl")
     assert built.rc == 0, built
     before, _, after = built.err.partition(note)
     assert "to build" in before
     assert "complete" in after
-    skipped = cli("build", *shared, "t.pkr.hcl", env=env)
+    skipped = box("build", *shared, "t.pkr.hcl")
     assert "everything is up to date" in skipped.err
     assert built.err.count(note) == skipped.err.count(note) == 1
-    assert note not in cli("build", "--quiet", *shared, "t.pkr.hcl", env=env).err
+    assert note not in box("build", "--quiet", *shared, "t.pkr.hcl").err

@@ -284,15 +284,15 @@ def test_nothing_is_asked_of_what_is_up_to_date(cli: Cli, project: Project, pack
 
 
 def test_names_that_packer_alone_knows_are_no_empty_list(cli: Cli, project: Project) -> None:
-    named = [{"type": "null", "communicator": "none", "name": "{{user `v`}}-x"}]
-    project.write("t.json", in_json(variables={"v": "web"}, builders=named))
+    named = [{"type": "null", "communicator": "none", "name": "{{lower `WEB`}}-x"}]
+    project.write("t.json", in_json(builders=named))
     for done in (False, True):
         planned = cli("plan", "--detailed-exitcode", "t.json")
         assert planned.rc == EXIT_TO_BUILD, done
         assert "Packer alone knows the names of its builds" in planned.out
         assert cli("build", "t.json").rc == EXIT_DONE
     both = [*named, {"type": "null", "communicator": "none"}]
-    project.write("t.json", in_json(variables={"v": "web"}, builders=both))
+    project.write("t.json", in_json(builders=both))
     assert cli("build", "t.json").rc == EXIT_DONE
     planned = cli("plan", "--detailed-exitcode", "t.json")
     assert "null: build (built with those whose names Packer alone knows)" in planned.out
