@@ -294,17 +294,19 @@ def cli(tmp_path: Path, project: Project, forking: Forking) -> Iterator[Cli]:
     mark = f"{os.getpid()}:{tmp_path}"
     # Short, as Packer puts sockets there, whose paths may have 107 characters.
     with tempfile.TemporaryDirectory(prefix="pf-", ignore_cleanup_errors=True) as scratch:
-        cli = Cli(project.root, tmp_path, _environment(tmp_path, scratch, mark), [], forking)
+        environment = _environment(tmp_path, scratch, mark, forking.folder)
+        cli = Cli(project.root, tmp_path, environment, [], forking)
         yield cli
         cli.end_all()
 
 
-def _environment(tmp_path: Path, scratch: str, mark: str) -> dict[str, str]:
+def _environment(tmp_path: Path, scratch: str, mark: str, cache: Path) -> dict[str, str]:
     home = tmp_path / "home"
     home.mkdir()
     return {
         "PATH": os.environ["PATH"],
         "HOME": str(home),
+        "XDG_CACHE_HOME": str(cache),
         "TMPDIR": scratch,
         **INTERPRETER,
         "NO_COLOR": "1",

@@ -9,15 +9,24 @@ import shutil
 import signal
 import subprocess
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 
+import msgspec
 from msgspec import Struct
 
+from packer_fork import durable
 from packer_fork.errors import PackerError
+from packer_fork.malformed import MALFORMED
 from packer_fork.packer.flags import PackerFlags
 
 OLDEST = (1, 6, 0)
 
 _VERSION_SECONDS = 10.0
+_MOST_VERSIONS = 20
+_MAX_MEMORY = 1 << 16
+_BINARIES = (b"\x7fELF", b"\xcf\xfa\xed\xfe", b"\xca\xfe\xba\xbe")
+"""How programs for Linux and macOS begin (elf(5), mach-o/loader.h)."""
+
 _ASK_SECONDS = 60.0
 _VERSION = re.compile(r"(?:Packer v)?((\d+)\.(\d+)\.(\d+)\S*)")
 _GET_IT = (
@@ -74,7 +83,21 @@ def find(configured: str | None) -> Program:
 
 
 def _identify(path: str) -> Program:
-    """Asked by ``--version``, which does not phone home as ``version`` does."""
+    memory = _VersionMemory(path)
+    said = memory.recall()
+    if said is None:
+        said = _ask_version(path)
+        memory.keep(said)
+    found = _VERSION.fullmatch(said)
+    if found is None:
+        raise PackerError(
+            f"{path} is not HashiCorp's Packer, but another program of that name.", hint=_GET_IT
+        )
+    return Program(path, (int(found[2]), int(found[3]), int(found[4])), found[1])
+
+
+def _ask_version(path: str) -> str:
+    """By ``--version``, which does not phone home as ``version`` does."""
     environ = {name: text for name, text in os.environ.items() if not name.startswith(_OURS)}
     try:
         answer = ask([path, "--version"], environ, seconds=_VERSION_SECONDS)
@@ -82,12 +105,56 @@ def _identify(path: str) -> Program:
         raise PackerError(f"{path} does not tell its version in time.", hint=_GET_IT) from None
     except OSError as error:
         raise PackerError(f"{path} cannot be started ({error.strerror}).", hint=_GET_IT) from error
-    found = _VERSION.fullmatch(answer.output.partition("\n")[0].strip())
-    if found is None:
-        raise PackerError(
-            f"{path} is not HashiCorp's Packer, but another program of that name.", hint=_GET_IT
-        )
-    return Program(path, (int(found[2]), int(found[3]), int(found[4])), found[1])
+    return answer.output.partition("\n")[0].strip()
+
+
+class _VersionMemory:
+    """What a Packer said of its version, kept in the user's cache folder.
+
+    It holds as long as the file is the same: path, size, mtime, ctime and inode. A script
+    is asked each time, as the Packer that it starts may depend on the folder or change by itself.
+    """
+
+    def __init__(self, path: str) -> None:
+        given = Path(os.environ.get("XDG_CACHE_HOME", ""))
+        home = Path(os.environ.get("HOME", ""))
+        folder = given if given.is_absolute() else home / ".cache"
+        self._key = _signature(Path(path).resolve()) if folder.is_absolute() else ""
+        self._file = folder / "packer-fork" / "packer-versions.json"
+        self._known: dict[str, str] = {}
+
+    def recall(self) -> str | None:
+        """None where it is not known, or the memory cannot be read."""
+        if not self._key:
+            return None
+        try:
+            data = durable.read(self._file, _MAX_MEMORY)
+            self._known = msgspec.json.decode(data or b"{}", type=dict[str, str])
+        except (OSError, *MALFORMED):
+            return None
+        return self._known.get(self._key)
+
+    def keep(self, said: str) -> None:
+        if not self._key or not _VERSION.fullmatch(said):
+            return
+        newest = list(self._known.items())[-_MOST_VERSIONS:]
+        with contextlib.suppress(OSError):
+            durable.make_folder(self._file.parent)
+            data = msgspec.json.encode({**dict(newest), self._key: said})
+            durable.replace(self._file, data, durable=False)
+
+
+def _signature(path: Path) -> str:
+    """What a binary is known by; empty for all else."""
+    try:
+        with path.open("rb") as file:
+            if file.read(4) not in _BINARIES:
+                return ""
+            found = os.fstat(file.fileno())
+    except OSError:
+        return ""
+    numbers = (found.st_size, found.st_mtime_ns, found.st_ctime_ns, found.st_ino)
+    return f"{path} {' '.join(map(str, numbers))}"
 
 
 def build_command(program: Program, flags: PackerFlags, template: str) -> tuple[str, ...]:

@@ -1,3 +1,4 @@
+import json
 import os
 import re
 import subprocess
@@ -62,6 +63,30 @@ def test_unusable(project: Project, body: str, message: str) -> None:
     with pytest.raises(PackerError, match=message) as raised:
         program.find(script(project, body))
     assert "PACKER_FORK_PACKER" in raised.value.hint
+
+
+def test_version_is_asked_once_of_a_binary(
+    project: Project, packer: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of another one in its place anew, of a script each time, with a spoilt memory as well."""
+    memory = project.root / "cache/packer-fork/packer-versions.json"
+    monkeypatch.setenv("XDG_CACHE_HOME", str(memory.parents[1]))
+    version = program.find(str(packer)).version_text
+    assert f'"{version}"' in memory.read_text()
+    memory.write_text(memory.read_text().replace(f'"{version}"', '"9.9.9"'))
+    assert program.find(str(packer)).version_text == "9.9.9", "it was not asked"
+    copy = project.root / "copy"
+    copy.write_bytes(packer.read_bytes())
+    copy.chmod(0o700)
+    assert program.find(str(copy)).version_text == version
+    os.utime(copy, (1, 1))
+    assert program.find(str(copy)).version_text == version
+    assert len(json.loads(memory.read_text())) == 3
+    for spoilt in ("{", "[]", '{"a": 1}'):
+        memory.write_text(spoilt)
+        assert program.find(str(packer)).version_text == version
+    for each in ("1.7.0", "1.8.0"):
+        assert program.find(script(project, f"echo {each}")).version_text == each
 
 
 @pytest.mark.parametrize("name", ["no-such-packer", "/no/such/packer", "/etc/passwd", "/"])

@@ -88,7 +88,11 @@ class Forking:
     """The server, as long as it is needed. Safe for threads."""
 
     def __init__(self, folder: Path, environ: Mapping[str, str]) -> None:
-        """`environ` is what the interpreter is told; commands may differ in all the rest."""
+        """`environ` is what the interpreter is told; commands may differ in all the rest.
+
+        `folder` is there for as long as the server.
+        """
+        self.folder = folder
         self._environ = environ
         self._path = str(folder / "forking")
         listener = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
