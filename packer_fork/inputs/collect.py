@@ -175,7 +175,7 @@ class _Collector:
         lookup = Lookup(self._request, tree)
         try:
             lookup.add_all(section.mentions, self._values)
-            if any("ansible" in mention.block for mention in section.mentions):
+            if section.type.startswith("ansible"):
                 lookup.add_beside("ansible.cfg")
         except TooManyFilesError:
             unclear.append(f"more than {self._request.max_files} files")

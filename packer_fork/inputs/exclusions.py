@@ -6,9 +6,10 @@ import os
 import re
 from collections.abc import Iterable, Mapping
 
-from packer_fork.inputs import attributes, globs, texts
+from packer_fork.inputs import globs, texts
 from packer_fork.inputs.mentions import ANYTHING, Parsed
 from packer_fork.inputs.request import InputsRequest
+from packer_fork.inputs.value_roles import ValueRole
 
 _NEVER = frozenset((".packer-fork", "packer_cache", ".git", "__pycache__"))
 _DEFAULTS = ("packer-manifest.json", f"packer_{ANYTHING}_{ANYTHING}", "crash.log")
@@ -69,10 +70,8 @@ def _outputs(request: InputsRequest, parsed: Parsed, values: Mapping[str, object
     yield from (f"output-{source.rpartition('.')[2]}" for source in parsed.sources)
     if request.environ.get("PACKER_CACHE_DIR"):
         yield request.environ["PACKER_CACHE_DIR"]
-    downloads = attributes.downloads(parsed.mentions)
-    for mention in parsed.mentions:
-        download = mention.attribute == "destination" and mention.block in downloads
-        if attributes.is_output(mention) or download:
+    for mention, role in texts.with_roles(parsed.mentions, values):
+        if role is ValueRole.OUTPUT:
             for text in texts.texts(mention, values):
                 if open_text := _RUNTIME.sub(ANYTHING, text):
                     yield open_text

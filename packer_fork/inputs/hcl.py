@@ -17,6 +17,7 @@ from packer_fork.inputs.mentions import (
     Names,
     Parsed,
     Part,
+    Place,
     Section,
     Sections,
     Step,
@@ -45,6 +46,9 @@ _STEPS: Mapping[str, StepKind] = {
 _NAMED = ("source", "data", "local", "variable")
 _COLLECTIONS = {"locals": "local", "variables": "variable"}
 """Blocks whose attributes are named things of the other kind."""
+
+_WITH_PLUGIN = ("source", "data", *_STEPS)
+"""Blocks that a plugin reads, with all that is nested in them."""
 
 _DEFINITIONS = ("variable", "variables", "locals", "local", "packer")
 
@@ -147,7 +151,7 @@ class _Reader:
             self.block(node, into)
         else:
             kind, labels = _head(within) if within else ("", ())
-            self.attribute(node, (kind, *labels), f"{kind} #{self.count}", into)
+            self.attribute(node, (kind, *labels), Place(f"{kind} #{self.count}", kind), into)
         return self.seal(into, label, plugin)
 
     def seal(self, into: _Gathered, label: str, plugin: str = "") -> Section:
@@ -178,7 +182,7 @@ class _Reader:
                     listed = _names(child.children[-1])
                     uses = None if uses is None or listed is None else [*uses, *map(_use, listed)]
                 if key not in ("name", "sources", "description") or name is None or uses is None:
-                    self.attribute(child, ("build",), "build", own)
+                    self.attribute(child, ("build",), Place("build", "build"), own)
                 continue
             kind, labels = _head(child)
             if kind == "source":
@@ -237,36 +241,50 @@ class _Reader:
             section=self.seal(into, plugin, plugin),
         )
 
-    def body(self, node: Node, block: tuple[str, ...], name: str, into: _Gathered, at: str) -> None:
+    def body(
+        self, node: Node, block: tuple[str, ...], place: Place, into: _Gathered, at: str
+    ) -> None:
         for child in node.children:
             if child.type == "block":
                 kind, labels = _head(child)
-                self.block(child, into, f"{at}{'.'.join((kind, *labels))}.")
+                self.block(child, into, f"{at}{'.'.join((kind, *labels))}.", place)
             elif child.type == "attribute":
-                self.attribute(child, block, name, into, at)
+                self.attribute(child, block, place, into, at)
             elif child.type in ("body", "ERROR"):
-                self.body(child, block, name, into, at)
+                self.body(child, block, place, into, at)
 
-    def block(self, node: Node, into: _Gathered, at: str = "") -> None:
-        """Gather a block; `at` is the path of its attributes, "" for those of the section."""
+    def block(self, node: Node, into: _Gathered, at: str = "", within: Place | None = None) -> None:
+        """Gather a block; `at` is the path of its attributes, "" for those of the section, and
+        `within` where a nested one stands.
+        """
         kind, labels = _head(node)
         outer = self.scope
         if kind == "dynamic" and labels:
             body = next((child for child in node.children if child.type == "body"), None)
             binder = dynamic(labels[0], body)
             self.scope = (*outer, binder) if binder else outer
-            kind, labels = labels[0], labels[1:]
+            kind, labels = labels[0], _dynamic_labels(node)
         self.count += 1
-        name = f"{kind} {'.'.join(labels)} #{self.count}"
-        if kind == "source":
-            name = f"source {'.'.join(labels).removeprefix('source.')}"
-        elif kind == "variable" and labels:
+        if kind == "variable" and labels:
             self.variables[labels[0]] = f"var.{labels[0]}"
-        self.body(node, (kind, *labels), name, into, at)
+        self.body(node, (kind, *labels), self.place(kind, labels, within), into, at)
         self.scope = outer
 
+    def place(self, kind: str, labels: tuple[str, ...], within: Place | None) -> Place:
+        """Of the attributes of a block."""
+        if within is not None and kind not in _STEPS and within.kind in _WITH_PLUGIN:
+            path = within.path if kind == "content" else (*within.path, kind)
+            block = within.block if kind == "content" else f"{within.block} {kind} #{self.count}"
+            return structs.replace(within, block=block, path=path)
+        name = ".".join(labels)
+        if kind == "source":
+            ref = name.removeprefix("source.")
+            return Place(f"source {ref}", kind, ref.partition(".")[0])
+        plugin = labels[0] if labels and kind in _WITH_PLUGIN else ""
+        return Place(f"{kind} {name} #{self.count}", kind, plugin)
+
     def attribute(
-        self, node: Node, block: tuple[str, ...], name: str, into: _Gathered, at: str = ""
+        self, node: Node, block: tuple[str, ...], place: Place, into: _Gathered, at: str = ""
     ) -> None:
         key, value = text_of(node.children[0]), node.children[-1]
         references, calls = set(_references(value)), set(_calls(value))
@@ -281,10 +299,10 @@ class _Reader:
         elif kind == "locals" or (kind == "local" and key == "expression"):
             local = key if kind == "locals" else ".".join(block[1:])
             self.locals.append(Local(local, frozenset(references), frozenset(calls)))
-        place = _Place(name, key, self.scope)
-        into.mentions += _opened(value, place)
+        spot = _Spot(structs.replace(place, path=(*place.path, key)), self.scope)
+        into.mentions += _opened(value, spot)
         if kind not in _DEFINITIONS:
-            into.mentions += _texts(value, place)
+            into.mentions += _texts(value, spot)
 
 
 def _head(block: Node) -> tuple[str, tuple[str, ...]]:
@@ -295,6 +313,12 @@ def _head(block: Node) -> tuple[str, tuple[str, ...]]:
         if child.type in ("identifier", "string_lit")
     )
     return kind, tuple(labels)
+
+
+def _dynamic_labels(block: Node) -> tuple[str, ...]:
+    """The labels that a ``dynamic`` block gives what it makes, as far as they are literal."""
+    listed = next((a for a in _attributes(block) if text_of(a.children[0]) == "labels"), None)
+    return (_names(listed.children[-1]) or ()) if listed else ()
 
 
 def _children(block: Node) -> Iterator[Node]:
@@ -356,39 +380,43 @@ def _elements(expression: Node) -> dict[str, str]:
     return {key: tokens(value) for key, value in pairs} if all(key for key, _ in pairs) else {}
 
 
-class _Place(Struct, frozen=True):
-    """Where an expression stands: block, attribute, and the names that are bound there."""
+class _Spot(Struct, frozen=True):
+    """Where an expression stands, and the names that are bound there."""
 
-    block: str
-    attribute: str
+    place: Place
     scope: Scope
 
     def mention(self, parts: tuple[Part, ...], *, opened: bool = False) -> Mention:
-        return Mention(self.block, self.attribute, parts, opened=opened)
+        return Mention(self.place, parts, opened=opened)
+
+    def at(self, key: str) -> _Spot:
+        """The place of an element of an object."""
+        place = structs.replace(self.place, path=(*self.place.path, key))
+        return _Spot(place, self.scope) if key else self
 
 
-def _texts(node: Node, place: _Place) -> Iterator[Mention]:
+def _texts(node: Node, spot: _Spot) -> Iterator[Mention]:
     """Every text below `node`, and what its expressions come to."""
     if node.type == "object_elem":
         key, node = _element(node)
-        place = _Place(place.block, key or place.attribute, place.scope)
+        spot = spot.at(key)
     if node.type in _TEXTS:
-        yield _mention(node, place)
+        yield _mention(node, spot)
     elif _is_computed(node):
-        source = closed(node, place.scope)
+        source = closed(node, spot.scope)
         if source:
-            yield place.mention((Expression(source),))
+            yield spot.mention((Expression(source),))
     for child in node.children:
-        yield from _texts(child, place)
+        yield from _texts(child, spot)
 
 
-def _mention(node: Node, place: _Place, *, opened: bool = False) -> Mention:
+def _mention(node: Node, spot: _Spot, *, opened: bool = False) -> Mention:
     """Of a text or expression: in pieces, as a whole where names in it are bound."""
     parts = tuple(_parts(node)) if node.type in _TEXTS else (Unknown(),)
     if Unknown() not in parts:
-        return place.mention(parts, opened=opened)
-    source = closed(node, place.scope)
-    whole = Mention(place.block, place.attribute, parts, opened=opened)
+        return spot.mention(parts, opened=opened)
+    source = closed(node, spot.scope)
+    whole = Mention(spot.place, parts, opened=opened)
     return structs.replace(whole, parts=(Expression(source),), fallback=parts) if source else whole
 
 
@@ -425,17 +453,17 @@ def _parts(template: Node) -> Iterator[Part]:
             yield Expression(one_line(inner)) if inner else ""
 
 
-def _opened(node: Node, place: _Place) -> Iterator[Mention]:
+def _opened(node: Node, spot: _Spot) -> Iterator[Mention]:
     """What Packer reads itself to evaluate `node`."""
     if node.type == "function_call":
         name, arguments = text_of(node.children[0]), list(_arguments(node))
         if name in OPENING and arguments:
-            yield _mention(_inner(arguments[0]), place, opened=True)
+            yield _mention(_inner(arguments[0]), spot, opened=True)
         elif name == "fileset" and len(arguments) == 2:
-            source = closed(node, place.scope, _fileset(*arguments))
-            yield place.mention((Expression(source) if source else Unknown(),), opened=True)
+            source = closed(node, spot.scope, _fileset(*arguments))
+            yield spot.mention((Expression(source) if source else Unknown(),), opened=True)
     for child in node.children:
-        yield from _opened(child, place)
+        yield from _opened(child, spot)
 
 
 def _arguments(call: Node) -> Iterator[Node]:

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from typing import Any
 
 import msgspec
+from msgspec import structs
 
 from packer_fork.inputs.mentions import (
     BuildBlock,
@@ -15,6 +16,7 @@ from packer_fork.inputs.mentions import (
     Names,
     Parsed,
     Part,
+    Place,
     Section,
     Sections,
     Step,
@@ -95,7 +97,8 @@ def _use(number: int, item: dict[str, Any]) -> Use | None:
         return None
     kind, name = str(item["type"]), str(item.get("name", item["type"]))
     known = None if "{{" in name else name
-    section = _section(f"builder {name}", kind, f"builder {kind} #{number}", item)
+    place = Place(f"builder {kind} #{number}", "source", kind)
+    section = _section(f"builder {name}", kind, place, item)
     return Use(name, known, section)
 
 
@@ -106,7 +109,7 @@ def _steps(section: str, kind: StepKind, value: Any) -> Iterator[Step]:
         overrides = rest.pop("override", {})
         if chained:
             rest["chained"] = True
-        block = f"{section.removesuffix('s')} {plugin} #{index}"
+        place = Place(f"{section.removesuffix('s')} {plugin} #{index}", kind, plugin)
         yield Step(
             kind=kind,
             only=_raw_names(item.get("only")),
@@ -114,7 +117,7 @@ def _steps(section: str, kind: StepKind, value: Any) -> Iterator[Step]:
             overrides={key: _encoded(each) for key, each in overrides.items()}
             if isinstance(overrides, dict)
             else {},
-            section=_section(plugin, plugin, block, rest),
+            section=_section(plugin, plugin, place, rest),
         )
 
 
@@ -135,13 +138,13 @@ def _raw_names(value: Any) -> Names:
     return tuple(map(str, value)) if isinstance(value, list) else (str(value),) if value else ()
 
 
-def _section(label: str, plugin: str, block: str, content: dict[str, Any]) -> Section:
+def _section(label: str, plugin: str, place: Place, content: dict[str, Any]) -> Section:
     words = set[str]().union(*(_words(text) for text in _strings(content)))
     return Section(
         label=label,
         type=plugin,
         tokens={key: _encoded(value) for key, value in content.items() if not key.startswith("_")},
-        mentions=tuple(_mentions(content, block, "")),
+        mentions=tuple(_mentions(content, place)),
         references=frozenset(_references(content)),
         calls=frozenset(words),
     )
@@ -171,8 +174,9 @@ def _others(document: dict[str, Any]) -> Iterator[Section]:
 def _sections(document: dict[str, Any]) -> Iterator[Mention]:
     for section in _SECTIONS:
         for index, item in enumerate(_items(document.get(section))):
-            block = f"{section.removesuffix('s')} {item.get('type', '')} #{index}"
-            yield from _mentions(item, block, "")
+            plugin = str(item.get("type", ""))
+            place = Place(f"{section} #{index}", _STEP_KINDS.get(section, "source"), plugin)
+            yield from _mentions(item, place)
 
 
 def _items(value: Any) -> Iterator[dict[str, Any]]:
@@ -184,15 +188,17 @@ def _items(value: Any) -> Iterator[dict[str, Any]]:
             yield from _items(item)
 
 
-def _mentions(value: Any, block: str, attribute: str) -> Iterator[Mention]:
+def _mentions(value: Any, place: Place) -> Iterator[Mention]:
     if isinstance(value, str):
-        yield Mention(block, attribute, tuple(_parts(value)))
+        yield Mention(place, tuple(_parts(value)))
     elif isinstance(value, dict):
         for key, item in value.items():
-            yield from _mentions(item, block, key)
+            yield from _mentions(item, structs.replace(place, path=(*place.path, key)))
     elif isinstance(value, list):
-        for item in value:
-            yield from _mentions(item, block, attribute)
+        for number, item in enumerate(value):
+            inner = isinstance(item, dict) and place.path
+            block = f"{place.block}.{place.path[-1]} #{number}" if inner else place.block
+            yield from _mentions(item, structs.replace(place, block=block))
 
 
 def _parts(text: str) -> Iterator[Part]:

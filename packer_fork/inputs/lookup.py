@@ -6,13 +6,18 @@ import os
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
-from packer_fork.inputs import attributes, globs, texts
+from packer_fork.inputs import globs, texts
 from packer_fork.inputs.mentions import ANYTHING, Mention
 from packer_fork.inputs.request import InputsRequest
 from packer_fork.inputs.tree import Tree
+from packer_fork.inputs.value_roles import ValueRole
 
 _VIRTUAL = ("/", "/proc", "/sys", "/dev", "/run")
 _PREFIXES = ("file://", "file:", "@")
+_NAMELESS = frozenset((ValueRole.TEXT, ValueRole.REMOTE, ValueRole.OUTPUT))
+_WORDS = frozenset((ValueRole.COMMAND, ValueRole.PROGRAM, ValueRole.UNLISTED))
+"""Roles of values whose words may be files."""
+
 _HERE = frozenset((".", "..", "./", "../"))
 
 
@@ -27,14 +32,10 @@ class Lookup:
         self._home = request.environ.get("HOME", "")
 
     def add_all(self, mentions: Sequence[Mention], values: Mapping[str, object]) -> None:
-        downloads = attributes.downloads(mentions)
-        for mention in mentions:
-            if attributes.is_output(mention) or attributes.is_elsewhere(mention):
-                continue
-            if attributes.is_remote_source(mention, downloads):
-                continue
-            for text in texts.texts(mention, values):
-                self._add_text(text.strip(), mention)
+        for mention, role in texts.with_roles(mentions, values):
+            if role not in _NAMELESS:
+                for text in texts.texts(mention, values):
+                    self._add_text(text.strip(), role)
 
     def add_beside(self, name: str) -> None:
         """A file that a program reads from the working directory without being told to."""
@@ -53,45 +54,54 @@ class Lookup:
             if pattern.fullmatch(os.path.relpath(path, self._root)):
                 self._tree.add(path)
 
-    def _add_text(self, text: str, mention: Mention) -> None:
+    def _add_text(self, text: str, role: ValueRole) -> None:
         if texts.is_path(text):
-            self._add_path(text, mention)
-        for word in texts.words(text):
-            self._add_word(word, mention)
+            self._add_path(text, role)
+        if role in _WORDS:
+            for word in texts.words(text):
+                self._add_word(word)
 
-    def _add_path(self, text: str, mention: Mention) -> None:
-        local = attributes.is_local(mention)
+    def _add_path(self, text: str, role: ValueRole) -> None:
+        if role is ValueRole.CHECKSUM and not text.startswith("file:"):
+            return
         for prefix in _PREFIXES:
             text = text.removeprefix(prefix)
         text = self._request.here(text)
+        local = role not in _WORDS
         if "://" in text or not text or (text in _HERE and not local):
             return
         if ANYTHING in text:
-            self._add_open(text, mention)
+            self._add_open(text, local=local)
             return
         for path in self._existing(text):
             outside = self._is_outside(path, text)
-            if not outside or (local and path not in _VIRTUAL):
-                self._add(path, mention, outside=outside)
+            if self._is_meant(path, role, outside=outside):
+                self._add(path, role, outside=outside)
 
-    def _add(self, path: str, mention: Mention, *, outside: bool) -> None:
+    def _is_meant(self, path: str, role: ValueRole, *, outside: bool) -> bool:
+        """Whether something that exists is what the template names, and not so by chance."""
+        if outside and role is ValueRole.LIKELY_LOCAL:
+            return os.path.isfile(path)  # noqa: PTH113
+        return not outside or (role not in _WORDS and path not in _VIRTUAL)
+
+    def _add(self, path: str, role: ValueRole, *, outside: bool) -> None:
         self._tree.add(path, outside=outside)
-        if attributes.is_surrounded(mention):
+        if role in (ValueRole.SURROUNDED, ValueRole.PLAYBOOK):
             self._tree.add(str(Path(path).parent), outside=outside)
 
-    def _add_word(self, word: str, mention: Mention) -> None:
+    def _add_word(self, word: str) -> None:
         """A word of a longer text: a file of the project, as folders are named by chance."""
         word = self._request.here(word)
         if ANYTHING in word:
-            self._add_open(word, mention)
+            self._add_open(word, local=False)
             return
         for path in self._existing(word):
             if os.path.isfile(path) and not self._is_outside(path, word):  # noqa: PTH113
                 self._tree.add(path)
 
-    def _add_open(self, text: str, mention: Mention) -> None:
+    def _add_open(self, text: str, *, local: bool) -> None:
         """Whatever `text` may turn out to name once its unknown parts are known."""
-        if not (text.strip(f"{ANYTHING}./") or attributes.is_local(mention)):
+        if not (text.strip(f"{ANYTHING}./") or local):
             return
         fixed = globs.fixed_folder(text, ANYTHING)
         pattern = globs.unknown_parts(os.path.normpath(text))

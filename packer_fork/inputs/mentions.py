@@ -7,6 +7,8 @@ from typing import Literal
 
 from msgspec import Struct
 
+from packer_fork.inputs.value_roles import ValueRole, role_of
+
 ANYTHING = "\0"
 """Stands in a text for a part whose value is not known before the build runs."""
 
@@ -24,20 +26,41 @@ class Unknown(Struct, frozen=True):
 Part = str | Expression | Unknown
 
 
-class Mention(Struct, frozen=True):
-    """A value in a template that may name files.
+class Place(Struct, frozen=True):
+    """Where a value stands in a template.
 
-    ``block``: where it stands, "TYPE LABEL" and a number; a source has the same one
-    wherever it is spoken of. ``attribute``: the innermost name. ``parts``: its text in
-    pieces; a single Expression may be of any type. ``fallback``: the pieces to take
-    where that cannot be evaluated. ``opened``: Packer itself reads it, as in ``file()``.
+    ``block``: one for each block, also a nested one; a source has the same wherever it is
+    spoken of. ``kind``: "source" (a builder, too), "provisioner", "data", ...; ``plugin``: the
+    type of its plugin, "" if there is none, or it is not known. ``path``: the names of nested
+    blocks, the attribute, the keys of objects in it.
     """
 
     block: str
-    attribute: str
+    kind: str
+    plugin: str = ""
+    path: tuple[str, ...] = ()
+
+    @property
+    def role(self) -> ValueRole:
+        return role_of(self.kind, self.plugin, self.path)
+
+
+class Mention(Struct, frozen=True):
+    """A value in a template that may name files.
+
+    ``parts``: its text in pieces; a single Expression may be of any type. ``fallback``: the
+    pieces to take where that cannot be evaluated. ``opened``: Packer itself reads it, as in
+    ``file()``.
+    """
+
+    place: Place
     parts: tuple[Part, ...]
     fallback: tuple[Part, ...] = ()
     opened: bool = False
+
+    @property
+    def role(self) -> ValueRole:
+        return ValueRole.LOCAL if self.opened else self.place.role
 
 
 class Local(Struct, frozen=True):

@@ -3,15 +3,22 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from packer_fork.inputs.mentions import ANYTHING, Expression, Mention, Part
+from packer_fork.inputs.value_roles import ValueRole
 
 _SEPARATORS = re.compile(r"[\s,;=@:'\"|&()<>{}\[\]`]+")
 _WRITTEN = re.compile(r"(?:>|\btee\s|\btouch\s|\bmkdir\s|\s-o\s|--output[ =])\s*(?:-\w+\s+)*\S+")
 _FILE_LIKE = re.compile(r".*(?:/|\.[A-Za-z][A-Za-z0-9]{0,9}$)", re.DOTALL)
 _LONGEST_PATH = 4096
+_DOWNLOAD = {
+    "source": ValueRole.REMOTE,
+    "sources": ValueRole.REMOTE,
+    "destination": ValueRole.OUTPUT,
+}
+"""Roles in a file provisioner whose direction is "download"."""
 
 
 def texts(mention: Mention, values: Mapping[str, object]) -> Iterator[str]:
@@ -63,3 +70,22 @@ def words(text: str) -> Iterator[str]:
     for word in _SEPARATORS.split(_WRITTEN.sub(" ", text)):
         if word != text and is_path(word) and _FILE_LIKE.fullmatch(word):
             yield word
+
+
+def with_roles(
+    mentions: Sequence[Mention], values: Mapping[str, object]
+) -> Iterator[tuple[Mention, ValueRole]]:
+    """Each mention with what it stands for; a file provisioner that downloads turns it round."""
+    downloads = {
+        mention.place.block
+        for mention in mentions
+        if mention.place.plugin == "file"
+        and mention.place.path == ("direction",)
+        and "download" in texts(mention, values)
+    }
+    for mention in mentions:
+        turned = mention.place.block in downloads and not mention.opened
+        yield (
+            mention,
+            _DOWNLOAD.get(mention.place.path[-1], mention.role) if turned else mention.role,
+        )

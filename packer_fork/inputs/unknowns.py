@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import fnmatch
+import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from urllib.parse import urlsplit
 
-from packer_fork.inputs import attributes, texts
+from packer_fork.inputs import texts
 from packer_fork.inputs.mentions import ANYTHING, Mention, Section
+from packer_fork.inputs.value_roles import ValueRole
 
 REMOTE_FUNCTIONS = (
     "vault",
@@ -27,20 +29,37 @@ def of_sections(sections: Sequence[Section], values: Mapping[str, object]) -> It
     mentions = [mention for section in sections for mention in section.mentions]
     pinned = set(_pinned(mentions, values))
     for mention in mentions:
-        if attributes.is_fetched(mention) and mention.block not in pinned:
+        path = mention.place.path
+        is_fetched = mention.role is ValueRole.URL and mention.place.kind == "source"
+        if is_fetched and not any((_group(mention), n) in pinned for n in _vouching(path[-1])):
             for text in texts.texts(mention, values):
                 if _is_remote(text) and "checksum=" not in text:
-                    yield f"{mention.attribute} {_without_secrets(text)}"
+                    yield f"{'.'.join(path)} {_without_secrets(text)}"
 
 
-def _pinned(mentions: Iterable[Mention], values: Mapping[str, object]) -> Iterator[str]:
-    """The blocks with a checksum that is a value, or stands in a file here."""
+def _group(mention: Mention) -> tuple[str, tuple[str, ...]]:
+    """The block or object that a value stands in."""
+    return mention.place.block, mention.place.path[:-1]
+
+
+def _vouching(name: str) -> Iterator[str]:
+    """Attributes that hold the checksum of what the URL attribute `name` downloads."""
+    stem = re.fullmatch(r"(.*?)_?(?:urls?|path)?", name)[1]  # type: ignore[index]
+    yield from (f"{stem}_checksum", f"{stem}_sha256")
+    if stem in ("", "source"):
+        yield "checksum"
+
+
+def _pinned(
+    mentions: Iterable[Mention], values: Mapping[str, object]
+) -> Iterator[tuple[tuple[str, tuple[str, ...]], str]]:
+    """The attributes with a checksum that is a value, or stands in a file here."""
     for mention in mentions:
-        if mention.attribute.endswith("checksum"):
+        if mention.role is ValueRole.CHECKSUM:
             for text in texts.texts(mention, values):
                 known = text not in ("", "none") and ANYTHING not in text
                 if known and not _is_remote(text.removeprefix("file:")):
-                    yield mention.block
+                    yield _group(mention), mention.place.path[-1]
 
 
 def _is_remote(text: str) -> bool:

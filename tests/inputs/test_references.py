@@ -70,7 +70,8 @@ def shell(attribute: str) -> str:
         ('script = "${build.name}.sh"', {"a.sh", "b.sh", "sub/c.sh", "sub/d e.sh"}),
         ('script = "sub/${build.name}.txt"', {"sub/more/f.txt"}),
         ('inline = ["echo ${build.name}"]', set()),
-        ('only_on = ["sub"]', {"sub/c.sh", "sub/d e.sh", "sub/more/f.txt"}),
+        ('only_on = ["sub"]', set()),
+        ('unheard_of_dirs = ["sub"]', {"sub/c.sh", "sub/d e.sh", "sub/more/f.txt"}),
     ],
 )
 @pytest.mark.parametrize("newline", ["\n", "\r\n"])
