@@ -8,6 +8,7 @@ from msgspec import Struct, structs
 from tree_sitter import Node
 
 from packer_fork import grammar
+from packer_fork.inputs.expressions import results, unwrapped
 from packer_fork.inputs.mentions import (
     ANY_TYPE,
     BuildBlock,
@@ -16,17 +17,16 @@ from packer_fork.inputs.mentions import (
     Mention,
     Names,
     Parsed,
-    Part,
+    Parts,
     Place,
     Section,
     Sections,
     Step,
     StepKind,
-    Unknown,
     Use,
 )
 from packer_fork.inputs.oneline import one_line, pieces, text_of, unescape
-from packer_fork.inputs.scope import EVALUABLE, Scope, closed, dynamic, free
+from packer_fork.inputs.scope import Scope, closed, dynamic
 from packer_fork.inputs.tokens import tokens
 
 OPENING = frozenset(
@@ -37,7 +37,6 @@ OPENING = frozenset(
 )
 """Functions whose first argument is a file that Packer reads."""
 
-_TEXTS = ("quoted_template", "heredoc_template", "string_lit")
 _STEPS: Mapping[str, StepKind] = {
     "provisioner": "provisioner",
     "post-processor": "post-processor",
@@ -79,6 +78,7 @@ class _Reader:
     def __init__(self) -> None:
         self.mentions: list[Mention] = []
         self.variables: dict[str, str] = {}
+        self.definitions: dict[str, tuple[Parts, ...]] = {}
         self.locals: list[Local] = []
         self.references: set[str] = set()
         self.calls: set[str] = set()
@@ -93,6 +93,7 @@ class _Reader:
         return Parsed(
             mentions=tuple(self.mentions),
             variables=self.variables,
+            definitions=self.definitions,
             locals=tuple(self.locals),
             references=frozenset(self.references),
             calls=frozenset(self.calls),
@@ -299,10 +300,13 @@ class _Reader:
         elif kind == "locals" or (kind == "local" and key == "expression"):
             local = key if kind == "locals" else ".".join(block[1:])
             self.locals.append(Local(local, frozenset(references), frozenset(calls)))
+            self.definitions[f"local.{local}"] = tuple(results(value, self.scope))
+        elif kind == "variable" and key == "default":
+            self.definitions[f"var.{'.'.join(block[1:])}"] = tuple(results(value, self.scope))
         spot = _Spot(structs.replace(place, path=(*place.path, key)), self.scope)
         into.mentions += _opened(value, spot)
         if kind not in _DEFINITIONS:
-            into.mentions += _texts(value, spot)
+            into.mentions += _mentions(value, spot)
 
 
 def _head(block: Node) -> tuple[str, tuple[str, ...]]:
@@ -351,7 +355,7 @@ def _use(name: str) -> Use:
 
 def _literal(expression: Node) -> str | None:
     """The text of a plain string; None for all else."""
-    node = _inner(expression)
+    node = unwrapped(expression)
     if node.type != "string_lit":
         return None
     return "".join(unescape(piece, heredoc=False) for piece in pieces(node) if type(piece) is str)
@@ -386,8 +390,8 @@ class _Spot(Struct, frozen=True):
     place: Place
     scope: Scope
 
-    def mention(self, parts: tuple[Part, ...], *, opened: bool = False) -> Mention:
-        return Mention(self.place, parts, opened=opened)
+    def mention(self, parts: Parts, *, opened: bool = False, listed: bool = False) -> Mention:
+        return Mention(self.place, parts, opened=opened, listed=listed)
 
     def at(self, key: str) -> _Spot:
         """The place of an element of an object."""
@@ -395,41 +399,19 @@ class _Spot(Struct, frozen=True):
         return _Spot(place, self.scope) if key else self
 
 
-def _texts(node: Node, spot: _Spot) -> Iterator[Mention]:
-    """Every text below `node`, and what its expressions come to."""
-    if node.type == "object_elem":
-        key, node = _element(node)
-        spot = spot.at(key)
-    if node.type in _TEXTS:
-        yield _mention(node, spot)
-    elif _is_computed(node):
-        source = closed(node, spot.scope)
-        if source:
-            yield spot.mention((Expression(source),))
-    for child in node.children:
-        yield from _texts(child, spot)
-
-
-def _mention(node: Node, spot: _Spot, *, opened: bool = False) -> Mention:
-    """Of a text or expression: in pieces, as a whole where names in it are bound."""
-    parts = tuple(_parts(node)) if node.type in _TEXTS else (Unknown(),)
-    if Unknown() not in parts:
-        return spot.mention(parts, opened=opened)
-    source = closed(node, spot.scope)
-    whole = Mention(spot.place, parts, opened=opened)
-    return structs.replace(whole, parts=(Expression(source),), fallback=parts) if source else whole
-
-
-def _is_computed(node: Node) -> bool:
-    """Whether this is the whole of an expression that is neither a literal nor a collection."""
-    plain = ("template_expr", "literal_value", "collection_value", "template_interpolation")
-    parent = node.parent.type if node.parent else ""
-    return (
-        node.type == "expression"
-        and parent in ("attribute", "object_elem", "tuple", "conditional", "config_file")
-        and bool(node.children)
-        and node.children[0].type not in plain
-    )
+def _mentions(node: Node, spot: _Spot) -> Iterator[Mention]:
+    """Each text of a value, and what its expressions come to."""
+    node = unwrapped(node)
+    if node.type == "tuple":
+        for child in node.children:
+            if child.type == "expression":
+                yield from _mentions(child, spot)
+    elif node.type == "object":
+        for element in (each for each in node.children if each.type == "object_elem"):
+            key, value = _element(element)
+            yield from _mentions(value, spot.at(key))
+    else:
+        yield from (spot.mention(parts) for parts in results(node, spot.scope))
 
 
 def _element(node: Node) -> tuple[str, Node]:
@@ -439,29 +421,14 @@ def _element(node: Node) -> tuple[str, Node]:
     return key if key.isidentifier() else "", expressions[-1]
 
 
-def _parts(template: Node) -> Iterator[Part]:
-    heredoc = template.type == "heredoc_template"
-    for piece in pieces(template):
-        if isinstance(piece, str):
-            yield unescape(piece, heredoc=heredoc)
-        elif not free(piece) <= EVALUABLE:
-            yield Unknown()
-        elif piece.type == "template_directive":
-            yield Expression(f'"{one_line(piece)}"')
-        else:
-            inner = next((c for c in piece.children if c.type == "expression"), None)
-            yield Expression(one_line(inner)) if inner else ""
-
-
 def _opened(node: Node, spot: _Spot) -> Iterator[Mention]:
     """What Packer reads itself to evaluate `node`."""
     if node.type == "function_call":
         name, arguments = text_of(node.children[0]), list(_arguments(node))
         if name in OPENING and arguments:
-            yield _mention(_inner(arguments[0]), spot, opened=True)
+            yield from (spot.mention(p, opened=True) for p in results(arguments[0], spot.scope))
         elif name == "fileset" and len(arguments) == 2:
-            source = closed(node, spot.scope, _fileset(*arguments))
-            yield spot.mention((Expression(source) if source else Unknown(),), opened=True)
+            yield spot.mention((_fileset(node, arguments, spot),), opened=True, listed=True)
     for child in node.children:
         yield from _opened(child, spot)
 
@@ -472,18 +439,13 @@ def _arguments(call: Node) -> Iterator[Node]:
             yield from (each for each in child.children if each.type == "expression")
 
 
-def _inner(node: Node) -> Node:
-    """The text that an expression consists of, or the expression."""
-    text = node
-    while text.type in ("expression", "template_expr", "literal_value") and text.children:
-        text = text.children[0]
-    return text if text.type in _TEXTS else node
-
-
-def _fileset(folder: Node, pattern: Node) -> str:
+def _fileset(call: Node, arguments: list[Node], spot: _Spot) -> Expression:
     """The files of ``fileset()`` with the folder, which its result leaves out."""
-    at, glob = one_line(folder), one_line(pattern)
-    return f'[for f in fileset({at}, {glob}) : "${{{at}}}/${{f}}"]'
+    at, glob = map(one_line, arguments)
+    source = closed(call, spot.scope, f'[for f in fileset({at}, {glob}) : "${{{at}}}/${{f}}"]')
+    folders, globs = (list(results(each, spot.scope)) for each in arguments)
+    found = tuple((*folder, "/", *pattern) for folder in folders for pattern in globs)
+    return Expression(source or "", found)
 
 
 def _calls(node: Node) -> Iterator[str]:

@@ -21,7 +21,6 @@ from packer_fork.inputs.mentions import (
     Sections,
     Step,
     StepKind,
-    Unknown,
     Use,
 )
 from packer_fork.malformed import MALFORMED
@@ -207,7 +206,7 @@ def _parts(text: str) -> Iterator[Part]:
         if action.start() > end:
             yield text[end : action.start()]
         known = _EVALUABLE.match(action[1])
-        yield Expression(action[1]) if known else Unknown()
+        yield Expression(action[1]) if known else action[0]
         end = action.end()
     if text[end:]:
         yield text[end:]

@@ -3,20 +3,24 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Mapping, Sequence
+import re
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from packer_fork.inputs import globs, texts
 from packer_fork.inputs.mentions import ANYTHING, Mention
 from packer_fork.inputs.request import InputsRequest
+from packer_fork.inputs.texts import Values
 from packer_fork.inputs.tree import Tree
-from packer_fork.inputs.value_roles import ValueRole
+from packer_fork.inputs.value_roles import NAMELESS, ValueRole
 
 _VIRTUAL = ("/", "/proc", "/sys", "/dev", "/run")
 _PREFIXES = ("file://", "file:", "@")
-_NAMELESS = frozenset((ValueRole.TEXT, ValueRole.REMOTE, ValueRole.OUTPUT))
 _WORDS = frozenset((ValueRole.COMMAND, ValueRole.PROGRAM, ValueRole.UNLISTED))
 """Roles of values whose words may be files."""
+
+_FILE_LIKE = re.compile(r".*(?:/|\.[A-Za-z][A-Za-z0-9]{0,9}$)", re.DOTALL)
+"""Words that are files of the project, and not so by chance, where nothing else tells."""
 
 _HERE = frozenset((".", "..", "./", "../"))
 
@@ -31,10 +35,10 @@ class Lookup:
         self._request = request
         self._home = request.environ.get("HOME", "")
 
-    def add_all(self, mentions: Sequence[Mention], values: Mapping[str, object]) -> None:
+    def add_all(self, mentions: Sequence[Mention], values: Values) -> None:
         for mention, role in texts.with_roles(mentions, values):
-            if role not in _NAMELESS:
-                for text in texts.texts(mention, values):
+            if role not in NAMELESS and role is not ValueRole.OUTPUT:
+                for text in values.texts(mention):
                     self._add_text(text.strip(), role)
 
     def add_beside(self, name: str) -> None:
@@ -55,11 +59,14 @@ class Lookup:
                 self._tree.add(path)
 
     def _add_text(self, text: str, role: ValueRole) -> None:
-        if texts.is_path(text):
+        if role is ValueRole.WILDCARDS:
+            self._add_wildcards(text)
+        elif texts.is_path(text):
             self._add_path(text, role)
         if role in _WORDS:
             for word in texts.words(text):
-                self._add_word(word)
+                if word.text != text:
+                    self._add_word(word, role)
 
     def _add_path(self, text: str, role: ValueRole) -> None:
         if role is ValueRole.CHECKSUM and not text.startswith("file:"):
@@ -75,36 +82,65 @@ class Lookup:
             return
         for path in self._existing(text):
             outside = self._is_outside(path, text)
-            if self._is_meant(path, role, outside=outside):
+            if self._is_meant(path, text, role, outside=outside):
                 self._add(path, role, outside=outside)
 
-    def _is_meant(self, path: str, role: ValueRole, *, outside: bool) -> bool:
+    def _is_meant(self, path: str, text: str, role: ValueRole, *, outside: bool) -> bool:
         """Whether something that exists is what the template names, and not so by chance."""
+        is_file = not os.path.isdir(path)  # noqa: PTH112
+        if role in _WORDS:
+            return not outside and (is_file or role is ValueRole.PROGRAM or "/" in text)
         if outside and role is ValueRole.LIKELY_LOCAL:
-            return os.path.isfile(path)  # noqa: PTH113
-        return not outside or (role not in _WORDS and path not in _VIRTUAL)
+            return is_file
+        return not outside or path not in _VIRTUAL
 
     def _add(self, path: str, role: ValueRole, *, outside: bool) -> None:
-        self._tree.add(path, outside=outside)
+        self._tree.add(path, named=True, outside=outside)
         if role in (ValueRole.SURROUNDED, ValueRole.PLAYBOOK):
             self._tree.add(str(Path(path).parent), outside=outside)
 
-    def _add_word(self, word: str) -> None:
-        """A word of a longer text: a file of the project, as folders are named by chance."""
-        word = self._request.here(word)
-        if ANYTHING in word:
-            self._add_open(word, local=False)
+    def _add_word(self, word: texts.Word, role: ValueRole) -> None:
+        """A word of a longer text: folders are named by chance unless they are spelt as such."""
+        text = self._request.here(word.text)
+        if text in _HERE:
             return
-        for path in self._existing(word):
-            if os.path.isfile(path) and not self._is_outside(path, word):  # noqa: PTH113
-                self._tree.add(path)
+        if ANYTHING in text:
+            self._add_open(text, local=False)
+            return
+        if not globs.WILD.isdisjoint(text) and role is not ValueRole.UNLISTED:
+            if text.strip("*./"):
+                self._add_wildcards(text, outside=False)
+            return
+        for path in self._existing(text):
+            if not self._is_outside(path, text) and self._is_meant_word(path, text, word, role):
+                self._tree.add(path, named=True)
+
+    def _is_meant_word(self, path: str, text: str, word: texts.Word, role: ValueRole) -> bool:
+        if os.path.isfile(path):  # noqa: PTH113
+            return role is not ValueRole.UNLISTED or _FILE_LIKE.fullmatch(text) is not None
+        return role is not ValueRole.UNLISTED and (word.assigned or "/" in text)
+
+    def _add_wildcards(self, text: str, *, outside: bool = True) -> None:
+        """What a shell, or the plugin, expands; a name that exists is taken as it stands."""
+        text = self._request.here(text)
+        if ANYTHING in text:
+            self._add_open(text, local=outside)
+            return
+        literal = list(self._existing(text))
+        for path in literal:
+            self._tree.add(path, named=True, outside=self._is_outside(path, text))
+        if literal or (self._is_outside(text, text) and not outside):
+            return
+        for folder in self._folders:
+            for path in globs.expand(folder, text):
+                self._tree.add(_plain(path), outside=self._is_outside(path, text))
 
     def _add_open(self, text: str, *, local: bool) -> None:
         """Whatever `text` may turn out to name once its unknown parts are known."""
         if not (text.strip(f"{ANYTHING}./") or local):
             return
-        fixed = globs.fixed_folder(text, ANYTHING)
-        pattern = globs.unknown_parts(os.path.normpath(text))
+        fixed = globs.fixed_folder(text, f"{ANYTHING}*?[")
+        pattern = globs.open_glob(os.path.normpath(text))
         for folder in self._existing(fixed or "."):
             if self._is_outside(folder, fixed):
                 continue

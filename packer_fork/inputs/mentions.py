@@ -14,16 +14,22 @@ ANYTHING = "\0"
 
 
 class Expression(Struct, frozen=True):
-    """Source text, on one line, that Packer can evaluate."""
+    """Source text, on one line, that Packer can evaluate; "" where names in it are unknown.
 
-    source: str
+    ``inner``: what it may come to, each in pieces, as far as its parts tell; taken where Packer
+    gives no value. ``name``: what it refers to, if it is but a reference: "local.a", "source.name".
+    """
+
+    source: str = ""
+    inner: tuple[tuple[Part, ...], ...] = ()
+    name: str = ""
 
 
-class Unknown(Struct, frozen=True):
-    """A part that has no value yet: an iterator, what a build will be named."""
+Part = str | Expression
+Parts = tuple[Part, ...]
 
-
-Part = str | Expression | Unknown
+UNKNOWN = Expression()
+"""A part that has no value yet: an iterator, what a data source answers."""
 
 
 class Place(Struct, frozen=True):
@@ -48,19 +54,20 @@ class Place(Struct, frozen=True):
 class Mention(Struct, frozen=True):
     """A value in a template that may name files.
 
-    ``parts``: its text in pieces; a single Expression may be of any type. ``fallback``: the
-    pieces to take where that cannot be evaluated. ``opened``: Packer itself reads it, as in
-    ``file()``.
+    ``parts``: its text in pieces; a single Expression may be of any type. ``opened``: Packer
+    itself reads it, as in ``file()``; ``listed``: it is what ``fileset()`` lists.
     """
 
     place: Place
-    parts: tuple[Part, ...]
-    fallback: tuple[Part, ...] = ()
+    parts: Parts
     opened: bool = False
+    listed: bool = False
 
     @property
     def role(self) -> ValueRole:
-        return ValueRole.LOCAL if self.opened else self.place.role
+        if self.opened:
+            return ValueRole.WILDCARDS if self.listed else ValueRole.LOCAL
+        return self.place.role
 
 
 class Local(Struct, frozen=True):
@@ -162,10 +169,13 @@ class Sections(Struct, frozen=True, kw_only=True):
 
 
 class Parsed(Struct, frozen=True, kw_only=True):
-    """All of one file. ``variables`` maps a name to the expression of its value."""
+    """All of one file. ``variables`` maps a name to the expression of its value; ``definitions``
+    has, by "local.a" or "var.a", what a local or the default of a variable may come to.
+    """
 
     mentions: tuple[Mention, ...] = ()
     variables: Mapping[str, str] = {}
+    definitions: Mapping[str, tuple[Parts, ...]] = {}
     unstable: frozenset[str] = frozenset()
     locals: tuple[Local, ...] = ()
     references: frozenset[str] = frozenset()

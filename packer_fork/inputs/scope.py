@@ -25,6 +25,7 @@ class Binder(Struct, frozen=True):
     names: frozenset[str]
     intro: str
     free: frozenset[str]
+    collection: Node
     condition: str = ""
 
 
@@ -43,7 +44,8 @@ def dynamic(label: str, body: Node | None) -> Binder | None:
     name = text_of(attributes["iterator"]) if "iterator" in attributes else label
     collection = attributes["for_each"]
     elements = f"[for k, v in {one_line(collection)} : {{key = k, value = v}}]"
-    return Binder(frozenset((name,)), f"for {name} in {elements} :", frozenset(free(collection)))
+    intro = f"for {name} in {elements} :"
+    return Binder(frozenset((name,)), intro, frozenset(free(collection)), collection)
 
 
 def closed(node: Node, scope: Scope, source: str = "") -> str | None:
@@ -56,6 +58,17 @@ def closed(node: Node, scope: Scope, source: str = "") -> str | None:
             source = f"[{binder.intro} {source} {binder.condition}]"
             names = (names - binder.names) | binder.free
     return source if names <= EVALUABLE else None
+
+
+def bound_to(name: str, node: Node, scope: Scope) -> tuple[Node, Scope] | None:
+    """The collection whose elements `name` stands for at `node`, and the names bound there."""
+    for binder in _around(node):
+        if name in binder.names:
+            return binder.collection, scope
+    for number, binder in reversed(list(enumerate(scope))):
+        if name in binder.names:
+            return binder.collection, scope[:number]
+    return None
 
 
 def free(node: Node) -> set[str]:
@@ -87,9 +100,14 @@ def _around(node: Node) -> Iterator[Binder]:
                 frozenset(_bound(intro)),
                 one_line(intro),
                 frozenset(free(intro)),
+                _collection(intro),
                 one_line(condition) if condition else "",
             )
         child, parent = parent, parent.parent
+
+
+def _collection(intro: Node) -> Node:
+    return next((each for each in intro.children if each.type == "expression"), intro)
 
 
 def _bound(intro: Node) -> Iterator[str]:

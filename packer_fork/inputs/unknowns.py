@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import fnmatch
 import re
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from urllib.parse import urlsplit
 
-from packer_fork.inputs import texts
 from packer_fork.inputs.mentions import ANYTHING, Mention, Section
+from packer_fork.inputs.texts import Values
 from packer_fork.inputs.value_roles import ValueRole
 
 REMOTE_FUNCTIONS = (
@@ -21,7 +21,7 @@ REMOTE_FUNCTIONS = (
 """Functions that ask a server for a value."""
 
 
-def of_sections(sections: Sequence[Section], values: Mapping[str, object]) -> Iterator[str]:
+def of_sections(sections: Sequence[Section], values: Values) -> Iterator[str]:
     """Data sources, values kept by servers, downloads that nothing pins."""
     for section in sections:
         yield from (name for name in section.references if name.startswith("data."))
@@ -32,7 +32,7 @@ def of_sections(sections: Sequence[Section], values: Mapping[str, object]) -> It
         path = mention.place.path
         is_fetched = mention.role is ValueRole.URL and mention.place.kind == "source"
         if is_fetched and not any((_group(mention), n) in pinned for n in _vouching(path[-1])):
-            for text in texts.texts(mention, values):
+            for text in values.texts(mention):
                 if _is_remote(text) and "checksum=" not in text:
                     yield f"{'.'.join(path)} {_without_secrets(text)}"
 
@@ -51,12 +51,12 @@ def _vouching(name: str) -> Iterator[str]:
 
 
 def _pinned(
-    mentions: Iterable[Mention], values: Mapping[str, object]
+    mentions: Iterable[Mention], values: Values
 ) -> Iterator[tuple[tuple[str, tuple[str, ...]], str]]:
     """The attributes with a checksum that is a value, or stands in a file here."""
     for mention in mentions:
         if mention.role is ValueRole.CHECKSUM:
-            for text in texts.texts(mention, values):
+            for text in values.texts(mention):
                 known = text not in ("", "none") and ANYTHING not in text
                 if known and not _is_remote(text.removeprefix("file:")):
                     yield _group(mention), mention.place.path[-1]

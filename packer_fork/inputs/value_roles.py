@@ -45,6 +45,9 @@ PROGRAM, COMMAND = ValueRole.PROGRAM, ValueRole.COMMAND
 URL, CHECKSUM, OUTPUT = ValueRole.URL, ValueRole.CHECKSUM, ValueRole.OUTPUT
 REMOTE, TEXT, UNLISTED = ValueRole.REMOTE, ValueRole.TEXT, ValueRole.UNLISTED
 
+NAMELESS = frozenset((REMOTE, TEXT))
+"""Of values that name nothing here."""
+
 Row = dict[str, ValueRole]
 
 

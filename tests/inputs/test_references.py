@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from tests.conftest import Project
-from tests.support.collected_inputs import files, inputs_of
+from tests.support.collected_inputs import builds_of, files, inputs_of
 
 pytestmark = pytest.mark.usefixtures("packer")
 
@@ -51,7 +51,7 @@ def shell(attribute: str) -> str:
         ('script = "${var.folder}/c.sh"', {"sub/c.sh"}),
         ("script = local.script", {"sub/c.sh"}),
         ("scripts = concat([local.script], [\n # a comment\n var.one\n])", {"sub/c.sh", "b.sh"}),
-        ('script = var.one == "b.sh" ? "a.sh" : "b.sh"', {"a.sh", "b.sh"}),
+        ('script = var.one == "b.sh" ? "a.sh" : "b.sh"', {"a.sh"}),
         ('scripts = [for n in ["a", "b"] : "${n}.sh"]', {"a.sh", "b.sh"}),
         (
             'scripts = [for f in fileset(var.folder, "*.sh") : "${var.folder}/${f}"]',
@@ -67,8 +67,8 @@ def shell(attribute: str) -> str:
         ("inline = [<<-EOT\n   bash ${var.folder}/c.sh\n   EOT\n ]", {"sub/c.sh"}),
         ('inline = ["%{ if true }a.sh%{ endif }"]', {"a.sh"}),
         ('inline = ["echo $${a.sh}", "a\\u002esh"]', {"a.sh"}),
-        ('script = "${build.name}.sh"', {"a.sh", "b.sh", "sub/c.sh", "sub/d e.sh"}),
-        ('script = "sub/${build.name}.txt"', {"sub/more/f.txt"}),
+        ('script = "${build.ID}.sh"', {"a.sh", "b.sh", "sub/c.sh", "sub/d e.sh"}),
+        ('script = "sub/${build.ID}.txt"', {"sub/more/f.txt"}),
         ('inline = ["echo ${build.name}"]', set()),
         ('only_on = ["sub"]', set()),
         ('unheard_of_dirs = ["sub"]', {"sub/c.sh", "sub/d e.sh", "sub/more/f.txt"}),
@@ -185,7 +185,6 @@ def test_symlinks_count_by_what_they_lead_to(root: Path) -> None:
     "body",
     [
         'post-processor "manifest" {\n output = "sub/c.sh"\n }',
-        'post-processor "checksum" {\n output = "sub/{{.BuildName}}.sh"\n }',
         'post-processor "compress" {\n output = "sub"\n }',
         'provisioner "file" {\n direction = "download"\n source = "/x"\n destination = "sub"\n }',
     ],
@@ -193,6 +192,34 @@ def test_symlinks_count_by_what_they_lead_to(root: Path) -> None:
 def test_outputs_are_no_inputs(root: Path, body: str) -> None:
     scripts = shell('scripts = ["a.sh", "sub/c.sh"]')
     assert "sub/c.sh" not in referred(root, f"{body}\n{scripts}")
+
+
+def test_a_pattern_of_outputs_hides_no_file_that_is_named(root: Path) -> None:
+    output = 'post-processor "checksum" {\n output = "sub/{{.ChecksumType}}.sh"\n }'
+    walked, named = 'inline = ["cat sub/*.sh"]', 'script = "sub/c.sh"'
+    assert referred(root, f"{output}\n{shell(walked)}") == set()
+    assert referred(root, f"{output}\n{shell(named)}") == {"sub/c.sh"}
+
+
+def test_what_one_build_makes_is_an_input_of_another_that_names_it(root: Path) -> None:
+    template = """
+    source "null" "base" { communicator = "none" }
+    source "file" "app" {
+      source = "sub/c.sh"
+      target = "out"
+    }
+    build {
+      name    = "base"
+      sources = ["null.base"]
+      post-processor "shell-local" { inline = ["cat sub/c.sh"] }
+      post-processor "artifice" { files = ["sub/c.sh"] }
+    }
+    build { sources = ["file.app"] }
+    """
+    (root / "t.pkr.hcl").write_text(template, encoding="utf-8")
+    builds = builds_of(root, "t.pkr.hcl")
+    found = {name: files(inputs) for name in builds.builds if (inputs := builds.of(name))}
+    assert found == {"base.null.base": set(), "file.app": {"sub/c.sh"}}
 
 
 def test_output_that_holds_the_project_leaves_nothing_out(root: Path) -> None:
@@ -208,7 +235,7 @@ def test_what_is_never_an_input(root: Path, project: Project) -> None:
         BUILD.format(top="", body=shell('scripts = "all"')), encoding="utf-8"
     )
     found = inputs_of(
-        root, "t.pkr.hcl", outputs=(root / "all/made",), ignore=("all/skipped/*.tmp",)
+        root, "t.pkr.hcl", outputs={"null.n": (root / "all/made",)}, ignore=("all/skipped/*.tmp",)
     )
     assert files(found) == {"all/in/x"}
 
