@@ -206,7 +206,7 @@ class _Collector:
         try:
             lookup.add_all(section.mentions, values)
             if section.type.startswith("ansible"):
-                lookup.add_beside("ansible.cfg")
+                lookup.add_settings_of_ansible(section.mentions, values)
         except TooManyFilesError:
             unclear.append(f"more than {self._request.max_files} files")
         unclear += tree.unreadable

@@ -22,6 +22,8 @@ UNSTABLE = frozenset(("timestamp", "uuidv4", "legacy_isotime", "legacy_strftime"
 _MOST_QUESTIONS = 3
 """What has no value even then is taken as it stands."""
 
+_NAME = re.compile(r"\b(?:var|local)\.[\w-]+")
+
 _PROJECT = "\0project"
 
 
@@ -34,8 +36,10 @@ def values(request: InputsRequest, parsed: Parsed) -> dict[str, object] | None:
     asked: set[str] = set()
     for depth in range(_MOST_QUESTIONS):
         wanted = _wanted(parsed, found, asked)
-        if depth and not wanted:
-            break
+        if depth:
+            wanted = _with_hope(wanted, asked - found.keys())
+            if not wanted:
+                break
         told = request.evaluate({source: source for source in sorted(wanted)})
         if told is None:
             return found if depth else None
@@ -67,6 +71,12 @@ def _wanted(parsed: Parsed, found: Mapping[str, object], asked: set[str]) -> set
             seen.add(part.name)
             waiting += (each for parts in parsed.definitions.get(part.name, ()) for each in parts)
     return wanted
+
+
+def _with_hope(wanted: set[str], missing: set[str]) -> set[str]:
+    """Without what rests on a variable or local that has no value: each costs Packer a start."""
+    names = {each for each in missing if _NAME.fullmatch(each)}
+    return {source for source in wanted if names.isdisjoint(_NAME.findall(source))}
 
 
 def stable_locals(parsed: Parsed, ignored: frozenset[str] = frozenset()) -> list[str]:

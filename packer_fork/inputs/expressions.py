@@ -127,9 +127,10 @@ def _of_call(call: Node, scope: Scope) -> Iterator[Parts]:
     if name == "format" and arguments and unwrapped(arguments[0]).type in TEXTS:
         yield tuple(_with_verbs(text(unwrapped(arguments[0]), scope)))
         return
-    if name == "join" and len(arguments) == 2:
+    if name == "join" and len(arguments) == 2 and unwrapped(arguments[1]).type == "tuple":
         yield from _joined(arguments[0], arguments[1], scope)
-    elif name not in _READING:
+        return
+    if name not in _READING:
         skipped = _KEYED.get(name, ())
         for number, argument in enumerate(arguments):
             if number not in skipped:
@@ -153,12 +154,10 @@ def _with_verbs(parts: Parts) -> Iterator[str | Expression]:
 
 
 def _joined(separator: Node, listed: Node, scope: Scope) -> Iterator[Parts]:
-    between = tuple(results(separator, scope))
-    elements = [element for element in results(listed, scope) if element]
-    yield from elements
-    if len(between) == 1 and elements and unwrapped(listed).type == "tuple":
-        first, *rest = elements
-        yield (*first, *(part for each in rest for part in (*between[0], *each)))
+    """The text of ``join()`` of a list whose elements are texts."""
+    first, *rest = list(results(listed, scope)) or [()]
+    for between in results(separator, scope):
+        yield (*first, *(part for each in rest for part in (*between, *each)))
 
 
 def _of_reference(node: Node, scope: Scope) -> Iterator[Parts]:

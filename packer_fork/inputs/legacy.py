@@ -116,8 +116,15 @@ def _steps(section: str, kind: StepKind, value: Any) -> Iterator[Step]:
             overrides={key: _encoded(each) for key, each in overrides.items()}
             if isinstance(overrides, dict)
             else {},
-            section=_section(plugin, plugin, place, rest),
+            section=_step_section(plugin, place, rest, overrides),
         )
+
+
+def _step_section(plugin: str, place: Place, content: dict[str, Any], overrides: Any) -> Section:
+    """What is overridden counts as tokens for one build alone, but names files for all."""
+    section = _section(plugin, plugin, place, content)
+    named = _mentions({"override": overrides}, place)
+    return structs.replace(section, mentions=(*section.mentions, *named))
 
 
 def _chained(value: Any) -> Iterator[tuple[dict[str, Any], bool]]:

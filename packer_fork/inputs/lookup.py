@@ -7,7 +7,7 @@ import re
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from packer_fork.inputs import globs, texts
+from packer_fork.inputs import ansible, globs, texts
 from packer_fork.inputs.mentions import ANYTHING, Mention
 from packer_fork.inputs.request import InputsRequest
 from packer_fork.inputs.texts import Values
@@ -41,11 +41,21 @@ class Lookup:
                 for text in values.texts(mention):
                     self._add_text(text.strip(), role)
 
-    def add_beside(self, name: str) -> None:
-        """A file that a program reads from the working directory without being told to."""
-        path = f"{self._folders[0]}/{name}"
-        if os.path.isfile(path):  # noqa: PTH113
-            self._tree.add(path)
+    def add_settings_of_ansible(self, mentions: Sequence[Mention], values: Values) -> None:
+        """ansible.cfg, and what of the project it and the environment set as paths."""
+        here, environ = self._folders[0], dict(self._request.environ)
+        for mention in mentions:
+            if mention.place.path == ("ansible_env_vars",):
+                given = (text.partition("=") for text in values.texts(mention))
+                environ |= {name: value for name, _, value in given}
+        config = os.path.join(here, environ.get("ANSIBLE_CONFIG", "ansible.cfg"))  # noqa: PTH118
+        paths = [*ansible.of_settings(config, here), *ansible.of_environment(environ, here)]
+        for path in (config, *paths):
+            self._add_inside(path)
+
+    def _add_inside(self, path: str) -> None:
+        if _exists(path) and not self._is_outside(path, path) and path != self._root:
+            self._tree.add(path, named=True)
 
     def add_glob(self, glob: str) -> None:
         """Files that the user names, relative to the project; a folder with all in it."""
@@ -96,8 +106,15 @@ class Lookup:
 
     def _add(self, path: str, role: ValueRole, *, outside: bool) -> None:
         self._tree.add(path, named=True, outside=outside)
+        folder = Path(path).parent
         if role in (ValueRole.SURROUNDED, ValueRole.PLAYBOOK):
-            self._tree.add(str(Path(path).parent), outside=outside)
+            self._tree.add(str(folder), outside=outside)
+        if role is ValueRole.PLAYBOOK:
+            for name in ansible.BESIDE_FOLDER:
+                self._add_inside(str(folder.parent / name))
+        if role is ValueRole.INVENTORY:
+            for name in ansible.BESIDE_INVENTORY:
+                self._add_inside(str(folder / name))
 
     def _add_word(self, word: texts.Word, role: ValueRole) -> None:
         """A word of a longer text: folders are named by chance unless they are spelt as such."""
@@ -139,13 +156,14 @@ class Lookup:
         """Whatever `text` may turn out to name once its unknown parts are known."""
         if not (text.strip(f"{ANYTHING}./") or local):
             return
+        text = os.path.normpath(text)
         fixed = globs.fixed_folder(text, f"{ANYTHING}*?[")
-        pattern = globs.open_glob(os.path.normpath(text))
+        pattern = globs.open_glob(text)
         for folder in self._existing(fixed or "."):
             if self._is_outside(folder, fixed):
                 continue
             for path in self._tree.below(folder):
-                beginning = os.path.normpath(fixed) + "/" if fixed else ""
+                beginning = f"{fixed}/" if fixed else ""
                 if pattern.fullmatch(beginning + os.path.relpath(path, folder)):
                     self._tree.add(path)
 

@@ -21,7 +21,12 @@ _MOST_TEXTS = 1_000
 """Of one mention; with more its parts are left open."""
 
 _WORD = re.compile(r"[^\s,;=@:'\"|&()<>{}`]+")
-_VARIABLE = re.compile(r"[A-Z_][A-Z0-9_]*")
+_VARIABLE = re.compile(
+    r"[A-Z0-9_]*(?:PATHS?|DIRS?|DIRECTORY|FOLDER|ROOT|ROLES|COLLECTIONS|INVENTORY|LIBRARY|PLUGINS"
+    r"|SRC|SOURCES?)"
+)
+"""Variables whose values are folders, even without a ``/``."""
+
 _WRITTEN = re.compile(r"(?:>>?|\btee\s|\btouch\s|\bmkdir\s|\s-o\s|--output[ =])\s*(?:-\w+\s+)*\S+")
 _LONGEST_PATH = 4096
 _DOWNLOAD = {

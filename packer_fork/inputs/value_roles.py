@@ -17,7 +17,8 @@ from enum import StrEnum
 class ValueRole(StrEnum):
     """``LOCAL``: a file or folder here, or a list of them. ``LIKELY_LOCAL``: the same, as far as
     the name of the attribute tells. ``WILDCARDS``: globs of them. ``SURROUNDED``: a file whose
-    folder counts with it. ``PLAYBOOK``: of Ansible, with the roles and variables that it finds.
+    folder counts with it. ``PLAYBOOK``: of Ansible, with its folder and the roles beside that;
+    ``INVENTORY``: with the variables beside it.
     ``PROGRAM``: a program or its arguments; ``COMMAND``: a command line that runs here.
     ``URL``: what Packer downloads, or copies from here. ``CHECKSUM``: of that.
     ``OUTPUT``: what a build writes here. ``REMOTE``: a path or command of the machine that is
@@ -29,6 +30,7 @@ class ValueRole(StrEnum):
     WILDCARDS = "wildcards"
     SURROUNDED = "surrounded"
     PLAYBOOK = "playbook"
+    INVENTORY = "inventory"
     PROGRAM = "program"
     COMMAND = "command"
     URL = "url"
@@ -40,7 +42,8 @@ class ValueRole(StrEnum):
 
 
 LOCAL, LIKELY_LOCAL = ValueRole.LOCAL, ValueRole.LIKELY_LOCAL
-WILDCARDS, SURROUNDED, PLAYBOOK = ValueRole.WILDCARDS, ValueRole.SURROUNDED, ValueRole.PLAYBOOK
+WILDCARDS, SURROUNDED = ValueRole.WILDCARDS, ValueRole.SURROUNDED
+PLAYBOOK, INVENTORY = ValueRole.PLAYBOOK, ValueRole.INVENTORY
 PROGRAM, COMMAND = ValueRole.PROGRAM, ValueRole.COMMAND
 URL, CHECKSUM, OUTPUT = ValueRole.URL, ValueRole.CHECKSUM, ValueRole.OUTPUT
 REMOTE, TEXT, UNLISTED = ValueRole.REMOTE, ValueRole.TEXT, ValueRole.UNLISTED
@@ -74,8 +77,9 @@ _REMOTE_SHELL = _row(
 )
 _ANSIBLE = _row(
     {
-        PLAYBOOK: "playbook_file playbook_files playbook_paths",
-        LOCAL: "playbook_dir group_vars host_vars inventory_file inventory_directory galaxy_file"
+        PLAYBOOK: "playbook_file playbook_files",
+        INVENTORY: "inventory_file",
+        LOCAL: "playbook_paths playbook_dir group_vars host_vars inventory_directory galaxy_file"
         " role_paths collection_paths roles_path collections_path ssh_host_key_file"
         " ssh_authorized_key_file sftp_command",
         PROGRAM: "extra_arguments ansible_env_vars command galaxy_command",
@@ -290,7 +294,7 @@ _NO_FILES = frozenset(("build", "packer", "variable", "hcp_packer_registry"))
 
 _BY_NAME = (
     (WILDCARDS, re.compile("floppy_files|floppy_dirs|cd_files")),
-    (PLAYBOOK, re.compile(r"playbook_files?|playbook_paths")),
+    (PLAYBOOK, re.compile("playbook_files?")),
     (SURROUNDED, re.compile("manifest_file|run_list_file")),
     (
         OUTPUT,

@@ -87,6 +87,69 @@ def test_file_is_found(root: Path, body: str, expected: set[str], newline: str) 
     )
 
 
+COMMANDS = [
+    ('inline = [". ./bin/mkroot", "cat notes"]', {"bin/mkroot", "notes"}),
+    ('inline = ["make ROLES=./roles/"]', {"roles/web/main.yml"}),
+    ('inline = ["x --inventory=roles"]', {"roles/web/main.yml"}),
+    ('inline = ["x -i roles"]', {"roles/web/main.yml"}),
+    ('inline = ["make roles", "deploy user=roles"]', set()),
+    ('inline = ["cat roles/*/*.yml > notes", "rm -f *"]', {"roles/web/main.yml"}),
+    ('inline = ["echo >> notes", "{{.Vars}} ./bin/mkroot"]', {"bin/mkroot"}),
+    ('command = "notes"', {"notes"}),
+    ('execute_command = ["./bin/mkroot", "{{.Script}}"]', {"bin/mkroot"}),
+    ('environment_vars = ["ROLES=roles:bin", "WHO=n"]', {"roles/web/main.yml", "bin/mkroot"}),
+    ('scripts = ["{{ pwd }}/a.sh", "{{template_dir}}/b.sh"]', {"a.sh", "b.sh"}),
+    ('scripts = ["sub/{{ build_name }}.sh", "sub/${source.name}.txt"]', {"sub/n.sh", "sub/n.txt"}),
+    ('scripts = ["sub/{{.BuildName}}.sh", "${source.type}"]', {"sub/n.sh"}),
+    ('scripts = [for f in fileset(".", "s*/c.sh") : f]', {"sub/c.sh"}),
+    ('scripts = [for f in fileset(".", "${build.ID}b/?.sh") : f]', {"sub/c.sh", "sub/n.sh"}),
+    ('inline = ["echo ${join(",", fileset("sub", "c*"))}"]', {"sub/c.sh"}),
+]
+"""What counts of a shell-local provisioner of ``null.n``, and only that."""
+
+
+@pytest.mark.parametrize(("body", "expected"), COMMANDS)
+def test_words_of_commands_and_names_of_builds(
+    root: Path, project: Project, body: str, expected: set[str]
+) -> None:
+    for name in ("bin/mkroot", "notes", "roles/web/main.yml", "sub/n.sh", "sub/n.txt", "n/x.sh"):
+        project.write(name, "")
+    assert referred(root, shell(body)) == expected
+
+
+LOCALS = """
+  variable "os" { default = "debian" }
+  variable "more" { default = null }
+  locals {
+    known   = ["a.sh"]
+    dir     = build.ID == "x" ? "sub" : "sub/more"
+    partial = var.more == null ? (build.ID == "" ? ["b.sh"] : concat(local.known, ["c.sh"])) : []
+    named   = { one = "a.sh", two = build.ID }
+  }
+"""
+UNKNOWN = [
+    ("scripts = local.partial", {"a.sh", "b.sh"}),
+    ('scripts = build.ID == "unrelated.txt" ? ["a.sh"] : ["b.sh"]', {"a.sh", "b.sh"}),
+    ('script = var.os == build.ID ? "sub/${var.os}.sh" : "a.sh"', {"a.sh"}),
+    ('script = "${local.dir}/f.txt"', {"sub/more/f.txt"}),
+    ('scripts = [for s in ["a", "x"] : "${s}${build.ID == "" ? ".sh" : ""}"]', {"a.sh"}),
+    ('scripts = [for s in ["sub/", build.ID] : "./${s}/d e.sh" if s != ""]', {"sub/d e.sh"}),
+    ('script = format("%s/c.sh", build.ID)', {"sub/c.sh"}),
+    ('script = join("/", ["sub", "${build.ID}.txt"])', {"sub/more/f.txt"}),
+    ('script = lookup({ "unrelated.txt" = "a.sh" }, build.ID, "b.sh")', {"a.sh", "b.sh"}),
+    ('script = local.named["one"]', {"a.sh"}),
+    ("script = build.ID", set()),
+    ('script = "${path.root}/sub/c.sh${build.ID}"', {"sub/c.sh"}),
+    ('script = try(build.ID, "a.sh")', {"a.sh"}),
+]
+"""What counts where ``build.ID`` is not known before the build runs."""
+
+
+@pytest.mark.parametrize(("body", "expected"), UNKNOWN)
+def test_what_is_known_of_an_expression_counts(root: Path, body: str, expected: set[str]) -> None:
+    assert referred(root, shell(body), LOCALS) == expected
+
+
 def test_dynamic_blocks_are_followed(root: Path) -> None:
     body = """
       dynamic "provisioner" {
@@ -137,6 +200,77 @@ def test_playbook_means_all_around_it(root: Path, project: Project) -> None:
     project.write("ansible.cfg", "")
     body = 'provisioner "ansible" {\n playbook_file = "play/site.yml"\n}'
     assert referred(root, body) == {"play/site.yml", "play/roles/web/tasks/main.yml", "ansible.cfg"}
+
+
+BUILDERS = [
+    ('''firmware = "{outside}/firmware.fd"''', {"{outside}/firmware.fd"}),
+    ("""qemuargs = [["-drive", "file=img/seed,format=raw"]]""", {"img/seed"}),
+    ("""floppy_files = ["drivers/a?.inf", "img"]""", {"drivers/a1.inf", "img/seed"}),
+    ("""floppy_files = ["drivers/[b-z]*"]""", {"drivers/b2.inf"}),
+    ("""floppy_dirs = ["dri*"]""", {"drivers/a1.inf", "drivers/b2.inf"}),
+    ("""cd_files = ["./img/*"]""", {"img/seed"}),
+    ("""nested {{ cd_files = ["./img/*"] }}""", {"img/seed"}),
+    ('''http_directory = "img"''', {"img/seed"}),
+    ('''ssh_username = "img"''', set()),
+    ('''vm_name = "img"''', set()),
+    ('''whatever = "img"''', set()),
+    ('''whatever_dir = "{outside}"''', set()),
+    ("""boot_command = ["img/seed"]""", set()),
+    ("""cd_content = {{ "meta-data" = "img/seed" }}""", set()),
+    ('''iso_checksum = "file:img/seed"''', {"img/seed"}),
+]
+
+
+@pytest.mark.parametrize(("attributes", "expected"), BUILDERS)
+def test_what_a_builder_reads(
+    root: Path, project: Project, tmp_path: Path, attributes: str, expected: set[str]
+) -> None:
+    for name in ("img/seed", "drivers/a1.inf", "drivers/b2.inf", "elsewhere/firmware.fd"):
+        project.write(name, "")
+    outside = tmp_path / "outside"
+    (root / "elsewhere").rename(outside)
+    source = f'source "qemu" "q" {{\n {attributes.format(outside=outside)}\n}}\n'
+    (root / "t.pkr.hcl").write_text(f'{source}build {{ sources = ["qemu.q"] }}', encoding="utf-8")
+    found = files(inputs_of(root, "t.pkr.hcl"))
+    assert found == {each.format(outside=outside) for each in expected}
+
+
+ANSIBLE = [
+    ('playbook_file = "ansible/play/site.yml"', {"play/site.yml", "roles/web/main.yml"}),
+    ('roles_path = "more"', {"more/db/main.yml"}),
+    ('galaxy_file = "reqs.yml"', {"reqs.yml"}),
+    ('inventory_file = "inv/hosts"', {"inv/hosts", "inv/group_vars/all"}),
+    ('inventory_directory = "inv"', {"inv/hosts", "inv/group_vars/all"}),
+    ('extra_arguments = ["-i", "inv"]', {"inv/hosts", "inv/group_vars/all"}),
+    ('extra_arguments = ["--vault-password-file=inv/hosts"]', {"inv/hosts"}),
+    ('ansible_env_vars = ["ANSIBLE_ROLES_PATH=more:none"]', {"more/db/main.yml"}),
+    ('ansible_env_vars = ["ANSIBLE_COLLECTIONS_PATH=more"]', {"more/db/main.yml"}),
+    ('ansible_env_vars = ["ANSIBLE_CONFIG=conf/a.cfg"]', {"conf/a.cfg", "reqs.yml", "inv/hosts"}),
+    ('user = "inv"', set()),
+]
+
+
+@pytest.mark.parametrize(("attributes", "expected"), ANSIBLE)
+def test_what_ansible_reads(
+    root: Path, project: Project, attributes: str, expected: set[str]
+) -> None:
+    names = ("ansible/play/site.yml", "ansible/roles/web/main.yml", "ansible/notes")
+    for name in (*names, "more/db/main.yml", "reqs.yml", "inv/hosts", "inv/group_vars/all"):
+        project.write(name, "")
+    project.write(
+        "conf/a.cfg", "[defaults]\nroles_path=../reqs.yml:x\ninventory = ../inv/hosts ; x"
+    )
+    found = referred(root, f'provisioner "ansible" {{\n {attributes}\n}}')
+    assert {name.removeprefix("ansible/") for name in found} == expected
+
+
+def test_settings_of_ansible_where_packer_is_started(root: Path, project: Project) -> None:
+    project.write("more/db/main.yml", "")
+    project.write("ansible.cfg", "[defaults]\nroles_path = more\n")
+    body = 'provisioner "ansible" {\n user = "x"\n}'
+    assert referred(root, body) == {"ansible.cfg", "more/db/main.yml"}
+    environ = {**os.environ, "ANSIBLE_CONFIG": "none", "ANSIBLE_LIBRARY": "more"}
+    assert files(inputs_of(root, "t.pkr.hcl", environ=environ)) == {"more/db/main.yml"}
 
 
 def test_files_to_upload_are_named_in_a_list_too(root: Path) -> None:
