@@ -28,6 +28,7 @@ from packer_fork.inputs.mentions import (
 from packer_fork.inputs.oneline import one_line, pieces, text_of, unescape
 from packer_fork.inputs.scope import Scope, closed, dynamic
 from packer_fork.inputs.tokens import tokens
+from packer_fork.inputs.value_roles import NAMELESS
 
 OPENING = frozenset(
     (
@@ -305,7 +306,7 @@ class _Reader:
             self.definitions[f"var.{'.'.join(block[1:])}"] = tuple(results(value, self.scope))
         spot = _Spot(structs.replace(place, path=(*place.path, key)), self.scope)
         into.mentions += _opened(value, spot)
-        if kind not in _DEFINITIONS:
+        if kind not in _DEFINITIONS and (kind == "provisioner" or spot.place.role not in NAMELESS):
             into.mentions += _mentions(value, spot)
 
 

@@ -73,19 +73,21 @@ def bound_to(name: str, node: Node, scope: Scope) -> tuple[Node, Scope] | None:
 
 def free(node: Node) -> set[str]:
     """The first names that `node` rests on, other than those that a ``for`` in it binds."""
-    found: set[str] = {text_of(node)} if node.type == "variable_expr" else set()
-    for child in node.children:
-        if not _is_bare_key(child):
-            found |= free(child)
-    return found - {name for child in node.children for name in _bound(child)}
+    if node.type == "variable_expr":
+        return {text_of(node)}
+    children = [child for child in node.children if child.is_named]
+    if node.type == "object_elem" and _is_bare(children[0]):
+        children = children[1:]
+    found, bound = set[str](), set[str]()
+    for child in children:
+        found |= free(child)
+        bound.update(_bound(child))
+    return found - bound
 
 
-def _is_bare_key(node: Node) -> bool:
+def _is_bare(key: Node) -> bool:
     """Whether this is the ``a`` of ``{ a = 1 }``, which looks like a variable and is none."""
-    element = node.parent
-    if not element or element.type != "object_elem" or element.children[0] != node:
-        return False
-    return node.child_count == 1 and node.children[0].type == "variable_expr"
+    return key.child_count == 1 and key.children[0].type == "variable_expr"
 
 
 def _around(node: Node) -> Iterator[Binder]:

@@ -356,6 +356,33 @@ def test_what_one_build_makes_is_an_input_of_another_that_names_it(root: Path) -
     assert found == {"base.null.base": set(), "file.app": {"sub/c.sh"}}
 
 
+def test_names_of_builds_are_put_in_for_each_build(root: Path, project: Project) -> None:
+    steps = """
+      provisioner "shell-local" { script = "${source.name}.sh" }
+      provisioner "shell-local" { script = "sub/{{ build_name }}.sh" }
+      provisioner "shell-local" { script = "unrelated.txt" }
+    """
+    sources = 'source "null" "a" {}\nsource "null" "b" {}\n'
+    build = f'build {{\n sources = ["null.a", "null.b"]\n{steps}\n}}'
+    (root / "t.pkr.hcl").write_text(sources + build, encoding="utf-8")
+    project.write("sub/b.sh", "")
+    builds = builds_of(root, "t.pkr.hcl")
+    found = {name: files(inputs) for name in builds.builds if (inputs := builds.of(name))}
+    common = {"unrelated.txt"}
+    assert found == {"null.a": {"a.sh"} | common, "null.b": {"b.sh", "sub/b.sh"} | common}
+
+
+def test_override_of_a_json_step_names_files(root: Path, project: Project) -> None:
+    project.write(
+        "t.json",
+        """
+        {"builders": [{"type": "null", "communicator": "none"}],
+         "provisioners": [{"type": "shell-local", "override": {"null": {"script": "a.sh"}}}]}
+        """,
+    )
+    assert files(inputs_of(root, "t.json")) == {"a.sh"}
+
+
 def test_output_that_holds_the_project_leaves_nothing_out(root: Path) -> None:
     script = shell('script = "a.sh"')
     body = f'{script}\npost-processor "compress" {{\n output = "."\n }}'
