@@ -111,7 +111,8 @@ class Lookup:
             self._tree.add(str(folder), outside=outside)
         if role is ValueRole.PLAYBOOK:
             for name in ansible.BESIDE_FOLDER:
-                self._add_inside(str(folder.parent / name))
+                if not (folder / name).exists():
+                    self._add_inside(str(folder.parent / name))
         if role is ValueRole.INVENTORY:
             for name in ansible.BESIDE_INVENTORY:
                 self._add_inside(str(folder / name))
@@ -140,6 +141,8 @@ class Lookup:
     def _add_wildcards(self, text: str, *, outside: bool = True) -> None:
         """What a shell, or the plugin, expands; a name that exists is taken as it stands."""
         text = self._request.here(text)
+        if not texts.is_path(text):
+            return
         if ANYTHING in text:
             self._add_open(text, local=outside)
             return

@@ -264,6 +264,14 @@ def test_what_ansible_reads(
     assert {name.removeprefix("ansible/") for name in found} == expected
 
 
+def test_roles_of_a_playbook_hide_those_beside_its_folder(root: Path, project: Project) -> None:
+    for name in ("site.yml", "roles/a.yml", "../roles/b.yml", "../group_vars/all"):
+        project.write(f"top/play/{name}", "")
+    body = 'provisioner "ansible" {\n playbook_file = "top/play/site.yml"\n}'
+    expected = {"top/play/site.yml", "top/play/roles/a.yml", "top/group_vars/all"}
+    assert referred(root, body) == expected
+
+
 def test_settings_of_ansible_where_packer_is_started(root: Path, project: Project) -> None:
     project.write("more/db/main.yml", "")
     project.write("ansible.cfg", "[defaults]\nroles_path = more\n")
