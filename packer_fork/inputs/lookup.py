@@ -83,6 +83,8 @@ class Lookup:
             return
         for prefix in _PREFIXES:
             text = text.removeprefix(prefix)
+        if role is ValueRole.URL:
+            text = text.partition("?")[0]
         text = self._request.here(text)
         local = role not in _WORDS
         if "://" in text or not text or (text in _HERE and not local):

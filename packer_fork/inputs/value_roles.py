@@ -313,9 +313,9 @@ _BY_NAME = (
     (
         TEXT,
         re.compile(
-            r"(?:.*_)?(?:names?|types?|users?|usernames?|passwords?|ids?|regions?|zones?|images?"
+            r"(?:.*_)?(?:names?|types?|users?|usernames?|passwords?|ids?|regions?|zones?"
             r"|descriptions?|labels?|tags?|hosts?|hostnames?|buckets?|versions?|tokens?|timeouts?"
-            r"|networks?|subnets?|sizes?|ports?|formats?|domains?|keys?|groups?|notes?)"
+            r"|networks?|subnets?|sizes?|ports?|formats?|domains?)"
             r"|only|except|communicator|direction|keep_registered"
         ),
     ),

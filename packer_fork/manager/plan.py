@@ -75,7 +75,7 @@ def gather(
             assignments=tuple(f.value or "" for f in flags.variables if f.name == "var"),
             flags=flags.bearing_on_results,
             outputs=_outputs(state),
-            born=tuple(template.project / name for name in observed.past(state).products),
+            born=tuple(template.project / name for name in observed.products(state)),
             input_globs=settings.inputs,
             input_env=settings.input_env,
             ignore=settings.ignore,

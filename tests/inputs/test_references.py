@@ -203,21 +203,22 @@ def test_playbook_means_all_around_it(root: Path, project: Project) -> None:
 
 
 BUILDERS = [
-    ('''firmware = "{outside}/firmware.fd"''', {"{outside}/firmware.fd"}),
-    ("""qemuargs = [["-drive", "file=img/seed,format=raw"]]""", {"img/seed"}),
-    ("""floppy_files = ["drivers/a?.inf", "img"]""", {"drivers/a1.inf", "img/seed"}),
-    ("""floppy_files = ["drivers/[b-z]*"]""", {"drivers/b2.inf"}),
-    ("""floppy_dirs = ["dri*"]""", {"drivers/a1.inf", "drivers/b2.inf"}),
-    ("""cd_files = ["./img/*"]""", {"img/seed"}),
-    ("""nested {{ cd_files = ["./img/*"] }}""", {"img/seed"}),
-    ('''http_directory = "img"''', {"img/seed"}),
-    ('''ssh_username = "img"''', set()),
-    ('''vm_name = "img"''', set()),
-    ('''whatever = "img"''', set()),
-    ('''whatever_dir = "{outside}"''', set()),
-    ("""boot_command = ["img/seed"]""", set()),
-    ("""cd_content = {{ "meta-data" = "img/seed" }}""", set()),
-    ('''iso_checksum = "file:img/seed"''', {"img/seed"}),
+    ('firmware = "{outside}/firmware.fd"', {"{outside}/firmware.fd"}),
+    ('qemuargs = [["-drive", "file=img/seed,format=raw"]]', {"img/seed"}),
+    ('floppy_files = ["drivers/a?.inf", "img"]', {"drivers/a1.inf", "img/seed"}),
+    ('floppy_files = ["drivers/[b-z]*"]', {"drivers/b2.inf"}),
+    ('floppy_dirs = ["dri*"]', {"drivers/a1.inf", "drivers/b2.inf"}),
+    ('cd_files = ["./img/*", ""]', {"img/seed"}),
+    ('nested {{ cd_files = ["./img/*"] }}', {"img/seed"}),
+    ('http_directory = "img"', {"img/seed"}),
+    ('iso_url = "file:img/seed?archive=false"', {"img/seed"}),
+    ('ssh_username = "img"', set()),
+    ('vm_name = "img"', set()),
+    ('whatever = "img"', set()),
+    ('whatever_dir = "{outside}"', set()),
+    ('boot_command = ["img/seed"]', set()),
+    ('cd_content = {{ "meta-data" = "img/seed" }}', set()),
+    ('iso_checksum = "file:img/seed"', {"img/seed"}),
 ]
 
 
