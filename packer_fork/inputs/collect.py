@@ -14,11 +14,12 @@ from packer_fork.errors import TemplateError
 from packer_fork.inputs import evaluated, loaded, unknowns
 from packer_fork.inputs.cache import DigestCache, Known
 from packer_fork.inputs.dependence import Dependence, dependence
-from packer_fork.inputs.exclusions import Exclusions
+from packer_fork.inputs.exclusions import Exclusions, Outputs, output_texts
 from packer_fork.inputs.lookup import Lookup
 from packer_fork.inputs.mentions import ANY_TYPE, At, Mention, Parsed, Section
 from packer_fork.inputs.record import COMMAND, Inputs, TemplateInputs, template_inputs
 from packer_fork.inputs.request import InputsRequest
+from packer_fork.inputs.texts import Values
 from packer_fork.inputs.tree import TooManyFilesError, Tree, keyed
 from packer_fork.inputs.unknowns import Unknowable
 
@@ -75,9 +76,10 @@ def collect(request: InputsRequest) -> Declared:
     Raises TemplateError if a file that Packer would load cannot be read.
     """
     parsed, unclear = _parse(request)
-    told = request.evaluate(evaluated.expressions(parsed))
-    excluded = Exclusions(request, parsed, told or {})
-    collector = _Collector(request, parsed, told, unclear, excluded)
+    told = evaluated.values(request, parsed)
+    values = Values(told or {}, parsed.definitions, request.named_places)
+    excluded = Exclusions(request, parsed, values)
+    collector = _Collector(request, parsed, told, values, unclear, excluded)
     builds = {name: collector.build(name) for name in request.builds}
     loaded = _loaded(request)
     files = {path: known for path, known in request.cache.hashed.items() if path not in loaded}
@@ -125,12 +127,18 @@ def _variable_files(request: InputsRequest) -> list[Path]:
 
 
 class _Found(Struct, frozen=True):
-    """Entries of files, what cannot be known of them, and their paths."""
+    """Entries of files, what cannot be known of them, their paths; of entries of what builds make
+    the paths.
+    """
 
     entries: dict[str, str]
     unknown: tuple[str, ...]
     files: frozenset[str]
     mentions: Mapping[str, Mention | None]
+    made: Mapping[str, str] = {}
+
+
+_Names = tuple[tuple[str, tuple[str, ...]], ...]
 
 
 class _Build(Struct, frozen=True):
@@ -149,30 +157,38 @@ class _Collector:
         request: InputsRequest,
         parsed: Parsed,
         told: Mapping[str, object] | None,
+        values: Values,
         unclear: tuple[Path, ...],
         excluded: Exclusions,
     ) -> None:
         self._request = request
         self._parsed = parsed
         self._told = told
-        self._values = told or {}
+        self._values = values
         self._excluded = excluded
-        self._sections: dict[int, _Found] = {}
+        self._sections: dict[tuple[int, _Names], _Found] = {}
         self._everyones = self._of_every_build(unclear)
 
     def build(self, name: str) -> _Build:
         needed = dependence(self._parsed.sections, name)
-        found = [self._everyones, *map(self._of_section, needed.sections)]
-        entries = {key: text for each in found for key, text in each.entries.items()}
-        entries |= evaluated.entries(self._request, self._parsed, needed, self._values)
+        values = self._values.of_build(needed.names)
+        found = [self._everyones, *(self._of_section(each, values) for each in needed.sections)]
+        own = self._outputs(name, needed, values)
+        entries = {
+            key: text
+            for each in found
+            for key, text in each.entries.items()
+            if key not in each.made or not own.has(each.made[key])
+        }
+        entries |= evaluated.entries(self._request, self._parsed, needed, self._told or {})
         entries |= self._unstable(needed)
         entries |= _plugins(self._request, self._parsed, needed)
         unclear = [Unknowable(what) for each in found for what in each.unknown]
         missing = evaluated.missing(self._request, self._parsed, needed, self._told)
         unclear += (Unknowable(what, setting="-var") for what in missing)
-        unclear += unknowns.of_sections(needed.sections, self._values)
+        unclear += unknowns.of_sections(needed.sections, values)
         unknown, trusted = unknowns.without_assumed(unclear, self._request.assume_unchanged)
-        moving = unknowns.moving(needed.sections, self._values)
+        moving = unknowns.moving(needed.sections, values)
         untracked, ignored = unknowns.without_assumed(moving, self._request.assume_unchanged)
         return _Build(
             own={label: self._keyed(label, text) for label, text in needed.own.items()},
@@ -193,6 +209,14 @@ class _Collector:
             ),
         )
 
+    def _outputs(self, name: str, needed: Dependence, values: Values) -> Outputs:
+        """What this build makes: it counts for others that name it, not for itself."""
+        mentions = [mention for section in needed.sections for mention in section.mentions]
+        every = [source.rpartition(".")[2] for source in self._parsed.sources]
+        sources = needed.names.get("source.name", tuple(every))
+        texts = output_texts(self._request, mentions, sources, values)
+        return Outputs(self._request, texts, self._request.outputs.get(name, ()))
+
     def evaluated(self) -> frozenset[str]:
         """Real paths of files that are read to evaluate the template, as by ``file()``."""
         tree = self._tree()
@@ -201,23 +225,35 @@ class _Collector:
             Lookup(self._request, tree).add_all(opened, self._values)
         return frozenset(map(os.path.realpath, tree.files))
 
-    def _of_section(self, section: Section) -> _Found:
-        if id(section) not in self._sections:
-            self._sections[id(section)] = self._look_up(section)
-        return self._sections[id(section)]
+    def _of_section(self, section: Section, values: Values) -> _Found:
+        """Looked up anew for each build only where a text depends on its name."""
+        for names in ((), values.names):
+            if (id(section), names) in self._sections:
+                return self._sections[id(section), names]
+        values.depends_on_build = False
+        found = self._look_up(section, values)
+        names = values.names if values.depends_on_build else ()
+        self._sections[id(section), names] = found
+        return found
 
-    def _look_up(self, section: Section) -> _Found:
+    def _look_up(self, section: Section, values: Values) -> _Found:
         tree = self._tree()
         unclear: list[str] = []
         lookup = Lookup(self._request, tree)
         try:
-            lookup.add_all(section.mentions, self._values)
-            if any("ansible" in mention.block for mention in section.mentions):
-                lookup.add_beside("ansible.cfg")
+            lookup.add_all(section.mentions, values)
+            if section.type.startswith("ansible"):
+                lookup.add_settings_of_ansible(section.mentions, values)
         except TooManyFilesError:
             unclear.append(f"more than {self._request.max_files} files")
         unclear += tree.unreadable
-        return _Found(tree.entries, tuple(unclear), frozenset(tree.files), tree.mentions)
+        return _Found(
+            entries=tree.entries,
+            unknown=tuple(unclear),
+            files=frozenset(tree.files),
+            mentions=tree.mentions,
+            made=tree.made,
+        )
 
     def _of_every_build(self, unclear: tuple[Path, ...]) -> _Found:
         """What is not the template's, and templates that cannot be parsed."""

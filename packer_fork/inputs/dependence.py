@@ -18,8 +18,9 @@ class Dependence(Struct, frozen=True, kw_only=True):
     """What one build depends on. ``own``: tokens by what their author calls them, of what
     belongs to this build alone, and ``places`` of these, by the label alone; ``sections``: all
     sections; ``references``: of all of them.
-    ``locals``: those that it refers to, by name. ``types``: of its source, steps and data
-    sources, which tell its plugins.
+    ``names``: by "source.name", "build_name" and the like, what that may be for this build, as
+    far as it is known. ``locals``: those that it refers to, by name. ``types``: of its source,
+    steps and data sources, which tell its plugins.
     """
 
     own: Mapping[str, str]
@@ -29,6 +30,7 @@ class Dependence(Struct, frozen=True, kw_only=True):
     references: frozenset[str]
     calls: frozenset[str]
     types: frozenset[str]
+    names: Mapping[str, tuple[str, ...]]
 
 
 def together(several: Iterable[Sections]) -> Sections:
@@ -58,15 +60,18 @@ def dependence(sections: Sections, build: str) -> Dependence:
         add(other)
     types: set[str] = set()
     numbers: dict[str, int] = {}
+    known = _known_names(sections)
+    uses: list[tuple[BuildBlock, Use | None]] = []
     for block in sections.builds:
         if not block.may_make(build):
             continue
         add(block.section)
         types.add(block.section.type)
+        uses.append((block, block.use_of(build)))
         for source in _sources(sections, block, block.use_of(build)):
             add(source)
             types.add(source.type)
-        for step, name in _steps(block, build):
+        for step, name in _steps(block, build, known):
             types.add(step.section.type)
             numbers[step.kind] = number = numbers.get(step.kind, 0) + 1
             label = f"{step.kind} {number} ({step.section.label})"
@@ -92,7 +97,26 @@ def dependence(sections: Sections, build: str) -> Dependence:
         references=frozenset().union(*(section.references for section in found)),
         calls=frozenset().union(*(section.calls for section in found)),
         types=frozenset(types) - {""},
+        names=_contextual_names(uses),
     )
+
+
+def _contextual_names(
+    uses: list[tuple[BuildBlock, Use | None]],
+) -> Mapping[str, tuple[str, ...]]:
+    """By what stands in a template for the name of a build, or of its parts, what that is."""
+    found: dict[str, set[str]] = {}
+    for block, use in uses:
+        if use is None or use.name is None or block.name is None:
+            return {}
+        kind = use.section.type if use.section else use.name.partition(".")[0]
+        bare = use.name.removeprefix(f"{kind}.")
+        found.setdefault("source.name", set()).add(bare)
+        found.setdefault("source.type", set()).add(kind)
+        found.setdefault("build_type", set()).add(kind)
+        found.setdefault("build_name", set()).update((bare, use.name))
+        found.setdefault("build.name", set()).update((block.name, bare, use.name))
+    return {name: tuple(sorted(known)) for name, known in found.items()}
 
 
 def _add(
@@ -120,12 +144,25 @@ def _sources(sections: Sections, block: BuildBlock, use: Use | None) -> Iterator
         yield use.section
 
 
-def _steps(block: BuildBlock, build: str) -> Iterator[tuple[Step, str | None]]:
-    """The steps that may run, with the name that ``only`` and ``override`` know the build by."""
+def _known_names(sections: Sections) -> frozenset[str] | None:
+    """What ``only`` may call the builds of a template; None where one is not literal."""
+    uses = [block.uses for block in sections.builds]
+    names = {use.name for each in uses if each is not None for use in each}
+    return None if None in uses or None in names else frozenset(filter(None, names))
+
+
+def _steps(
+    block: BuildBlock, build: str, known: frozenset[str] | None
+) -> Iterator[tuple[Step, str | None]]:
+    """The steps that may run, with the name that ``only`` and ``override`` know the build by.
+
+    An ``only`` that names no build of the template is likely a mistake: its step counts for all.
+    """
     use = block.use_of(build)
     name = use.name if use else None
     for step in block.steps:
-        if name is None or step.runs_for(name):
+        misnamed = bool(step.only) and known is not None and known.isdisjoint(step.only or ())
+        if name is None or misnamed or step.runs_for(name):
             yield step, name
 
 

@@ -10,27 +10,73 @@ import msgspec
 
 from packer_fork.inputs.dependence import Dependence
 from packer_fork.inputs.hcl import OPENING
-from packer_fork.inputs.mentions import Expression, Local, Parsed
+from packer_fork.inputs.mentions import Local, Parsed, Part
 from packer_fork.inputs.request import InputsRequest
 from packer_fork.inputs.tree import keyed
 from packer_fork.inputs.unknowns import REMOTE_FUNCTIONS
+from packer_fork.inputs.value_roles import NAMELESS
 
 UNSTABLE = frozenset(("timestamp", "uuidv4", "legacy_isotime", "legacy_strftime", "bcrypt"))
 """Functions with another value at each call: the text of their calls counts, in the template."""
 
+_MOST_QUESTIONS = 3
+"""What has no value even then is taken as it stands."""
+
+_NAME = re.compile(r"\b(?:var|local)\.[\w-]+")
+
 _PROJECT = "\0project"
 
 
-def expressions(parsed: Parsed) -> dict[str, str]:
-    """All that has to be evaluated, each named by its own source."""
-    wanted = [*parsed.variables.values(), *(f"local.{name}" for name in stable_locals(parsed))]
-    wanted += [
-        part.source
+def values(request: InputsRequest, parsed: Parsed) -> dict[str, object] | None:
+    """JSON values by expression; None if Packer could evaluate nothing at all.
+
+    Parts of an expression are asked for only where the whole has no value.
+    """
+    found: dict[str, object] = {}
+    asked: set[str] = set()
+    for depth in range(_MOST_QUESTIONS):
+        wanted = _wanted(parsed, found, asked)
+        if depth:
+            wanted = _with_hope(wanted, asked - found.keys())
+            if not wanted:
+                break
+        told = request.evaluate({source: source for source in sorted(wanted)})
+        if told is None:
+            return found if depth else None
+        found |= told
+        asked |= wanted
+    return found
+
+
+def _wanted(parsed: Parsed, found: Mapping[str, object], asked: set[str]) -> set[str]:
+    """All that has yet to be evaluated."""
+    wanted = {*parsed.variables.values(), *(f"local.{name}" for name in stable_locals(parsed))}
+    wanted -= asked
+    seen = set[str]()
+    waiting: list[Part] = [
+        part
         for mention in parsed.mentions
-        for part in (*mention.parts, *mention.fallback)
-        if isinstance(part, Expression)
+        if mention.role not in NAMELESS or mention.place.plugin == "file"
+        for part in mention.parts
     ]
-    return {source: source for source in wanted}
+    while waiting:
+        part = waiting.pop()
+        if isinstance(part, str) or part.source in found or part.source in wanted:
+            continue
+        if part.source and part.source not in asked:
+            wanted.add(part.source)
+            continue
+        waiting += (each for parts in part.inner for each in parts)
+        if part.name not in seen:
+            seen.add(part.name)
+            waiting += (each for parts in parsed.definitions.get(part.name, ()) for each in parts)
+    return wanted
+
+
+def _with_hope(wanted: set[str], missing: set[str]) -> set[str]:
+    """Without what rests on a variable or local that has no value: each costs Packer a start."""
+    names = {each for each in missing if _NAME.fullmatch(each)}
+    return {source for source in wanted if names.isdisjoint(_NAME.findall(source))}
 
 
 def stable_locals(parsed: Parsed, ignored: frozenset[str] = frozenset()) -> list[str]:

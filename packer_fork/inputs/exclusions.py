@@ -4,42 +4,61 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Sequence
+from pathlib import Path
 
-from packer_fork.inputs import attributes, globs, texts
-from packer_fork.inputs.mentions import ANYTHING, Parsed
+from packer_fork.inputs import globs
+from packer_fork.inputs.mentions import ANYTHING, Mention, Parsed
 from packer_fork.inputs.request import InputsRequest
+from packer_fork.inputs.texts import Values, with_roles
+from packer_fork.inputs.value_roles import ValueRole
 
 _NEVER = frozenset((".packer-fork", "packer_cache", ".git", "__pycache__"))
 _DEFAULTS = ("packer-manifest.json", f"packer_{ANYTHING}_{ANYTHING}", "crash.log")
 """What builders and post-processors write where no output is named."""
 
-_RUNTIME = re.compile(r"\{\{.*?\}\}", re.DOTALL)
 
+class Outputs:
+    """What builds write, by absolute path: all that is below these, too."""
 
-class Exclusions:
-    """Called with an absolute path, answers whether it is left out."""
-
-    def __init__(
-        self, request: InputsRequest, parsed: Parsed, values: Mapping[str, object]
-    ) -> None:
-        self._root = os.path.realpath(request.root)
-        self._ignored = [globs.pattern(glob) for glob in request.ignore]
-        self._exact = {request.here(os.path.abspath(p)) for p in request.outputs}  # noqa: PTH100
+    def __init__(self, request: InputsRequest, texts: Iterable[str], made: Iterable[Path]) -> None:
+        """`texts`: as the template names outputs; `made`: what earlier runs made."""
+        self._exact = {request.here(os.path.abspath(path)) for path in made}  # noqa: PTH100
         self._open: list[re.Pattern[str]] = []
         folder = os.path.realpath(request.directory)
-        kept = [*map(str, request.folders), self._root]
-        for output in _outputs(request, parsed, values):
-            self._leave_out(os.path.normpath(os.path.join(folder, request.here(output))), kept)  # noqa: PTH118
+        kept = [*map(str, request.folders), os.path.realpath(request.root)]
+        for text in filter(None, texts):
+            self._add(os.path.normpath(os.path.join(folder, request.here(text))), kept)  # noqa: PTH118
 
-    def _leave_out(self, output: str, kept: Iterable[str]) -> None:
+    def _add(self, output: str, kept: Iterable[str]) -> None:
         """An output; one that holds the project itself says nothing."""
         if any(f"{folder}/".startswith(f"{output.rstrip('/')}/") for folder in kept):
             return
         if ANYTHING not in output:
             self._exact.add(output)
         elif output.rpartition("/")[2].strip(ANYTHING) or ANYTHING in output.rpartition("/")[0]:
-            self._open.append(globs.unknown_parts(output))
+            self._open.append(globs.unknown_parts(output, across=False))
+
+    def has(self, path: str) -> bool:
+        """Whether this very path, or a folder above it, is an output."""
+        return any(above in self._exact for above in _and_above(path))
+
+    def may_have(self, path: str) -> bool:
+        """Whether it is one, or could be by a pattern with unknown parts."""
+        return self.has(path) or any(pattern.fullmatch(path) for pattern in self._open)
+
+
+class Exclusions:
+    """Called with an absolute path, answers whether it is left out if nothing names it."""
+
+    def __init__(self, request: InputsRequest, parsed: Parsed, values: Values) -> None:
+        self._root = os.path.realpath(request.root)
+        self._ignored = [globs.pattern(glob) for glob in request.ignore]
+        sources = [source.rpartition(".")[2] for source in parsed.sources]
+        made = [path for paths in request.outputs.values() for path in paths]
+        texts = output_texts(request, parsed.mentions, sources, values)
+        self._outputs = Outputs(request, texts, made)
+        self._born = Outputs(request, (), request.born)
 
     def __call__(self, path: str) -> bool:
         return self.is_ignored(path) or self.is_output(path)
@@ -53,9 +72,15 @@ class Exclusions:
 
     def is_output(self, path: str) -> bool:
         """Whether builds make it, by what the template says and by what they made before."""
-        if any(above in self._exact for above in _and_above(path)):
-            return True
-        return any(pattern.fullmatch(path) for pattern in self._open)
+        return self._outputs.may_have(path) or self._born.has(path)
+
+    def is_product(self, path: str) -> bool:
+        """Whether it was born in an earlier run, and no build says that it makes it."""
+        return self._born.has(path) and not self._outputs.has(path)
+
+    def is_made(self, path: str) -> bool:
+        """Whether a build makes this very path: only a pattern hides no file that is named."""
+        return self._outputs.has(path)
 
 
 def _and_above(path: str) -> Iterable[str]:
@@ -64,15 +89,17 @@ def _and_above(path: str) -> Iterable[str]:
         path = path.rpartition("/")[0]
 
 
-def _outputs(request: InputsRequest, parsed: Parsed, values: Mapping[str, object]) -> Iterable[str]:
+def output_texts(
+    request: InputsRequest, mentions: Sequence[Mention], sources: Iterable[str], values: Values
+) -> Iterable[str]:
+    """Outputs as a template names them, and what is written where it names none.
+
+    `sources`: the names of the builds.
+    """
     yield from _DEFAULTS
-    yield from (f"output-{source.rpartition('.')[2]}" for source in parsed.sources)
+    yield from (f"output-{source}" for source in sources)
     if request.environ.get("PACKER_CACHE_DIR"):
         yield request.environ["PACKER_CACHE_DIR"]
-    downloads = attributes.downloads(parsed.mentions)
-    for mention in parsed.mentions:
-        download = mention.attribute == "destination" and mention.block in downloads
-        if attributes.is_output(mention) or download:
-            for text in texts.texts(mention, values):
-                if open_text := _RUNTIME.sub(ANYTHING, text):
-                    yield open_text
+    for mention, role in with_roles(mentions, values):
+        if role is ValueRole.OUTPUT:
+            yield from values.texts(mention)

@@ -3,28 +3,63 @@
 from __future__ import annotations
 
 import functools
+import glob
+import os
 import re
+from collections.abc import Iterator
 
 from packer_fork.inputs.mentions import ANYTHING
 
-_TOKEN = re.compile(r"\*\*/|\*\*|\*|\?|.", re.DOTALL)
-_MEANING = {"**/": "(?:[^/]+/)*", "**": ".*", "*": "[^/]*", "?": "[^/]"}
+_TOKEN = re.compile(r"\*\*/|\*\*|\*|\?|\[[!^]?[^\]/]+\]|.", re.DOTALL)
+_MEANING = {"**/": "(?:[^/]+/)*", "**": ".*", "*": "[^/]*", "?": "[^/]", ANYTHING: ".*"}
+_BRACES = re.compile(r"\{([^{}]*)\}")
+WILD = frozenset("*?[")
 
 
 @functools.cache
-def pattern(glob: str) -> re.Pattern[str]:
-    """Matches what `glob` names, and all that lies below it."""
-    source = "".join(
-        _MEANING.get(token) or re.escape(token) for token in _TOKEN.findall(glob.strip("/"))
-    )
+def pattern(wild: str) -> re.Pattern[str]:
+    """Matches what `wild` names, and all that lies below it."""
+    return re.compile(f"{_source(wild.strip('/'))}(?:/.*)?", re.DOTALL)
+
+
+def _source(wild: str) -> str:
+    return "".join(_piece(token) for token in _TOKEN.findall(wild))
+
+
+def _piece(token: str) -> str:
+    if len(token) > 1 and token.startswith("["):
+        inner = token[1:-1].replace("\\", r"\\")
+        return f"[^{inner[1:]}]" if inner[0] in "!^" else f"[{inner}]"
+    return _MEANING.get(token) or re.escape(token)
+
+
+@functools.cache
+def unknown_parts(text: str, *, across: bool = True) -> re.Pattern[str]:
+    """Matches what `text` could come to, and all that lies below it.
+
+    `across`: whether an unknown part may hold a ``/``.
+    """
+    source = (".*" if across else "[^/]*").join(re.escape(each) for each in text.split(ANYTHING))
     return re.compile(f"{source}(?:/.*)?", re.DOTALL)
 
 
 @functools.cache
-def unknown_parts(text: str) -> re.Pattern[str]:
-    """Matches what `text` could come to, and all that lies below it."""
-    source = ".*".join(re.escape(piece) for piece in text.split(ANYTHING))
-    return re.compile(f"{source}(?:/.*)?", re.DOTALL)
+def open_glob(wild: str) -> re.Pattern[str]:
+    """Matches what a glob with unknown parts could name, and all that lies below it."""
+    return re.compile(f"{_source(wild)}(?:/.*)?", re.DOTALL)
+
+
+def expand(folder: str, wild: str) -> Iterator[str]:
+    """What exists in `folder` of what `wild` names: ``*`` ``?`` ``[a-z]`` ``**`` ``{a,b}``."""
+    if alternatives := _BRACES.search(wild):
+        for each in alternatives[1].split(","):
+            yield from expand(
+                folder, wild[: alternatives.start()] + each + wild[alternatives.end() :]
+            )
+        return
+    python = wild.replace("[^", "[!")
+    for name in glob.iglob(python, root_dir=folder, recursive=True, include_hidden=True):  # noqa: PTH207
+        yield os.path.join(folder, name)  # noqa: PTH118
 
 
 def fixed_folder(text: str, wild: str) -> str:

@@ -8,6 +8,7 @@ from msgspec import Struct, structs
 from tree_sitter import Node
 
 from packer_fork import grammar
+from packer_fork.inputs.expressions import results, unwrapped
 from packer_fork.inputs.mentions import (
     ANY_TYPE,
     At,
@@ -17,17 +18,18 @@ from packer_fork.inputs.mentions import (
     Mention,
     Names,
     Parsed,
-    Part,
+    Parts,
+    Place,
     Section,
     Sections,
     Step,
     StepKind,
-    Unknown,
     Use,
 )
 from packer_fork.inputs.oneline import one_line, pieces, text_of, unescape
-from packer_fork.inputs.scope import EVALUABLE, Scope, closed, dynamic, free
+from packer_fork.inputs.scope import Scope, closed, dynamic
 from packer_fork.inputs.tokens import tokens
+from packer_fork.inputs.value_roles import NAMELESS
 
 OPENING = frozenset(
     (
@@ -37,7 +39,6 @@ OPENING = frozenset(
 )
 """Functions whose first argument is a file that Packer reads."""
 
-_TEXTS = ("quoted_template", "heredoc_template", "string_lit")
 _STEPS: Mapping[str, StepKind] = {
     "provisioner": "provisioner",
     "post-processor": "post-processor",
@@ -46,6 +47,9 @@ _STEPS: Mapping[str, StepKind] = {
 _NAMED = ("source", "data", "local", "variable")
 _COLLECTIONS = {"locals": "local", "variables": "variable"}
 """Blocks whose attributes are named things of the other kind."""
+
+_WITH_PLUGIN = ("source", "data", *_STEPS)
+"""Blocks that a plugin reads, with all that is nested in them."""
 
 _DEFINITIONS = ("variable", "variables", "locals", "local", "packer")
 
@@ -82,6 +86,7 @@ class _Reader:
         self.has_lines = has_lines
         self.mentions: list[Mention] = []
         self.variables: dict[str, str] = {}
+        self.definitions: dict[str, tuple[Parts, ...]] = {}
         self.locals: list[Local] = []
         self.references: set[str] = set()
         self.calls: set[str] = set()
@@ -96,6 +101,7 @@ class _Reader:
         return Parsed(
             mentions=tuple(self.mentions),
             variables=self.variables,
+            definitions=self.definitions,
             locals=tuple(self.locals),
             references=frozenset(self.references),
             calls=frozenset(self.calls),
@@ -154,7 +160,8 @@ class _Reader:
             self.block(node, into)
         else:
             kind, labels = _head(within) if within else ("", ())
-            self.attribute(node, (kind, *labels), f"{kind} #{self.count}", into)
+            place = Place(f"{kind} #{self.count}", kind)
+            self.attribute(node, (kind, *labels), place, into)
         return self.seal(into, node, label, plugin)
 
     def at(self, node: Node) -> At:
@@ -190,7 +197,7 @@ class _Reader:
                     listed = _names(child.children[-1])
                     uses = None if uses is None or listed is None else [*uses, *map(_use, listed)]
                 if key not in ("name", "sources", "description") or name is None or uses is None:
-                    self.attribute(child, ("build",), "build", own)
+                    self.attribute(child, ("build",), Place("build", "build"), own)
                 continue
             kind, labels = _head(child)
             if kind == "source":
@@ -249,43 +256,57 @@ class _Reader:
             section=self.seal(into, node, plugin, plugin),
         )
 
-    def body(self, node: Node, block: tuple[str, ...], name: str, into: _Gathered, at: str) -> None:
+    def body(
+        self, node: Node, block: tuple[str, ...], place: Place, into: _Gathered, at: str
+    ) -> None:
         for child in node.children:
             if child.type == "block":
                 kind, labels = _head(child)
                 path = f"{at}{'.'.join((kind, *labels))}"
                 self.note(path, child, into)
-                self.block(child, into, f"{path}.")
+                self.block(child, into, f"{path}.", place)
             elif child.type == "attribute":
-                self.attribute(child, block, name, into, at)
+                self.attribute(child, block, place, into, at)
             elif child.type in ("body", "ERROR"):
-                self.body(child, block, name, into, at)
+                self.body(child, block, place, into, at)
 
     def note(self, path: str, node: Node, into: _Gathered) -> None:
         """Remember the line of an attribute or block, the first of several."""
         if self.has_lines:
             into.lines.setdefault(path, node.start_point.row + 1)
 
-    def block(self, node: Node, into: _Gathered, at: str = "") -> None:
-        """Gather a block; `at` is the path of its attributes, "" for those of the section."""
+    def block(self, node: Node, into: _Gathered, at: str = "", within: Place | None = None) -> None:
+        """Gather a block; `at` is the path of its attributes, "" for those of the section, and
+        `within` where a nested one stands.
+        """
         kind, labels = _head(node)
         outer = self.scope
         if kind == "dynamic" and labels:
             body = next((child for child in node.children if child.type == "body"), None)
             binder = dynamic(labels[0], body)
             self.scope = (*outer, binder) if binder else outer
-            kind, labels = labels[0], labels[1:]
+            kind, labels = labels[0], _dynamic_labels(node)
         self.count += 1
-        name = f"{kind} {'.'.join(labels)} #{self.count}"
-        if kind == "source":
-            name = f"source {'.'.join(labels).removeprefix('source.')}"
-        elif kind == "variable" and labels:
+        if kind == "variable" and labels:
             self.variables[labels[0]] = f"var.{labels[0]}"
-        self.body(node, (kind, *labels), name, into, at)
+        self.body(node, (kind, *labels), self.place(kind, labels, within), into, at)
         self.scope = outer
 
+    def place(self, kind: str, labels: tuple[str, ...], within: Place | None) -> Place:
+        """Of the attributes of a block."""
+        if within is not None and kind not in _STEPS and within.kind in _WITH_PLUGIN:
+            path = within.path if kind == "content" else (*within.path, kind)
+            block = within.block if kind == "content" else f"{within.block} {kind} #{self.count}"
+            return structs.replace(within, block=block, path=path)
+        name = ".".join(labels)
+        if kind == "source":
+            ref = name.removeprefix("source.")
+            return Place(f"source {ref}", kind, ref.partition(".")[0])
+        plugin = labels[0] if labels and kind in _WITH_PLUGIN else ""
+        return Place(f"{kind} {name} #{self.count}", kind, plugin)
+
     def attribute(
-        self, node: Node, block: tuple[str, ...], name: str, into: _Gathered, at: str = ""
+        self, node: Node, block: tuple[str, ...], place: Place, into: _Gathered, at: str = ""
     ) -> None:
         key, value = text_of(node.children[0]), node.children[-1]
         references, calls = set(_references(value)), set(_calls(value))
@@ -301,10 +322,13 @@ class _Reader:
         elif kind == "locals" or (kind == "local" and key == "expression"):
             local = key if kind == "locals" else ".".join(block[1:])
             self.locals.append(Local(local, frozenset(references), frozenset(calls)))
-        place = _Place(name, key, self.scope, self.at(node))
-        into.mentions += _opened(value, place)
-        if kind not in _DEFINITIONS:
-            into.mentions += _texts(value, place)
+            self.definitions[f"local.{local}"] = tuple(results(value, self.scope))
+        elif kind == "variable" and key == "default":
+            self.definitions[f"var.{'.'.join(block[1:])}"] = tuple(results(value, self.scope))
+        spot = _Spot(structs.replace(place, path=(*place.path, key)), self.scope, self.at(node))
+        into.mentions += _opened(value, spot)
+        if kind not in _DEFINITIONS and (kind == "provisioner" or spot.place.role not in NAMELESS):
+            into.mentions += _mentions(value, spot)
 
 
 def _head(block: Node) -> tuple[str, tuple[str, ...]]:
@@ -315,6 +339,12 @@ def _head(block: Node) -> tuple[str, tuple[str, ...]]:
         if child.type in ("identifier", "string_lit")
     )
     return kind, tuple(labels)
+
+
+def _dynamic_labels(block: Node) -> tuple[str, ...]:
+    """The labels that a ``dynamic`` block gives what it makes, as far as they are literal."""
+    listed = next((a for a in _attributes(block) if text_of(a.children[0]) == "labels"), None)
+    return (_names(listed.children[-1]) or ()) if listed else ()
 
 
 def _children(block: Node) -> Iterator[Node]:
@@ -347,7 +377,7 @@ def _use(name: str) -> Use:
 
 def _literal(expression: Node) -> str | None:
     """The text of a plain string; None for all else."""
-    node = _inner(expression)
+    node = unwrapped(expression)
     if node.type != "string_lit":
         return None
     return "".join(unescape(piece, heredoc=False) for piece in pieces(node) if type(piece) is str)
@@ -376,58 +406,41 @@ def _elements(expression: Node) -> dict[str, str]:
     return {key: tokens(value) for key, value in pairs} if all(key for key, _ in pairs) else {}
 
 
-class _Place(Struct, frozen=True):
-    """Where an expression stands: block, attribute, the names that are bound there, its line."""
+class _Spot(Struct, frozen=True):
+    """Where an expression stands, the names that are bound there, and its line."""
 
-    block: str
-    attribute: str
+    place: Place
     scope: Scope
     at: At
 
-    def of(self, node: Node) -> _Place:
+    def of(self, node: Node) -> _Spot:
         """The same for an expression that may stand on a line of its own."""
         line = node.start_point.row + 1 if self.at.line else 0
         return self if line == self.at.line else structs.replace(self, at=At(self.at.file, line))
 
-    def mention(self, parts: tuple[Part, ...], *, opened: bool = False) -> Mention:
-        return Mention(self.block, self.attribute, parts, opened=opened, at=self.at)
+    def mention(self, parts: Parts, *, opened: bool = False, listed: bool = False) -> Mention:
+        return Mention(self.place, parts, opened=opened, listed=listed, at=self.at)
+
+    def element(self, key: str) -> _Spot:
+        """The place of an element of an object."""
+        place = structs.replace(self.place, path=(*self.place.path, key))
+        return structs.replace(self, place=place) if key else self
 
 
-def _texts(node: Node, place: _Place) -> Iterator[Mention]:
-    """Every text below `node`, and what its expressions come to."""
-    if node.type == "object_elem":
-        key, node = _element(node)
-        place = structs.replace(place, attribute=key or place.attribute)
-    if node.type in _TEXTS:
-        yield _mention(node, place.of(node))
-    elif _is_computed(node):
-        source = closed(node, place.scope)
-        if source:
-            yield place.of(node).mention((Expression(source),))
-    for child in node.children:
-        yield from _texts(child, place)
-
-
-def _mention(node: Node, place: _Place, *, opened: bool = False) -> Mention:
-    """Of a text or expression: in pieces, as a whole where names in it are bound."""
-    parts = tuple(_parts(node)) if node.type in _TEXTS else (Unknown(),)
-    if Unknown() not in parts:
-        return place.mention(parts, opened=opened)
-    source = closed(node, place.scope)
-    whole = place.mention(parts, opened=opened)
-    return structs.replace(whole, parts=(Expression(source),), fallback=parts) if source else whole
-
-
-def _is_computed(node: Node) -> bool:
-    """Whether this is the whole of an expression that is neither a literal nor a collection."""
-    plain = ("template_expr", "literal_value", "collection_value", "template_interpolation")
-    parent = node.parent.type if node.parent else ""
-    return (
-        node.type == "expression"
-        and parent in ("attribute", "object_elem", "tuple", "conditional", "config_file")
-        and bool(node.children)
-        and node.children[0].type not in plain
-    )
+def _mentions(node: Node, spot: _Spot) -> Iterator[Mention]:
+    """Each text of a value, and what its expressions come to."""
+    node = unwrapped(node)
+    spot = spot.of(node)
+    if node.type == "tuple":
+        for child in node.children:
+            if child.type == "expression":
+                yield from _mentions(child, spot)
+    elif node.type == "object":
+        for element in (each for each in node.children if each.type == "object_elem"):
+            key, value = _element(element)
+            yield from _mentions(value, spot.element(key))
+    else:
+        yield from (spot.mention(parts) for parts in results(node, spot.scope))
 
 
 def _element(node: Node) -> tuple[str, Node]:
@@ -437,32 +450,18 @@ def _element(node: Node) -> tuple[str, Node]:
     return key if key.isidentifier() else "", expressions[-1]
 
 
-def _parts(template: Node) -> Iterator[Part]:
-    heredoc = template.type == "heredoc_template"
-    for piece in pieces(template):
-        if isinstance(piece, str):
-            yield unescape(piece, heredoc=heredoc)
-        elif not free(piece) <= EVALUABLE:
-            yield Unknown()
-        elif piece.type == "template_directive":
-            yield Expression(f'"{one_line(piece)}"')
-        else:
-            inner = next((c for c in piece.children if c.type == "expression"), None)
-            yield Expression(one_line(inner)) if inner else ""
-
-
-def _opened(node: Node, place: _Place) -> Iterator[Mention]:
+def _opened(node: Node, spot: _Spot) -> Iterator[Mention]:
     """What Packer reads itself to evaluate `node`."""
     if node.type == "function_call":
         name, arguments = text_of(node.children[0]), list(_arguments(node))
         if name in OPENING and arguments:
-            yield _mention(_inner(arguments[0]), place.of(node), opened=True)
+            inner = spot.of(node)
+            yield from (inner.mention(p, opened=True) for p in results(arguments[0], spot.scope))
         elif name == "fileset" and len(arguments) == 2:
-            source = closed(node, place.scope, _fileset(*arguments))
-            part = Expression(source) if source else Unknown()
-            yield place.of(node).mention((part,), opened=True)
+            part = _fileset(node, arguments, spot)
+            yield spot.of(node).mention((part,), opened=True, listed=True)
     for child in node.children:
-        yield from _opened(child, place)
+        yield from _opened(child, spot)
 
 
 def _arguments(call: Node) -> Iterator[Node]:
@@ -471,18 +470,13 @@ def _arguments(call: Node) -> Iterator[Node]:
             yield from (each for each in child.children if each.type == "expression")
 
 
-def _inner(node: Node) -> Node:
-    """The text that an expression consists of, or the expression."""
-    text = node
-    while text.type in ("expression", "template_expr", "literal_value") and text.children:
-        text = text.children[0]
-    return text if text.type in _TEXTS else node
-
-
-def _fileset(folder: Node, pattern: Node) -> str:
+def _fileset(call: Node, arguments: list[Node], spot: _Spot) -> Expression:
     """The files of ``fileset()`` with the folder, which its result leaves out."""
-    at, glob = one_line(folder), one_line(pattern)
-    return f'[for f in fileset({at}, {glob}) : "${{{at}}}/${{f}}"]'
+    at, glob = map(one_line, arguments)
+    source = closed(call, spot.scope, f'[for f in fileset({at}, {glob}) : "${{{at}}}/${{f}}"]')
+    folders, globs = (list(results(each, spot.scope)) for each in arguments)
+    found = tuple((*folder, "/", *pattern) for folder in folders for pattern in globs)
+    return Expression(source or "", found)
 
 
 def _calls(node: Node) -> Iterator[str]:

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from typing import Any
 
 import msgspec
+from msgspec import structs
 
 from packer_fork.inputs.mentions import (
     BuildBlock,
@@ -15,11 +16,11 @@ from packer_fork.inputs.mentions import (
     Names,
     Parsed,
     Part,
+    Place,
     Section,
     Sections,
     Step,
     StepKind,
-    Unknown,
     Use,
 )
 from packer_fork.malformed import MALFORMED
@@ -95,7 +96,8 @@ def _use(number: int, item: dict[str, Any]) -> Use | None:
         return None
     kind, name = str(item["type"]), str(item.get("name", item["type"]))
     known = None if "{{" in name else name
-    section = _section(f"builder {name}", kind, f"builder {kind} #{number}", item)
+    place = Place(f"builder {kind} #{number}", "source", kind)
+    section = _section(f"builder {name}", kind, place, item)
     return Use(name, known, section)
 
 
@@ -106,7 +108,7 @@ def _steps(section: str, kind: StepKind, value: Any) -> Iterator[Step]:
         overrides = rest.pop("override", {})
         if chained:
             rest["chained"] = True
-        block = f"{section.removesuffix('s')} {plugin} #{index}"
+        place = Place(f"{section.removesuffix('s')} {plugin} #{index}", kind, plugin)
         yield Step(
             kind=kind,
             only=_raw_names(item.get("only")),
@@ -114,8 +116,15 @@ def _steps(section: str, kind: StepKind, value: Any) -> Iterator[Step]:
             overrides={key: _encoded(each) for key, each in overrides.items()}
             if isinstance(overrides, dict)
             else {},
-            section=_section(plugin, plugin, block, rest),
+            section=_step_section(plugin, place, rest, overrides),
         )
+
+
+def _step_section(plugin: str, place: Place, content: dict[str, Any], overrides: Any) -> Section:
+    """What is overridden counts as tokens for one build alone, but names files for all."""
+    section = _section(plugin, plugin, place, content)
+    named = _mentions({"override": overrides}, place)
+    return structs.replace(section, mentions=(*section.mentions, *named))
 
 
 def _chained(value: Any) -> Iterator[tuple[dict[str, Any], bool]]:
@@ -135,13 +144,13 @@ def _raw_names(value: Any) -> Names:
     return tuple(map(str, value)) if isinstance(value, list) else (str(value),) if value else ()
 
 
-def _section(label: str, plugin: str, block: str, content: dict[str, Any]) -> Section:
+def _section(label: str, plugin: str, place: Place, content: dict[str, Any]) -> Section:
     words = set[str]().union(*(_words(text) for text in _strings(content)))
     return Section(
         label=label,
         type=plugin,
         tokens={key: _encoded(value) for key, value in content.items() if not key.startswith("_")},
-        mentions=tuple(_mentions(content, block, "")),
+        mentions=tuple(_mentions(content, place)),
         references=frozenset(_references(content)),
         calls=frozenset(words),
     )
@@ -171,8 +180,9 @@ def _others(document: dict[str, Any]) -> Iterator[Section]:
 def _sections(document: dict[str, Any]) -> Iterator[Mention]:
     for section in _SECTIONS:
         for index, item in enumerate(_items(document.get(section))):
-            block = f"{section.removesuffix('s')} {item.get('type', '')} #{index}"
-            yield from _mentions(item, block, "")
+            plugin = str(item.get("type", ""))
+            place = Place(f"{section} #{index}", _STEP_KINDS.get(section, "source"), plugin)
+            yield from _mentions(item, place)
 
 
 def _items(value: Any) -> Iterator[dict[str, Any]]:
@@ -184,15 +194,17 @@ def _items(value: Any) -> Iterator[dict[str, Any]]:
             yield from _items(item)
 
 
-def _mentions(value: Any, block: str, attribute: str) -> Iterator[Mention]:
+def _mentions(value: Any, place: Place) -> Iterator[Mention]:
     if isinstance(value, str):
-        yield Mention(block, attribute, tuple(_parts(value)))
+        yield Mention(place, tuple(_parts(value)))
     elif isinstance(value, dict):
         for key, item in value.items():
-            yield from _mentions(item, block, key)
+            yield from _mentions(item, structs.replace(place, path=(*place.path, key)))
     elif isinstance(value, list):
-        for item in value:
-            yield from _mentions(item, block, attribute)
+        for number, item in enumerate(value):
+            inner = isinstance(item, dict) and place.path
+            block = f"{place.block}.{place.path[-1]} #{number}" if inner else place.block
+            yield from _mentions(item, structs.replace(place, block=block))
 
 
 def _parts(text: str) -> Iterator[Part]:
@@ -201,7 +213,7 @@ def _parts(text: str) -> Iterator[Part]:
         if action.start() > end:
             yield text[end : action.start()]
         known = _EVALUABLE.match(action[1])
-        yield Expression(action[1]) if known else Unknown()
+        yield Expression(action[1]) if known else action[0]
         end = action.end()
     if text[end:]:
         yield text[end:]

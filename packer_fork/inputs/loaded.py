@@ -42,6 +42,7 @@ def together(files: list[Parsed]) -> Parsed:
     return Parsed(
         mentions=tuple(mention for file in files for mention in file.mentions),
         variables={name: source for file in files for name, source in file.variables.items()},
+        definitions={name: parts for file in files for name, parts in file.definitions.items()},
         unstable=frozenset().union(*(file.unstable for file in files)),
         locals=tuple(local for file in files for local in file.locals),
         references=frozenset().union(*(file.references for file in files)),

@@ -7,6 +7,8 @@ from typing import Literal
 
 from msgspec import Struct
 
+from packer_fork.inputs.value_roles import ValueRole, role_of
+
 ANYTHING = "\0"
 """Stands in a text for a part whose value is not known before the build runs."""
 
@@ -21,34 +23,67 @@ class At(Struct, frozen=True):
 
 
 class Expression(Struct, frozen=True):
-    """Source text, on one line, that Packer can evaluate."""
+    """Source text, on one line, that Packer can evaluate; "" where names in it are unknown.
 
-    source: str
+    ``inner``: what it may come to, each in pieces, as far as its parts tell; taken where Packer
+    gives no value. ``name``: what it refers to, if it is but a reference: "local.a", "source.name".
+    """
+
+    source: str = ""
+    inner: tuple[tuple[Part, ...], ...] = ()
+    name: str = ""
 
 
-class Unknown(Struct, frozen=True):
-    """A part that has no value yet: an iterator, what a build will be named."""
+Part = str | Expression
+Parts = tuple[Part, ...]
+
+UNKNOWN = Expression()
+"""A part that has no value yet: an iterator, what a data source answers."""
 
 
-Part = str | Expression | Unknown
+class Place(Struct, frozen=True):
+    """Where a value stands in a template.
+
+    ``block``: one for each block, also a nested one; a source has the same wherever it is
+    spoken of. ``kind``: "source" (a builder, too), "provisioner", "data", ...; ``plugin``: the
+    type of its plugin, "" if there is none, or it is not known. ``path``: the names of nested
+    blocks, the attribute, the keys of objects in it.
+    """
+
+    block: str
+    kind: str
+    plugin: str = ""
+    path: tuple[str, ...] = ()
+
+    @property
+    def role(self) -> ValueRole:
+        return role_of(self.kind, self.plugin, self.path)
 
 
 class Mention(Struct, frozen=True):
     """A value in a template that may name files.
 
-    ``block``: where it stands, "TYPE LABEL" and a number; a source has the same one
-    wherever it is spoken of. ``attribute``: the innermost name. ``parts``: its text in
-    pieces; a single Expression may be of any type. ``fallback``: the pieces to take
-    where that cannot be evaluated. ``opened``: Packer itself reads it, as in ``file()``.
-    ``at``: the place of the value.
+    ``parts``: its text in pieces; a single Expression may be of any type. ``opened``: Packer
+    itself reads it, as in ``file()``; ``listed``: it is what ``fileset()`` lists. ``at``: the
+    file and line.
     """
 
-    block: str
-    attribute: str
-    parts: tuple[Part, ...]
-    fallback: tuple[Part, ...] = ()
+    place: Place
+    parts: Parts
     opened: bool = False
+    listed: bool = False
     at: At = At()
+
+    @property
+    def attribute(self) -> str:
+        """The innermost name of its place."""
+        return self.place.path[-1] if self.place.path else ""
+
+    @property
+    def role(self) -> ValueRole:
+        if self.opened:
+            return ValueRole.WILDCARDS if self.listed else ValueRole.LOCAL
+        return self.place.role
 
 
 class Local(Struct, frozen=True):
@@ -160,10 +195,13 @@ class Sections(Struct, frozen=True, kw_only=True):
 
 
 class Parsed(Struct, frozen=True, kw_only=True):
-    """All of one file. ``variables`` maps a name to the expression of its value."""
+    """All of one file. ``variables`` maps a name to the expression of its value; ``definitions``
+    has, by "local.a" or "var.a", what a local or the default of a variable may come to.
+    """
 
     mentions: tuple[Mention, ...] = ()
     variables: Mapping[str, str] = {}
+    definitions: Mapping[str, tuple[Parts, ...]] = {}
     unstable: frozenset[str] = frozenset()
     locals: tuple[Local, ...] = ()
     references: frozenset[str] = frozenset()

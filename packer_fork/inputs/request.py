@@ -37,11 +37,11 @@ class InputsRequest(Struct, frozen=True, kw_only=True):
     by. ``var_files`` and ``assignments``: the values of -var-file and -var, in order.
     ``flags``: those given that bear on the result, such as ``ignore-prerelease-plugins``.
     ``plugins``: version by name, or ``sha256:...`` of an unversioned one; those that the
-    template does not speak of are left out. ``outputs``: files and folders that earlier
-    runs made. ``input_globs`` (more files) and ``ignore`` are globs relative to ``root``,
-    ``**`` for any depth. ``command_outputs``: what ``input_commands`` printed just now.
-    ``assume_unchanged``: names (or globs) of what cannot be known
-    and is trusted all the same. ``cache``: where digests of files are remembered.
+    template does not speak of are left out. ``outputs``: by build, files and folders that earlier
+    runs made; ``born``: other files that were born in them. ``input_globs`` (more files) and
+    ``ignore`` are globs relative to ``root``, ``**`` for any depth. ``command_outputs``: what
+    ``input_commands`` printed just now. ``assume_unchanged``: names (or globs) of what cannot be
+    known and is trusted all the same. ``cache``: where digests of files are remembered.
     """
 
     template: Path
@@ -56,7 +56,8 @@ class InputsRequest(Struct, frozen=True, kw_only=True):
     var_files: tuple[str, ...] = ()
     assignments: tuple[str, ...] = ()
     flags: tuple[str, ...] = ()
-    outputs: tuple[Path, ...] = ()
+    outputs: Mapping[str, tuple[Path, ...]] = {}
+    born: tuple[Path, ...] = ()
     input_globs: tuple[str, ...] = ()
     input_env: tuple[str, ...] = ()
     command_outputs: tuple[CommandOutput, ...] = ()
@@ -87,6 +88,13 @@ class InputsRequest(Struct, frozen=True, kw_only=True):
             found.add(shell.removesuffix(f"/{below}"))
         known = (place for place in found if len(place) > 1)
         return tuple(sorted(known, key=len, reverse=True))
+
+    @property
+    def named_places(self) -> dict[str, str]:
+        """Folders by what stands for them in a template."""
+        given = self.template if self.template.is_dir() else self.template.parent
+        here, template = str(self.directory.resolve()), str(given.resolve())
+        return {"path.cwd": here, "pwd": here, "path.root": template, "template_dir": template}
 
     def here(self, text: str) -> str:
         """`text` with the project's root, if it begins with that, in its real spelling."""

@@ -25,6 +25,7 @@ class Binder(Struct, frozen=True):
     names: frozenset[str]
     intro: str
     free: frozenset[str]
+    collection: Node
     condition: str = ""
 
 
@@ -43,7 +44,8 @@ def dynamic(label: str, body: Node | None) -> Binder | None:
     name = text_of(attributes["iterator"]) if "iterator" in attributes else label
     collection = attributes["for_each"]
     elements = f"[for k, v in {one_line(collection)} : {{key = k, value = v}}]"
-    return Binder(frozenset((name,)), f"for {name} in {elements} :", frozenset(free(collection)))
+    intro = f"for {name} in {elements} :"
+    return Binder(frozenset((name,)), intro, frozenset(free(collection)), collection)
 
 
 def closed(node: Node, scope: Scope, source: str = "") -> str | None:
@@ -58,21 +60,34 @@ def closed(node: Node, scope: Scope, source: str = "") -> str | None:
     return source if names <= EVALUABLE else None
 
 
+def bound_to(name: str, node: Node, scope: Scope) -> tuple[Node, Scope] | None:
+    """The collection whose elements `name` stands for at `node`, and the names bound there."""
+    for binder in _around(node):
+        if name in binder.names:
+            return binder.collection, scope
+    for number, binder in reversed(list(enumerate(scope))):
+        if name in binder.names:
+            return binder.collection, scope[:number]
+    return None
+
+
 def free(node: Node) -> set[str]:
     """The first names that `node` rests on, other than those that a ``for`` in it binds."""
-    found: set[str] = {text_of(node)} if node.type == "variable_expr" else set()
-    for child in node.children:
-        if not _is_bare_key(child):
-            found |= free(child)
-    return found - {name for child in node.children for name in _bound(child)}
+    if node.type == "variable_expr":
+        return {text_of(node)}
+    children = [child for child in node.children if child.is_named]
+    if node.type == "object_elem" and _is_bare(children[0]):
+        children = children[1:]
+    found, bound = set[str](), set[str]()
+    for child in children:
+        found |= free(child)
+        bound.update(_bound(child))
+    return found - bound
 
 
-def _is_bare_key(node: Node) -> bool:
+def _is_bare(key: Node) -> bool:
     """Whether this is the ``a`` of ``{ a = 1 }``, which looks like a variable and is none."""
-    element = node.parent
-    if not element or element.type != "object_elem" or element.children[0] != node:
-        return False
-    return node.child_count == 1 and node.children[0].type == "variable_expr"
+    return key.child_count == 1 and key.children[0].type == "variable_expr"
 
 
 def _around(node: Node) -> Iterator[Binder]:
@@ -87,9 +102,14 @@ def _around(node: Node) -> Iterator[Binder]:
                 frozenset(_bound(intro)),
                 one_line(intro),
                 frozenset(free(intro)),
+                _collection(intro),
                 one_line(condition) if condition else "",
             )
         child, parent = parent, parent.parent
+
+
+def _collection(intro: Node) -> Node:
+    return next((each for each in intro.children if each.type == "expression"), intro)
 
 
 def _bound(intro: Node) -> Iterator[str]:

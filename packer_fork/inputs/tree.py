@@ -11,6 +11,7 @@ from pathlib import Path
 from urllib.parse import quote
 
 from packer_fork.inputs.cache import DigestCache
+from packer_fork.inputs.exclusions import Exclusions
 from packer_fork.inputs.mentions import Mention
 from packer_fork.inputs.record import EXECUTABLE
 
@@ -27,7 +28,7 @@ class Tree:
         root: Path,
         key: bytes,
         cache: DigestCache,
-        excluded: Callable[[str], bool],
+        excluded: Exclusions,
         max_files: int,
     ) -> None:
         self._root = str(root)
@@ -45,6 +46,8 @@ class Tree:
         """What names the files that are added next; None if nothing in the template does."""
         self.mentions: dict[str, Mention | None] = {}
         """What named each entry first."""
+        self.made: dict[str, str] = {}
+        """Entries of files and folders that builds make, to their paths."""
         self.unreadable: list[str] = []
 
     def add_loaded(self, kind: str, path: Path) -> None:
@@ -54,31 +57,39 @@ class Tree:
         digest = self._cache.digest(real)
         self.entries[f"{kind} {self.name(real)}"] = keyed(self._key, digest)
 
-    def add(self, path: str, *, outside: bool = False) -> None:
+    def add(self, path: str, *, named: bool = False, outside: bool = False) -> None:
         """A file, or a folder with all that is in it. Raises TooManyFilesError.
 
+        `named`: the template names this very path, so that it counts even if a build makes it.
         `outside` is one that does not move with the project: its name is its path.
         """
-        if path in self._seen or self._excluded(path):
+        made = named and self._excluded.is_made(path)
+        leaves_out = self._excluded.is_ignored if made else self._excluded
+        by_pattern = named and not made and not self._excluded.is_product(path)
+        left_out = self._excluded.is_ignored(path) if by_pattern else leaves_out(path)
+        if path in self._seen or left_out:
             return
         self._seen.add(path)
         if outside:
             self._outside.add(path)
+        before = set(self.entries) if made else set()
         if os.path.isdir(path):  # noqa: PTH112 (a hot loop, as all below)
             key = f"directory {self.name(path)}"
             self.entries[key] = "present"
             self.mentions[key] = self.mention
-            self._add_folder(path)
+            self._add_folder(path, leaves_out)
         else:
             self._spend()
             self._add_file(path)
+        if made:
+            self.made |= dict.fromkeys(self.entries.keys() - before, path)
 
-    def _add_folder(self, top: str) -> None:
+    def _add_folder(self, top: str, leaves_out: Callable[[str], bool]) -> None:
         real = os.path.realpath(top)
         waiting = [(top, real, frozenset((real,)))]
         while waiting:
             folder, real, above = waiting.pop()
-            for path in self._children(folder):
+            for path in self._children(folder, leaves_out):
                 if os.path.isdir(path):  # noqa: PTH112
                     inner = _real(path, real)
                     if inner not in above:
@@ -87,7 +98,7 @@ class Tree:
                     self._seen.add(path)
                     self._add_file(path)
 
-    def _children(self, folder: str) -> Iterator[str]:
+    def _children(self, folder: str, leaves_out: Callable[[str], bool]) -> Iterator[str]:
         try:
             names = sorted(os.listdir(folder))  # noqa: PTH208
         except OSError:
@@ -95,7 +106,7 @@ class Tree:
             return
         for name in names:
             path = f"{folder.rstrip('/')}/{name}"
-            if not self._excluded(path):
+            if not leaves_out(path):
                 self._spend()
                 yield path
 
@@ -132,7 +143,7 @@ class Tree:
     def _walk(self, top: str) -> Iterator[str]:
         waiting = [top]
         while waiting:
-            for path in self._children(waiting.pop()):
+            for path in self._children(waiting.pop(), self._excluded):
                 if os.path.isdir(path) and not os.path.islink(path):  # noqa: PTH112, PTH114
                     waiting.append(path)
                 else:

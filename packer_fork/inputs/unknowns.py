@@ -9,8 +9,9 @@ from urllib.parse import urlsplit
 
 from msgspec import Struct
 
-from packer_fork.inputs import attributes, texts
 from packer_fork.inputs.mentions import ANYTHING, At, Mention, Section
+from packer_fork.inputs.texts import Values
+from packer_fork.inputs.value_roles import ValueRole
 
 REMOTE_FUNCTIONS = (
     "vault",
@@ -34,7 +35,7 @@ class Unknowable(Struct, frozen=True):
     setting: str = ""
 
 
-def of_sections(sections: Sequence[Section], values: Mapping[str, object]) -> Iterator[Unknowable]:
+def of_sections(sections: Sequence[Section], values: Values) -> Iterator[Unknowable]:
     """Data sources, values kept by servers, downloads that nothing pins: what forces a build."""
     for section in sections:
         for name in section.references:
@@ -46,10 +47,12 @@ def of_sections(sections: Sequence[Section], values: Mapping[str, object]) -> It
     mentions = [mention for section in sections for mention in section.mentions]
     pinned = set(_pinned(mentions, values))
     for mention in mentions:
-        if attributes.is_fetched(mention) and mention.block not in pinned:
-            for text in texts.texts(mention, values):
+        path = mention.place.path
+        is_fetched = mention.role is ValueRole.URL and mention.place.kind == "source"
+        if is_fetched and not any((_group(mention), n) in pinned for n in _vouching(path[-1])):
+            for text in values.texts(mention):
                 if _is_remote(text) and "checksum=" not in text:
-                    name = f"{mention.attribute} {_without_secrets(text)}"
+                    name = f"{'.'.join(path)} {_without_secrets(text)}"
                     yield Unknowable(name, mention.at, _CHECKSUMS.get(mention.attribute, ""))
 
 
@@ -73,7 +76,7 @@ _NEWEST = "most_recent"
 _NEWEST_WITHIN = re.compile(rf"\b{_NEWEST}\b")
 
 
-def moving(sections: Sequence[Section], values: Mapping[str, object]) -> Iterator[Unknowable]:
+def moving(sections: Sequence[Section], values: Values) -> Iterator[Unknowable]:
     """Base images that a server may exchange without a change of the template.
 
     They do not force a build. As of the documentation of each builder.
@@ -82,7 +85,7 @@ def moving(sections: Sequence[Section], values: Mapping[str, object]) -> Iterato
     for section in (each for each in sections if _is_source(each)):
         by_name = given.setdefault(section.label, {})
         for mention in section.mentions:
-            found = (text.strip() for text in texts.texts(mention, values))
+            found = (text.strip() for text in values.texts(mention))
             by_name.setdefault(mention.attribute, []).extend(found)
     for section in (each for each in sections if _is_source(each)):
         texts_of = given[section.label]
@@ -154,14 +157,29 @@ _PINNED: Mapping[tuple[str, str], Callable[[_Texts], bool]] = {
 """Attributes that name what moves for one builder alone, with what pins it."""
 
 
-def _pinned(mentions: Iterable[Mention], values: Mapping[str, object]) -> Iterator[str]:
-    """The blocks with a checksum that is a value, or stands in a file here."""
+def _group(mention: Mention) -> tuple[str, tuple[str, ...]]:
+    """The block or object that a value stands in."""
+    return mention.place.block, mention.place.path[:-1]
+
+
+def _vouching(name: str) -> Iterator[str]:
+    """Attributes that hold the checksum of what the URL attribute `name` downloads."""
+    stem = re.fullmatch(r"(.*?)_?(?:urls?|path)?", name)[1]  # type: ignore[index]
+    yield from (f"{stem}_checksum", f"{stem}_sha256")
+    if stem in ("", "source"):
+        yield "checksum"
+
+
+def _pinned(
+    mentions: Iterable[Mention], values: Values
+) -> Iterator[tuple[tuple[str, tuple[str, ...]], str]]:
+    """The attributes with a checksum that is a value, or stands in a file here."""
     for mention in mentions:
-        if mention.attribute.endswith("checksum"):
-            for text in texts.texts(mention, values):
+        if mention.role is ValueRole.CHECKSUM:
+            for text in values.texts(mention):
                 known = text not in ("", "none") and ANYTHING not in text
                 if known and not _is_remote(text.removeprefix("file:")):
-                    yield mention.block
+                    yield _group(mention), mention.place.path[-1]
 
 
 def _is_remote(text: str) -> bool:

@@ -55,6 +55,13 @@ def past(state: State | None) -> Past:
     return Past(products, written, products | Names(_all(e.written for e in known.values())))
 
 
+def products(state: State | None) -> frozenset[str]:
+    """Names of the files that were born in runs, as the last of each build knows them."""
+    builds = [decode_build(raw) for raw in state.builds.values()] if state else []
+    found = (stored(state, digest) for digest in {build.observed for build in builds})
+    return frozenset(_all(each.products for each in found if each is not None))
+
+
 def _all(several: Iterable[tuple[str, ...]]) -> set[str]:
     return {name for names in several for name in names}
 

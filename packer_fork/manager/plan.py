@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import shlex
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -94,7 +94,8 @@ def gather(
             var_files=tuple(f.value or "" for f in flags.variables if f.name == "var-file"),
             assignments=tuple(f.value or "" for f in flags.variables if f.name == "var"),
             flags=flags.bearing_on_results,
-            outputs=tuple(_outputs(state)),
+            outputs=_outputs(state),
+            born=tuple(template.project / name for name in observed.products(state)),
             input_globs=settings.inputs,
             input_env=settings.input_env,
             command_outputs=_command_outputs(
@@ -139,13 +140,15 @@ def _typed(words: Iterable[str]) -> str:
     return line.encode("utf-8", "backslashreplace").decode()
 
 
-def _outputs(state: State | None) -> Iterator[Path]:
-    """Files that earlier runs made: what is built is no input of building it."""
-    for raw in state.builds.values() if state else ():
+def _outputs(state: State | None) -> dict[str, tuple[Path, ...]]:
+    """By build, artifacts of earlier runs: what is built is no input of building it."""
+    found = {}
+    for name, raw in (state.builds if state else {}).items():
         build = decode_build(raw)
         earlier = (artifact for result in build.results for artifact in result.artifacts)
-        for artifact in (*earlier, *build.artifacts):
-            yield from (Path(file.path) for file in artifact.files)
+        artifacts = (*earlier, *build.artifacts)
+        found[name] = tuple(Path(file.path) for each in artifacts for file in each.files)
+    return found
 
 
 def plan(

@@ -8,10 +8,11 @@ import pytest
 from packer_fork.inputs import hcl, hcl_json, legacy, unknowns
 from packer_fork.inputs.dependence import dependence
 from packer_fork.inputs.mentions import Parsed
+from packer_fork.inputs.texts import Values
 from packer_fork.inputs.unknowns import Unknowable
 
 DIGEST = f"@sha256:{'0' * 64}"
-VALUES = {"var.image": "ubuntu:24.04", "local.pinned": f"ubuntu{DIGEST}"}
+VALUES = Values({"var.image": "ubuntu:24.04", "local.pinned": f"ubuntu{DIGEST}"}, {}, {})
 FILTER = {"filters": {"name": "x"}, "most_recent": True}
 
 ROWS: list[tuple[str, dict[str, Any], list[str]]] = [

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from tests.conftest import Project
-from tests.support.collected_inputs import files, inputs_of
+from tests.support.collected_inputs import builds_of, files, inputs_of
 
 pytestmark = pytest.mark.usefixtures("packer")
 
@@ -51,7 +51,7 @@ def shell(attribute: str) -> str:
         ('script = "${var.folder}/c.sh"', {"sub/c.sh"}),
         ("script = local.script", {"sub/c.sh"}),
         ("scripts = concat([local.script], [\n # a comment\n var.one\n])", {"sub/c.sh", "b.sh"}),
-        ('script = var.one == "b.sh" ? "a.sh" : "b.sh"', {"a.sh", "b.sh"}),
+        ('script = var.one == "b.sh" ? "a.sh" : "b.sh"', {"a.sh"}),
         ('scripts = [for n in ["a", "b"] : "${n}.sh"]', {"a.sh", "b.sh"}),
         (
             'scripts = [for f in fileset(var.folder, "*.sh") : "${var.folder}/${f}"]',
@@ -67,10 +67,11 @@ def shell(attribute: str) -> str:
         ("inline = [<<-EOT\n   bash ${var.folder}/c.sh\n   EOT\n ]", {"sub/c.sh"}),
         ('inline = ["%{ if true }a.sh%{ endif }"]', {"a.sh"}),
         ('inline = ["echo $${a.sh}", "a\\u002esh"]', {"a.sh"}),
-        ('script = "${build.name}.sh"', {"a.sh", "b.sh", "sub/c.sh", "sub/d e.sh"}),
-        ('script = "sub/${build.name}.txt"', {"sub/more/f.txt"}),
+        ('script = "${build.ID}.sh"', {"a.sh", "b.sh", "sub/c.sh", "sub/d e.sh"}),
+        ('script = "sub/${build.ID}.txt"', {"sub/more/f.txt"}),
         ('inline = ["echo ${build.name}"]', set()),
-        ('only_on = ["sub"]', {"sub/c.sh", "sub/d e.sh", "sub/more/f.txt"}),
+        ('only_on = ["sub"]', set()),
+        ('unheard_of_dirs = ["sub"]', {"sub/c.sh", "sub/d e.sh", "sub/more/f.txt"}),
     ],
 )
 @pytest.mark.parametrize("newline", ["\n", "\r\n"])
@@ -84,6 +85,69 @@ def test_file_is_found(root: Path, body: str, expected: set[str], newline: str) 
     assert (
         referred(root, shell(body).replace("\n", newline), top.replace("\n", newline)) == expected
     )
+
+
+COMMANDS = [
+    ('inline = [". ./bin/mkroot", "cat notes"]', {"bin/mkroot", "notes"}),
+    ('inline = ["make ROLES=./roles/"]', {"roles/web/main.yml"}),
+    ('inline = ["x --inventory=roles"]', {"roles/web/main.yml"}),
+    ('inline = ["x -i roles"]', {"roles/web/main.yml"}),
+    ('inline = ["make roles", "deploy user=roles"]', set()),
+    ('inline = ["cat roles/*/*.yml > notes", "rm -f *"]', {"roles/web/main.yml"}),
+    ('inline = ["echo >> notes", "{{.Vars}} ./bin/mkroot"]', {"bin/mkroot"}),
+    ('command = "notes"', {"notes"}),
+    ('execute_command = ["./bin/mkroot", "{{.Script}}"]', {"bin/mkroot"}),
+    ('environment_vars = ["ROLES=roles:bin", "WHO=n"]', {"roles/web/main.yml", "bin/mkroot"}),
+    ('scripts = ["{{ pwd }}/a.sh", "{{template_dir}}/b.sh"]', {"a.sh", "b.sh"}),
+    ('scripts = ["sub/{{ build_name }}.sh", "sub/${source.name}.txt"]', {"sub/n.sh", "sub/n.txt"}),
+    ('scripts = ["sub/{{.BuildName}}.sh", "${source.type}"]', {"sub/n.sh"}),
+    ('scripts = [for f in fileset(".", "s*/c.sh") : f]', {"sub/c.sh"}),
+    ('scripts = [for f in fileset(".", "${build.ID}b/?.sh") : f]', {"sub/c.sh", "sub/n.sh"}),
+    ('inline = ["echo ${join(",", fileset("sub", "c*"))}"]', {"sub/c.sh"}),
+]
+"""What counts of a shell-local provisioner of ``null.n``, and only that."""
+
+
+@pytest.mark.parametrize(("body", "expected"), COMMANDS)
+def test_words_of_commands_and_names_of_builds(
+    root: Path, project: Project, body: str, expected: set[str]
+) -> None:
+    for name in ("bin/mkroot", "notes", "roles/web/main.yml", "sub/n.sh", "sub/n.txt", "n/x.sh"):
+        project.write(name, "")
+    assert referred(root, shell(body)) == expected
+
+
+LOCALS = """
+  variable "os" { default = "debian" }
+  variable "more" { default = null }
+  locals {
+    known   = ["a.sh"]
+    dir     = build.ID == "x" ? "sub" : "sub/more"
+    partial = var.more == null ? (build.ID == "" ? ["b.sh"] : concat(local.known, ["c.sh"])) : []
+    named   = { one = "a.sh", two = build.ID }
+  }
+"""
+UNKNOWN = [
+    ("scripts = local.partial", {"a.sh", "b.sh"}),
+    ('scripts = build.ID == "unrelated.txt" ? ["a.sh"] : ["b.sh"]', {"a.sh", "b.sh"}),
+    ('script = var.os == build.ID ? "sub/${var.os}.sh" : "a.sh"', {"a.sh"}),
+    ('script = "${local.dir}/f.txt"', {"sub/more/f.txt"}),
+    ('scripts = [for s in ["a", "x"] : "${s}${build.ID == "" ? ".sh" : ""}"]', {"a.sh"}),
+    ('scripts = [for s in ["sub/", build.ID] : "./${s}/d e.sh" if s != ""]', {"sub/d e.sh"}),
+    ('script = format("%s/c.sh", build.ID)', {"sub/c.sh"}),
+    ('script = join("/", ["sub", "${build.ID}.txt"])', {"sub/more/f.txt"}),
+    ('script = lookup({ "unrelated.txt" = "a.sh" }, build.ID, "b.sh")', {"a.sh", "b.sh"}),
+    ('script = local.named["one"]', {"a.sh"}),
+    ("script = build.ID", set()),
+    ('script = "${path.root}/sub/c.sh${build.ID}"', {"sub/c.sh"}),
+    ('script = try(build.ID, "a.sh")', {"a.sh"}),
+]
+"""What counts where ``build.ID`` is not known before the build runs."""
+
+
+@pytest.mark.parametrize(("body", "expected"), UNKNOWN)
+def test_what_is_known_of_an_expression_counts(root: Path, body: str, expected: set[str]) -> None:
+    assert referred(root, shell(body), LOCALS) == expected
 
 
 def test_dynamic_blocks_are_followed(root: Path) -> None:
@@ -138,6 +202,86 @@ def test_playbook_means_all_around_it(root: Path, project: Project) -> None:
     assert referred(root, body) == {"play/site.yml", "play/roles/web/tasks/main.yml", "ansible.cfg"}
 
 
+BUILDERS = [
+    ('firmware = "{outside}/firmware.fd"', {"{outside}/firmware.fd"}),
+    ('qemuargs = [["-drive", "file=img/seed,format=raw"]]', {"img/seed"}),
+    ('floppy_files = ["drivers/a?.inf", "img"]', {"drivers/a1.inf", "img/seed"}),
+    ('floppy_files = ["drivers/[b-z]*"]', {"drivers/b2.inf"}),
+    ('floppy_dirs = ["dri*"]', {"drivers/a1.inf", "drivers/b2.inf"}),
+    ('cd_files = ["./img/*", ""]', {"img/seed"}),
+    ('nested {{ cd_files = ["./img/*"] }}', {"img/seed"}),
+    ('http_directory = "img"', {"img/seed"}),
+    ('iso_url = "file:img/seed?archive=false"', {"img/seed"}),
+    ('ssh_username = "img"', set()),
+    ('vm_name = "img"', set()),
+    ('whatever = "img"', set()),
+    ('whatever_dir = "{outside}"', set()),
+    ('boot_command = ["img/seed"]', set()),
+    ('cd_content = {{ "meta-data" = "img/seed" }}', set()),
+    ('iso_checksum = "file:img/seed"', {"img/seed"}),
+]
+
+
+@pytest.mark.parametrize(("attributes", "expected"), BUILDERS)
+def test_what_a_builder_reads(
+    root: Path, project: Project, tmp_path: Path, attributes: str, expected: set[str]
+) -> None:
+    for name in ("img/seed", "drivers/a1.inf", "drivers/b2.inf", "elsewhere/firmware.fd"):
+        project.write(name, "")
+    outside = tmp_path / "outside"
+    (root / "elsewhere").rename(outside)
+    source = f'source "qemu" "q" {{\n {attributes.format(outside=outside)}\n}}\n'
+    (root / "t.pkr.hcl").write_text(f'{source}build {{ sources = ["qemu.q"] }}', encoding="utf-8")
+    found = files(inputs_of(root, "t.pkr.hcl"))
+    assert found == {each.format(outside=outside) for each in expected}
+
+
+ANSIBLE = [
+    ('playbook_file = "ansible/play/site.yml"', {"play/site.yml", "roles/web/main.yml"}),
+    ('roles_path = "more"', {"more/db/main.yml"}),
+    ('galaxy_file = "reqs.yml"', {"reqs.yml"}),
+    ('inventory_file = "inv/hosts"', {"inv/hosts", "inv/group_vars/all"}),
+    ('inventory_directory = "inv"', {"inv/hosts", "inv/group_vars/all"}),
+    ('extra_arguments = ["-i", "inv"]', {"inv/hosts", "inv/group_vars/all"}),
+    ('extra_arguments = ["--vault-password-file=inv/hosts"]', {"inv/hosts"}),
+    ('ansible_env_vars = ["ANSIBLE_ROLES_PATH=more:none"]', {"more/db/main.yml"}),
+    ('ansible_env_vars = ["ANSIBLE_COLLECTIONS_PATH=more"]', {"more/db/main.yml"}),
+    ('ansible_env_vars = ["ANSIBLE_CONFIG=conf/a.cfg"]', {"conf/a.cfg", "reqs.yml", "inv/hosts"}),
+    ('user = "inv"', set()),
+]
+
+
+@pytest.mark.parametrize(("attributes", "expected"), ANSIBLE)
+def test_what_ansible_reads(
+    root: Path, project: Project, attributes: str, expected: set[str]
+) -> None:
+    names = ("ansible/play/site.yml", "ansible/roles/web/main.yml", "ansible/notes")
+    for name in (*names, "more/db/main.yml", "reqs.yml", "inv/hosts", "inv/group_vars/all"):
+        project.write(name, "")
+    project.write(
+        "conf/a.cfg", "[defaults]\nroles_path=../reqs.yml:x\ninventory = ../inv/hosts ; x"
+    )
+    found = referred(root, f'provisioner "ansible" {{\n {attributes}\n}}')
+    assert {name.removeprefix("ansible/") for name in found} == expected
+
+
+def test_roles_of_a_playbook_hide_those_beside_its_folder(root: Path, project: Project) -> None:
+    for name in ("site.yml", "roles/a.yml", "../roles/b.yml", "../group_vars/all"):
+        project.write(f"top/play/{name}", "")
+    body = 'provisioner "ansible" {\n playbook_file = "top/play/site.yml"\n}'
+    expected = {"top/play/site.yml", "top/play/roles/a.yml", "top/group_vars/all"}
+    assert referred(root, body) == expected
+
+
+def test_settings_of_ansible_where_packer_is_started(root: Path, project: Project) -> None:
+    project.write("more/db/main.yml", "")
+    project.write("ansible.cfg", "[defaults]\nroles_path = more\n")
+    body = 'provisioner "ansible" {\n user = "x"\n}'
+    assert referred(root, body) == {"ansible.cfg", "more/db/main.yml"}
+    environ = {**os.environ, "ANSIBLE_CONFIG": "none", "ANSIBLE_LIBRARY": "more"}
+    assert files(inputs_of(root, "t.pkr.hcl", environ=environ)) == {"more/db/main.yml"}
+
+
 def test_files_to_upload_are_named_in_a_list_too(root: Path) -> None:
     body = 'provisioner "file" {\n sources = ["a.sh", "sub"]\n destination = "/tmp/"\n}'
     assert {"a.sh", "sub/more/f.txt"} <= referred(root, body)
@@ -184,7 +328,6 @@ def test_symlinks_count_by_what_they_lead_to(root: Path) -> None:
     "body",
     [
         'post-processor "manifest" {\n output = "sub/c.sh"\n }',
-        'post-processor "checksum" {\n output = "sub/{{.BuildName}}.sh"\n }',
         'post-processor "compress" {\n output = "sub"\n }',
         'provisioner "file" {\n direction = "download"\n source = "/x"\n destination = "sub"\n }',
     ],
@@ -192,6 +335,61 @@ def test_symlinks_count_by_what_they_lead_to(root: Path) -> None:
 def test_outputs_are_no_inputs(root: Path, body: str) -> None:
     scripts = shell('scripts = ["a.sh", "sub/c.sh"]')
     assert "sub/c.sh" not in referred(root, f"{body}\n{scripts}")
+
+
+def test_a_pattern_of_outputs_hides_no_file_that_is_named(root: Path) -> None:
+    output = 'post-processor "checksum" {\n output = "sub/{{.ChecksumType}}.sh"\n }'
+    walked, named = 'inline = ["cat sub/*.sh"]', 'script = "sub/c.sh"'
+    assert referred(root, f"{output}\n{shell(walked)}") == set()
+    assert referred(root, f"{output}\n{shell(named)}") == {"sub/c.sh"}
+
+
+def test_what_one_build_makes_is_an_input_of_another_that_names_it(root: Path) -> None:
+    template = """
+    source "null" "base" { communicator = "none" }
+    source "file" "app" {
+      source = "sub/c.sh"
+      target = "out"
+    }
+    build {
+      name    = "base"
+      sources = ["null.base"]
+      post-processor "shell-local" { inline = ["cat sub/c.sh"] }
+      post-processor "artifice" { files = ["sub/c.sh"] }
+    }
+    build { sources = ["file.app"] }
+    """
+    (root / "t.pkr.hcl").write_text(template, encoding="utf-8")
+    builds = builds_of(root, "t.pkr.hcl")
+    found = {name: files(inputs) for name in builds.builds if (inputs := builds.of(name))}
+    assert found == {"base.null.base": set(), "file.app": {"sub/c.sh"}}
+
+
+def test_names_of_builds_are_put_in_for_each_build(root: Path, project: Project) -> None:
+    steps = """
+      provisioner "shell-local" { script = "${source.name}.sh" }
+      provisioner "shell-local" { script = "sub/{{ build_name }}.sh" }
+      provisioner "shell-local" { script = "unrelated.txt" }
+    """
+    sources = 'source "null" "a" {}\nsource "null" "b" {}\n'
+    build = f'build {{\n sources = ["null.a", "null.b"]\n{steps}\n}}'
+    (root / "t.pkr.hcl").write_text(sources + build, encoding="utf-8")
+    project.write("sub/b.sh", "")
+    builds = builds_of(root, "t.pkr.hcl")
+    found = {name: files(inputs) for name in builds.builds if (inputs := builds.of(name))}
+    common = {"unrelated.txt"}
+    assert found == {"null.a": {"a.sh"} | common, "null.b": {"b.sh", "sub/b.sh"} | common}
+
+
+def test_override_of_a_json_step_names_files(root: Path, project: Project) -> None:
+    project.write(
+        "t.json",
+        """
+        {"builders": [{"type": "null", "communicator": "none"}],
+         "provisioners": [{"type": "shell-local", "override": {"null": {"script": "a.sh"}}}]}
+        """,
+    )
+    assert files(inputs_of(root, "t.json")) == {"a.sh"}
 
 
 def test_output_that_holds_the_project_leaves_nothing_out(root: Path) -> None:
@@ -207,7 +405,7 @@ def test_what_is_never_an_input(root: Path, project: Project) -> None:
         BUILD.format(top="", body=shell('scripts = "all"')), encoding="utf-8"
     )
     found = inputs_of(
-        root, "t.pkr.hcl", outputs=(root / "all/made",), ignore=("all/skipped/*.tmp",)
+        root, "t.pkr.hcl", outputs={"null.n": (root / "all/made",)}, ignore=("all/skipped/*.tmp",)
     )
     assert files(found) == {"all/in/x"}
 

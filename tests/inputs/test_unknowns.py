@@ -44,6 +44,31 @@ def qemu(attributes: str) -> str:
         (qemu('iso_url = "http://a.example/x"\niso_checksum = "sha256:abcd"'), ()),
         (qemu('iso_url = "http://a.example/x?checksum=sha256:abcd"'), ()),
         (qemu('iso_url = "file:///nowhere/a.iso"\niso_checksum = "none"'), ()),
+        (
+            qemu('iso_url = "x.iso"\nmore {\n iso_url = "http://a.example/x"\n}'),
+            ("more.iso_url http://a.example/x",),
+        ),
+        (
+            qemu(
+                'iso_url = "http://a.example/x"\niso_checksum = "sha256:abcd"\n'
+                'more {\n iso_url = "http://a.example/y"\n}'
+            ),
+            ("more.iso_url http://a.example/y",),
+        ),
+        (
+            qemu(
+                'iso_url = "x.iso"\niso_checksum = "sha256:abcd"\n'
+                'guest_additions_url = "http://a.example/z"'
+            ),
+            ("guest_additions_url http://a.example/z",),
+        ),
+        (
+            qemu(
+                'guest_additions_url = "http://a.example/z"\nguest_additions_sha256 = "abcd"\n'
+                'more {\n iso_urls = ["http://a.example/y"]\n iso_checksum = "md5:abcd"\n}'
+            ),
+            (),
+        ),
         ('source "null" "n" {\n communicator = \n', ("template t.pkr.hcl",)),
         (f'variable "v" {{ type = string }}\n{USE}', ("variable v",)),
         (f'variable "v" {{ default = vault("a", "b") }}\n{USE}', ("variables", "vault")),

@@ -82,7 +82,7 @@ DAEMON = """
         inline = [
           "setsid sh -c 'echo $$ > daemon; exec sleep 300' >/dev/null 2>&1 &",
           "while [ ! -s daemon ]; do sleep 0.02; done; touch begun",
-          "while [ ! -e go ]; do sleep 0.02; done",
+          "while [ ! -e $PWD/go ]; do sleep 0.02; done",
         ]
       }
     }

@@ -285,13 +285,13 @@ FAST_FAILURE = """
     build {
       sources = ["null.bad"]
       provisioner "shell-local" {
-        inline = ["while [ ! -e begun ]; do sleep 0.02; done; exit 3"]
+        inline = ["while [ ! -e $PWD/begun ]; do sleep 0.02; done; exit 3"]
       }
     }
     build {
       sources = ["null.slow"]
       provisioner "shell-local" {
-        inline = ["touch begun; while [ ! -e go ]; do sleep 0.02; done"]
+        inline = ["touch begun; while [ ! -e $PWD/go ]; do sleep 0.02; done"]
       }
     }
 """

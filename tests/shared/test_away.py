@@ -23,7 +23,9 @@ TWO_GATES = """
     source "null" "n" { communicator = "none" }
     build {
       sources = ["null.n"]
-      provisioner "shell-local" { inline = ["touch begun; while [ ! -e go ]; do sleep 0.02; done"] }
+      provisioner "shell-local" {
+        inline = ["touch begun; while [ ! -e $PWD/go ]; do sleep 0.02; done"]
+      }
       provisioner "shell-local" { inline = ["touch more; while [ ! -e end ]; do sleep 0.02; done"] }
     }
 """

@@ -21,7 +21,10 @@ GATED = """
     build {
       sources = ["null.n"]
       provisioner "shell-local" {
-        inline = ["echo begun; touch begun; while [ ! -e go ]; do sleep 0.02; done; echo gone on"]
+        inline = [
+          "echo begun; touch begun",
+          "while [ ! -e $PWD/go ]; do sleep 0.02; done; echo gone on",
+        ]
       }
     }
 """
@@ -37,7 +40,7 @@ FAST_AND_GATED = """
     build {
       sources = ["null.slow"]
       provisioner "shell-local" {
-        inline = ["touch begun; while [ ! -e go ]; do sleep 0.02; done"]
+        inline = ["touch begun; while [ ! -e $PWD/go ]; do sleep 0.02; done"]
       }
     }
 """
