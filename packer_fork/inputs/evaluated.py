@@ -30,12 +30,14 @@ _PROJECT = "\0project"
 def values(request: InputsRequest, parsed: Parsed) -> dict[str, object] | None:
     """JSON values by expression; None if Packer could evaluate nothing at all.
 
-    Parts of an expression are asked for only where the whole has no value.
+    Parts of an expression are asked for only where the whole has no value; all at once if the
+    template has data sources, as each question runs these.
     """
+    at_once = bool(parsed.sections.data)
     found: dict[str, object] = {}
     asked: set[str] = set()
-    for depth in range(_MOST_QUESTIONS):
-        wanted = _wanted(parsed, found, asked)
+    for depth in range(1 if at_once else _MOST_QUESTIONS):
+        wanted = _wanted(parsed, found, asked, parts=at_once)
         if depth:
             wanted = _with_hope(wanted, asked - found.keys())
             if not wanted:
@@ -48,8 +50,10 @@ def values(request: InputsRequest, parsed: Parsed) -> dict[str, object] | None:
     return found
 
 
-def _wanted(parsed: Parsed, found: Mapping[str, object], asked: set[str]) -> set[str]:
-    """All that has yet to be evaluated."""
+def _wanted(
+    parsed: Parsed, found: Mapping[str, object], asked: set[str], *, parts: bool
+) -> set[str]:
+    """All that has yet to be evaluated; with the `parts` of what is asked for."""
     wanted = {*parsed.variables.values(), *(f"local.{name}" for name in stable_locals(parsed))}
     wanted -= asked
     seen = set[str]()
@@ -61,15 +65,17 @@ def _wanted(parsed: Parsed, found: Mapping[str, object], asked: set[str]) -> set
     ]
     while waiting:
         part = waiting.pop()
-        if isinstance(part, str) or part.source in found or part.source in wanted:
+        if isinstance(part, str) or part.source in found:
             continue
         if part.source and part.source not in asked:
+            known = part.source in wanted and part.source != part.name
             wanted.add(part.source)
-            continue
-        waiting += (each for parts in part.inner for each in parts)
+            if known or not parts:
+                continue
+        waiting += (each for inner in part.inner for each in inner)
         if part.name not in seen:
             seen.add(part.name)
-            waiting += (each for parts in parsed.definitions.get(part.name, ()) for each in parts)
+            waiting += (each for inner in parsed.definitions.get(part.name, ()) for each in inner)
     return wanted
 
 
