@@ -19,8 +19,8 @@ from packer_fork.inputs.value_roles import NAMELESS
 UNSTABLE = frozenset(("timestamp", "uuidv4", "legacy_isotime", "legacy_strftime", "bcrypt"))
 """Functions with another value at each call: the text of their calls counts, in the template."""
 
-_MOST_QUESTIONS = 3
-"""What has no value even then is taken as it stands."""
+_MOST_LEVELS = 5
+"""How deep in expressions without a value values are asked for."""
 
 _NAME = re.compile(r"\b(?:var|local)\.[\w-]+")
 
@@ -34,20 +34,23 @@ def values(request: InputsRequest, parsed: Parsed) -> dict[str, object] | None:
     template has data sources, as each question runs these.
     """
     at_once = bool(parsed.sections.data)
-    found: dict[str, object] = {}
-    asked: set[str] = set()
-    for depth in range(1 if at_once else _MOST_QUESTIONS):
-        wanted = _wanted(parsed, found, asked, parts=at_once)
-        if depth:
-            wanted = _with_hope(wanted, asked - found.keys())
-            if not wanted:
-                break
-        told = request.evaluate({source: source for source in sorted(wanted)})
-        if told is None:
-            return found if depth else None
-        found |= told
+    told = request.evaluate(_named(_wanted(parsed, {}, set(), parts=at_once)))
+    if told is None or at_once:
+        return None if told is None else dict(told)
+    found = dict(told)
+    asked = _wanted(parsed, {}, set(), parts=False)
+    for _ in range(_MOST_LEVELS):
+        wanted = _wanted(parsed, found, asked, parts=False)
+        if not wanted:
+            break
         asked |= wanted
+        if hopeful := _with_hope(wanted, asked - found.keys() - wanted):
+            found |= request.evaluate(_named(hopeful)) or {}
     return found
+
+
+def _named(sources: set[str]) -> dict[str, str]:
+    return {source: source for source in sorted(sources)}
 
 
 def _wanted(
