@@ -19,8 +19,8 @@ from packer_fork.inputs.value_roles import NAMELESS
 UNSTABLE = frozenset(("timestamp", "uuidv4", "legacy_isotime", "legacy_strftime", "bcrypt"))
 """Functions with another value at each call: the text of their calls counts, in the template."""
 
-_MOST_QUESTIONS = 3
-"""What has no value even then is taken as it stands."""
+_MOST_LEVELS = 5
+"""How deep in expressions without a value values are asked for."""
 
 _NAME = re.compile(r"\b(?:var|local)\.[\w-]+")
 
@@ -30,26 +30,33 @@ _PROJECT = "\0project"
 def values(request: InputsRequest, parsed: Parsed) -> dict[str, object] | None:
     """JSON values by expression; None if Packer could evaluate nothing at all.
 
-    Parts of an expression are asked for only where the whole has no value.
+    Parts of an expression are asked for only where the whole has no value; all at once if the
+    template has data sources, as each question runs these.
     """
-    found: dict[str, object] = {}
-    asked: set[str] = set()
-    for depth in range(_MOST_QUESTIONS):
-        wanted = _wanted(parsed, found, asked)
-        if depth:
-            wanted = _with_hope(wanted, asked - found.keys())
-            if not wanted:
-                break
-        told = request.evaluate({source: source for source in sorted(wanted)})
-        if told is None:
-            return found if depth else None
-        found |= told
+    at_once = bool(parsed.sections.data)
+    told = request.evaluate(_named(_wanted(parsed, {}, set(), parts=at_once)))
+    if told is None or at_once:
+        return None if told is None else dict(told)
+    found = dict(told)
+    asked = _wanted(parsed, {}, set(), parts=False)
+    for _ in range(_MOST_LEVELS):
+        wanted = _wanted(parsed, found, asked, parts=False)
+        if not wanted:
+            break
         asked |= wanted
+        if hopeful := _with_hope(wanted, asked - found.keys() - wanted):
+            found |= request.evaluate(_named(hopeful)) or {}
     return found
 
 
-def _wanted(parsed: Parsed, found: Mapping[str, object], asked: set[str]) -> set[str]:
-    """All that has yet to be evaluated."""
+def _named(sources: set[str]) -> dict[str, str]:
+    return {source: source for source in sorted(sources)}
+
+
+def _wanted(
+    parsed: Parsed, found: Mapping[str, object], asked: set[str], *, parts: bool
+) -> set[str]:
+    """All that has yet to be evaluated; with the `parts` of what is asked for."""
     wanted = {*parsed.variables.values(), *(f"local.{name}" for name in stable_locals(parsed))}
     wanted -= asked
     seen = set[str]()
@@ -61,15 +68,17 @@ def _wanted(parsed: Parsed, found: Mapping[str, object], asked: set[str]) -> set
     ]
     while waiting:
         part = waiting.pop()
-        if isinstance(part, str) or part.source in found or part.source in wanted:
+        if isinstance(part, str) or part.source in found:
             continue
         if part.source and part.source not in asked:
+            known = part.source in wanted and part.source != part.name
             wanted.add(part.source)
-            continue
-        waiting += (each for parts in part.inner for each in parts)
+            if known or not parts:
+                continue
+        waiting += (each for inner in part.inner for each in inner)
         if part.name not in seen:
             seen.add(part.name)
-            waiting += (each for parts in parsed.definitions.get(part.name, ()) for each in parts)
+            waiting += (each for inner in parsed.definitions.get(part.name, ()) for each in inner)
     return wanted
 
 
