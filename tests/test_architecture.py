@@ -33,7 +33,7 @@ MAY_USE: Mapping[str, set[str]] = {
     | LEAVES,
     "views": {"events", "terminal", "host"} | LEAVES,
     "stores": {"host", "processes", "durable", "terminal", "codec", "changes", "sharing"} | LEAVES,
-    "packer": {"host", "processes", "terminal", "grammar"} | LEAVES,
+    "packer": {"host", "processes", "durable", "terminal", "grammar"} | LEAVES,
     "inputs": {"host", "durable", "grammar"} | LEAVES,
     "metrics": {"events"} | LEAVES,
     "events": {"locks", "model"},
