@@ -80,7 +80,7 @@ def collect(request: InputsRequest) -> Declared:
     values = Values(told or {}, parsed.definitions, request.named_places)
     excluded = Exclusions(request, parsed, values)
     collector = _Collector(request, parsed, told, values, unclear, excluded)
-    builds = {name: collector.build(name) for name in request.builds}
+    builds = {name: collector.build(name, called) for name, called in request.builds.items()}
     loaded = _loaded(request)
     files = {path: known for path, known in request.cache.hashed.items() if path not in loaded}
     named = {name: each.files & files.keys() for name, each in builds.items()}
@@ -169,9 +169,11 @@ class _Collector:
         self._sections: dict[tuple[int, _Names], _Found] = {}
         self._everyones = self._of_every_build(unclear)
 
-    def build(self, name: str) -> _Build:
-        needed = dependence(self._parsed.sections, name)
-        values = self._values.of_build(needed.names)
+    def build(self, name: str, called: str) -> _Build:
+        """By Packer's name, of the build that the template has as `called`."""
+        needed = dependence(self._parsed.sections, called)
+        names = {key: tuple(dict.fromkeys((*n, name))) for key, n in needed.names.items()}
+        values = self._values.of_build(needed.names if name == called else names)
         found = [self._everyones, *(self._of_section(each, values) for each in needed.sections)]
         own = self._outputs(name, needed, values)
         entries = {

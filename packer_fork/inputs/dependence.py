@@ -62,9 +62,9 @@ def dependence(sections: Sections, build: str) -> Dependence:
     numbers: dict[str, int] = {}
     known = _known_names(sections)
     uses: list[tuple[BuildBlock, Use | None]] = []
-    for block in sections.builds:
-        if not block.may_make(build):
-            continue
+    # A name that no block is seen to make is one that we do not understand: all counts.
+    blocks = [each for each in sections.builds if each.may_make(build)] or sections.builds
+    for block in blocks:
         add(block.section)
         types.add(block.section.type)
         uses.append((block, block.use_of(build)))

@@ -95,10 +95,9 @@ def _use(number: int, item: dict[str, Any]) -> Use | None:
     if "type" not in item:
         return None
     kind, name = str(item["type"]), str(item.get("name", item["type"]))
-    known = None if "{{" in name else name
     place = Place(f"builder {kind} #{number}", "source", kind)
     section = _section(f"builder {name}", kind, place, item)
-    return Use(name, known, section)
+    return Use(name, name, section)
 
 
 def _steps(section: str, kind: StepKind, value: Any) -> Iterator[Step]:

@@ -31,7 +31,7 @@ class CommandOutput(Struct, frozen=True, kw_only=True):
 class InputsRequest(Struct, frozen=True, kw_only=True):
     """One template as it would be built now. Paths are absolute.
 
-    ``builds``: the names of those that it makes.
+    ``builds``: by the names of those that it makes, what the template calls them.
         ``template``: as given, a file or a folder. ``root``: the project, which names are
     relative to. ``directory``: where Packer is started. ``key``: what digests are keyed
     by. ``var_files`` and ``assignments``: the values of -var-file and -var, in order.
@@ -45,7 +45,7 @@ class InputsRequest(Struct, frozen=True, kw_only=True):
     """
 
     template: Path
-    builds: tuple[str, ...]
+    builds: Mapping[str, str]
     root: Path
     directory: Path
     key: bytes

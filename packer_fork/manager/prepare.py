@@ -18,13 +18,15 @@ from packer_fork.packer.sensitive import Sensitive, collect
 
 class Prepared(Struct, frozen=True, kw_only=True):
     """``outlines``: the builds that Packer will make, as far as it tells beforehand; ``names``:
-    those of all builds of the template, chosen or not. ``is_complete``: Packer makes no other
+    those of all builds of the template, chosen or not; ``called``: by them, what the template calls
+    a build where that differs. ``is_complete``: Packer makes no other
     builds than ``outlines``. ``sensitive``: empty before `with_secrets`.
     """
 
     program: Program
     outlines: tuple[BuildOutline, ...]
     names: tuple[str, ...]
+    called: Mapping[str, str]
     is_complete: bool
     hcl: bool
     sensitive: Sensitive = Sensitive()
@@ -43,12 +45,13 @@ def prepare(
     inspected = program.inspect(found, flags, template.given, environ)
     hcl = outline.is_hcl(template.path)
     evaluate = Evaluator(found, template.given, flags, environ)
-    every = outline.outline(inspected or "", template.path, evaluate)
+    every = outline.outline(inspected or "", template.path, evaluate, found.version)
     names = tuple(dict.fromkeys(each.name for each in every.builds))
     return Prepared(
         program=found,
         outlines=outline.chosen(every.builds, flags.only, flags.except_, hcl=hcl),
         names=names,
+        called={each.name: each.called for each in every.builds if each.called},
         is_complete=every.is_complete or _are_named(flags.only, names),
         hcl=hcl,
     )

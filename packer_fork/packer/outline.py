@@ -27,17 +27,25 @@ Evaluate = Callable[[Mapping[str, str]], Mapping[str, object] | None]
 
 _USER = re.compile(r"\{\{-?\s*user\s+[`\"]([^`\"]+)[`\"]\s*-?\}\}")
 
+_NAMED_BY_TYPE = (1, 8, 4)
+"""Since then Packer prints and selects a JSON builder with a ``name`` as "TYPE.NAME"; its
+``inspect``, and the template itself, still call it by the name alone."""
+
 Steps = tuple[tuple[str, str], ...]
 """Type and name of each step, the name empty where it has none."""
 
 
 class BuildOutline(Struct, frozen=True):
-    """One build, by the name that Packer prints, and what it runs, in order."""
+    """One build, by the name that Packer prints, and what it runs, in order.
+
+    ``called``: its name within a JSON template, in ``only`` for example, where that differs.
+    """
 
     name: str
     type: str = ""
     provisioners: Steps = ()
     post_processors: Steps = ()
+    called: str = ""
 
 
 class Outlines(Struct, frozen=True):
@@ -47,8 +55,13 @@ class Outlines(Struct, frozen=True):
     is_complete: bool = False
 
 
-def outline(inspected: str, path: Path, evaluate: Evaluate = lambda _: {}) -> Outlines:
-    """The builds of the template at `path`, of which Packer says `inspected`.
+def outline(
+    inspected: str,
+    path: Path,
+    evaluate: Evaluate = lambda _: {},
+    version: tuple[int, int, int] = (0, 0, 0),
+) -> Outlines:
+    """The builds of the template at `path`, of which Packer `version` says `inspected`.
 
     `evaluate` asks Packer for the user variables in the names of JSON builders. Builds whose
     name only Packer can work out are left out, as is everything where inspect failed: the
@@ -64,7 +77,8 @@ def outline(inspected: str, path: Path, evaluate: Evaluate = lambda _: {}) -> Ou
             return _outlines_of_hcl(blocks(line.args[1]), _renamed(path))
     named = [line.args[:2] for line in said if line.type == "template-builder"]
     builders = [(pair[0], pair[1]) for pair in named if len(pair) == 2]
-    found = tuple(_of_legacy(builders, _legacy(path), evaluate)) if builders else ()
+    by_type = version >= _NAMED_BY_TYPE
+    found = tuple(_of_legacy(builders, _legacy(path), evaluate, by_type=by_type))
     return Outlines(found, is_complete=bool(named) and len(found) == len(named))
 
 
@@ -153,7 +167,11 @@ def _read(path: Path) -> bytes:
 
 
 def _of_legacy(
-    builders: Iterable[tuple[str, str]], template: dict[str, Any], evaluate: Evaluate
+    builders: Iterable[tuple[str, str]],
+    template: dict[str, Any],
+    evaluate: Evaluate,
+    *,
+    by_type: bool,
 ) -> Iterator[BuildOutline]:
     """The names as the template has them: inspect's lines lose backslashes.
 
@@ -175,12 +193,15 @@ def _of_legacy(
     for printed, kind in builders:
         raw = written.get(printed, printed)
         name = _USER.sub(value, raw)
+        if by_type and printed in written:
+            name = f"{kind}.{name}"
         if "{{" not in name:
             yield BuildOutline(
                 name,
                 kind,
                 tuple(_legacy_steps(provisioners, raw)),
                 tuple(_legacy_steps(post_processors, raw)),
+                raw if raw != name else "",
             )
 
 

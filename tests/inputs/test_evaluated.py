@@ -40,7 +40,7 @@ def test_parts_are_asked_for_where_the_whole_has_no_value(
 
     request = InputsRequest(
         template=tmp_path / "t.pkr.hcl",
-        builds=(),
+        builds={},
         root=tmp_path,
         directory=tmp_path,
         key=b"",

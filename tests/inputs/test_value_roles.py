@@ -36,7 +36,7 @@ ROLES = [
     ("source qemu boot_command", "text"),
     ("source qemu iso_urls", "url"),
     ("source qemu output_directory", "output"),
-    ("source docker image", "text"),
+    ("source docker image", "image"),
     ("source file source", "local"),
     ("source file target", "output"),
     ("source amazon-chroot copy_files", "local"),

@@ -235,9 +235,31 @@ def test_a_json_name_with_a_variable_is_evaluated(packer: Path, tmp_path: Path) 
     said = ask(packer, tmp_path, "inspect", "-machine-readable", "t.json")
     evaluate = Evaluator(program.find(str(packer)), str(path), take([])[0], os.environ)
     (found,) = outline.outline(said, path, evaluate).builds
-    assert found == BuildOutline("dyn-x", "null", (("shell-local", ""),))
+    assert found == BuildOutline("dyn-x", "null", (("shell-local", ""),), called="{{user `v`}}-x")
     assert not outline.outline(said, path, evaluate).is_complete
     assert "dyn-x" in built(packer, path)
+
+
+def test_json_names_have_their_type_since_1_8_4(packer: Path, tmp_path: Path) -> None:
+    """In output and flags; steps still have the bare name, and so has `inspect`."""
+    path = tmp_path / "t.json"
+    builders = [{"type": "null", "communicator": "none", "name": name} for name in ("a", "b")]
+    builders.append({"type": "null", "communicator": "none"})
+    step = {"type": "shell-local", "inline": ["true"], "only": ["a"]}
+    path.write_bytes(msgspec.json.encode({"builders": builders, "provisioners": [step]}))
+    said = ask(packer, tmp_path, "inspect", "-machine-readable", "t.json")
+    found = outline.outline(said, path, version=(1, 8, 4)).builds
+    shell = (("shell-local", ""),)
+    assert set(found) == {
+        BuildOutline("null.a", "null", shell, called="a"),
+        BuildOutline("null.b", "null", called="b"),
+        BuildOutline("null", "null"),
+    }
+    before = outline.outline(said, path, version=(1, 8, 3)).builds
+    assert {each.name for each in before} == {"a", "b", "null"}
+    version = program.find(str(packer)).version
+    names = {each.name for each in outline.outline(said, path, version=version).builds}
+    assert built(packer, path) == names
 
 
 @pytest.mark.parametrize(

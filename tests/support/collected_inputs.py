@@ -32,12 +32,11 @@ def builds_of(root: Path, template: str, *flags: str, **changed: Any) -> Templat
     packer = program.find(None)
     evaluate = Evaluator(packer, str(root / template), packer_flags, environ)
     inspected = program.inspect(packer, packer_flags, str(root / template), environ)
+    outlines = outline.outline(inspected or "", root / template, evaluate, packer.version)
     request = {
         "template": root / template,
-        "builds": tuple(
-            each.name for each in outline.outline(inspected or "", root / template).builds
-        )
-        or ("null.n",),
+        "builds": {each.name: each.called or each.name for each in outlines.builds}
+        or {"null.n": "null.n"},
         "root": root,
         "directory": root,
         "key": KEY,
