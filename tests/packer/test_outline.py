@@ -237,7 +237,7 @@ def test_a_json_name_with_a_variable_is_evaluated(packer: Path, tmp_path: Path) 
     (found,) = outline.outline(said, path, evaluate).builds
     assert found == BuildOutline("dyn-x", "null", (("shell-local", ""),), called="{{user `v`}}-x")
     assert not outline.outline(said, path, evaluate).is_complete
-    assert "dyn-x" in built(packer, path)
+    assert any(name.endswith("dyn-x") for name in built(packer, path))
 
 
 def test_json_names_have_their_type_since_1_8_4(packer: Path, tmp_path: Path) -> None:
@@ -349,9 +349,12 @@ def test_both_flags_at_once(
 def test_json_names_are_taken_as_they_are(packer: Path, tmp_path: Path) -> None:
     path = tmp_path / "t.json"
     path.write_bytes(msgspec.json.encode(JSON))
-    names = [each.name for each in inspected(packer, path)]
-    for only in (["null"], ["n*"], ["null", "f", "other"], [""]):
+    said = ask(packer, tmp_path, "inspect", "-machine-readable", "t.json")
+    version = program.find(str(packer)).version
+    found = outline.outline(said, path, version=version).builds
+    names, f = [each.name for each in found], next(each.name for each in found if "f" in each.name)
+    for only in (["null"], ["n*"], ["null", f, "other"], [""]):
         flag = f"-only={','.join(only)}"
         ours = set(select(names, only, [], hcl=False))
         assert ours == built(packer, path, flag), flag
-    assert set(select(names, [], ["f", "*"], hcl=False)) == {*names} - {"f"}
+    assert set(select(names, [], [f, "*"], hcl=False)) == {*names} - {f}
