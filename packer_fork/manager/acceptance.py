@@ -87,7 +87,7 @@ def _is_whole(asked: Question, names: tuple[str, ...] | None) -> bool:
 
 def _choosing_none(asked: Question) -> PackerFlags:
     name = "-"  # no HCL name is without a dot
-    while name in asked.prepared.names:
+    while any(each.selector == name for each in asked.prepared.every):
         name += "-"
     return asked.flags.with_only((name,))
 
@@ -123,7 +123,8 @@ def _of_nothing(asked: Question) -> Refused:
 
 
 def _nothing(asked: Question) -> TemplateError:
-    template, names, flags = _label(asked.template), asked.prepared.names, asked.flags
+    template, flags = _label(asked.template), asked.flags
+    names = tuple(dict.fromkeys(each.selector for each in asked.prepared.every))
     if not names:
         return TemplateError(
             f"There is nothing to build in {template}: no build block has a source.",

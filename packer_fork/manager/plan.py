@@ -83,7 +83,7 @@ def gather(
     return collect(
         InputsRequest(
             template=Path.cwd() / template.given,
-            builds={name: prepared.called.get(name, name) for name in prepared.names},
+            builds={each.name: each.called or each.name for each in prepared.every},
             root=template.project,
             directory=Path.cwd(),
             key=bytes.fromhex(state.key) if state and state.key else b"",

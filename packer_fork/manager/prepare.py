@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 
 from msgspec import Struct, structs
 
@@ -17,16 +17,14 @@ from packer_fork.packer.sensitive import Sensitive, collect
 
 
 class Prepared(Struct, frozen=True, kw_only=True):
-    """``outlines``: the builds that Packer will make, as far as it tells beforehand; ``names``:
-    those of all builds of the template, chosen or not; ``called``: by them, what the template calls
-    a build where that differs. ``is_complete``: Packer makes no other
+    """``outlines``: the builds that Packer will make, as far as it tells beforehand; ``every``:
+    all builds of the template, chosen or not. ``is_complete``: Packer makes no other
     builds than ``outlines``. ``sensitive``: empty before `with_secrets`.
     """
 
     program: Program
     outlines: tuple[BuildOutline, ...]
-    names: tuple[str, ...]
-    called: Mapping[str, str]
+    every: tuple[BuildOutline, ...]
     is_complete: bool
     hcl: bool
     sensitive: Sensitive = Sensitive()
@@ -46,20 +44,19 @@ def prepare(
     hcl = outline.is_hcl(template.path)
     evaluate = Evaluator(found, template.given, flags, environ)
     every = outline.outline(inspected or "", template.path, evaluate, found.version)
-    names = tuple(dict.fromkeys(each.name for each in every.builds))
+    selectors = {each.selector for each in every.builds}
     return Prepared(
         program=found,
         outlines=outline.chosen(every.builds, flags.only, flags.except_, hcl=hcl),
-        names=names,
-        called={each.name: each.called for each in every.builds if each.called},
-        is_complete=every.is_complete or _are_named(flags.only, names),
+        every=every.builds,
+        is_complete=every.is_complete or _are_named(flags.only, selectors),
         hcl=hcl,
     )
 
 
-def _are_named(patterns: tuple[str, ...], names: tuple[str, ...]) -> bool:
+def _are_named(patterns: tuple[str, ...], selectors: Collection[str]) -> bool:
     """Whether ``-only`` names builds that are known, each in full: then no other is chosen."""
-    return bool(patterns) and set(patterns) <= set(names)
+    return bool(patterns) and all(pattern in selectors for pattern in patterns)
 
 
 def with_secrets(
@@ -72,9 +69,10 @@ def with_secrets(
 
 def only(prepared: Prepared, flags: PackerFlags, names: tuple[str, ...]) -> PackerFlags | None:
     """The user's flags with an ``-only`` for exactly `names`; None if there is none."""
-    patterns = selection.naming(names, hcl=prepared.hcl)
-    known = [each.name for each in prepared.outlines]
-    found = selection.select(known, patterns, flags.except_, hcl=prepared.hcl) if patterns else ()
-    if found != names or outline.shared_names(prepared.outlines):
+    wanted = [each for each in prepared.outlines if each.name in names]
+    patterns = selection.naming([each.selector for each in wanted], hcl=prepared.hcl)
+    found = outline.chosen(prepared.outlines, patterns, flags.except_, hcl=prepared.hcl)
+    is_exact = bool(patterns) and tuple(each.name for each in found) == names
+    if not is_exact or outline.shared_names(prepared.outlines):
         return None
     return flags.with_only(patterns)

@@ -28,8 +28,8 @@ Evaluate = Callable[[Mapping[str, str]], Mapping[str, object] | None]
 _USER = re.compile(r"\{\{-?\s*user\s+[`\"]([^`\"]+)[`\"]\s*-?\}\}")
 
 _NAMED_BY_TYPE = (1, 8, 4)
-"""Since then Packer prints and selects a JSON builder with a ``name`` as "TYPE.NAME"; its
-``inspect``, and the template itself, still call it by the name alone."""
+"""Since then Packer prints a JSON builder with a ``name`` as "TYPE.NAME"; ``inspect``, ``-only``,
+and the template itself, still call it by the name alone (seen with 1.16.0)."""
 
 Steps = tuple[tuple[str, str], ...]
 """Type and name of each step, the name empty where it has none."""
@@ -38,7 +38,8 @@ Steps = tuple[tuple[str, str], ...]
 class BuildOutline(Struct, frozen=True):
     """One build, by the name that Packer prints, and what it runs, in order.
 
-    ``called``: its name within a JSON template, in ``only`` for example, where that differs.
+    Of a JSON template two names may differ from that: ``called``, the one that stands there, in
+    ``only`` for example, and ``selected``, the one that the flags ``-only`` and ``-except`` take.
     """
 
     name: str
@@ -46,6 +47,11 @@ class BuildOutline(Struct, frozen=True):
     provisioners: Steps = ()
     post_processors: Steps = ()
     called: str = ""
+    selected: str = ""
+
+    @property
+    def selector(self) -> str:
+        return self.selected or self.name
 
 
 class Outlines(Struct, frozen=True):
@@ -86,8 +92,8 @@ def chosen(
     outlines: Sequence[BuildOutline], only: Sequence[str], except_: Sequence[str], *, hcl: bool
 ) -> tuple[BuildOutline, ...]:
     """Those that Packer builds with these values of ``-only`` and ``-except``."""
-    names = set(select([each.name for each in outlines], only, except_, hcl=hcl))
-    return tuple(each for each in outlines if each.name in names)
+    names = set(select([each.selector for each in outlines], only, except_, hcl=hcl))
+    return tuple(each for each in outlines if each.selector in names)
 
 
 def shared_names(outlines: Iterable[BuildOutline]) -> tuple[str, ...]:
@@ -175,7 +181,7 @@ def _of_legacy(
 ) -> Iterator[BuildOutline]:
     """The names as the template has them: inspect's lines lose backslashes.
 
-    Steps name a builder as it stands in the template, output and flags as Packer renders it.
+    Steps name a builder as it stands in the template, flags as Packer renders it.
     """
     written = {
         lines.as_decoded(name): name
@@ -192,16 +198,16 @@ def _of_legacy(
 
     for printed, kind in builders:
         raw = written.get(printed, printed)
-        name = _USER.sub(value, raw)
-        if by_type and printed in written:
-            name = f"{kind}.{name}"
+        selected = _USER.sub(value, raw)
+        name = f"{kind}.{selected}" if by_type and printed in written else selected
         if "{{" not in name:
             yield BuildOutline(
                 name,
                 kind,
                 tuple(_legacy_steps(provisioners, raw)),
                 tuple(_legacy_steps(post_processors, raw)),
-                raw if raw != name else "",
+                called=raw if raw != name else "",
+                selected=selected if selected != name else "",
             )
 
 
