@@ -9,8 +9,8 @@ It checks what ``packer build`` checks before its first build, with three differ
 - It says nothing of ``-only`` that matches no build, and before 1.7 of a missing build block.
 
 Its plain output is read, not ``-machine-readable``: there Packer hides sensitive values of its
-own accord in every release, and a backslash stays one. Both streams count, since an unusable
-configuration of Packer is told on standard error alone.
+own accord in every release, and a backslash stays one. An unusable configuration of Packer is
+told on standard error alone, which is only asked for then.
 """
 
 from __future__ import annotations
@@ -65,8 +65,11 @@ def refusal(
     """
     how = _how(program) if _has_data(Path(template)) else ()
     command = (program.path, "validate", *how, *arguments, template)
+    environ = {**environ, "PACKER_NO_COLOR": "1"}
     try:
-        answer = ask(command, {**environ, "PACKER_NO_COLOR": "1"}, stderr=subprocess.STDOUT)
+        answer = ask(command, environ)
+        if answer.code == _REFUSED and not answer.output.strip():
+            answer = ask(command, environ, stderr=subprocess.STDOUT)
     except (OSError, subprocess.TimeoutExpired):
         return None
     if answer.code != _REFUSED:

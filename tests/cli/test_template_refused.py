@@ -16,13 +16,7 @@ from tests.support.templates import GATED, begun, go_on
 
 pytestmark = pytest.mark.usefixtures("packer")
 
-COMMANDS = (
-    ("plan",),
-    ("plan", "--json"),
-    ("plan", "--detailed-exitcode"),
-    ("build",),
-    ("build", "--share"),
-)
+COMMANDS = (("plan",), ("plan", "--json", "--detailed-exitcode"), ("build",))
 
 NULL = 'source "null" "n" { communicator = "none" }\n'
 HCL = f'{NULL}build {{ sources = ["null.n"] }}\n'
@@ -109,6 +103,15 @@ def test_plan_and_build_refuse_it_alike(cli: Cli, project: Project, case: str) -
         else:
             assert result.out == ""
         assert written(project) == before, command
+
+
+def test_a_shared_build_refuses_it_too(cli: Cli, project: Project) -> None:
+    project.write("t.pkr.hcl", f'variable "x" {{}}\n{HCL}')
+    before = written(project)
+    result = cli("build", "--share", "t.pkr.hcl")
+    assert (result.rc, result.out) == (EXIT_TEMPLATE, ""), result
+    assert 'Unset variable "x"' in result.err
+    assert written(project) == before
 
 
 def test_a_refused_build_uses_up_no_run(cli: Cli, project: Project) -> None:

@@ -20,7 +20,7 @@ from tests.support.templates import NULL_AND_FILE
 
 pytestmark = pytest.mark.usefixtures("packer", "strace")
 
-KILLS = 10
+KILLS = 6
 POINTS = ("fdatasync", "fsync", "rename", "pwrite64", "unlink")
 
 
@@ -39,7 +39,7 @@ def serial(folder: Path) -> int:
 def test_killed_at_every_commit_point(cli: Cli, project: Project, call: str) -> None:
     project.write("t.pkr.hcl", NULL_AND_FILE)
     folder = states.folder(project.root)
-    for number in range(1, 100, 4):  # `make stress` kills at every one
+    for number in range(1, 100, 6):  # `make stress` kills at every one
         fault = f"inject={call}:signal=SIGKILL:when={number}"
         narrowed = ["-P", str(folder / "acked")] if call == "pwrite64" else []
         trace = ["strace", "-qq", "-o", os.devnull, *narrowed, "-e", f"trace={call}", "-e", fault]

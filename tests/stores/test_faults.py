@@ -15,6 +15,7 @@ from packer_fork.stores.local import mutex
 from packer_fork.stores.local.layout import Layout
 from tests.support import committer
 from tests.support.hammer import commit, committed, ignore, open_journal
+from tests.support.strace import read_calls, under_strace
 
 CALLS = ("write", "pwrite64", "fdatasync", "fsync", "rename")
 ROOT = Path(__file__).parents[2]
@@ -26,11 +27,10 @@ pytestmark = pytest.mark.usefixtures("strace")
 def run(folder: Path, injection: str, call: str) -> tuple[dict[int, str], str]:
     """What the committer says was acknowledged, and what strace saw; `call` fails or kills."""
     trace = folder / "trace"
+    calls = "trace=write,pwrite64,fdatasync,fsync,rename,close"
     done = subprocess.run(
         [
-            *("strace", "-y", "-qq", "-o", str(trace)),
-            *("-e", "trace=write,pwrite64,fdatasync,fsync,rename,close"),
-            *("-e", f"inject={call}:{injection}"),
+            *under_strace(trace, "-y", "-e", calls, "-e", f"inject={call}:{injection}"),
             *(sys.executable, "-m", "tests.support.committer", str(folder / "state")),
         ],
         cwd=ROOT,
@@ -40,7 +40,7 @@ def run(folder: Path, injection: str, call: str) -> tuple[dict[int, str], str]:
     )
     assert done.returncode in (0, -signal.SIGKILL), done.stderr
     lines = (line.split() for line in done.stdout.splitlines())
-    return {int(serial): mark for serial, mark in lines}, trace.read_text()
+    return {int(serial): mark for serial, mark in lines}, read_calls(trace)
 
 
 def each_time(

@@ -15,6 +15,7 @@ from packer_fork.errors import StateError
 from packer_fork.model import Change, State
 from tests.support import local_states
 from tests.support.local_states import States, open_store, tenure_of
+from tests.support.strace import read_calls, under_strace
 
 CALLS = ("write", "pwrite64", "fdatasync", "fsync", "rename", "unlink")
 FAULTS = {"kill": "signal=SIGKILL", "error": "error=EIO"}
@@ -39,10 +40,10 @@ _COUNTED: dict[str, Counter[str]] = {}
 def run(folder: Path, mode: str, injection: str = "") -> tuple[Told, str]:
     """What the script told, and what strace saw."""
     trace = folder.parent / "trace"
+    fault = ("-e", f"inject={injection}") if injection else ()
     done = subprocess.run(
         [
-            *("strace", "-qq", "-o", str(trace), "-e", f"trace={','.join(CALLS)}"),
-            *(("-e", f"inject={injection}") if injection else ()),
+            *under_strace(trace, "-e", f"trace={','.join(CALLS)}", *fault),
             *(sys.executable, "-B", "-m", "tests.support.maintenance_process", mode, str(folder)),
         ],
         cwd=ROOT,
@@ -53,7 +54,7 @@ def run(folder: Path, mode: str, injection: str = "") -> tuple[Told, str]:
     assert done.returncode in (0, -signal.SIGKILL), done.stderr
     assert "Traceback" not in done.stderr
     lines = (line.split() for line in done.stdout.splitlines())
-    return [(what, int(number)) for what, number in lines], trace.read_text()
+    return [(what, int(number)) for what, number in lines], read_calls(trace)
 
 
 def counted(made: Path, mode: str, start: str) -> Counter[str]:
