@@ -37,7 +37,7 @@ check: $(STAMP) ## lint, format, types and import rules
 	$(BIN)/pytest -q tests/test_architecture.py
 
 stress-ci: packer test-tools $(STAMP) ## try to break it, for some minutes
-	$(BIN)/pytest stress -n auto --dist worksteal --scale ci $(SEEDED)
+	$(BIN)/pytest stress -n $(WORKERS) --dist worksteal --scale ci $(SEEDED)
 
 stress: packer test-tools $(STAMP) ## the same at ten times the size
 	$(BIN)/pytest stress -n auto --dist worksteal --scale stress $(SEEDED)
