@@ -5,7 +5,7 @@ and ends with exit code 1, and so does `build`; `plan` reports either.
 
 An output folder that exists refuses a build too, unless with ``-force``. That complaint only
 counts while no run is under way: the run of another process may be writing into that folder,
-and whoever waits for its end may find the build up to date.
+and once it has ended the build may be up to date.
 """
 
 from __future__ import annotations

@@ -36,7 +36,7 @@ class Foresight(Struct, frozen=True, kw_only=True):
     refused: Refused | None
 
     def is_current(self, state: State, wait: Wait) -> bool:
-        """Whether that still holds under the lock: nobody changed the state meanwhile.
+        """Whether that still holds under the lock: the state has not changed since.
 
         The first change of a state begins it, and says nothing of any build.
         """

@@ -88,7 +88,7 @@ class Forking:
     """The server, as long as it is needed. Safe for threads."""
 
     def __init__(self, folder: Path, environ: Mapping[str, str]) -> None:
-        """`environ` is what the interpreter is told; commands may differ in all the rest.
+        """`environ` is that of the interpreter; commands may differ in all that it does not read.
 
         `folder` is there for as long as the server.
         """
