@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import importlib
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from functools import cache
 from typing import Annotated
 
 import typer
@@ -72,29 +72,37 @@ def _version_command(app: typer.Typer) -> None:
     app.command("version")(version.version)
 
 
-def _state(app: typer.Typer) -> None:
-    app.add_typer(_state_group(), name="state")
+_STATE_COMMANDS: Mapping[str, tuple[str, str]] = {
+    "history": ("history", "history"),
+    "list": ("history", "list_runs"),
+    "diff": ("history", "diff"),
+    "rollback": ("history", "rollback"),
+    "prune": ("history", "prune"),
+    "revoke": ("revoke", "revoke"),
+    "backup": ("safekeeping", "backup"),
+    "restore": ("safekeeping", "restore"),
+    "verify": ("safekeeping", "verify"),
+    "repair": ("safekeeping", "repair"),
+    "pull": ("transfer", "pull"),
+    "push": ("transfer", "push"),
+    "migrate": ("transfer", "migrate"),
+    "import": ("transfer", "import_state"),
+}
+"""Module and function of those that are not in ``cli.state`` itself, in the order of ``--help``."""
 
 
-@cache
-def _state_group() -> typer.Typer:
-    from packer_fork.cli import history, revoke, safekeeping, state, transfer
+def _state(app: typer.Typer, name: str = "") -> None:
+    """The group with all its commands, or at least with the one of that name."""
+    from packer_fork.cli import state
 
-    state.app.command("history")(history.history)
-    state.app.command("list")(history.list_runs)
-    state.app.command("diff")(history.diff)
-    state.app.command("rollback")(history.rollback)
-    state.app.command("prune")(history.prune)
-    state.app.command("revoke")(revoke.revoke)
-    state.app.command("backup")(safekeeping.backup)
-    state.app.command("restore")(safekeeping.restore)
-    state.app.command("verify")(safekeeping.verify)
-    state.app.command("repair")(safekeeping.repair)
-    state.app.command("pull")(transfer.pull)
-    state.app.command("push")(transfer.push)
-    state.app.command("migrate")(transfer.migrate)
-    state.app.command("import")(transfer.import_state)
-    return state.app
+    known = {each.name for each in state.app.registered_commands}
+    if name not in known:
+        for each in [name] if name in _STATE_COMMANDS else _STATE_COMMANDS:
+            if each not in known:
+                module, function = _STATE_COMMANDS[each]
+                found = importlib.import_module(f"packer_fork.cli.{module}")
+                state.app.command(each)(getattr(found, function))
+    app.add_typer(state.app, name="state")
 
 
 def _lock(app: typer.Typer) -> None:
@@ -141,8 +149,11 @@ def _root(
     """Packer builds that run once, resume, queue, and are never lost."""
 
 
-def made(names: Iterable[str] = tuple(COMMANDS)) -> typer.Typer:
-    """The program with these commands: each costs time to import and to make."""
+def made(names: Iterable[str] = tuple(COMMANDS), within: str = "") -> typer.Typer:
+    """The program with these commands: each costs time to import and to make.
+
+    `within` the group "state", if it is one of `names`, only the command of that name is needed.
+    """
     app = typer.Typer(
         name="packer-fork",
         help="Packer builds that run once, resume, queue, and are never lost.",
@@ -154,7 +165,10 @@ def made(names: Iterable[str] = tuple(COMMANDS)) -> typer.Typer:
     )
     app.callback()(_root)
     for name in names:
-        COMMANDS[name](app)
+        if name == "state":
+            _state(app, within)
+        else:
+            COMMANDS[name](app)
     examples.add(app)
     return app
 
@@ -170,7 +184,7 @@ def run(argv: Sequence[str]) -> None:
 
         flags, rest = build.take_packer_flags(arguments[1:])
         arguments = [arguments[0], *rest]
-    program = made(_needed(arguments))
+    program = made(_needed(arguments), arguments[1] if arguments[1:] else "")
     with refusals.told(arguments):
         code = program(arguments, "packer-fork", obj=flags, standalone_mode=False)
     raise SystemExit(code)
