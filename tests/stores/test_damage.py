@@ -36,7 +36,7 @@ def compressed(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def make(folder: Path) -> Whole:
-    local_states.small(folder)
+    local_states.make_small(folder)
     return local_states.whole(folder)
 
 
@@ -232,7 +232,7 @@ def test_a_state_of_an_hour_ago_is_not_taken_for_the_present_one(folder: Path) -
 def test_a_state_of_another_template_is_not_taken_for_this_one(tmp_path: Path) -> None:
     ours, theirs = tmp_path / "a", tmp_path / "b"
     local_states.small(ours)
-    local_states.small(theirs)
+    local_states.make_small(theirs)
     (ours / "state.json").write_bytes((theirs / "state.json").read_bytes())
     assert is_found(ours)
 

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import atexit
 import contextlib
+import functools
 import random
+import shutil
+import tempfile
 from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
@@ -82,8 +86,24 @@ def grow(folder: Path, numbers: range, *, text: str = "") -> States:
 def small(folder: Path, *, backup: bool = True) -> States:
     """Three segments, a snapshot with three changes, and a backup of it without the last.
 
-    The segments end with the serials 2, 4 and 6, the backup with 8, the state with 9.
+    The segments end with the serials 2, 4 and 6, the backup with 8, the state with 9. It is
+    made once in a process, and copied.
     """
+    original, made = _small(backup=backup)
+    shutil.copytree(original, folder, dirs_exist_ok=True)
+    return dict(made)
+
+
+@functools.cache
+def _small(*, backup: bool) -> tuple[Path, States]:
+    place = tempfile.TemporaryDirectory(prefix="pf-")
+    atexit.register(place.cleanup)
+    folder = Path(place.name) / "root" / "default"
+    return folder, make_small(folder, backup=backup)
+
+
+def make_small(folder: Path, *, backup: bool = True) -> States:
+    """The state of `small`, through the store as it is at this moment."""
     with _segment_a_tenure():
         made = grow(folder, range(1, 4))
     with tenure_of(open_store(folder)) as tenure:
