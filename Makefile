@@ -28,7 +28,7 @@ quick: $(STAMP) ## run the tests that start no process, on every save
 	$(BIN)/pytest -q -m quick -n auto --dist worksteal
 
 test: packer test-tools $(STAMP) $(if $(WHEEL),wheel) ## run all tests; PACKER=PATH names another Packer
-	cd $(TREE) && "$(CURDIR)/$(BIN)/pytest" -n $(WORKERS) --dist worksteal $(if $(PACKER),--packer "$(abspath $(PACKER))")
+	cd $(TREE) && "$(CURDIR)/$(BIN)/pytest" -n $(WORKERS) --dist worksteal $(if $(PACKER),"--packer=$(abspath $(PACKER))")
 
 check: $(STAMP) ## lint, format, types and import rules
 	$(BIN)/ruff check
