@@ -206,6 +206,19 @@ def test_a_message_of_packer_shows_no_secret(cli: Cli, project: Project) -> None
     assert "hunter2secret" not in result.err
 
 
+def test_a_secret_that_packer_breaks_into_lines_is_masked(cli: Cli, project: Project) -> None:
+    words = " ".join(f"word{number}" for number in range(30))
+    project.write(
+        "t.pkr.hcl",
+        f'variable "s" {{\n  default = "{words}"\n  sensitive = true\n}}\n{NULL}build {{\n'
+        '  sources = ["null.n"]\n  provisioner "shell-local" {\n    script = var.s\n  }\n}\n',
+    )
+    result = cli("plan", "t.pkr.hcl")
+    assert result.rc == EXIT_TEMPLATE
+    assert "Bad script '<sensitive>'" in result.err
+    assert "word" not in result.err
+
+
 @pytest.fixture
 def bundled(packer: Path) -> None:
     """For builders that later releases have as plugins of their own."""
