@@ -137,6 +137,16 @@ def test_what_is_no_template_is_said_to_be_none(cli: Cli, project: Project, name
         assert (result.rc, result.err.count("There is no template")) == (EXIT_TEMPLATE, 1), result
 
 
+@pytest.mark.parametrize("name", ["pipe", "/dev/stdin", "/dev/fd/63"])
+def test_variables_that_can_be_read_only_once(cli: Cli, project: Project, name: str) -> None:
+    project.write("t.json", in_json(variables={"x": None}))
+    os.mkfifo(project.root / "pipe")
+    for command in ("plan", "inputs", "build"):
+        result = cli(command, f"-var-file={name}", "t.json")
+        assert (result.rc, result.out) == (EXIT_TEMPLATE, ""), result
+        assert f"The variables file {name} can be read only once" in result.err
+
+
 def test_a_shared_build_refuses_it_too(cli: Cli, project: Project) -> None:
     project.write("t.pkr.hcl", f'variable "x" {{}}\n{HCL}')
     before = written(project)
