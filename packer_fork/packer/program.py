@@ -108,7 +108,8 @@ def _ask_version(path: str) -> str:
         raise PackerError(f"{path} cannot be started ({error.strerror}).", hint=_GET_IT) from error
     if answer.code != 0:
         raise PackerError(
-            _no_version(path, environ, answer.code), hint=f"Check what `{path} --version` says."
+            _no_version(path, environ, answer.code),
+            hint=f"Try `{path} --version`, or name another with PACKER_FORK_PACKER.",
         )
     return answer.output.partition("\n")[0].strip()
 
