@@ -29,6 +29,9 @@ _WORKSPACE = r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}"
 Command = Annotated[tuple[str, ...], Meta(min_length=1)]
 """A program and its arguments."""
 
+Glob = Annotated[str, Meta(min_length=1)]
+"""Relative to the project. An empty one would be the project itself, with all in it."""
+
 
 class Settings(Struct, frozen=True, kw_only=True):
     """All that can be set. Durations are seconds.
@@ -88,7 +91,7 @@ class Settings(Struct, frozen=True, kw_only=True):
     store_token: str = ""
     packer: str = "packer"
     max_age: float = 30 * 86400.0
-    inputs: tuple[str, ...] = ()
+    inputs: tuple[Glob, ...] = ()
     input_env: tuple[str, ...] = ()
     input_commands: tuple[Command, ...] = ()
     ignore: tuple[str, ...] = ()
@@ -287,6 +290,8 @@ def _wanted(kind: Any) -> str:
         return f"a whole number, {get_args(kind)[1].ge} or more"
     if kind == tuple[Command, ...]:
         return 'a list of commands, [["git", "rev-parse", "HEAD"]]'
+    if kind == tuple[Glob, ...]:
+        return 'a list of globs, ["roles/**", "*.sh"], none of them empty'
     return _WORDS[get_origin(kind) or kind]
 
 

@@ -26,7 +26,8 @@ def automatic_variable_files(template: Path) -> list[Path]:
 
 
 def _directly_in(folder: Path, suffixes: tuple[str, ...]) -> list[Path]:
-    return sorted(path for path in folder.iterdir() if path.name.endswith(suffixes))
+    named = (path for path in folder.iterdir() if path.name.endswith(suffixes))
+    return sorted(path for path in named if not path.is_dir())
 
 
 def parse(path: Path) -> Parsed:

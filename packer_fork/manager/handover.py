@@ -24,7 +24,7 @@ def packer_for(arguments: Sequence[str], environ: Mapping[str, str]) -> Program:
     """
     last = Path(arguments[-1]) if arguments else Path()
     path = last if os.path.lexists(last) else Path()
-    settings, _ = config.load(locate.settings_folder(path.resolve()), environ, {})
+    settings, _ = config.load(locate.settings_folder(Path(os.path.realpath(path))), environ, {})
     return program.find(settings.packer)
 
 

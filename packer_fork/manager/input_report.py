@@ -21,7 +21,8 @@ from packer_fork.inputs.mentions import At, Mention
 from packer_fork.inputs.observation import Observation
 from packer_fork.inputs.record import COMMAND
 from packer_fork.inputs.unknowns import Unknowable
-from packer_fork.manager import locate, observed, places, results
+from packer_fork.manager import acceptance, locate, observed, places, results
+from packer_fork.manager.acceptance import Question
 from packer_fork.manager.plan import gather
 from packer_fork.manager.prepare import prepare, with_secrets
 from packer_fork.model import State
@@ -61,9 +62,12 @@ def report(
     template = locate.template(given)
     place = places.of_template(template, settings, environ, notify)
     environ = config.without_secrets(environ)
-    prepared = with_secrets(
-        prepare(template, flags, place.settings, environ), template, flags, environ
-    )
+    prepared = prepare(template, flags, place.settings, environ)
+    if not prepared.outlines:
+        raise _nothing_known(
+            Question(template=template, flags=flags, prepared=prepared, environ=environ)
+        )
+    prepared = with_secrets(prepared, template, flags, environ)
     names = _chosen([each.name for each in prepared.outlines], given, build)
     state = place.store.read()
     cache = DigestCache(place.folder.folder / "hashes")
@@ -96,15 +100,21 @@ def untracked_names(
     return tuple(f"{each.name} ({each.at})" if each.at else each.name for each in found)
 
 
+def _nothing_known(asked: Question) -> TemplateError:
+    """Why there is no build to report on: in the words of `plan`, if it refuses the template."""
+    if found := acceptance.refused(asked, None):
+        return found.error
+    given = asked.template.given
+    return TemplateError(
+        f"No build of {given} is known before Packer runs.",
+        hint=f"Build it once with `packer-fork build {given}`, whose output names its builds.",
+    )
+
+
 def _chosen(known: Sequence[str], given: str, build: str | None) -> tuple[str, ...]:
     if build is not None and build not in known:
-        hint = nearest(build, known, f"It has: {', '.join(known) or 'none that is known'}.")
+        hint = nearest(build, known, f"It has: {', '.join(known)}.")
         raise UsageError(f"{given} has no build {build!r}.", hint=hint)
-    if not known:
-        raise TemplateError(
-            f"No build of {given} is known before Packer runs.",
-            hint=f"Check it, and -only and -except, with `packer validate {given}`.",
-        )
     return tuple(dict.fromkeys(known)) if build is None else (build,)
 
 

@@ -72,14 +72,14 @@ def template(given: str) -> Template:
             "A template from standard input has no place for its state.",
             hint="Write it to a file and give its name, or run `packer build -` itself.",
         )
-    path = Path(given).resolve()
+    path = Path(os.path.realpath(given))
     if not (_is_utf8(path) and _is_utf8(Path.cwd())):
         raise TemplateError(
             f"The path of {given} is not UTF-8, which a state cannot name.",
             hint="Rename the file or its folders.",
         )
-    if not path.exists():
-        raise TemplateError(f"There is no template {given}.", hint="Check the path.")
+    if not given or not os.path.exists(path):  # noqa: PTH110 (a name may be too long to ask for)
+        raise TemplateError(f"There is no template {given or repr(given)}.", hint="Check the path.")
     if not os.access(path, os.R_OK | (os.X_OK if path.is_dir() else 0)):
         raise TemplateError(f"The template {given} cannot be read.", hint="Check its permissions.")
     if path.is_dir() and not any(map(_is_hcl, path.iterdir())):
@@ -139,7 +139,7 @@ def folder_in(settings: config.Settings, identity: str, project: Path) -> StateF
 
         root = project / FOLDER / SHARED / servers.name_of(settings)
         return StateFolder(root, escape(identity), settings.workspace)
-    return StateFolder(Path(settings.state).resolve(), escape(identity), settings.workspace)
+    return StateFolder(Path(os.path.realpath(settings.state)), escape(identity), settings.workspace)
 
 
 def escape(name: str) -> str:
@@ -158,7 +158,7 @@ def escape(name: str) -> str:
 
 def below(start: Path, state: str) -> Iterator[StateFolder]:
     """Every state below `start`, and every one in the folder `state` if that is set."""
-    given = [Path(state).resolve()] if state and "://" not in state else []
+    given = [Path(os.path.realpath(state))] if state and "://" not in state else []
     roots = [*given]
     for parent, folders, _ in os.walk(start):
         found = Path(parent) / FOLDER

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import stat
 from collections.abc import Collection, Mapping
+from pathlib import Path
 
 from msgspec import Struct, structs
 
 from packer_fork.config import Settings
+from packer_fork.errors import TemplateError
 from packer_fork.manager.locate import Template
 from packer_fork.packer import outline, program, selection
 from packer_fork.packer.evaluate import Evaluator
@@ -38,7 +41,8 @@ class Prepared(Struct, frozen=True, kw_only=True):
 def prepare(
     template: Template, flags: PackerFlags, settings: Settings, environ: Mapping[str, str]
 ) -> Prepared:
-    """Raises PackerError where Packer is missing."""
+    """Raises PackerError where Packer is missing, TemplateError for a variables file in a pipe."""
+    _require_lasting(flags)
     found = program.find(settings.packer)
     inspected = program.inspect(found, flags, template.given, environ)
     hcl = outline.is_hcl(template.path)
@@ -52,6 +56,27 @@ def prepare(
         is_complete=every.is_complete or _are_named(flags.only, selectors),
         hcl=hcl,
     )
+
+
+def _require_lasting(flags: PackerFlags) -> None:
+    """Packer is asked several things, each time with all variables files."""
+    for flag in flags.variables:
+        if flag.name == "var-file" and _is_passing(flag.value or ""):
+            raise TemplateError(
+                f"The variables file {flag.value} can be read only once, and Packer is asked "
+                "several times.",
+                hint="Write the variables to a file, or pass them as PKR_VAR_NAME or -var.",
+            )
+
+
+def _is_passing(path: str) -> bool:
+    """Whether `path` is a pipe, or an open file of this process, which Packer does not have."""
+    if path == "/dev/stdin" or path.startswith(("/dev/fd/", "/proc/self/fd/")):
+        return True
+    try:
+        return stat.S_ISFIFO(Path(path).stat().st_mode)
+    except (OSError, ValueError):
+        return False
 
 
 def _are_named(patterns: tuple[str, ...], selectors: Collection[str]) -> bool:

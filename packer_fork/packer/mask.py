@@ -27,6 +27,11 @@ _HEAD = re.compile(r"\d+,[^,]*,(?:ui,(?:say|message|error)|[a-z-]+),")
 
 _MACHINE = str.maketrans({",": "%!(PACKER_COMMA)", "\n": "\\n", "\r": "\\r"})
 
+_BLANKS = re.compile(r"[ \t]+")
+_BLANK = r"(?:[ \t]+|\n|\\n)"
+"""Packer breaks its errors into lines of 78 characters: any blanks may become a line feed, or
+its spelling in JSON and in machine-readable lines."""
+
 T = TypeVar("T")
 
 
@@ -82,16 +87,25 @@ class Mask:
 
 def _pattern(values: Iterable[str]) -> re.Pattern[str] | None:
     """One pattern for all values, at each place the longest that matches; None for none."""
-    known = sorted(set(values))
+    known = sorted({_with_single_blanks(value) for value in values})
     return re.compile(_alternatives(known, MIN_LENGTH - 1)) if known else None
+
+
+def _with_single_blanks(value: str) -> str:
+    single = _BLANKS.sub(" ", value)
+    return single if len(single) >= MIN_LENGTH else value
+
+
+def _escape(text: str) -> str:
+    return _BLANK.join(re.escape(part) for part in re.split("[ \t]", text))
 
 
 def _alternatives(values: list[str], depth: int) -> str:
     """Branches on the first `depth` characters: there may be thousands of values."""
     if depth == 0 or len(values) == 1:
-        return "|".join(re.escape(value) for value in sorted(values, key=len, reverse=True))
+        return "|".join(_escape(value) for value in sorted(values, key=len, reverse=True))
     return "|".join(
-        f"{re.escape(first)}(?:{_alternatives([value[1:] for value in group], depth - 1)})"
+        f"{_escape(first)}(?:{_alternatives([value[1:] for value in group], depth - 1)})"
         for first, group in groupby(values, key=lambda value: value[0])
     )
 

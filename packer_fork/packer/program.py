@@ -23,6 +23,7 @@ OLDEST = (1, 6, 0)
 
 _VERSION_SECONDS = 10.0
 _MOST_VERSIONS = 20
+_LONGEST_REASON = 200
 _MAX_MEMORY = 1 << 16
 _BINARIES = (b"\x7fELF", b"\xcf\xfa\xed\xfe", b"\xca\xfe\xba\xbe")
 """How programs for Linux and macOS begin (elf(5), mach-o/loader.h)."""
@@ -105,7 +106,21 @@ def _ask_version(path: str) -> str:
         raise PackerError(f"{path} does not tell its version in time.", hint=_GET_IT) from None
     except OSError as error:
         raise PackerError(f"{path} cannot be started ({error.strerror}).", hint=_GET_IT) from error
+    if answer.code != 0:
+        raise PackerError(
+            _no_version(path, environ, answer.code),
+            hint=f"Try `{path} --version`, or name another with PACKER_FORK_PACKER.",
+        )
     return answer.output.partition("\n")[0].strip()
+
+
+def _no_version(path: str, environ: Mapping[str, str], code: int) -> str:
+    """Packer 1.7 and later give no version where they cannot load their configuration."""
+    reason = ""
+    with contextlib.suppress(OSError, subprocess.TimeoutExpired):
+        said = ask([path, "--version"], environ, seconds=_VERSION_SECONDS, stderr=subprocess.STDOUT)
+        reason = " ".join(said.output.split())[:_LONGEST_REASON]
+    return f"{path} does not tell its version: {reason or f'exit code {code}'}"
 
 
 class _VersionMemory:

@@ -210,7 +210,8 @@ def _mapping(value: object) -> dict[str, Any]:
 
 def _named(folder: Path, *endings: str) -> list[Path]:
     try:
-        return sorted(path for path in folder.iterdir() if path.name.endswith(endings))
+        named = (path for path in folder.iterdir() if path.name.endswith(endings))
+        return sorted(path for path in named if not path.is_dir())
     except OSError:
         return []
 

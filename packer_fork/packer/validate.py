@@ -102,6 +102,6 @@ def _has_data(template: Path) -> bool:
         return False
     files = template.glob("*.pkr.*") if template.is_dir() else [template]
     try:
-        return any(_DATA_BLOCK.search(file.read_bytes()) for file in files)
+        return any(_DATA_BLOCK.search(file.read_bytes()) for file in files if not file.is_dir())
     except OSError:
         return True

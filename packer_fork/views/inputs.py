@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 
 from packer_fork.answers import Input, InputsOfBuild, InputsReport, Untracked
+from packer_fork.terminal import clean
 
 _SETTINGS = {"env": "input_env", "input-command": "input_commands", "file": "inputs"}
 """The setting that declares inputs of a kind."""
@@ -74,7 +75,8 @@ def _remedy(each: Untracked) -> str:
 
 
 def _aligned(rows: Sequence[Row]) -> Iterator[str]:
-    """Indented; the columns but for the last are as wide as their widest cell."""
+    """Indented, a row a line; the columns but for the last are as wide as their widest cell."""
+    rows = [tuple(clean(cell).replace("\n", "\\n") for cell in row) for row in rows]
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     for row in rows:
         cells = (f"{cell:<{width}}" for cell, width in zip(row, widths, strict=True))

@@ -89,7 +89,8 @@ def test_a_template_that_is_not_there(cli: Cli) -> None:
         ("isolate = 2", "isolate: 2 is not what it takes.\n  Give true or false."),
         ("grace = []", "grace: [] is not what it takes.\n  Give a duration"),
         ("grace = -1", "grace is negative."),
-        ('inputs = "a"', "inputs: 'a' is not what it takes.\n  Give a list of texts,"),
+        ('inputs = "a"', "inputs: 'a' is not what it takes.\n  Give a list of globs,"),
+        ('inputs = ["a", ""]', "inputs: ['a', ''] is not what it takes.\n  Give a list of globs,"),
         (
             'input_commands = ["git status"]',
             "input_commands: ['git status'] is not what it takes.\n  Give a list of commands,",

@@ -153,6 +153,13 @@ def test_one_build_has_all_of_its_inputs(cli: Cli) -> None:
     assert "Did you mean 'null.b'?" in refused.err
 
 
+def test_a_name_with_a_line_feed_takes_one_line(cli: Cli, root: Project) -> None:
+    root.write("odd/a\n\x1b[31mb", "")
+    result = cli("inputs", "--input", "odd/*", "--build", "null.b", "t.pkr.hcl")
+    assert (result.rc, "\x1b" in result.out) == (0, False)
+    assert r"odd/a\nb" in result.out
+
+
 def test_it_takes_the_options_of_plan(cli: Cli, root: Project) -> None:
     root.write("v.pkrvars.hcl", 'name = "motd"\n')
     root.write(

@@ -17,6 +17,11 @@ from tests.support.templates import GATED, begun, go_on
 pytestmark = pytest.mark.usefixtures("packer")
 
 COMMANDS = (("plan",), ("plan", "--json", "--detailed-exitcode"), ("build",))
+NO_INPUTS = (
+    *("syntax", "undeclared -var", "missing var file", "no build block", "-only", "-except"),
+    *("-only that is no pattern", "json: syntax", "json: -only"),
+)
+"""Of these no build is known, so that `inputs` refuses them too."""
 
 NULL = 'source "null" "n" { communicator = "none" }\n'
 HCL = f'{NULL}build {{ sources = ["null.n"] }}\n'
@@ -105,6 +110,43 @@ def test_plan_and_build_refuse_it_alike(cli: Cli, project: Project, case: str) -
         assert written(project) == before, command
 
 
+@pytest.mark.parametrize("case", NO_INPUTS)
+def test_inputs_refuses_it_in_the_same_words(cli: Cli, project: Project, case: str) -> None:
+    refused = REFUSED[case]
+    project.write(refused.name, refused.template)
+    result, planned = (cli(each, *refused.arguments, refused.name) for each in ("inputs", "plan"))
+    assert (result.rc, result.out) == (EXIT_TEMPLATE, ""), result
+    assert result.err == planned.err
+
+
+def test_a_folder_that_is_named_like_a_template_is_none(cli: Cli, project: Project) -> None:
+    project.write("images/t.pkr.hcl", HCL)
+    for name in ("x.pkr.hcl", "x.pkr.json", "x.auto.pkrvars.hcl", "x.auto.pkrvars.json"):
+        project.write(f"images/{name}/file", "")
+    for command in ("plan", "inputs", "build"):
+        assert cli(command, "images").rc == EXIT_DONE, command
+
+
+@pytest.mark.parametrize("name", ["loop.pkr.hcl", "x" * 300, ""])
+def test_what_is_no_template_is_said_to_be_none(cli: Cli, project: Project, name: str) -> None:
+    project.write("t.pkr.hcl", HCL)
+    loop = project.root / "loop.pkr.hcl"
+    loop.symlink_to(loop.name)
+    for command in ("plan", "inputs", "build", "artifacts"):
+        result = cli(command, name)
+        assert (result.rc, result.err.count("There is no template")) == (EXIT_TEMPLATE, 1), result
+
+
+@pytest.mark.parametrize("name", ["pipe", "/dev/stdin", "/dev/fd/63"])
+def test_variables_that_can_be_read_only_once(cli: Cli, project: Project, name: str) -> None:
+    project.write("t.json", in_json(variables={"x": None}))
+    os.mkfifo(project.root / "pipe")
+    for command in ("plan", "inputs", "build"):
+        result = cli(command, f"-var-file={name}", "t.json")
+        assert (result.rc, result.out) == (EXIT_TEMPLATE, ""), result
+        assert f"The variables file {name} can be read only once" in result.err
+
+
 def test_a_shared_build_refuses_it_too(cli: Cli, project: Project) -> None:
     project.write("t.pkr.hcl", f'variable "x" {{}}\n{HCL}')
     before = written(project)
@@ -172,6 +214,19 @@ def test_a_message_of_packer_shows_no_secret(cli: Cli, project: Project) -> None
     assert result.rc == EXIT_TEMPLATE
     assert "<sensitive>" in result.err
     assert "hunter2secret" not in result.err
+
+
+def test_a_secret_that_packer_breaks_into_lines_is_masked(cli: Cli, project: Project) -> None:
+    words = " ".join(f"word{number}" for number in range(30))
+    project.write(
+        "t.pkr.hcl",
+        f'variable "s" {{\n  default = "{words}"\n  sensitive = true\n}}\n{NULL}build {{\n'
+        '  sources = ["null.n"]\n  provisioner "shell-local" {\n    script = var.s\n  }\n}\n',
+    )
+    result = cli("plan", "t.pkr.hcl")
+    assert result.rc == EXIT_TEMPLATE
+    assert "Bad script '<sensitive>'" in result.err
+    assert "word" not in result.err
 
 
 @pytest.fixture

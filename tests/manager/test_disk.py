@@ -110,6 +110,7 @@ def test_bad_input_is_one_sentence_and_leaves_nothing(
         (None, "was not found"),
         ("#!/bin/sh\necho skipping; cat\n", "another program of that name"),
         ("#!/bin/sh\necho 1.5.6\n", "1.6.0 or later is needed"),
+        ("#!/bin/sh\necho 'No $HOME found' >&2\nexit 1\n", "version: No $HOME found"),
         ("not a program", "cannot be started"),
     ],
 )

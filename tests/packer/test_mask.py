@@ -37,6 +37,12 @@ VALUES = st.lists(st.text(LETTERS, min_size=4, max_size=9), max_size=6)
         (["secret"], "se\x1b[1mcret\x1b[0m", HIDDEN),
         (["secret"], "se\x00cret", HIDDEN),
         (["s\x1b[1mecret"], "secret", HIDDEN),
+        (["a few  words"], "'a\nfew words': a few\nwords", f"'{HIDDEN}': {HIDDEN}"),
+        (["a few words"], r'{"text": "a few\nwords"}', f'{{"text": "{HIDDEN}"}}'),
+        (["a  b", "a b c d"], "a  b c\nd, a  b", f"{HIDDEN}, {HIDDEN}"),
+        (["a b\tc"], "a b\tc a b c a\tb\tc", f"{HIDDEN} {HIDDEN} {HIDDEN}"),
+        (["a few words"], "a fewwords", "a fewwords"),
+        (["   x", "  \t "], "   x", HIDDEN),
     ],
 )
 def test_text(values: list[str], text: str, masked: str) -> None:
@@ -75,11 +81,12 @@ def test_every_value_is_found_in_a_line(values: list[str], between: list[str]) -
         (b"1795,,ui,say,x%!(PACKER_COMMA)y\\nz\xff\n", b"1795,,ui,say,%s\xff\n"),
         (b"panic: 1795 in message\n", b"panic: %s in %s\n"),
         (b"1795,1795 no line of Packer", b"%s,%s no line of Packer"),
+        (b"1795,,ui,error,stat a few\\nwords: no\n", b"1795,,ui,error,stat %s: no\n"),
     ],
 )
 def test_line(line: bytes, masked: bytes) -> None:
     hidden = HIDDEN.encode()
-    result = Mask(["1795", "message", "x,y\nz"]).line(line)
+    result = Mask(["1795", "message", "x,y\nz", "a few words"]).line(line)
     assert result == masked.replace(b"%s", hidden)
 
 

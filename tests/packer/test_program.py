@@ -55,7 +55,7 @@ def test_versions(
     [
         ("echo 1.5.6", "is Packer 1.5.6; 1.6.0 or later"),
         ("cat; echo '0 0'", "is not HashiCorp's Packer"),  # cracklib's reads words from stdin
-        ("exit 1", "is not HashiCorp's Packer"),
+        ("exit 1", "does not tell its version: exit code 1"),
         ("printf '\\377\\n'", "is not HashiCorp's Packer"),
     ],
 )
