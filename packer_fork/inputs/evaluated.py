@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Mapping
+from decimal import Decimal
 from typing import Any
 
 import msgspec
@@ -25,6 +26,7 @@ _MOST_LEVELS = 5
 _NAME = re.compile(r"\b(?:var|local)\.[\w-]+")
 
 _PROJECT = "\0project"
+_NUMBER = "\0number"
 
 
 def values(request: InputsRequest, parsed: Parsed) -> dict[str, object] | None:
@@ -184,6 +186,8 @@ class _Digest:
     def _normal(self, value: Any) -> Any:
         if isinstance(value, str):
             return self._place.sub(_PROJECT, value) if self._place else value
+        if isinstance(value, Decimal):
+            return [_NUMBER, str(value)]
         if isinstance(value, dict):
             return {self._normal(key): self._normal(item) for key, item in value.items()}
         if isinstance(value, list):

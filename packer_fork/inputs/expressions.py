@@ -7,6 +7,7 @@ What is compared, or asked for as a key, names nothing.
 
 from __future__ import annotations
 
+import itertools
 import re
 from collections.abc import Iterator
 
@@ -127,6 +128,9 @@ def _of_call(call: Node, scope: Scope) -> Iterator[Parts]:
     if name == "format" and arguments and unwrapped(arguments[0]).type in TEXTS:
         yield tuple(_with_verbs(text(unwrapped(arguments[0]), scope)))
         return
+    if name == "replace" and len(arguments) == 3:
+        yield from _replaced(arguments, scope)
+        return
     if name == "join" and len(arguments) == 2 and unwrapped(arguments[1]).type == "tuple":
         yield from _joined(arguments[0], arguments[1], scope)
         return
@@ -151,6 +155,28 @@ def _with_verbs(parts: Parts) -> Iterator[str | Expression]:
             yield UNKNOWN
             end = verb.end()
         yield part[end:]
+
+
+def _replaced(arguments: list[Node], scope: Scope) -> Iterator[Parts]:
+    """The texts of ``replace()`` with what is put in, if what it looks for is a plain text."""
+    texts, searched, put_in = (list(results(each, scope)) for each in arguments)
+    match searched:
+        case [(str(old),)] if old:
+            for parts, new in itertools.product(texts, put_in):
+                yield tuple(_with(parts, old, new))
+        case _:
+            yield from (*texts, *put_in, *_UNKNOWN)
+
+
+def _with(parts: Parts, old: str, new: Parts) -> Iterator[str | Expression]:
+    for part in parts:
+        if isinstance(part, Expression):
+            yield part
+            continue
+        first, *rest = part.split(old)
+        yield first
+        for each in rest:
+            yield from (*new, each)
 
 
 def _joined(separator: Node, listed: Node, scope: Scope) -> Iterator[Parts]:

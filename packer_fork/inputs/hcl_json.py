@@ -5,14 +5,14 @@ Every string in it is an HCL template without escapes, which is what a heredoc h
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+import json
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 import msgspec
 
 from packer_fork.inputs import hcl
 from packer_fork.inputs.mentions import Parsed
-from packer_fork.malformed import MALFORMED
 
 _END = "END_OF_JSON_TEXT"
 _BOM = b"\xef\xbb\xbf"
@@ -25,11 +25,28 @@ _TOP_LEVEL = {"source": 2, "data": 2}
 
 def parse(source: bytes, file: str = "") -> Parsed:
     try:
-        document = msgspec.json.decode(source.removeprefix(_BOM), type=dict[str, Any])
-    except MALFORMED:
+        document = json.loads(source.removeprefix(_BOM), object_pairs_hook=_object)
+    except (ValueError, RecursionError):
+        return Parsed(intelligible=False)
+    if not isinstance(document, dict):
         return Parsed(intelligible=False)
     written = "".join(_body(document, _LABELS | _TOP_LEVEL)).encode()
     return hcl.parse(written, file, has_lines=False)
+
+
+def _object(pairs: Iterable[tuple[str, Any]]) -> dict[str, Any]:
+    """An object; a name that it has twice stands for two blocks, as if it had a list of them."""
+    found: dict[str, Any] = {}
+    for key, value in pairs:
+        if key in found:
+            found[key] = [*_listed(found[key]), *_listed(value)]
+        else:
+            found[key] = value
+    return found
+
+
+def _listed(value: Any) -> list[Any]:
+    return value if isinstance(value, list) else [value]
 
 
 def _body(content: Mapping[str, Any], labels: Mapping[str, int]) -> Iterator[str]:

@@ -29,7 +29,16 @@ _BOM = b"\xef\xbb\xbf"
 _ACTION = re.compile(r"\{\{-?\s*(.*?)\s*-?\}\}", re.DOTALL)
 _QUOTED = re.compile(r"`[^`]*`|\"[^\"]*\"")
 _WORD = re.compile(r"[A-Za-z_]\w*")
-_EVALUABLE = re.compile(r"(user|template_dir|pwd|env|lower|upper)\b")
+_EVALUABLE = frozenset(
+    (
+        *("user", "template_dir", "pwd", "env", "lower", "upper", "replace", "replace_all"),
+        *("split", "clean_resource_name", "print", "printf", "index", "and", "or", "not"),
+        *("eq", "ne", "true", "false"),
+    )
+)
+"""Functions with the same value before a build runs as in it."""
+
+_CONTROL = re.compile(r"(?:if|else|end|with|range)\b")
 _UNSTABLE = frozenset(("timestamp", "isotime", "strftime", "uuid"))
 _SECTIONS = ("builders", "provisioners", "post-processors", "error-cleanup-provisioner")
 
@@ -39,6 +48,7 @@ def parse(source: bytes) -> Parsed:
         document = msgspec.json.decode(source.removeprefix(_BOM), type=dict[str, Any])
     except MALFORMED:
         return Parsed(intelligible=False)
+    document = {key.lower(): value for key, value in document.items()}  # as Packer takes them
     variables = document.get("variables")
     variables = variables if isinstance(variables, dict) else {}
     raw = {name: set(_words(value)) for name, value in variables.items()}
@@ -195,7 +205,7 @@ def _items(value: Any) -> Iterator[dict[str, Any]]:
 
 def _mentions(value: Any, place: Place) -> Iterator[Mention]:
     if isinstance(value, str):
-        yield Mention(place, tuple(_parts(value)))
+        yield from (Mention(place, tuple(_parts(text))) for text in _branches(value))
     elif isinstance(value, dict):
         for key, item in value.items():
             yield from _mentions(item, structs.replace(place, path=(*place.path, key)))
@@ -206,13 +216,24 @@ def _mentions(value: Any, place: Place) -> Iterator[Mention]:
             yield from _mentions(item, structs.replace(place, block=block))
 
 
+def _branches(text: str) -> Iterator[str]:
+    """A text, or what stands between the ``if``, ``else`` and ``end`` in it."""
+    end = 0
+    for action in _ACTION.finditer(text):
+        if _CONTROL.match(action[1]):
+            yield text[end : action.start()]
+            end = action.end()
+    yield text[end:]
+
+
 def _parts(text: str) -> Iterator[Part]:
     end = 0
     for action in _ACTION.finditer(text):
         if action.start() > end:
             yield text[end : action.start()]
-        known = _EVALUABLE.match(action[1])
-        yield Expression(action[1]) if known else action[0]
+        named = _WORD.findall(_QUOTED.sub("", action[1]))
+        known = not action[1].startswith(".") and _EVALUABLE.issuperset(named)
+        yield Expression(action[1]) if known and "\n" not in action[1] else action[0]
         end = action.end()
     if text[end:]:
         yield text[end:]

@@ -41,6 +41,9 @@ class Lookup:
                 self._tree.mention = mention
                 for text in values.texts(mention):
                     self._add_text(text.strip(), role)
+                    if "," in text and not mention.opened and role not in _WORDS:
+                        for each in text.split(","):
+                            self._add_text(each.strip(), role)
 
     def add_settings_of_ansible(self, mentions: Sequence[Mention], values: Values) -> None:
         """ansible.cfg, and what of the project it and the environment set as paths."""

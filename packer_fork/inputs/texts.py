@@ -6,6 +6,7 @@ import itertools
 import math
 import re
 from collections.abc import Iterator, Mapping, Sequence
+from decimal import Decimal
 from typing import Any
 
 from msgspec import Struct
@@ -122,8 +123,8 @@ def _scalars(value: Any) -> Iterator[str]:
     """Every string in a JSON value; a number or bool as it would stand in a text."""
     if isinstance(value, bool):
         yield str(value).lower()
-    elif isinstance(value, int | float):
-        yield f"{value:g}" if isinstance(value, float) else str(value)
+    elif isinstance(value, int | float | Decimal):
+        yield f"{Decimal(str(value)):f}"
     elif isinstance(value, str):
         yield value
     elif isinstance(value, dict | list):

@@ -10,10 +10,12 @@ from __future__ import annotations
 
 import base64
 import binascii
+import json
 import re
 import string
 import subprocess
 from collections.abc import Callable, Mapping, Sequence
+from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
@@ -125,9 +127,15 @@ def _decoded(answer: str) -> list[list[Any] | None] | None:
     """The values in an answer in base64; None if Packer masked or withheld part of it."""
     try:
         text = base64.b64decode(answer, validate=True)
-        return msgspec.json.decode(text, type=list[list[Any] | None])
-    except (binascii.Error, ValueError, msgspec.DecodeError):
+        return msgspec.convert(json.loads(text, parse_float=_number), list[list[Any] | None])
+    except (binascii.Error, ValueError, RecursionError, msgspec.ValidationError):
         return None
+
+
+def _number(digits: str) -> float | Decimal:
+    """Packer counts with more digits than a float has: what no float is stays as it is."""
+    number = float(digits)
+    return number if Decimal(repr(number)) == Decimal(digits) else Decimal(digits)
 
 
 def _batches(items: Sequence[tuple[str, str]]) -> list[list[tuple[str, str]]]:

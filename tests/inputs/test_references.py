@@ -120,6 +120,7 @@ def test_words_of_commands_and_names_of_builds(
 LOCALS = """
   variable "os" { default = "debian" }
   variable "more" { default = null }
+  variable "exact" { default = 1.2345678 }
   locals {
     known   = ["a.sh"]
     dir     = build.ID == "x" ? "sub" : "sub/more"
@@ -138,6 +139,8 @@ UNKNOWN = [
     ('script = join("/", ["sub", "${build.ID}.txt"])', {"sub/more/f.txt"}),
     ('script = lookup({ "unrelated.txt" = "a.sh" }, build.ID, "b.sh")', {"a.sh", "b.sh"}),
     ('script = local.named["one"]', {"a.sh"}),
+    ('script = replace("sub/NAME.sh", "NAME", source.name)', {"sub/n.sh"}),
+    ('script = "sub/${var.exact}-${build.ID}.txt"', {"sub/1.2345678-x.txt"}),
     ("script = build.ID", set()),
     ('script = "${path.root}/sub/c.sh${build.ID}"', {"sub/c.sh"}),
     ('script = try(build.ID, "a.sh")', {"a.sh"}),
@@ -146,7 +149,12 @@ UNKNOWN = [
 
 
 @pytest.mark.parametrize(("body", "expected"), UNKNOWN)
-def test_what_is_known_of_an_expression_counts(root: Path, body: str, expected: set[str]) -> None:
+def test_what_is_known_of_an_expression_counts(
+    root: Path, project: Project, body: str, expected: set[str]
+) -> None:
+    if "source.name" in body or "var.exact" in body:
+        project.write("sub/n.sh", "")
+        project.write("sub/1.2345678-x.txt", "")
     assert referred(root, shell(body), LOCALS) == expected
 
 
@@ -471,3 +479,46 @@ def test_older_json_template(root: Path, project: Project) -> None:
     )
     found = inputs_of(root, "t.json")
     assert (files(found), found.unknown) == ({"a.sh", "b.sh", "sub/c.sh"}, ())
+
+
+OLDER = [
+    ('"scripts": "b.sh,sub/c.sh"', {"b.sh", "sub/c.sh"}),
+    ('"scripts": "{{user `listed`}}"', {"a.sh", "b.sh"}),
+    ('"script": "{{printf `%s/c.sh` (user `folder`)}}"', {"sub/c.sh"}),
+    ('"script": "{{replace `X` `a` -1 `X.sh`}}"', {"a.sh"}),
+    ('"script": "{{if true}}a.sh{{else}}b.sh{{end}}"', {"a.sh", "b.sh"}),
+]
+
+
+@pytest.mark.parametrize(("step", "expected"), OLDER)
+def test_values_in_an_older_json_template(
+    root: Path, project: Project, step: str, expected: set[str]
+) -> None:
+    project.write(
+        "t.json",
+        """
+      {
+        "Variables": {"folder": "sub", "listed": "a.sh, b.sh"},
+        "builders": [{"type": "null", "communicator": "none"}],
+        "provisioners": [{"type": "shell-local", STEP}]
+      }
+    """.replace("STEP", step),
+    )
+    assert files(inputs_of(root, "t.json")) == expected
+
+
+def test_a_block_that_hcl_in_json_has_twice(root: Path, project: Project) -> None:
+    project.write(
+        "t.pkr.json",
+        """
+      {
+        "source": {"null": {"n": {"communicator": "none"}}},
+        "build": {
+          "sources": ["null.n"],
+          "provisioner": {"shell-local": {"script": "a.sh"}, "shell-local": {"script": "b.sh"}},
+          "provisioner": {"shell-local": {"script": "sub/c.sh"}}
+        }
+      }
+    """,
+    )
+    assert files(inputs_of(root, "t.pkr.json")) == {"a.sh", "b.sh", "sub/c.sh"}

@@ -1,6 +1,7 @@
 """Expressions evaluated by the real Packer, whatever its console makes difficult."""
 
 import os
+from decimal import Decimal
 from pathlib import Path
 
 import pytest
@@ -29,6 +30,7 @@ def test_values_keep_their_types(project: Project) -> None:
         "text": "var.v",
         "null": "null",
         "number": "1.5",
+        "digits": "0.12345678901234567891",
         "truth": "1 == 1",
         "list": '[for i in ["a"]: "${i}${var.v}"]',
         "map": '{a = {"b c" = path.root}}',
@@ -37,6 +39,7 @@ def test_values_keep_their_types(project: Project) -> None:
         "text": 'é\n"',
         "null": None,
         "number": 1.5,
+        "digits": Decimal("0.12345678901234567891"),
         "truth": True,
         "list": ['aé\n"'],
         "map": {"a": {"b c": "."}},
