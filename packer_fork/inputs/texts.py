@@ -19,6 +19,9 @@ _RUNTIME = re.compile(r"\{\{-?\s*(.*?)\s*-?\}\}", re.DOTALL)
 
 _SAME = {".BuildName": "build_name", ".BuilderType": "build_type"}
 _MOST_TEXTS = 1_000
+_MOST_DIGITS = 100
+"""Of a number that is written without an exponent."""
+
 """Of one mention; with more its parts are left open."""
 
 _WORD = re.compile(r"[^\s,;=@:'\"|&()<>{}`]+")
@@ -124,7 +127,8 @@ def _scalars(value: Any) -> Iterator[str]:
     if isinstance(value, bool):
         yield str(value).lower()
     elif isinstance(value, int | float | Decimal):
-        yield f"{Decimal(str(value)):f}"
+        number = Decimal(str(value))
+        yield f"{number:f}" if abs(number.adjusted()) < _MOST_DIGITS else str(number)
     elif isinstance(value, str):
         yield value
     elif isinstance(value, dict | list):
