@@ -19,10 +19,10 @@ _RUNTIME = re.compile(r"\{\{-?\s*(.*?)\s*-?\}\}", re.DOTALL)
 
 _SAME = {".BuildName": "build_name", ".BuilderType": "build_type"}
 _MOST_TEXTS = 1_000
+"""Of one mention; with more its parts are left open."""
+
 _MOST_DIGITS = 100
 """Of a number that is written without an exponent."""
-
-"""Of one mention; with more its parts are left open."""
 
 _WORD = re.compile(r"[^\s,;=@:'\"|&()<>{}`]+")
 _VARIABLE = re.compile(
