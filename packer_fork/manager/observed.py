@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+import stat
 from collections.abc import Iterable, Iterator
 from functools import cached_property
 from pathlib import Path
@@ -15,6 +17,9 @@ from packer_fork.inputs.collect import Declared
 from packer_fork.inputs.observation import Names, Observation, Past, Project, differences
 from packer_fork.malformed import MALFORMED
 from packer_fork.model import Build, Result, State
+
+_WHOLE_SECOND = 1.0
+"""Packer tells times in whole seconds."""
 
 
 def project_of(declared: Declared, key: str, states: Path) -> Project:
@@ -44,22 +49,45 @@ def digests_of(build: Build) -> Iterator[str]:
     return (digest for digest in found if digest)
 
 
-def past(state: State | None) -> Past:
-    """What runs are known to have written, whichever build they were of."""
+def past(state: State | None, root: Path | None = None) -> Past:
+    """What runs are known to have written, whichever build they were of.
+
+    `root`: of the project, whose files are no products once written since the last run.
+    """
     builds = [decode_build(raw) for raw in state.builds.values()] if state else []
-    every = {digest for build in builds for digest in digests_of(build)}
-    known = {digest: found for digest in every if (found := stored(state, digest)) is not None}
+    digests = {digest for build in builds for digest in digests_of(build)}
+    known = {digest: found for digest in digests if (found := stored(state, digest)) is not None}
     last = {digest for build in builds for digest in [*digests_of(build)][:2]}
-    products = Names(_all(each.products for each in known.values()))
+    every = _all(each.products for each in known.values())
+    products = Names(every if root is None else sorted(products_of(state, root)))
     written = Names(_all(known[digest].written for digest in last & known.keys()))
     return Past(products, written, products | Names(_all(e.written for e in known.values())))
 
 
-def products(state: State | None) -> frozenset[str]:
-    """Names of the files that were born in runs, as the last of each build knows them."""
-    builds = [decode_build(raw) for raw in state.builds.values()] if state else []
-    found = (stored(state, digest) for digest in {build.observed for build in builds})
-    return frozenset(_all(each.products for each in found if each is not None))
+def products_of(state: State | None, root: Path) -> frozenset[str]:
+    """Names of the files that were born in runs, as the last of each build knows them.
+
+    One that was written since the last run ended is no longer what a run made of it: it may be
+    a user's own, saved while a build ran, and edited since.
+    """
+    found: set[str] = set()
+    for build in map(decode_build, state.builds.values() if state else ()):
+        observation = stored(state, next(digests_of(build), ""))
+        ends = (build.ended, *(result.ended for result in build.results))
+        ended = max((each.timestamp() for each in ends if each), default=math.inf)
+        if observation is not None:
+            moment = ended + _WHOLE_SECOND
+            found.update(n for n in observation.products if not _is_newer(root / n, moment))
+    return frozenset(found)
+
+
+def _is_newer(path: Path, moment: float) -> bool:
+    """Whether it is a file written after `moment`, in seconds since 1970."""
+    try:
+        found = path.lstat()
+    except OSError:
+        return False
+    return stat.S_ISREG(found.st_mode) and found.st_mtime > moment
 
 
 def _all(several: Iterable[tuple[str, ...]]) -> set[str]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Mapping
+from pathlib import Path
 
 import msgspec
 from msgspec import structs
@@ -85,8 +86,8 @@ class Observer:
         self._setting = place.settings.observe
         self._plan = plan
         self._declared = plan.declared
-        self._state = state
         self._project = observed.project_of(plan.declared, state.key, place.folder.root)
+        self._past = observed.past(state, Path(self._project.root))
         self._watcher: Watcher | None = None
         self._declarations: Declarations | None = None
 
@@ -182,7 +183,7 @@ class Observer:
             narrows=narrows,
             exempt=self._declared.folders,
             is_output=self._declared.is_output,
-            past=observed.past(self._state),
+            past=self._past,
             mask=mask.text,
             host=host.this_actor().host,
         )

@@ -95,7 +95,9 @@ def gather(
             assignments=tuple(f.value or "" for f in flags.variables if f.name == "var"),
             flags=flags.bearing_on_results,
             outputs=_outputs(state),
-            born=tuple(template.project / name for name in observed.products(state)),
+            born=tuple(
+                template.project / name for name in observed.products_of(state, template.project)
+            ),
             input_globs=settings.inputs,
             input_env=settings.input_env,
             command_outputs=_command_outputs(

@@ -282,3 +282,31 @@ def test_what_packer_opens_for_a_neighbour_alone_does_not_count(cli: Cli, projec
     assert cli("build", "-only=null.other", "t.pkr.hcl").rc == 0
     project.write("conf.txt", "2\n")
     assert plan(cli, "-only=null.other") == {}
+
+
+def test_file_that_a_user_saved_during_a_run_counts_once_edited(project: Project, cli: Cli) -> None:
+    """It was born in a run, as a product is; no run writes it afterwards."""
+    project.write("conf/1", "1")
+    inline = "cat conf/*; test -e conf/saved || echo saved > conf/saved"
+    project.write(
+        "t.pkr.hcl",
+        f"""
+        source "null" "web" {{ communicator = "none" }}
+        build {{
+          sources = ["null.web"]
+          provisioner "shell-local" {{ inline = ["{inline}"] }}
+        }}
+        """,
+    )
+    saved = project.root / "conf" / "saved"
+    assert cli("build", "t.pkr.hcl").rc == 0
+    assert plan(cli) == {}
+    later = saved.stat().st_mtime + 60
+    for text in ("edited", "edited again"):
+        saved.write_text(text, "utf-8")
+        os.utime(saved, (later, later))
+        assert list(plan(cli)) == ["null.web"]
+        now = saved.stat().st_mtime - 120
+        assert cli("build", "t.pkr.hcl").rc == 0
+        os.utime(saved, (now, now))
+        assert plan(cli) == {}
