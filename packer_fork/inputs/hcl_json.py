@@ -25,12 +25,12 @@ _TOP_LEVEL = {"source": 2, "data": 2}
 
 def parse(source: bytes, file: str = "") -> Parsed:
     try:
-        document = json.loads(source.removeprefix(_BOM), object_pairs_hook=_object)
-    except (ValueError, RecursionError):
+        document = json.loads(source.removeprefix(_BOM).decode(), object_pairs_hook=_object)
+        if not isinstance(document, dict):
+            return Parsed(intelligible=False)
+        written = "".join(_body(document, _LABELS | _TOP_LEVEL)).encode()
+    except (ValueError, OverflowError, RecursionError):  # half a surrogate pair, a long number
         return Parsed(intelligible=False)
-    if not isinstance(document, dict):
-        return Parsed(intelligible=False)
-    written = "".join(_body(document, _LABELS | _TOP_LEVEL)).encode()
     return hcl.parse(written, file, has_lines=False)
 
 

@@ -4,6 +4,7 @@ from pathlib import Path
 
 import pytest
 
+from packer_fork.inputs import hcl_json
 from tests.conftest import Project
 from tests.support.collected_inputs import inputs_of
 
@@ -142,3 +143,10 @@ def test_older_json_template_with_values_kept_elsewhere(root: Path, project: Pro
     assert {"consul_key", "variables"} <= set(inputs_of(root, "t.json").unknown)
     project.write("t.json", '{"variables": {"vault": "{{user `vault`}}"}}')
     assert inputs_of(root, "t.json").unknown == ()
+
+
+@pytest.mark.parametrize("text", [rb"\ud800", b"\xff", b"\xf0\x9f"])
+def test_json_that_is_no_text_is_not_understood(text: bytes) -> None:
+    source = b'{"variable": {"a": {"default": "%s"}}}' % text
+    assert not hcl_json.parse(source).intelligible
+    assert hcl_json.parse(source.replace(text, b"plain")).intelligible
