@@ -28,6 +28,12 @@ def program(name: str) -> str:
     return found or unavailable(f"{name} is not installed: run .ci/ensure-test-tools")
 
 
+def _has_stopped(pid: int) -> bool:
+    """Whether no thread of a process runs any more; field 3 of proc_pid_stat(5)."""
+    stats = [path.read_text() for path in Path(f"/proc/{pid}/task").glob("*/stat")]
+    return all(stat.rpartition(") ")[2].startswith("T") for stat in stats)
+
+
 @dataclass
 class Server:
     """A member of a cluster. `ready` and `leads` ask it, and are false as long as it is silent."""
@@ -82,7 +88,9 @@ class Server:
 
     def freeze(self) -> None:
         """Let it neither answer nor notice that time passes; its connections stay open."""
-        self._running().send_signal(signal.SIGSTOP)
+        process = self._running()
+        process.send_signal(signal.SIGSTOP)
+        eventually(lambda: _has_stopped(process.pid))  # one thread may answer until then
 
     def thaw(self) -> None:
         self._running().send_signal(signal.SIGCONT)
