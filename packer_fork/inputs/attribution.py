@@ -113,7 +113,7 @@ def attribute(
     """By build, which of `reads` count for it.
 
     `named`: by build, of the whole template, the files that the template names for it.
-    `evaluated`: files that Packer itself opens, whatever it builds. A Packer of one build
+    `evaluated`: files that Packer itself opens for every build. A Packer of one build
     reads all others for that build. `said`: what the template says of a build. `text` gives
     the text of a file, empty if it has none.
     """

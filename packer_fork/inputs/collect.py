@@ -52,8 +52,8 @@ class Declared(Struct, frozen=True, kw_only=True):
     ``provenance``: how the inputs of each build are known, by its name.
     ``loaded``: real paths of templates and variable files, which count by what they say;
     ``evaluated``: of those that Packer itself opens to evaluate the template, as by ``file()``,
-    whatever it builds. ``is_ignored`` and ``is_output`` tell of absolute
-    paths that never count, and that builds make. ``cache`` is the request's.
+    for every build. ``is_ignored`` and ``is_output`` say whether an absolute path never counts,
+    and whether builds make it. ``cache`` is the request's.
     """
 
     inputs: TemplateInputs

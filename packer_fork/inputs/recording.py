@@ -28,7 +28,7 @@ class Item(Struct, frozen=True, kw_only=True):
     """One Packer process, or several that overlapped. ``builds``: all that they built, by name.
 
     ``named``: by build, the real paths of the files that the template names for it;
-    ``evaluated``: of those that Packer opens whatever it builds; ``said``: by build, what the
+    ``evaluated``: of those that Packer opens for every build; ``said``: by build, what the
     template says of it;
     ``narrows``: whether a file that is named for some builds counts for these alone.
     ``exempt``: folders whose listing says nothing, as Packer itself lists them.

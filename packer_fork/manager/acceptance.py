@@ -59,7 +59,7 @@ def is_settled(place: Place, state: State | None) -> bool:
 
 
 def refused(asked: Question, names: tuple[str, ...] | None) -> Refused | None:
-    """Why Packer would not build `names`, None for whatever it finds; None if it would."""
+    """Why Packer refuses to build `names` (None: every build it finds); None if it accepts."""
     prepared, flags = asked.prepared, asked.flags
     if prepared.is_empty:
         return _of_nothing(asked)
