@@ -21,7 +21,7 @@ import pytest
 
 from packer_fork import processes
 from packer_fork.processes import Process
-from tests.support.forking import Forked, Forking, command
+from tests.support.forking import PACKER_FORK, Forked, Forking, command
 
 EXAMPLES = Path(__file__).parent / "examples"
 MARK = "PROCESS_OF_TEST"
@@ -98,6 +98,18 @@ def eventually(predicate: Callable[[], T], timeout: float = 30) -> T:
         assert time.monotonic() < deadline, f"not within {timeout} s: {predicate}"
         time.sleep(0.005)
     return result
+
+
+def freeze(pid: int) -> None:
+    """Stop a process; one of its threads may run on until all have stopped."""
+    os.kill(pid, signal.SIGSTOP)
+    eventually(lambda: _has_stopped(pid))
+
+
+def _has_stopped(pid: int) -> bool:
+    """Whether no thread of a process runs any more; field 3 of proc_pid_stat(5)."""
+    stats = [path.read_text() for path in Path(f"/proc/{pid}/task").glob("*/stat")]
+    return all(stat.rpartition(") ")[2].startswith("T") for stat in stats)
 
 
 def _hear_signals_again() -> None:
@@ -207,7 +219,7 @@ class Cli(NamedTuple):
                 )
             else:
                 streams = [fed.fileno(), told.fileno(), warned.fileno()]
-                process = self.forking.start(command(words, place, environ), streams)
+                process = self.forking.start(command(PACKER_FORK, words, place, environ), streams)
         self.started.append(process)
         return Running(process, folder / "out", folder / "err")
 

@@ -2,7 +2,6 @@
 
 import signal
 import threading
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -14,20 +13,13 @@ from tests.support.stage import Player, Stage
 
 
 @pytest.fixture
-def stage(tmp_path: Path) -> Iterator[Stage]:
-    stage = Stage(tmp_path / "t.pkr.hcl" / "default")
-    yield stage
-    stage.close()
-
-
-@pytest.fixture
 def stopped(stage: Stage) -> Player:
     """It was stopped while it held the mutex."""
     player = stage.enter()
     player.ask("take")
     player.ask("close")
     player.ask("hold_mutex")
-    player.signal(signal.SIGSTOP)
+    player.freeze()
     return player
 
 
@@ -62,7 +54,7 @@ def test_a_commit_that_cannot_have_it_changes_nothing(stage: Stage) -> None:
     holder.ask("commit", "before")
     holder.ask("patience", "60", "0.2")
     other.ask("hold_mutex")
-    other.signal(signal.SIGSTOP)
+    other.freeze()
     refused = holder.ask("commit", "meanwhile")
     assert refused["error"] == "StoreError"
     assert f"process {other.pid}" in refused["message"]
@@ -75,7 +67,7 @@ def test_a_holder_that_cannot_close_is_found_abandoned(stage: Stage) -> None:
     holder.ask("take")
     holder.ask("patience", "60", "0.2")
     other.ask("hold_mutex")
-    other.signal(signal.SIGSTOP)
+    other.freeze()
     holder.ask("close")
     assert open_store(stage.folder).status().verdict == "abandoned", "looking needs no mutex"
     other.signal(signal.SIGCONT)
@@ -116,7 +108,7 @@ def test_who_is_stopped_in_the_turnstile_is_named(stage: Stage, stopped: Player)
     first.tell("hold_mutex")
     turn = mutex.turnstile(stage.folder / "mutex")
     eventually(lambda: turn.exists() and turn.read_text().split() == [str(first.pid)])
-    first.signal(signal.SIGSTOP)
+    first.freeze()
     stopped.signal(signal.SIGCONT)
     stopped.ask("drop_mutex")
     second.ask("patience", "0.1", "60")

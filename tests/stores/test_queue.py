@@ -2,8 +2,6 @@
 
 import os
 import signal
-from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 
@@ -15,13 +13,6 @@ from tests.support import states
 from tests.support.local_store import open_store
 from tests.support.stage import Player, Stage
 from tests.support.templates import GATED, begun, go_on
-
-
-@pytest.fixture
-def stage(tmp_path: Path) -> Iterator[Stage]:
-    stage = Stage(tmp_path / "t.pkr.hcl" / "default")
-    yield stage
-    stage.close()
 
 
 def waiting(stage: Stage) -> int:
@@ -114,7 +105,7 @@ def test_a_dead_holder_keeps_the_lock_while_its_packer_lives(stage: Stage) -> No
 def test_nobody_passes_those_who_wait(stage: Stage) -> None:
     first, (stopped,) = line_up(stage, 1)
     passer = stage.enter()
-    stopped.signal(signal.SIGSTOP)
+    stopped.freeze()
     first.ask("close")
     assert passer.ask("take")["refused"] == "free"
     assert passer.ask("join") == {"ahead": 1}
@@ -128,7 +119,7 @@ def test_a_stopped_waiter_keeps_its_place_until_it_goes_on_or_dies(stage: Stage)
     """It lives, so those behind wait, and the lock's status shows for whom."""
     first, others = line_up(stage, 4)
     for player in others[:2]:
-        player.signal(signal.SIGSTOP)
+        player.freeze()
     first.ask("close")
     status = open_store(stage.folder).status()
     assert status.verdict is Verdict.FREE

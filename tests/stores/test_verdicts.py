@@ -25,13 +25,6 @@ Mount = Callable[..., Path]
 
 
 @pytest.fixture
-def stage(tmp_path: Path) -> Iterator[Stage]:
-    stage = Stage(tmp_path / "t.pkr.hcl" / "default")
-    yield stage
-    stage.close()
-
-
-@pytest.fixture
 def held(stage: Stage) -> Player:
     player = stage.enter()
     assert player.ask("take")["tenure"] == 1
@@ -300,7 +293,7 @@ def test_the_file_system_is_known_from_the_mounts(
 
 
 def test_a_stopped_holder_holds(stage: Stage, held: Player) -> None:
-    held.signal(signal.SIGSTOP)
+    held.freeze()
     other = stage.enter()
     assert verdict(stage.folder) == "held"
     assert other.ask("take")["refused"] == "held"

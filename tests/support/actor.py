@@ -139,8 +139,8 @@ def say(answer: Any) -> None:
     sys.stdout.flush()
 
 
-def main(folder: Path) -> None:
-    actor = Actor(folder)
+def main() -> None:
+    actor = Actor(Path(sys.argv[1]))
     say({"pid": os.getpid()})
     for line in sys.stdin:
         name, *args = line.split()
@@ -152,4 +152,4 @@ def main(folder: Path) -> None:
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1]))
+    main()

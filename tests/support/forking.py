@@ -1,34 +1,38 @@
 """packer-fork, forked from a process that has imported it: most of a short command is imports.
 
-What it is, is a process like any other, with arguments, folder, environment, streams and
-session of its own. Only who looks at it from outside sees another command line, and an
-environment that it was not started with: such a test starts it the usual way.
+So are actors, which tests of the lock direct. What is forked is a process like any other,
+with arguments, folder, environment, streams and session of its own. Only from outside does it
+show another command line, and an environment that it was not started with: a test that looks
+at these starts it the usual way.
 
     test -> server: connects, sends what to run, with three descriptors
-            server -> handler: one for each connection
-                      handler -> packer-fork
-    test <- handler: how that ended
+            server -> packer-fork: one for each connection
+    test <- server: its pid, and later how that ended
 """
 
 from __future__ import annotations
 
+import atexit
 import contextlib
+import gc
 import importlib
 import os
 import pkgutil
+import select
 import signal
 import socket
 import subprocess
 import sys
+import threading
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
+from typing import NamedTuple, NoReturn
 
 import msgspec
 from msgspec import Struct
 
 import packer_fork
-from packer_fork.cli import main
 
 _MOST = 1 << 20
 _READ_AT_START = ("LD_", "PYTHON", "LANG", "LC_", "TZ")
@@ -38,16 +42,23 @@ _THEIRS = ("portalocker", "prometheus_client", "rich.text", "stamina", "tree_sit
 
 
 class Command(Struct, frozen=True):
-    """Arguments, working directory, the whole environment: as bytes, which need be no UTF-8."""
+    """``module`` has a ``main``. Arguments, working directory, the whole environment: as bytes,
+    which need be no UTF-8.
+    """
 
+    module: str
     words: Sequence[bytes]
     cwd: bytes
     environ: Mapping[bytes, bytes]
 
 
-def command(words: Sequence[str], cwd: Path, environ: Mapping[str, str]) -> Command:
+PACKER_FORK = "packer_fork.cli"
+ACTOR = "tests.support.actor"
+
+
+def command(module: str, words: Sequence[str], cwd: Path, environ: Mapping[str, str]) -> Command:
     there = {os.fsencode(name): os.fsencode(value) for name, value in environ.items()}
-    return Command([*map(os.fsencode, words)], os.fsencode(cwd), there)
+    return Command(module, [*map(os.fsencode, words)], os.fsencode(cwd), there)
 
 
 class Forked:
@@ -130,40 +141,63 @@ def _told(environ: Mapping[str, str]) -> dict[str, str]:
 def _import_all() -> None:
     """What commands import when they need it."""
     ours = (module.name for module in pkgutil.walk_packages(packer_fork.__path__, "packer_fork."))
-    for name in (*ours, *_THEIRS):
+    for name in (*ours, *_THEIRS, ACTOR):
         if not name.endswith("__main__"):
             importlib.import_module(name)
 
 
+class _Running(NamedTuple):
+    """A process that was forked: who wants to know how it ends."""
+
+    pid: int
+    end: int  # a descriptor that is readable once it has ended, see pidfd_open(2)
+    connection: socket.socket
+
+
 def _serve(listener: socket.socket) -> None:
-    signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # nobody waits for handlers
+    """Fork for each connection, and tell it how that process ended."""
+    gc.freeze()  # a collection would touch, and so copy, all that was imported
+    running: dict[int, _Running] = {}
+    events = select.poll()
+    events.register(listener, select.POLLIN)
     while True:
-        connection, _ = listener.accept()
-        if os.fork() == 0:
-            listener.close()
-            signal.signal(signal.SIGCHLD, signal.SIG_DFL)
-            _handle(connection)
-        connection.close()
+        for ready, _ in events.poll():
+            if ready == listener.fileno():
+                started = _start(listener, running.values())
+                running[started.end] = started
+                events.register(started.end, select.POLLIN)
+            else:
+                events.unregister(ready)
+                _tell_end(running.pop(ready))
 
 
-def _handle(connection: socket.socket) -> None:
+def _start(listener: socket.socket, others: Collection[_Running]) -> _Running:
+    connection, _ = listener.accept()
     data, streams, _, _ = socket.recv_fds(connection, _MOST, 3)
-    command = msgspec.msgpack.decode(data, type=Command)
     pid = os.fork()
     if pid == 0:
+        for each in others:
+            os.close(each.end)
+            each.connection.close()
+        listener.close()
         connection.close()
-        _become(command, streams)
-        return
-    try:
-        connection.send(str(pid).encode())
-        _, status = os.waitpid(pid, 0)
-        connection.send(str(os.waitstatus_to_exitcode(status)).encode())
-    finally:
-        os._exit(0)
+        _become(msgspec.msgpack.decode(data, type=Command), streams)
+    for stream in streams:
+        os.close(stream)
+    connection.send(str(pid).encode())
+    return _Running(pid, os.pidfd_open(pid), connection)
 
 
-def _become(command: Command, streams: Sequence[int]) -> None:
-    """This process is packer-fork from here on; raises SystemExit, which ends it as usual."""
+def _tell_end(ended: _Running) -> None:
+    _, status = os.waitpid(ended.pid, 0)
+    with contextlib.suppress(OSError):  # the test may no longer listen
+        ended.connection.send(str(os.waitstatus_to_exitcode(status)).encode())
+    os.close(ended.end)
+    ended.connection.close()
+
+
+def _become(command: Command, streams: Sequence[int]) -> NoReturn:
+    """This process is packer-fork from here on."""
     os.setsid()
     for number, stream in enumerate(streams):
         os.dup2(stream, number)
@@ -173,7 +207,22 @@ def _become(command: Command, streams: Sequence[int]) -> None:
     os.environb.update(command.environ)
     time.tzset()
     sys.argv = [f"{packer_fork.__path__[0]}/__main__.py", *map(os.fsdecode, command.words)]
-    main()
+    try:
+        importlib.import_module(command.module).main()
+    except SystemExit as end:
+        if not isinstance(end.code, int):
+            raise
+        _end(end.code)
+    _end(0)
+
+
+def _end(code: int) -> NoReturn:
+    """End as Python does, without taking apart all modules, which would copy them first."""
+    threading._shutdown()  # type: ignore[attr-defined]
+    atexit._run_exitfuncs()
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(code)
 
 
 if __name__ == "__main__":

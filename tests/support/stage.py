@@ -11,21 +11,21 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from tests.conftest import freeze
+from tests.support.forking import ACTOR, Forked, Forking, command
+
 ROOT = Path(__file__).parents[2]
 
 
 class Player:
     """One actor. `ask` commands it and waits; `tell` only commands, `answer` is had later."""
 
-    def __init__(self, folder: Path, under: Sequence[str] = ()) -> None:
-        self.process = subprocess.Popen(
-            [*under, sys.executable, "-m", "tests.support.actor", str(folder)],
-            cwd=ROOT,
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            text=True,
-        )
+    def __init__(self, process: Forked | subprocess.Popen[bytes], told: int, said: int) -> None:
+        """`told` and `said` are descriptors of what it reads and of what it writes."""
+        self.process = process
         self.pid = 0
+        self._told = open(told, "w", encoding="utf-8", buffering=1)  # noqa: SIM115
+        self._said = open(said, encoding="utf-8")  # noqa: SIM115
 
     def ready(self) -> Player:
         """Once it has started; its pid is as it sees it itself."""
@@ -33,13 +33,10 @@ class Player:
         return self
 
     def tell(self, *words: str) -> None:
-        assert self.process.stdin is not None
-        self.process.stdin.write(" ".join(words) + "\n")
-        self.process.stdin.flush()
+        self._told.write(" ".join(words) + "\n")
 
     def answer(self) -> Any:
-        assert self.process.stdout is not None
-        line = self.process.stdout.readline()
+        line = self._said.readline()
         assert line, "the actor has died"
         return json.loads(line)
 
@@ -50,14 +47,16 @@ class Player:
     def signal(self, number: signal.Signals) -> None:
         os.kill(self.process.pid, number)
 
+    def freeze(self) -> None:
+        freeze(self.process.pid)
+
     def kill(self) -> None:
         self.process.kill()
         self.end()
 
     def end(self) -> None:
         self.process.wait()
-        for pipe in (self.process.stdin, self.process.stdout):
-            assert pipe is not None
+        for pipe in (self._told, self._said):
             try:
                 pipe.close()
             except BrokenPipeError:
@@ -67,8 +66,9 @@ class Player:
 class Stage:
     """Has actors for one lock enter, and sees them all off."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, forking: Forking) -> None:
         self.folder = folder
+        self._forking = forking
         self._players: list[Player] = []
         self._others: list[int] = []
 
@@ -76,9 +76,23 @@ class Stage:
         return self.start(folder, under).ready()
 
     def start(self, folder: Path | None = None, under: Sequence[str] = ()) -> Player:
-        player = Player(folder or self.folder, under)
-        self._players.append(player)
-        return player
+        """Without waiting for it; `under` is a command that it is run by."""
+        read, told = os.pipe()
+        said, write = os.pipe()
+        process = self._process(str(folder or self.folder), read, write, under)
+        os.close(read)
+        os.close(write)
+        self._players.append(Player(process, told, said))
+        return self._players[-1]
+
+    def _process(
+        self, folder: str, read: int, write: int, under: Sequence[str]
+    ) -> Forked | subprocess.Popen[bytes]:
+        if under:
+            words = [*under, sys.executable, "-m", ACTOR, folder]
+            return subprocess.Popen(words, cwd=ROOT, stdin=read, stdout=write)
+        acting = command(ACTOR, [folder], ROOT, os.environ)
+        return self._forking.start(acting, [read, write, 2])
 
     def crowd(self, number: int) -> list[Player]:
         """Many at once, as each takes its time to start."""

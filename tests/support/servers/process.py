@@ -11,7 +11,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from tests.conftest import eventually, unavailable
+from tests.conftest import eventually, freeze, unavailable
 
 TOOLS = Path(__file__).parents[3] / ".tools" / "bin"
 SILENT = 0.3  # seconds after which a server counts as one that does not lead any more
@@ -26,12 +26,6 @@ def program(name: str) -> str:
     """The path of etcd, etcdctl or consul; without it a test is skipped, but fails on CI."""
     found = shutil.which(name, path=f"{os.environ['PATH']}{os.pathsep}{TOOLS}")
     return found or unavailable(f"{name} is not installed: run .ci/ensure-test-tools")
-
-
-def _has_stopped(pid: int) -> bool:
-    """Whether no thread of a process runs any more; field 3 of proc_pid_stat(5)."""
-    stats = [path.read_text() for path in Path(f"/proc/{pid}/task").glob("*/stat")]
-    return all(stat.rpartition(") ")[2].startswith("T") for stat in stats)
 
 
 @dataclass
@@ -88,9 +82,7 @@ class Server:
 
     def freeze(self) -> None:
         """Let it neither answer nor notice that time passes; its connections stay open."""
-        process = self._running()
-        process.send_signal(signal.SIGSTOP)
-        eventually(lambda: _has_stopped(process.pid))  # one thread may answer until then
+        freeze(self._running().pid)
 
     def thaw(self) -> None:
         self._running().send_signal(signal.SIGCONT)
