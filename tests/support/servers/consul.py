@@ -18,7 +18,7 @@ from tests.support.servers.process import SILENT, Server, ask, program
 # Development mode elects its leader within 0.1 s. What else it turns on costs processor time.
 IN_MEMORY = {
     "connect": {"enabled": False},
-    "gossip_lan": {"gossip_interval": "200ms", "probe_interval": "1s", "probe_timeout": "500ms"},
+    "gossip_lan": {"gossip_interval": "5s", "probe_interval": "5s", "probe_timeout": "500ms"},
 }
 
 
