@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import threading
+from typing import Any
 
 import pytest
 from msgspec import structs
@@ -11,6 +13,7 @@ from msgspec import structs
 from packer_fork.errors import LockLostError, StateError
 from packer_fork.locks import LockStatus, Verdict
 from packer_fork.model import Build, BuildStatus, Draft
+from packer_fork.stores import base
 from packer_fork.stores.archive import history
 from packer_fork.stores.base import MANUAL, Tenure
 from packer_fork.stores.local import journal as local_journal
@@ -141,6 +144,27 @@ def test_nobody_passes_those_who_wait(ground: Ground) -> None:
     second.leave()
     with tenure_of(ground.open()):
         pass
+
+
+def test_lock_found_free_is_not_taken_once_another_has_it(
+    ground: Ground, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fast, slow = ground.open(machine="there"), ground.open()
+    may_take = base.may_take
+    with contextlib.ExitStack() as held:
+
+        def overtaken(*question: Any) -> bool:
+            monkeypatch.undo()
+            assert may_take(*question)
+            held.enter_context(tenure_of(fast))
+            return True
+
+        monkeypatch.setattr(base, "may_take", overtaken)
+        found = slow.try_acquire(holder("slow"))
+        assert isinstance(found, LockStatus)
+        assert found.verdict is Verdict.HELD
+        assert found.record is not None
+        assert found.record.holder.operation == "test"
 
 
 def test_a_waiter_that_is_killed_is_not_waited_for(ground: Ground) -> None:
