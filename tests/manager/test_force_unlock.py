@@ -6,9 +6,21 @@ import signal
 from pathlib import Path
 
 import pytest
+from msgspec import structs
 
+import packer_fork
+from packer_fork.config import Settings
+from packer_fork.errors import EXIT_LOCK_LOST, LockedError
+from packer_fork.events import Event, RunStarted
+from packer_fork.locks import Holder, Verdict
+from packer_fork.manager import unlock
+from packer_fork.manager.locate import StateFolder
+from packer_fork.manager.places import Place
+from packer_fork.model import Draft
 from tests.conftest import Cli, Project, Running, eventually
 from tests.support import states
+from tests.support.local_store import holder, open_store
+from tests.support.store_operations import ANY, tenure_of
 from tests.support.templates import FAST_AND_GATED, GATED, NULL_AND_FILE, begun, go_on
 
 pytestmark = pytest.mark.usefixtures("packer", "gated")
@@ -35,6 +47,10 @@ def lives(pid: int) -> bool:
     except FileNotFoundError:
         return False
     return stat.rpartition(")")[2].split()[0] != "Z"  # dead, only nobody has asked yet
+
+
+def ignore(_: Event) -> None:
+    """What is told is not what is asked for."""
 
 
 def operations(root: Path) -> list[str]:
@@ -134,6 +150,25 @@ def test_allow_live_fences_the_holder_and_keeps_its_results(cli: Cli, project: P
     assert cli("state", "replay", str(kept)).rc == 2
 
 
+def test_results_that_cannot_be_kept_leave_the_raw_log(
+    cli: Cli, project: Project, place: Place, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The lock is lost when Packer is about to start, and there is a folder in the way."""
+    monkeypatch.chdir(project.root)
+    for name in ("HOME", "TMPDIR", "PACKER_CACHE_DIR", "XDG_CACHE_HOME", "CHECKPOINT_DISABLE"):
+        monkeypatch.setenv(name, cli.environment[name])
+    go_on(project.root)
+    logs = place.store.logs
+
+    def unlocked(event: Event) -> None:
+        if isinstance(event, RunStarted):
+            with tenure_of(place.store, over=ANY, lock_id=place.store.status().id):
+                (logs / "1-1.late.json").mkdir()
+
+    assert packer_fork.build("t.pkr.hcl", notify=unlocked) == EXIT_LOCK_LOST
+    assert "Build 'null.n' finished" in (logs / "1.raw").read_text()
+
+
 def test_a_take_over_is_on_record(cli: Cli, project: Project) -> None:
     killed(begun(cli, project, "t.pkr.hcl"))
     go_on(project.root)
@@ -182,6 +217,44 @@ def test_if_abandoned_acts_only_with_proof(cli: Cli, project: Project) -> None:
     assert "the lock is free now" in done.err
     assert cli("force-unlock", lock_id(cli), "--if-abandoned").rc == 0
     assert cli("force-unlock", lock_id(cli), "--yes").rc == 2
+
+
+@pytest.fixture
+def place(project: Project) -> Place:
+    folder = StateFolder(project.root / ".packer-fork", "t.pkr.hcl", "default")
+    return Place(folder, open_store(folder.folder), Settings())
+
+
+def of_another_boot() -> Holder:
+    """A holder whose processes cannot be looked for, let alone signalled."""
+    this = holder("build")
+    return structs.replace(this, process=structs.replace(this.process, boot="another"))
+
+
+def found(place: Place) -> unlock.Found:
+    return unlock.Found(place, place.store.status())
+
+
+def test_kill_does_not_take_over_from_a_holder_that_it_cannot_end(place: Place) -> None:
+    with tenure_of(place.store, of_another_boot()) as tenure:
+        with pytest.raises(LockedError, match="is held by"):
+            unlock.force_unlock(found(place), unlock.How(kill=True), ignore, environ={})
+        tenure.commit(Draft(operation="test"))
+        how = unlock.How(kill=True, allow_live=True)
+        assert unlock.force_unlock(found(place), how, ignore, environ={}).verdict is Verdict.FREE
+        assert not tenure.is_open()
+
+
+def test_if_abandoned_leaves_an_unknown_lock_alone(place: Place) -> None:
+    with tenure_of(place.store):
+        pass
+    (place.folder.folder / "lock").write_bytes(b"{")
+    unknown = found(place)
+    assert unknown.status.verdict is Verdict.UNKNOWN
+    with pytest.raises(LockedError, match="is unknown"):
+        unlock.force_unlock(unknown, unlock.How(if_abandoned=True), ignore, environ={})
+    assert place.store.status() == unknown.status
+    assert unlock.force_unlock(unknown, unlock.How(), ignore, environ={}).verdict is Verdict.FREE
 
 
 @pytest.mark.parametrize("way", ["--kill", "--allow-live"])

@@ -72,7 +72,7 @@ def test_a_build_waits_for_the_lock_and_says_for_whom(
     assert states.state(cli)["last_run"]["number"] == 2
 
 
-RENAMED_AND_SECRET = """
+RENAMED = """
     variable "password" {
       default   = "correct horse"
       sensitive = true
@@ -91,7 +91,7 @@ def test_template_that_changes_during_the_wait_is_built_as_it_is_then(
     first = begun(cli, project, "t.pkr.hcl")
     second = cli.start("build", "--lock-timeout", "1m", "t.pkr.hcl")
     eventually(lambda: f"pid {first.pid}" in second.err())
-    project.write("t.pkr.hcl", RENAMED_AND_SECRET)
+    project.write("t.pkr.hcl", RENAMED)
     go_on(gated)
     assert first.wait().rc == 0
     told = second.wait()
