@@ -3,6 +3,7 @@
 import json
 import os
 import signal
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
@@ -13,10 +14,10 @@ from packer_fork.config import Settings
 from packer_fork.errors import EXIT_LOCK_LOST, LockedError
 from packer_fork.events import Event, RunStarted
 from packer_fork.locks import Holder, Verdict
-from packer_fork.manager import unlock
+from packer_fork.manager import late, unlock
 from packer_fork.manager.locate import StateFolder
 from packer_fork.manager.places import Place
-from packer_fork.model import Draft
+from packer_fork.model import Build, BuildStatus, Draft, Late, Run
 from tests.conftest import Cli, Project, Running, eventually
 from tests.support import states
 from tests.support.local_store import holder, open_store
@@ -30,6 +31,12 @@ pytestmark = pytest.mark.usefixtures("packer", "gated")
 def gated(project: Project) -> Path:
     project.write("t.pkr.hcl", GATED)
     return project.root
+
+
+@pytest.fixture
+def place(project: Project) -> Place:
+    folder = StateFolder(project.root / ".packer-fork", "t.pkr.hcl", "default")
+    return Place(folder, open_store(folder.folder), Settings())
 
 
 def lock_id(cli: Cli) -> str:
@@ -190,6 +197,23 @@ def test_late_results_replace_nothing_newer(cli: Cli, project: Project) -> None:
     assert states.state(cli)["builds"]["null.n"]["run"] == 2
 
 
+def test_late_part_does_not_replace_a_later_part_of_the_same_run(place: Place) -> None:
+    by = holder("build").by
+    run = Run(number=1, tenure=1, started=datetime.now(UTC), by=by, builds=("a",), part=2)
+    build = Build(name="a", status=BuildStatus.COMPLETE, run=1, part=2)
+    with tenure_of(place.store) as tenure:
+        tenure.commit(Draft(operation="finish", builds={"a": build}))
+    state = place.store.read()
+    assert state is not None
+    for part, stands in ((1, []), (2, ["a"]), (3, ["a"])):
+        part_of_it = structs.replace(run, part=part)
+        builds = {"a": structs.replace(build, part=part)}
+        result = Late(lineage=state.lineage, run=part_of_it, builds=builds)
+        draft = late.draft_of(place.store, result, Path("results"))
+        assert draft is not None
+        assert list(draft.builds) == stands
+
+
 def test_late_results_of_another_state_are_refused(cli: Cli, project: Project) -> None:
     running = begun(cli, project, "t.pkr.hcl")
     assert cli("force-unlock", lock_id(cli), "--allow-live", "--yes").rc == 0
@@ -217,12 +241,6 @@ def test_if_abandoned_acts_only_with_proof(cli: Cli, project: Project) -> None:
     assert "the lock is free now" in done.err
     assert cli("force-unlock", lock_id(cli), "--if-abandoned").rc == 0
     assert cli("force-unlock", lock_id(cli), "--yes").rc == 2
-
-
-@pytest.fixture
-def place(project: Project) -> Place:
-    folder = StateFolder(project.root / ".packer-fork", "t.pkr.hcl", "default")
-    return Place(folder, open_store(folder.folder), Settings())
 
 
 def of_another_boot() -> Holder:

@@ -203,8 +203,9 @@ def test_a_closed_tenure_commits_nothing(ground: Ground) -> None:
         operator = ground.open(machine="there")
         with tenure_of(operator, over=ANY, lock_id=old.record.id) as new:
             new.commit(built(2))
-            with pytest.raises(LockLostError, match="was closed by"):
-                old.commit(built(3))
+            for _ in range(2):
+                with pytest.raises(LockLostError, match="was closed by"):
+                    old.commit(built(3))
             with pytest.raises(LockLostError):
                 old.note(run=7)
             eventually(lambda: not old.is_open())
