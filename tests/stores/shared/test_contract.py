@@ -18,6 +18,7 @@ from packer_fork.stores.archive import history
 from packer_fork.stores.base import MANUAL, Tenure
 from packer_fork.stores.local import journal as local_journal
 from packer_fork.stores.shared import journal as shared_journal
+from packer_fork.stores.shared import names
 from tests.conftest import eventually
 from tests.support.local_store import holder
 from tests.support.store_operations import (
@@ -212,6 +213,16 @@ def test_a_closed_tenure_commits_nothing(ground: Ground) -> None:
             new.commit(built(4))
     assert whys(store) == ["1", "2", "4"]
     assert [c.operation for c in changes(store)].count("refused") == 1
+
+
+def test_token_exceeds_that_of_the_state_and_that_of_the_record(shared: Ground) -> None:
+    """Each of them may be the only one that knows the last token."""
+    with tenure_of(shared.open(machine="m1")) as tenure:
+        tenure.commit(built(1))
+    shared.keys().remove([names.LOCK])
+    for token in (2, 3):
+        with tenure_of(shared.open(machine=f"m{token}")) as tenure:
+            assert tenure.record.tenure == token
 
 
 def test_an_operator_gets_only_the_lock_that_was_named(ground: Ground) -> None:
