@@ -1,6 +1,7 @@
 """A shared run where two meet at one moment: joining it, opening it, ending it."""
 
 import contextlib
+import itertools
 import os
 from collections.abc import Iterator
 from datetime import UTC, datetime
@@ -18,7 +19,7 @@ from packer_fork.inputs.cache import DigestCache
 from packer_fork.inputs.collect import Declared
 from packer_fork.inputs.record import Inputs, template_inputs
 from packer_fork.locks import Holder, LockStatus, Share, Stop
-from packer_fork.manager import ending, joining, locate, planning, shared_build
+from packer_fork.manager import crew, ending, joining, locate, planning, shared_build
 from packer_fork.manager.build import BuildRequest
 from packer_fork.manager.changing import made_sure_of
 from packer_fork.manager.locate import StateFolder
@@ -160,6 +161,44 @@ def test_run_is_open_to_others_only_once_it_is_on_record(
     with pytest.raises(StoreError, match="is away"):
         shared_build.build(request_to_share, shared_build.Together(), ignore)
     assert in_the_gap == [None]
+
+
+@pytest.mark.usefixtures("packer")
+def test_each_step_of_a_run_is_on_record_before_others_act_on_it(
+    request_to_share: BuildRequest, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    commit, update = LocalMembership.commit, LocalMembership.update
+    steps: list[str] = []
+
+    def noted_commit(member: LocalMembership, draft: Draft) -> Committed:
+        made = commit(member, draft)
+        if draft.operation != "progress":
+            steps.append(draft.operation)
+        return made
+
+    def noted_update(member: LocalMembership, step: sharing.Step) -> Share | None:
+        after = update(member, step)
+        if after is not None:
+            steps.append(state_of_share(after))
+        return after
+
+    monkeypatch.setattr(LocalMembership, "commit", noted_commit)
+    monkeypatch.setattr(LocalMembership, "update", noted_update)
+    monkeypatch.setattr(crew, "_LOOK", 0.0)  # what is due too early is handed in at once
+    assert shared_build.build(request_to_share, shared_build.Together(), ignore) == 0
+    order = [step for step, _ in itertools.groupby(steps)]
+    assert order == [
+        *("create", "start", "is open", "is claimed", "begin", "is claimed"),
+        *("finish", "is done", "is concluded", "finish"),
+    ]
+
+
+def state_of_share(share: Share) -> str:
+    if share.concluded:
+        return "is concluded"
+    if share.done:
+        return "is done"
+    return "is claimed" if share.claims else "is open"
 
 
 INPUTS = "f" * 64
