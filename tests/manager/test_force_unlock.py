@@ -10,16 +10,18 @@ import pytest
 from msgspec import structs
 
 import packer_fork
+from packer_fork.codec.builds import decode_build
 from packer_fork.config import Settings
 from packer_fork.errors import EXIT_LOCK_LOST, LockedError
 from packer_fork.events import Event, RunStarted
-from packer_fork.locks import Holder, Verdict
-from packer_fork.manager import late, unlock
+from packer_fork.locks import Holder, LockStatus, Verdict
+from packer_fork.manager import late, unlock, unread
 from packer_fork.manager.locate import StateFolder
 from packer_fork.manager.places import Place
+from packer_fork.manager.runlog import LogFiles
 from packer_fork.model import Build, BuildStatus, Draft, Late, Run
 from tests.conftest import Cli, Project, Running, eventually
-from tests.support import states
+from tests.support import raw_log, states
 from tests.support.local_store import holder, open_store
 from tests.support.store_operations import ANY, tenure_of
 from tests.support.templates import FAST_AND_GATED, GATED, NULL_AND_FILE, begun, go_on
@@ -174,6 +176,34 @@ def test_results_that_cannot_be_kept_leave_the_raw_log(
 
     assert packer_fork.build("t.pkr.hcl", notify=unlocked) == EXIT_LOCK_LOST
     assert "Build 'null.n' finished" in (logs / "1.raw").read_text()
+
+
+def test_log_of_an_unlocked_run_is_read_once_nothing_of_it_lives(place: Place) -> None:
+    """As when its packer-fork is killed later, or cannot keep the results anywhere."""
+    live = place.store.try_acquire(holder("build"))
+    assert not isinstance(live, LockStatus)
+    run = Run(
+        number=1,
+        tenure=live.record.tenure,
+        started=datetime.now(UTC),
+        by=live.record.holder.by,
+        builds=("null.n",),
+    )
+    creating = Build(name="null.n", status=BuildStatus.CREATING, run=1)
+    live.commit(Draft(operation="start", last_run=run, builds={"null.n": creating}))
+    files = LogFiles(place.store.logs, run.key)
+    files.keep_secrets(())
+    files.raw.write_bytes(raw_log.of_complete("null.n"))
+    unlock.force_unlock(found(place), unlock.How(allow_live=True), ignore, environ={})
+    with tenure_of(place.store) as tenure:
+        unread.catch_up(place, tenure, ignore)
+        assert files.raw.exists()
+        live.close()
+        unread.catch_up(place, tenure, ignore)
+        assert not files.raw.exists()
+    state = place.store.read()
+    assert state is not None
+    assert decode_build(state.builds["null.n"]).status is BuildStatus.COMPLETE
 
 
 def test_a_take_over_is_on_record(cli: Cli, project: Project) -> None:

@@ -34,7 +34,7 @@ from packer_fork.stores.base import Committed, Membership
 from packer_fork.stores.local.membership import LocalMembership
 from packer_fork.stores.local.store import LocalStore
 from tests.conftest import Cli, Project
-from tests.support import local_states
+from tests.support import local_states, raw_log
 from tests.support.local_store import holder, open_store
 from tests.support.queries import ONE
 
@@ -244,16 +244,6 @@ def statuses(place: Place) -> dict[str, str]:
     return {name: decode_build(raw).status for name, raw in state_of(place).builds.items()}
 
 
-LOG_OF_A = b"""\
-1795444537,,ui,say,Build 'a' finished after 1 second.
-1795444537,,ui,say,\\n==> Builds finished. The artifacts of successful builds are:
-1795444537,a,artifact-count,1
-1795444537,a,artifact,0,builder-id,fnoeding.null
-1795444537,a,artifact,0,id,Null
-1795444537,a,artifact,0,end
-"""
-
-
 def test_run_that_was_stopped_ends_with_the_part_of_a_dead_member(place: Place) -> None:
     """Nobody takes the source over, so its log is read by who ends the run."""
     with first(place) as member, SignalWatch() as watch:
@@ -263,7 +253,7 @@ def test_run_that_was_stopped_ends_with_the_part_of_a_dead_member(place: Place) 
         second.close()
         files = LogFiles(place.store.logs, part.key)
         files.keep_secrets(())
-        files.raw.write_bytes(LOG_OF_A)
+        files.raw.write_bytes(raw_log.of_complete("a"))
         stop = Stop(at=datetime.now(UTC), by=run.by, why="b failed")
         member.update(lambda share, _: sharing.stopped(share, stop))
         result = ending.conclude(place, member, 1, watch, ignore)

@@ -23,6 +23,7 @@ from packer_fork.stores.base import Tenure
 from packer_fork.stores.breaker import Breaker
 from packer_fork.stores.circuit import THRESHOLD, Phase
 from tests.manager.test_disk import fill
+from tests.support import raw_log
 from tests.support.local_store import holder, open_store
 
 pytestmark = pytest.mark.usefixtures("root")
@@ -67,10 +68,6 @@ def test_a_disk_that_stays_full_is_left_alone_until_the_end(
     log.close()
 
 
-def packer_says(kind: str, text: str) -> bytes:
-    return f"1795444537,,ui,{kind},{text}\n".encode()
-
-
 def test_what_one_commit_could_not_take_comes_with_the_next(
     small_disk: Path, tenure: Tenure, tmp_path: Path
 ) -> None:
@@ -81,11 +78,11 @@ def test_what_one_commit_could_not_take_comes_with_the_next(
     recorder.commit("start")
     ballast = fill(small_disk)
     recorder.feed(
-        packer_says("error", f"Build 'null.a' errored after 1 second: {MORE_THAN_A_PAGE}")
+        raw_log.says("error", f"Build 'null.a' errored after 1 second: {MORE_THAN_A_PAGE}")
     )
     assert "No space left" in unsaved(recorder)
     ballast.unlink()
-    recorder.feed(packer_says("say", "Build 'null.b' finished after 2 seconds."))
+    recorder.feed(raw_log.says("say", "Build 'null.b' finished after 2 seconds."))
     assert unsaved(recorder) == ""
     state = open_store(small_disk / "default").read()
     assert state is not None
@@ -109,14 +106,7 @@ def test_recovery_that_could_not_be_committed_keeps_the_log(
     tenure.commit(Draft(operation="start", last_run=run, builds=dict(begun.builds)))
     files = LogFiles(store.logs, run.key)
     files.keep_secrets(())
-    files.raw.write_bytes(
-        packer_says("say", "Build 'null.n' finished after 1 second.")
-        + packer_says("say", "\\n==> Builds finished. The artifacts of successful builds are:")
-        + b"1795444537,null.n,artifact-count,1\n"
-        + b"1795444537,null.n,artifact,0,builder-id,fnoeding.null\n"
-        + b"1795444537,null.n,artifact,0,id,Null\n"
-        + b"1795444537,null.n,artifact,0,end\n"
-    )
+    files.raw.write_bytes(raw_log.of_complete("null.n"))
     ballast = fill(small_disk)
     with pytest.raises(StoreError, match="No space left"):
         recover.recover_run(store, tenure, run, ignore, "test")
