@@ -6,6 +6,7 @@ import os
 from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 import pytest
 from msgspec import structs
@@ -14,7 +15,7 @@ from packer_fork import sharing
 from packer_fork.codec.builds import decode_build
 from packer_fork.config import Settings
 from packer_fork.errors import LockedError, StoreError
-from packer_fork.events import Event
+from packer_fork.events import Elsewhere, Event, RunEnded
 from packer_fork.inputs.cache import DigestCache
 from packer_fork.inputs.collect import Declared
 from packer_fork.inputs.record import Inputs, template_inputs
@@ -193,6 +194,42 @@ def test_each_step_of_a_run_is_on_record_before_others_act_on_it(
     ]
 
 
+@pytest.mark.usefixtures("packer")
+def test_source_that_is_added_at_the_very_end_is_waited_for(
+    request_to_share: BuildRequest, place: Place, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    conclude = ending.conclude
+    seconds: list[Membership] = []
+    ended: list[int | None] = []
+
+    def overtaken(*how: Any) -> ending.Result:
+        if not seconds:
+            run = state_of(place).last_run
+            assert run is not None
+            lock = place.store.status().id
+            second = place.store.join(holder("second"), lock_id=lock, inputs=run.inputs)
+            assert second is not None
+            seconds.append(second)
+            added(second, run, "null.more")
+            begun_part(second, run, "null.more")
+        return conclude(*how)
+
+    def complete(event: Event) -> None:
+        if isinstance(event, Elsewhere) and event.build.status is BuildStatus.CREATING:
+            (second,) = seconds
+            build = structs.replace(event.build, status=BuildStatus.COMPLETE)
+            second.commit(Draft(operation="finish", builds={build.name: build}))
+            second.update(lambda share, _: sharing.handed_in(share, build.name, second.number))
+            second.close()
+        if isinstance(event, RunEnded):
+            ended.append(event.run.exit_code)
+
+    monkeypatch.setattr(ending, "conclude", overtaken)
+    assert shared_build.build(request_to_share, shared_build.Together(), complete) == 0
+    assert ended[-1:] == [0]
+    assert statuses(place) == {"null.n": "complete", "null.more": "complete"}
+
+
 def state_of_share(share: Share) -> str:
     if share.concluded:
         return "is concluded"
@@ -232,6 +269,13 @@ def begun_part(member: Membership, run: Run, source: str) -> Run:
     build = Build(name=source, run=run.number, part=number, status=BuildStatus.CREATING)
     member.commit(Draft(operation="begin", last_run=part, builds={source: build}))
     return part
+
+
+def added(member: Membership, run: Run, source: str) -> None:
+    """What a joiner does that wants more than the run has."""
+    assert member.update(lambda share, _: sharing.wanting(share, (source,)))
+    wider = structs.replace(run, builds=(*run.builds, source))
+    member.commit(Draft(operation="widen", last_run=wider, builds=pending(run.number, source)))
 
 
 def state_of(place: Place) -> State:
@@ -275,9 +319,7 @@ def test_source_that_is_added_while_a_run_is_about_to_end_is_not_lost(
         def look_and_be_overtaken() -> tuple[Share, frozenset[int]]:
             monkeypatch.undo()
             seen = look()
-            assert second.update(lambda share, _: sharing.wanting(share, ("b",)))
-            wider = structs.replace(run, builds=("a", "b"))
-            second.commit(Draft(operation="widen", last_run=wider, builds=pending(1, "b")))
+            added(second, run, "b")
             return seen
 
         monkeypatch.setattr(member, "look", look_and_be_overtaken)
