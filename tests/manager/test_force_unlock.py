@@ -59,7 +59,7 @@ def lives(pid: int) -> bool:
 
 
 def ignore(_: Event) -> None:
-    """What is told is not what is asked for."""
+    """These tests check results, not messages."""
 
 
 def operations(root: Path) -> list[str]:

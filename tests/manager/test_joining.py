@@ -85,7 +85,7 @@ def request_to_share(cli: Cli, project: Project, monkeypatch: pytest.MonkeyPatch
 
 
 def ignore(_: Event) -> None:
-    """What is told is not what is asked for."""
+    """These tests check results, not messages."""
 
 
 @contextlib.contextmanager
@@ -289,7 +289,7 @@ def statuses(place: Place) -> dict[str, str]:
 
 
 def test_run_that_was_stopped_ends_with_the_part_of_a_dead_member(place: Place) -> None:
-    """Nobody takes the source over, so its log is read by who ends the run."""
+    """No participant takes the source over, so the one that ends the run reads its log."""
     with first(place) as member, SignalWatch() as watch:
         run = begun_run(member, "a", "b")
         second = joined(place, member, INPUTS)

@@ -133,7 +133,7 @@ def test_results_are_in_the_outbox_durably(
 
 
 def ignore(_: Event) -> None:
-    """What is told is not what these tests are about."""
+    """These tests check results, not messages."""
 
 
 def unsaved(recorder: Recorder) -> str:
