@@ -105,6 +105,11 @@ class Crew:
         if self._error is not None and not self.off_record:
             raise self._error
 
+    def goes_on(self, watch: SignalWatch) -> bool:
+        """Whether there is more to do, or to wait for, by a new look; else `work` is over."""
+        self._look()
+        return self._error is not None or not self._is_over(watch)
+
     @property
     def off_record(self) -> int:
         """The exit code where something that was built here is not in the state; else 0."""

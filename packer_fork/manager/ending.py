@@ -42,10 +42,18 @@ def conclude(
         share, dead = tenure.look()
         if run.exit_code is not None or not _is_to_be_ended(share, dead, tenure.number):
             return Result(run, joint.builds_now(state, number))
-        if tenure.update(lambda s, gone: sharing.concluded(s, tenure.number, gone)):
-            _end(place, tenure, run, share, notify)
+        ours = tenure.update(lambda now, gone: _concluded(now, gone, tenure.number))
+        if ours is not None:
+            _end(place, tenure, run, ours, notify)
         else:
             watch.wait(_LOOK)
+
+
+def _concluded(share: Share, dead: frozenset[int], member: int) -> Share | None:
+    """The share in the hands of `member`; None if sources were added since it looked done."""
+    if not _is_to_be_ended(share, dead, member):
+        return None
+    return sharing.concluded(share, member, dead)
 
 
 def _is_to_be_ended(share: Share, dead: frozenset[int], member: int) -> bool:

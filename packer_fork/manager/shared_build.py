@@ -176,13 +176,25 @@ class _Here(Struct, frozen=True, kw_only=True):
 
         crew = Crew(self.place, self.entry.tenure, number, job, terms, self.notify)
         with SignalWatch() as watch:
-            crew.work(watch)
-            if crew.off_record:
-                return crew.off_record
-            result = ending.conclude(self.place, self.entry.tenure, number, watch, self.notify)
+            result = self._carried_out(crew, number, watch)
+        if result is None:
+            return crew.off_record
         code = ending.exit_code(result, crew.codes, watch.signals)
         self.notify(RunEnded(run=result.run, builds=result.builds, log="", exit_code=code))
         return code
+
+    def _carried_out(self, crew: Crew, number: int, watch: SignalWatch) -> ending.Result | None:
+        """None if something that was built here is not on record.
+
+        Sources that others add when all was done already are built, or waited for, as well.
+        """
+        while True:
+            crew.work(watch)
+            if crew.off_record:
+                return None
+            result = ending.conclude(self.place, self.entry.tenure, number, watch, self.notify)
+            if result.run.exit_code is not None or not crew.goes_on(watch):
+                return result
 
     def _shown(self) -> Plan:
         """The plan as it is told: why others build what they are at, is told where they are."""

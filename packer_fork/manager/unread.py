@@ -1,7 +1,8 @@
-"""Logs that are here, of runs that another machine had to end without them.
+"""Logs that are here, of runs that another machine, or an operator, had to end without them.
 
-A machine that died, or was cut off, may have finished what it built. When it is back, what
-its logs tell comes into the history as a late result, which replaces nothing built since.
+A machine that died, or was cut off, may have finished what it built. So may a run that was
+unlocked while it lived. Once nothing of it lives, what its logs tell comes into the history
+as a late result, which replaces nothing built since.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ from packer_fork.events import Notice, Notify
 from packer_fork.manager import artifacts, fold, late, past, runlog
 from packer_fork.manager.places import Place
 from packer_fork.manager.runlog import LogFiles
-from packer_fork.model import REMOVED, Build, Late, Run, State
+from packer_fork.model import REMOVED, Build, Change, Late, Run, State
 from packer_fork.packer.mask import Mask
 from packer_fork.packer.outcome import Outcome
 from packer_fork.stores.base import Store, Tenure
@@ -58,13 +59,18 @@ def _told_of(store: Store, key: str) -> _Told | None:
         run = change.last_run
         if run is None or run.key != key:
             continue
-        ended = ended or run
-        if ended.recovered is None or not ended.recovered.unread:
+        if ended is None and not _was_unread(change, run):
             return None
+        ended = ended or run
         if change.operation in ("start", "begin"):
             known = {n: decode_once(raw) for n, raw in change.builds.items() if raw != REMOVED}
             return _Told(ended, known)
     return None
+
+
+def _was_unread(change: Change, run: Run) -> bool:
+    """Whether `change`, the last of `run`, ended it without its log: an operator's does so."""
+    return run.recovered.unread if run.recovered else change.operation == "force-unlock"
 
 
 def _bring_in(

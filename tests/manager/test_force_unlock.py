@@ -3,12 +3,27 @@
 import json
 import os
 import signal
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
+from msgspec import structs
 
+import packer_fork
+from packer_fork.codec.builds import decode_build
+from packer_fork.config import Settings
+from packer_fork.errors import EXIT_LOCK_LOST, LockedError
+from packer_fork.events import Event, RunStarted
+from packer_fork.locks import Holder, LockStatus, Verdict
+from packer_fork.manager import late, unlock, unread
+from packer_fork.manager.locate import StateFolder
+from packer_fork.manager.places import Place
+from packer_fork.manager.runlog import LogFiles
+from packer_fork.model import Build, BuildStatus, Draft, Late, Run
 from tests.conftest import Cli, Project, Running, eventually
-from tests.support import states
+from tests.support import raw_log, states
+from tests.support.local_store import holder, open_store
+from tests.support.store_operations import ANY, tenure_of
 from tests.support.templates import FAST_AND_GATED, GATED, NULL_AND_FILE, begun, go_on
 
 pytestmark = pytest.mark.usefixtures("packer", "gated")
@@ -18,6 +33,12 @@ pytestmark = pytest.mark.usefixtures("packer", "gated")
 def gated(project: Project) -> Path:
     project.write("t.pkr.hcl", GATED)
     return project.root
+
+
+@pytest.fixture
+def place(project: Project) -> Place:
+    folder = StateFolder(project.root / ".packer-fork", "t.pkr.hcl", "default")
+    return Place(folder, open_store(folder.folder), Settings())
 
 
 def lock_id(cli: Cli) -> str:
@@ -35,6 +56,10 @@ def lives(pid: int) -> bool:
     except FileNotFoundError:
         return False
     return stat.rpartition(")")[2].split()[0] != "Z"  # dead, only nobody has asked yet
+
+
+def ignore(_: Event) -> None:
+    """These tests check results, not messages."""
 
 
 def operations(root: Path) -> list[str]:
@@ -134,6 +159,53 @@ def test_allow_live_fences_the_holder_and_keeps_its_results(cli: Cli, project: P
     assert cli("state", "replay", str(kept)).rc == 2
 
 
+def test_results_that_cannot_be_kept_leave_the_raw_log(
+    cli: Cli, project: Project, place: Place, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The lock is lost when Packer is about to start, and there is a folder in the way."""
+    monkeypatch.chdir(project.root)
+    for name in ("HOME", "TMPDIR", "PACKER_CACHE_DIR", "XDG_CACHE_HOME", "CHECKPOINT_DISABLE"):
+        monkeypatch.setenv(name, cli.environment[name])
+    go_on(project.root)
+    logs = place.store.logs
+
+    def unlocked(event: Event) -> None:
+        if isinstance(event, RunStarted):
+            with tenure_of(place.store, over=ANY, lock_id=place.store.status().id):
+                (logs / "1-1.late.json").mkdir()
+
+    assert packer_fork.build("t.pkr.hcl", notify=unlocked) == EXIT_LOCK_LOST
+    assert "Build 'null.n' finished" in (logs / "1.raw").read_text()
+
+
+def test_log_of_an_unlocked_run_is_read_once_nothing_of_it_lives(place: Place) -> None:
+    """As when its packer-fork is killed later, or cannot keep the results anywhere."""
+    live = place.store.try_acquire(holder("build"))
+    assert not isinstance(live, LockStatus)
+    run = Run(
+        number=1,
+        tenure=live.record.tenure,
+        started=datetime.now(UTC),
+        by=live.record.holder.by,
+        builds=("null.n",),
+    )
+    creating = Build(name="null.n", status=BuildStatus.CREATING, run=1)
+    live.commit(Draft(operation="start", last_run=run, builds={"null.n": creating}))
+    files = LogFiles(place.store.logs, run.key)
+    files.keep_secrets(())
+    files.raw.write_bytes(raw_log.of_complete("null.n"))
+    unlock.force_unlock(found(place), unlock.How(allow_live=True), ignore, environ={})
+    with tenure_of(place.store) as tenure:
+        unread.catch_up(place, tenure, ignore)
+        assert files.raw.exists()
+        live.close()
+        unread.catch_up(place, tenure, ignore)
+        assert not files.raw.exists()
+    state = place.store.read()
+    assert state is not None
+    assert decode_build(state.builds["null.n"]).status is BuildStatus.COMPLETE
+
+
 def test_a_take_over_is_on_record(cli: Cli, project: Project) -> None:
     killed(begun(cli, project, "t.pkr.hcl"))
     go_on(project.root)
@@ -153,6 +225,23 @@ def test_late_results_replace_nothing_newer(cli: Cli, project: Project) -> None:
     assert replayed.rc == 0
     assert "all were built again since" in replayed.err
     assert states.state(cli)["builds"]["null.n"]["run"] == 2
+
+
+def test_late_part_does_not_replace_a_later_part_of_the_same_run(place: Place) -> None:
+    by = holder("build").by
+    run = Run(number=1, tenure=1, started=datetime.now(UTC), by=by, builds=("a",), part=2)
+    build = Build(name="a", status=BuildStatus.COMPLETE, run=1, part=2)
+    with tenure_of(place.store) as tenure:
+        tenure.commit(Draft(operation="finish", builds={"a": build}))
+    state = place.store.read()
+    assert state is not None
+    for part, stands in ((1, []), (2, ["a"]), (3, ["a"])):
+        part_of_it = structs.replace(run, part=part)
+        builds = {"a": structs.replace(build, part=part)}
+        result = Late(lineage=state.lineage, run=part_of_it, builds=builds)
+        draft = late.draft_of(place.store, result, Path("results"))
+        assert draft is not None
+        assert list(draft.builds) == stands
 
 
 def test_late_results_of_another_state_are_refused(cli: Cli, project: Project) -> None:
@@ -182,6 +271,38 @@ def test_if_abandoned_acts_only_with_proof(cli: Cli, project: Project) -> None:
     assert "the lock is free now" in done.err
     assert cli("force-unlock", lock_id(cli), "--if-abandoned").rc == 0
     assert cli("force-unlock", lock_id(cli), "--yes").rc == 2
+
+
+def of_another_boot() -> Holder:
+    """A holder whose processes cannot be looked for, let alone signalled."""
+    this = holder("build")
+    return structs.replace(this, process=structs.replace(this.process, boot="another"))
+
+
+def found(place: Place) -> unlock.Found:
+    return unlock.Found(place, place.store.status())
+
+
+def test_kill_does_not_take_over_from_a_holder_that_it_cannot_end(place: Place) -> None:
+    with tenure_of(place.store, of_another_boot()) as tenure:
+        with pytest.raises(LockedError, match="is held by"):
+            unlock.force_unlock(found(place), unlock.How(kill=True), ignore, environ={})
+        tenure.commit(Draft(operation="test"))
+        how = unlock.How(kill=True, allow_live=True)
+        assert unlock.force_unlock(found(place), how, ignore, environ={}).verdict is Verdict.FREE
+        assert not tenure.is_open()
+
+
+def test_if_abandoned_leaves_an_unknown_lock_alone(place: Place) -> None:
+    with tenure_of(place.store):
+        pass
+    (place.folder.folder / "lock").write_bytes(b"{")
+    unknown = found(place)
+    assert unknown.status.verdict is Verdict.UNKNOWN
+    with pytest.raises(LockedError, match="is unknown"):
+        unlock.force_unlock(unknown, unlock.How(if_abandoned=True), ignore, environ={})
+    assert place.store.status() == unknown.status
+    assert unlock.force_unlock(unknown, unlock.How(), ignore, environ={}).verdict is Verdict.FREE
 
 
 @pytest.mark.parametrize("way", ["--kill", "--allow-live"])

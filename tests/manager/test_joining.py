@@ -1,20 +1,43 @@
-"""Joining a shared run when what is built here changes in that very moment."""
+"""A shared run where two meet at one moment: joining it, opening it, ending it."""
 
 import contextlib
+import itertools
+import os
+from collections.abc import Iterator
+from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 import pytest
+from msgspec import structs
 
 from packer_fork import sharing
-from packer_fork.errors import LockedError
+from packer_fork.codec.builds import decode_build
+from packer_fork.config import Settings
+from packer_fork.errors import LockedError, StoreError
+from packer_fork.events import Elsewhere, Event, RunEnded
 from packer_fork.inputs.cache import DigestCache
 from packer_fork.inputs.collect import Declared
 from packer_fork.inputs.record import Inputs, template_inputs
-from packer_fork.locks import LockStatus
-from packer_fork.manager import joining
+from packer_fork.locks import Holder, LockStatus, Share, Stop
+from packer_fork.manager import crew, ending, joining, locate, planning, shared_build
+from packer_fork.manager.build import BuildRequest
+from packer_fork.manager.changing import made_sure_of
+from packer_fork.manager.locate import StateFolder
+from packer_fork.manager.places import Place
 from packer_fork.manager.plan import Plan
-from tests.support import local_states
-from tests.support.local_store import holder
+from packer_fork.manager.prepare import prepare
+from packer_fork.manager.runlog import LogFiles
+from packer_fork.model import Build, BuildStatus, Draft, Run, RunStatus, State
+from packer_fork.packer.flags import take
+from packer_fork.packer.signals import SignalWatch
+from packer_fork.stores.base import Committed, Membership
+from packer_fork.stores.local.membership import LocalMembership
+from packer_fork.stores.local.store import LocalStore
+from tests.conftest import Cli, Project
+from tests.support import local_states, raw_log
+from tests.support.local_store import holder, open_store
+from tests.support.queries import ONE
 
 DECLARED = Declared(
     inputs=template_inputs({"a": ({}, Inputs(entries={"packer ": "1.6.6"}))}),
@@ -41,3 +64,266 @@ def test_a_plan_of_other_inputs_than_the_run_is_refused(tmp_path: Path) -> None:
         joining.check(member, Plan(builds=(), fingerprint=fingerprint, declared=declared))
         with pytest.raises(LockedError, match="changed here while run 1 was joined"):
             joining.check(member, Plan(builds=(), fingerprint="another", declared=declared))
+
+
+@pytest.fixture
+def place(project: Project) -> Place:
+    folder = StateFolder(project.root / ".packer-fork", "t.pkr.hcl", "default")
+    return Place(folder, open_store(folder.folder), Settings())
+
+
+@pytest.fixture
+def request_to_share(cli: Cli, project: Project, monkeypatch: pytest.MonkeyPatch) -> BuildRequest:
+    """Of a build in this process, in the project."""
+    project.write("t.pkr.hcl", ONE)
+    monkeypatch.chdir(project.root)
+    for name in ("HOME", "TMPDIR", "PACKER_CACHE_DIR", "XDG_CACHE_HOME", "CHECKPOINT_DISABLE"):
+        monkeypatch.setenv(name, cli.environment[name])
+    return BuildRequest(
+        template="t.pkr.hcl", flags=take(())[0], settings={}, environ=dict(os.environ)
+    )
+
+
+def ignore(_: Event) -> None:
+    """These tests check results, not messages."""
+
+
+@contextlib.contextmanager
+def first(place: Place) -> Iterator[Membership]:
+    found = place.store.try_share(holder("first"))
+    assert not isinstance(found, LockStatus)
+    with contextlib.closing(found):
+        yield found
+
+
+def joined(place: Place, member: Membership, inputs: str) -> Membership:
+    found = place.store.join(holder("second"), lock_id=member.record.id, inputs=inputs)
+    assert found is not None
+    return found
+
+
+def fingerprint_of(request: BuildRequest, place: Place, state: State) -> str:
+    template = locate.template(request.template)
+    prepared = prepare(template, request.flags, place.settings, request.environ)
+    made = planning.make(
+        template, request.flags, prepared, place, request.environ, state, remember=False
+    )
+    return made.fingerprint
+
+
+@pytest.mark.usefixtures("packer")
+def test_inputs_that_change_while_a_run_is_joined_are_not_built_in_it(
+    request_to_share: BuildRequest,
+    project: Project,
+    place: Place,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    join = LocalStore.join
+
+    def join_and_edit(
+        store: LocalStore, asking: Holder, *, lock_id: str, inputs: str
+    ) -> Membership | None:
+        found = join(store, asking, lock_id=lock_id, inputs=inputs)
+        assert found is not None
+        project.write("t.pkr.hcl", ONE.replace("echo", "echo other"))
+        return found
+
+    monkeypatch.setattr(LocalStore, "join", join_and_edit)
+    with first(place) as member:
+        inputs = fingerprint_of(request_to_share, place, made_sure_of(place, member))
+        member.update(
+            lambda share, _: sharing.opened(share, inputs=inputs, run=1, wanted=("null.n",))
+        )
+        with pytest.raises(LockedError, match="changed here while run 1 was joined"):
+            shared_build.build(request_to_share, shared_build.Together(), ignore)
+        share, _ = member.look()
+        assert ([each.number for each in share.members], share.claims) == ([1], ())
+
+
+@pytest.mark.usefixtures("packer")
+def test_run_is_open_to_others_only_once_it_is_on_record(
+    request_to_share: BuildRequest, place: Place, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    commit = LocalMembership.commit
+    in_the_gap: list[Membership | None] = []
+
+    def fail_to_start(member: LocalMembership, draft: Draft) -> Committed:
+        if draft.operation != "start":
+            return commit(member, draft)
+        assert draft.last_run is not None
+        in_the_gap.append(
+            place.store.join(
+                holder("second"), lock_id=member.record.id, inputs=draft.last_run.inputs
+            )
+        )
+        raise StoreError("The store is away.")
+
+    monkeypatch.setattr(LocalMembership, "commit", fail_to_start)
+    with pytest.raises(StoreError, match="is away"):
+        shared_build.build(request_to_share, shared_build.Together(), ignore)
+    assert in_the_gap == [None]
+
+
+@pytest.mark.usefixtures("packer")
+def test_each_step_of_a_run_is_on_record_before_others_act_on_it(
+    request_to_share: BuildRequest, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    commit, update = LocalMembership.commit, LocalMembership.update
+    steps: list[str] = []
+
+    def noted_commit(member: LocalMembership, draft: Draft) -> Committed:
+        made = commit(member, draft)
+        if draft.operation != "progress":
+            steps.append(draft.operation)
+        return made
+
+    def noted_update(member: LocalMembership, step: sharing.Step) -> Share | None:
+        after = update(member, step)
+        if after is not None:
+            steps.append(state_of_share(after))
+        return after
+
+    monkeypatch.setattr(LocalMembership, "commit", noted_commit)
+    monkeypatch.setattr(LocalMembership, "update", noted_update)
+    monkeypatch.setattr(crew, "_LOOK", 0.0)  # what is due too early is handed in at once
+    assert shared_build.build(request_to_share, shared_build.Together(), ignore) == 0
+    order = [step for step, _ in itertools.groupby(steps)]
+    assert order == [
+        *("create", "start", "is open", "is claimed", "begin", "is claimed"),
+        *("finish", "is done", "is concluded", "finish"),
+    ]
+
+
+@pytest.mark.usefixtures("packer")
+def test_source_that_is_added_at_the_very_end_is_waited_for(
+    request_to_share: BuildRequest, place: Place, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    conclude = ending.conclude
+    seconds: list[Membership] = []
+    ended: list[int | None] = []
+
+    def overtaken(*how: Any) -> ending.Result:
+        if not seconds:
+            run = state_of(place).last_run
+            assert run is not None
+            lock = place.store.status().id
+            second = place.store.join(holder("second"), lock_id=lock, inputs=run.inputs)
+            assert second is not None
+            seconds.append(second)
+            added(second, run, "null.more")
+            begun_part(second, run, "null.more")
+        return conclude(*how)
+
+    def complete(event: Event) -> None:
+        if isinstance(event, Elsewhere) and event.build.status is BuildStatus.CREATING:
+            (second,) = seconds
+            build = structs.replace(event.build, status=BuildStatus.COMPLETE)
+            second.commit(Draft(operation="finish", builds={build.name: build}))
+            second.update(lambda share, _: sharing.handed_in(share, build.name, second.number))
+            second.close()
+        if isinstance(event, RunEnded):
+            ended.append(event.run.exit_code)
+
+    monkeypatch.setattr(ending, "conclude", overtaken)
+    assert shared_build.build(request_to_share, shared_build.Together(), complete) == 0
+    assert ended[-1:] == [0]
+    assert statuses(place) == {"null.n": "complete", "null.more": "complete"}
+
+
+def state_of_share(share: Share) -> str:
+    if share.concluded:
+        return "is concluded"
+    if share.done:
+        return "is done"
+    return "is claimed" if share.claims else "is open"
+
+
+INPUTS = "f" * 64
+
+
+def pending(number: int, *names: str) -> dict[str, Build | None]:
+    return {name: Build(name=name, run=number) for name in names}
+
+
+def begun_run(member: Membership, *names: str) -> Run:
+    """Run 1 of these sources, on record, and open to others."""
+    run = Run(
+        number=1,
+        tenure=member.record.tenure,
+        started=datetime.now(UTC),
+        by=member.record.holder.by,
+        builds=names,
+        shared=True,
+    )
+    member.commit(Draft(operation="start", last_run=run, builds=pending(1, *names)))
+    member.update(lambda share, _: sharing.opened(share, inputs=INPUTS, run=1, wanted=names))
+    return run
+
+
+def begun_part(member: Membership, run: Run, source: str) -> Run:
+    """A source of `run` that `member` has taken, and whose Packer is on record."""
+    share = member.update(lambda s, dead: sharing.claimed(s, source, member.number, dead))
+    assert share is not None
+    number = share.claims[-1].number
+    part = structs.replace(run, builds=(source,), shared=False, part=number)
+    build = Build(name=source, run=run.number, part=number, status=BuildStatus.CREATING)
+    member.commit(Draft(operation="begin", last_run=part, builds={source: build}))
+    return part
+
+
+def added(member: Membership, run: Run, source: str) -> None:
+    """What a joiner does that wants more than the run has."""
+    assert member.update(lambda share, _: sharing.wanting(share, (source,)))
+    wider = structs.replace(run, builds=(*run.builds, source))
+    member.commit(Draft(operation="widen", last_run=wider, builds=pending(run.number, source)))
+
+
+def state_of(place: Place) -> State:
+    state = place.store.read()
+    assert state is not None
+    return state
+
+
+def statuses(place: Place) -> dict[str, str]:
+    return {name: decode_build(raw).status for name, raw in state_of(place).builds.items()}
+
+
+def test_run_that_was_stopped_ends_with_the_part_of_a_dead_member(place: Place) -> None:
+    """No participant takes the source over, so the one that ends the run reads its log."""
+    with first(place) as member, SignalWatch() as watch:
+        run = begun_run(member, "a", "b")
+        second = joined(place, member, INPUTS)
+        part = begun_part(second, run, "a")
+        second.close()
+        files = LogFiles(place.store.logs, part.key)
+        files.keep_secrets(())
+        files.raw.write_bytes(raw_log.of_complete("a"))
+        stop = Stop(at=datetime.now(UTC), by=run.by, why="b failed")
+        member.update(lambda share, _: sharing.stopped(share, stop))
+        result = ending.conclude(place, member, 1, watch, ignore)
+    assert result.run.status is RunStatus.CANCELLED
+    assert statuses(place) == {"a": "complete", "b": "cancelled"}
+    assert state_of(place).running == {}
+    assert not files.raw.exists()
+
+
+def test_source_that_is_added_while_a_run_is_about_to_end_is_not_lost(
+    place: Place, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with first(place) as member, SignalWatch() as watch:
+        run = begun_run(member, "a")
+        second = joined(place, member, INPUTS)
+        member.update(lambda share, _: sharing.handed_in(share, "a", member.number))
+        look = member.look
+
+        def look_and_be_overtaken() -> tuple[Share, frozenset[int]]:
+            monkeypatch.undo()
+            seen = look()
+            added(second, run, "b")
+            return seen
+
+        monkeypatch.setattr(member, "look", look_and_be_overtaken)
+        assert ending.conclude(place, member, 1, watch, ignore).run.exit_code is None
+        assert state_of(place).last_run == structs.replace(run, builds=("a", "b"))
+        assert second.update(lambda s, dead: sharing.claimed(s, "b", second.number, dead))
+        second.close()

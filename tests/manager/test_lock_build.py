@@ -72,6 +72,36 @@ def test_a_build_waits_for_the_lock_and_says_for_whom(
     assert states.state(cli)["last_run"]["number"] == 2
 
 
+RENAMED = """
+    variable "password" {
+      default   = "correct horse"
+      sensitive = true
+    }
+    source "null" "renamed" { communicator = "none" }
+    build {
+      sources = ["null.renamed"]
+      provisioner "shell-local" { inline = ["echo the ${var.password} battery"] }
+    }
+"""
+
+
+def test_template_that_changes_during_the_wait_is_built_as_it_is_then(
+    cli: Cli, project: Project, gated: Path
+) -> None:
+    first = begun(cli, project, "t.pkr.hcl")
+    second = cli.start("build", "--lock-timeout", "1m", "t.pkr.hcl")
+    eventually(lambda: f"pid {first.pid}" in second.err())
+    project.write("t.pkr.hcl", RENAMED)
+    go_on(gated)
+    assert first.wait().rc == 0
+    told = second.wait()
+    assert told.rc == 0, told
+    assert "null.renamed: build (never built)" in told.err
+    assert states.statuses(cli) == {"null.n": "complete", "null.renamed": "complete"}
+    assert "battery" in told.out
+    assert "correct horse" not in told.out
+
+
 def test_other_templates_and_workspaces_run_side_by_side(
     cli: Cli, project: Project, gated: Path
 ) -> None:

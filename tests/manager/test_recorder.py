@@ -1,16 +1,21 @@
-"""A store that fails while a run is recorded: left alone for a while, and asked at the end."""
+"""A store that fails while a run is recorded or recovered: nothing of it is lost."""
 
+import os
 from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
 
+from packer_fork.codec.builds import decode_build
+from packer_fork.errors import StoreError
 from packer_fork.events import Event, Notice
 from packer_fork.locks import LockStatus
+from packer_fork.manager import recover
+from packer_fork.manager.outbox import Outbox
 from packer_fork.manager.record import Recorder
-from packer_fork.manager.runlog import RunLog
-from packer_fork.model import Run
+from packer_fork.manager.runlog import LogFiles, RunLog
+from packer_fork.model import BuildStatus, Draft, Run
 from packer_fork.packer import outcome
 from packer_fork.packer.mask import Mask
 from packer_fork.packer.outline import BuildOutline
@@ -18,9 +23,13 @@ from packer_fork.stores.base import Tenure
 from packer_fork.stores.breaker import Breaker
 from packer_fork.stores.circuit import THRESHOLD, Phase
 from tests.manager.test_disk import fill
+from tests.support import raw_log
 from tests.support.local_store import holder, open_store
 
 pytestmark = pytest.mark.usefixtures("root")
+
+MORE_THAN_A_PAGE = "x" * 10_000
+"""A full disk still takes what fits into the last page of a file."""
 
 
 @pytest.fixture
@@ -57,6 +66,74 @@ def test_a_disk_that_stays_full_is_left_alone_until_the_end(
     assert breaker.state().phase is Phase.CLOSED
     assert len([each for each in told if isinstance(each, Notice)]) == 1, "it is told once"
     log.close()
+
+
+def test_what_one_commit_could_not_take_comes_with_the_next(
+    small_disk: Path, tenure: Tenure, tmp_path: Path
+) -> None:
+    log = RunLog(tmp_path / "log", ignore)
+    run = Run(number=1, tenure=1, started=datetime.now(UTC), by=tenure.record.holder.by)
+    begin = outcome.begin(run, [BuildOutline(f"null.{name}", "null") for name in "ab"])
+    recorder = Recorder(begin, tenure, Mask(()), log, ignore)
+    recorder.commit("start")
+    ballast = fill(small_disk)
+    recorder.feed(
+        raw_log.says("error", f"Build 'null.a' errored after 1 second: {MORE_THAN_A_PAGE}")
+    )
+    assert "No space left" in unsaved(recorder)
+    ballast.unlink()
+    recorder.feed(raw_log.says("say", "Build 'null.b' finished after 2 seconds."))
+    assert unsaved(recorder) == ""
+    state = open_store(small_disk / "default").read()
+    assert state is not None
+    assert decode_build(state.builds["null.a"]).status is BuildStatus.FAILED
+    log.close()
+
+
+def test_recovery_that_could_not_be_committed_keeps_the_log(
+    small_disk: Path, tenure: Tenure
+) -> None:
+    store = open_store(small_disk / "default")
+    run = Run(
+        number=1,
+        tenure=1,
+        started=datetime.now(UTC),
+        by=tenure.record.holder.by,
+        command=(MORE_THAN_A_PAGE,),
+        builds=("null.n",),
+    )
+    begun = outcome.begin(run, [BuildOutline("null.n", "null")])
+    tenure.commit(Draft(operation="start", last_run=run, builds=dict(begun.builds)))
+    files = LogFiles(store.logs, run.key)
+    files.keep_secrets(())
+    files.raw.write_bytes(raw_log.of_complete("null.n"))
+    ballast = fill(small_disk)
+    with pytest.raises(StoreError, match="No space left"):
+        recover.recover_run(store, tenure, run, ignore, "test")
+    assert files.raw.exists()
+    ballast.unlink()
+    recover.recover_run(store, tenure, run, ignore, "test")
+    assert not files.raw.exists()
+    state = store.read()
+    assert state is not None
+    assert decode_build(state.builds["null.n"]).status is BuildStatus.COMPLETE
+
+
+def test_results_are_in_the_outbox_durably(
+    tenure: Tenure, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = Run(number=1, tenure=1, started=datetime.now(UTC), by=tenure.record.holder.by)
+    synced: list[int] = []
+    monkeypatch.setattr(os, "fsync", lambda one: synced.append(os.fstat(one).st_ino))
+    folder = tmp_path / "outbox"
+    assert Outbox(folder, "lineage", ignore).keep(outcome.begin(run, []), {})
+    (kept,) = folder.iterdir()
+    inodes = [path.stat().st_ino for path in (tmp_path, kept, folder)]
+    assert synced == inodes
+
+
+def ignore(_: Event) -> None:
+    """These tests check results, not messages."""
 
 
 def unsaved(recorder: Recorder) -> str:

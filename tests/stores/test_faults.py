@@ -1,20 +1,29 @@
 """A disk that fails at any write, sync or rename: nothing acknowledged is lost."""
 
+import contextlib
+import errno
+import os
 import re
 import resource
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 
+from packer_fork import sharing
+from packer_fork.errors import StoreError
+from packer_fork.locks import LockStatus
 from packer_fork.model import Actor, Build, Draft
+from packer_fork.stores.base import Tenure
 from packer_fork.stores.local import mutex
 from packer_fork.stores.local.layout import Layout
 from tests.support import committer
 from tests.support.hammer import commit, committed, ignore, open_journal
+from tests.support.local_store import holder, open_store
+from tests.support.store_operations import in_a_process, tenure_of
 from tests.support.strace import read_calls, under_strace
 
 CALLS = ("write", "pwrite64", "fdatasync", "fsync", "rename")
@@ -129,6 +138,114 @@ def test_a_failing_sync_is_made_up_for_at_once(tmp_path: Path) -> None:
     noted, trace = run(tmp_path, "error=EIO:when=1", "fdatasync")
     assert len(noted) == committer.COMMITS, "the change went into a new inode"
     assert "INJECTED" in trace
+
+
+def test_token_is_durable_before_the_first_change_that_carries_it(tmp_path: Path) -> None:
+    """And before that the end of the tenure that it takes over from."""
+    folder, trace = tmp_path / "t" / "default", tmp_path / "trace"
+
+    def holding() -> Tenure:
+        tenure = open_store(folder).try_acquire(holder("killed"))
+        assert not isinstance(tenure, LockStatus)
+        tenure.commit(Draft(operation="test"))
+        return tenure
+
+    with in_a_process(holding):
+        pass
+    subprocess.run(
+        [
+            *under_strace(trace, "-y", "-e", "trace=write,fdatasync,fsync,rename"),
+            *(sys.executable, "-m", "tests.support.actor", str(folder)),
+        ],
+        cwd=ROOT,
+        input="take\ncommit one\n",
+        check=True,
+        text=True,
+    )
+    assert list(on_files(folder, read_calls(trace))) == [
+        *("write .lock.*", "fsync .lock.*", "rename lock", "fsync folder"),  # the end of the first
+        *("write .lock.*", "rename lock"),
+        *("fsync lock", "fsync folder"),
+        *("write state.json", "fdatasync state.json"),
+    ]
+
+
+def on_files(folder: Path, calls: str) -> Iterator[str]:
+    """Each call with the name of its file in `folder`, or of its new name, one after the other."""
+    for line in calls.splitlines():
+        call = line.partition("(")[0]
+        paths = re.findall(rf"[<\"]{re.escape(str(folder))}/?([^/<>\"]*)[>\"]", line)
+        if paths:
+            yield f"{call} {re.sub('[0-9a-f]{32}', '*', paths[-1]) or 'folder'}"
+
+
+class Synced:
+    """Notes which inodes are synced, and lets the next sync of one of them fail."""
+
+    def __init__(self) -> None:
+        self.inodes: list[int] = []
+        self.fails: int | None = None
+        self._sync = os.fsync
+
+    def sync(self, descriptor: int) -> None:
+        inode = os.fstat(descriptor).st_ino
+        self.inodes.append(inode)
+        if inode == self.fails:
+            self.fails = None
+            raise OSError(errno.EIO, os.strerror(errno.EIO))
+        self._sync(descriptor)
+
+
+@pytest.fixture
+def synced(monkeypatch: pytest.MonkeyPatch) -> Synced:
+    synced = Synced()
+    monkeypatch.setattr(os, "fsync", synced.sync)
+    return synced
+
+
+def first_commit(tenure: Tenure) -> None:
+    tenure.commit(Draft(operation="test", why="refused"))
+
+
+def note(tenure: Tenure) -> None:
+    tenure.note(run=1)
+
+
+@pytest.mark.parametrize(
+    ("fails", "step"), [("lock", first_commit), (".", first_commit), (".", note)]
+)
+def test_record_whose_sync_failed_is_written_into_a_new_inode(
+    tmp_path: Path, synced: Synced, fails: str, step: Callable[[Tenure], None]
+) -> None:
+    folder = tmp_path / "t" / "default"
+    lock = folder / "lock"
+    with tenure_of(open_store(folder)) as tenure:
+        if step is note:
+            tenure.commit(Draft(operation="test", why="before"))
+        synced.fails = (folder / fails).stat().st_ino
+        with pytest.raises(StoreError, match="Input/output error"):
+            step(tenure)
+        suspect = lock.stat().st_ino
+        synced.inodes.clear()
+        tenure.commit(Draft(operation="test", why="after"))
+        assert suspect != lock.stat().st_ino
+        assert synced.inodes[:2] == [lock.stat().st_ino, folder.stat().st_ino]
+        assert tenure.is_open()
+    assert list(committed(folder).values()) == (["before"] if step is note else []) + ["after"]
+
+
+def test_second_participant_is_in_a_durable_record(tmp_path: Path, synced: Synced) -> None:
+    folder = tmp_path / "t" / "default"
+    store = open_store(folder)
+    first = store.try_share(holder("first"))
+    assert not isinstance(first, LockStatus)
+    with contextlib.closing(first):
+        first.update(lambda share, _: sharing.opened(share, inputs="f", run=1, wanted=("a",)))
+        synced.inodes.clear()
+        second = store.join(holder("second"), lock_id=first.record.id, inputs="f")
+        assert second is not None
+        with contextlib.closing(second):
+            assert synced.inodes == [(folder / "lock").stat().st_ino, folder.stat().st_ino]
 
 
 def test_the_mutex_is_released_by_an_error(tmp_path: Path) -> None:

@@ -41,6 +41,17 @@ def test_changes_are_read_back_in_order(tmp_path: Path) -> None:
     assert committed(tmp_path) == {n + 1: f"m{n}" for n in range(5)}
 
 
+def test_older_token_commits_nothing_after_a_newer_one(tmp_path: Path) -> None:
+    """The journal refuses it by itself, whatever else holds a closed tenure back."""
+    here = open_journal(tmp_path)
+    with mutex.held(Layout(tmp_path).mutex, ignore):
+        here.commit(Draft(operation="test", why="new"), tenure=2, by=BY)
+        for one in (here, open_journal(tmp_path)):
+            with pytest.raises(StateError, match="Tenure 1 is older than 2"):
+                one.commit(Draft(operation="test", why="old"), tenure=1, by=BY)
+    assert committed(tmp_path) == {1: "new"}
+
+
 @pytest.mark.processes
 def test_killed_writers_lose_nothing_that_was_acknowledged(tmp_path: Path) -> None:
     folder, notes = tmp_path / "state", tmp_path / "notes"

@@ -10,8 +10,9 @@ from packer_fork.stores.local import queue
 from packer_fork.stores.local.layout import Layout
 from tests.conftest import Cli, Project, eventually
 from tests.support import states
-from tests.support.local_store import open_store
+from tests.support.local_store import holder, open_store
 from tests.support.stage import Player, Stage
+from tests.support.store_operations import tenure_of
 from tests.support.templates import GATED, begun, go_on
 
 
@@ -150,6 +151,22 @@ def test_a_dead_ticket_is_swept(stage: Stage) -> None:
     first.ask("close")
     assert first.ask("take")["tenure"] == 2, "the dead are no queue"
     assert queue.numbers(Layout(stage.folder)) == []
+
+
+def test_number_of_a_ticket_that_was_served_is_not_given_again(stage: Stage) -> None:
+    """Also after a tenure that came without a ticket."""
+    store = open_store(stage.folder)
+    numbers = []
+    for _ in range(2):
+        for _ in range(2):
+            ticket = store.join_queue(holder("waits"))
+            assert isinstance(ticket, queue.Ticket)
+            numbers.append(ticket.number)
+            with tenure_of(store, ticket=ticket):
+                pass
+        with tenure_of(store):
+            pass
+    assert numbers == [1, 2, 3, 4]
 
 
 def test_what_is_waited_for_in_vain_wakes_but_once(stage: Stage) -> None:

@@ -19,8 +19,8 @@ T = TypeVar("T")
 
 
 @contextlib.contextmanager
-def tenure_of(store: Store, **how: object) -> Iterator[Tenure]:
-    found = store.try_acquire(holder("test"), **how)  # type: ignore[arg-type]
+def tenure_of(store: Store, asking: Holder | None = None, **how: object) -> Iterator[Tenure]:
+    found = store.try_acquire(asking or holder("test"), **how)  # type: ignore[arg-type]
     assert not isinstance(found, LockStatus), found
     try:
         yield found

@@ -138,11 +138,11 @@ class LocalTenure:
         """What is fenced by the token must not be there without it."""
         if self._is_suspect:
             self._put(self.record)  # into a new inode: the old one gave an error
-            self._is_suspect = False
         if not self._token_is_durable:
+            self._is_suspect = True  # a second sync may succeed although the first lost data
             os.fsync(self._seen)
             durable.sync_folder(self._layout.folder)
-            self._token_is_durable = True
+            self._token_is_durable, self._is_suspect = True, False
 
     def _commit(self, draft: Draft) -> Committed:
         return self._journal.commit(draft, tenure=self.record.tenure, by=self.record.holder.by)

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import threading
+from typing import Any
 
 import pytest
 from msgspec import structs
@@ -11,10 +13,12 @@ from msgspec import structs
 from packer_fork.errors import LockLostError, StateError
 from packer_fork.locks import LockStatus, Verdict
 from packer_fork.model import Build, BuildStatus, Draft
+from packer_fork.stores import base
 from packer_fork.stores.archive import history
 from packer_fork.stores.base import MANUAL, Tenure
 from packer_fork.stores.local import journal as local_journal
 from packer_fork.stores.shared import journal as shared_journal
+from packer_fork.stores.shared import names
 from tests.conftest import eventually
 from tests.support.local_store import holder
 from tests.support.store_operations import (
@@ -143,6 +147,27 @@ def test_nobody_passes_those_who_wait(ground: Ground) -> None:
         pass
 
 
+def test_lock_found_free_is_not_taken_once_another_has_it(
+    ground: Ground, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fast, slow = ground.open(machine="there"), ground.open()
+    may_take = base.may_take
+    with contextlib.ExitStack() as held:
+
+        def overtaken(*question: Any) -> bool:
+            monkeypatch.undo()
+            assert may_take(*question)
+            held.enter_context(tenure_of(fast))
+            return True
+
+        monkeypatch.setattr(base, "may_take", overtaken)
+        found = slow.try_acquire(holder("slow"))
+        assert isinstance(found, LockStatus)
+        assert found.verdict is Verdict.HELD
+        assert found.record is not None
+        assert found.record.holder.operation == "test"
+
+
 def test_a_waiter_that_is_killed_is_not_waited_for(ground: Ground) -> None:
     with in_a_process(lambda: ground.open().join_queue(holder("killed"))):
         assert len(ground.open().status().waiters) == 1
@@ -179,14 +204,25 @@ def test_a_closed_tenure_commits_nothing(ground: Ground) -> None:
         operator = ground.open(machine="there")
         with tenure_of(operator, over=ANY, lock_id=old.record.id) as new:
             new.commit(built(2))
-            with pytest.raises(LockLostError, match="was closed by"):
-                old.commit(built(3))
+            for _ in range(2):
+                with pytest.raises(LockLostError, match="was closed by"):
+                    old.commit(built(3))
             with pytest.raises(LockLostError):
                 old.note(run=7)
             eventually(lambda: not old.is_open())
             new.commit(built(4))
     assert whys(store) == ["1", "2", "4"]
     assert [c.operation for c in changes(store)].count("refused") == 1
+
+
+def test_token_exceeds_that_of_the_state_and_that_of_the_record(shared: Ground) -> None:
+    """Each of them may be the only one that knows the last token."""
+    with tenure_of(shared.open(machine="m1")) as tenure:
+        tenure.commit(built(1))
+    shared.keys().remove([names.LOCK])
+    for token in (2, 3):
+        with tenure_of(shared.open(machine=f"m{token}")) as tenure:
+            assert tenure.record.tenure == token
 
 
 def test_an_operator_gets_only_the_lock_that_was_named(ground: Ground) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import itertools
 import os
 import signal
 import threading
@@ -10,6 +11,8 @@ import time
 from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
+from types import SimpleNamespace
+from typing import cast
 
 import pytest
 from msgspec import structs
@@ -18,7 +21,8 @@ from packer_fork.errors import LockLostError, PackerForkError
 from packer_fork.locks import LockStatus, Verdict
 from packer_fork.stores.base import Store, Tenure
 from packer_fork.stores.shared import names
-from packer_fork.stores.shared.keys import Put
+from packer_fork.stores.shared.keys import Keys, Put
+from packer_fork.stores.shared.lease import Lease
 from packer_fork.stores.shared.queue import Ticket
 from tests.conftest import eventually
 from tests.support.local_store import holder
@@ -220,6 +224,46 @@ def test_a_lease_in_danger_is_lost_only_for_those_who_must_be_sure(
         for tenure in (sure, other):
             tenure.commit(built(1))
             assert tenure.record.tenure == 1
+
+
+class SlowServers:
+    """Stands for servers whose answer to the first renewal takes a lease's whole time."""
+
+    def __init__(self, ttl: float) -> None:
+        self.now = 0.0
+        self.asked_again = threading.Event()
+        self.answer = threading.Event()
+        self._renewals = itertools.count()
+        self._ttl = ttl
+
+    def grant(self, _ttl: float) -> str:
+        return "lease"
+
+    def renew(self, _lease: str) -> bool:
+        if next(self._renewals) == 0:
+            self.now += self._ttl
+        else:
+            self.asked_again.set()
+            self.answer.wait(30)
+        return True
+
+
+def test_renewal_that_is_answered_late_counts_from_when_it_was_sent(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    ttl = 0.03
+    servers = SlowServers(ttl)
+    clock = SimpleNamespace(monotonic=lambda: servers.now)
+    monkeypatch.setattr("packer_fork.stores.shared.lease.time", clock)
+    keys = cast("Keys", servers)
+    ours = Lease(keys, keys, ttl)
+    try:
+        assert not ours.is_in_danger
+        assert servers.asked_again.wait(30)
+        assert ours.is_in_danger
+    finally:
+        servers.answer.set()
+        ours.stop()
 
 
 @pytest.mark.parametrize(

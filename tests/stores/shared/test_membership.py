@@ -12,10 +12,12 @@ from packer_fork import sharing
 from packer_fork.errors import LockLostError
 from packer_fork.locks import LockStatus, Share, Stop, Verdict
 from packer_fork.stores.base import Membership, Store
+from packer_fork.stores.shared import names
 from tests.conftest import eventually
 from tests.support.local_store import holder
+from tests.support.servers import Proxy
 from tests.support.store_operations import ANY, built, changes, in_a_process, tenure_of, whys
-from tests.support.stores import Ground
+from tests.support.stores import HASTY, Ground
 
 INPUTS = "f" * 64
 
@@ -167,6 +169,32 @@ def test_a_dead_member_loses_its_claim_with_its_membership(ground: Ground) -> No
         share = claim(member, "a")
         assert share is not None
         assert [each.number for each in share.members] == [1]
+
+
+def test_member_that_takes_its_place_back_keeps_what_it_had_claimed(shared: Ground) -> None:
+    """Also from another that has just found it dead, and is about to write that."""
+    with Proxy(shared.endpoints[0]) as proxy, first(shared.open()) as member:
+        store = shared.open(machine="there", endpoints=(proxy.endpoint,), access=HASTY)
+        with contextlib.closing(join(store, member)) as second:
+            assert claim(second, "a")
+            proxy.refuse()
+            item = shared.keys().get(names.tenure(1, second.number))
+            assert item is not None
+            shared.keys().revoke(item.lease)
+            found: list[frozenset[int]] = []
+
+            def step(share: Share, dead: frozenset[int]) -> Share | None:
+                if not found:
+                    proxy.let_pass()
+                    second.commit(built(1))
+                found.append(dead)
+                return sharing.claimed(share, "a", member.number, dead)
+
+            assert member.update(step) is None
+            assert found == [{second.number}, frozenset()]
+            second.commit(built(2))
+            assert [each.member for each in second.look()[0].claims] == [second.number]
+    assert whys(shared.open()) == ["1", "2"]
 
 
 def test_a_lock_whose_members_are_all_dead_is_abandoned(ground: Ground) -> None:

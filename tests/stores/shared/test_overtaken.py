@@ -1,4 +1,4 @@
-"""A commit whose reply is lost, and looked for only after others have gone on."""
+"""A commit that meets what others, or its own late request, have written meanwhile."""
 
 from __future__ import annotations
 
@@ -7,9 +7,12 @@ from collections.abc import Sequence
 import pytest
 
 from packer_fork.errors import LockLostError
+from packer_fork.stores.shared.journal import SharedJournal
 from packer_fork.stores.shared.keys import Condition, UnsureError, Write
 from packer_fork.stores.shared.store import SharedStore
-from tests.support.store_operations import ANY, built, changes, tenure_of
+from packer_fork.stores.shared.tenure import Unfenced
+from tests.support.local_store import holder
+from tests.support.store_operations import ANY, built, changes, tenure_of, whys
 from tests.support.stores import Ground
 
 
@@ -40,3 +43,41 @@ def test_what_others_wrote_since_is_not_taken_back(
     assert [why for operation, why in found if operation == "test"] == ["1", "2", "3"]
     assert found[-1][0] == "refused"
     assert store.verify().problems == ()
+
+
+def test_commit_that_lands_after_it_was_looked_for_counts(
+    shared: Ground, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its request is still on the way when the head is read, and is done when it is repeated."""
+    store = shared.open()
+    assert isinstance(store, SharedStore)
+    transact, sent = store._keys.transact, []
+
+    def late(conditions: Sequence[Condition], writes: Sequence[Write]) -> int:
+        sent.append((conditions, writes))
+        if len(sent) == 1:
+            raise UnsureError("Its reply was lost.")
+        monkeypatch.undo()
+        assert transact(*sent[0])
+        return transact(conditions, writes)
+
+    with tenure_of(store) as tenure:
+        tenure.commit(built(1))
+        monkeypatch.setattr(store._keys, "transact", late)
+        assert tenure.commit(built(2)).serial == 2
+        assert tenure.commit(built(3)).serial == 3
+    assert whys(shared.open()) == ["1", "2", "3"]
+    assert shared.open().verify().problems == ()
+
+
+def test_older_token_commits_nothing_after_a_newer_one(shared: Ground) -> None:
+    """The journal refuses it by itself, whatever else holds a closed tenure back."""
+    store = shared.open()
+    assert isinstance(store, SharedStore)
+    journal = SharedJournal(store._keys, store._start, store._reader, Unfenced())
+    by = holder("test").by
+    journal.commit(built(1), tenure=2, by=by)
+    with pytest.raises(LockLostError, match="Tenure 2 has written after 1"):
+        journal.commit(built(2), tenure=1, by=by)
+    journal.commit(built(3), tenure=2, by=by)
+    assert whys(shared.open()) == ["1", "3"]
