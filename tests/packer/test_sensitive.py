@@ -1,5 +1,6 @@
 """Secrets of real templates, evaluated by real Packer where it is asked."""
 
+import json
 import os
 import stat
 import subprocess
@@ -15,6 +16,7 @@ from packer_fork.packer.mask import HIDDEN, Mask
 from packer_fork.packer.program import Program
 from packer_fork.packer.sensitive import Sensitive, collect
 from tests.conftest import Project
+from tests.support.packer_versions import masks_machine_readable
 
 HCL = """
 variable "password" {
@@ -160,6 +162,26 @@ def test_short_secrets_do_not_spoil_the_answers(project: Project, real: Program)
     assert all(len(value) >= 4 for value in found.values)
 
 
+@pytest.mark.parametrize("short", ["6", "61", "6\nend of it"])
+def test_short_secrets_of_json_do_not_spoil_the_answers(
+    project: Project, real: Program, short: str
+) -> None:
+    variables = {"short": "", "long": "a-{{env `A_TOKEN`}}"}
+    template = project.root / "t.json"
+    template.write_text(
+        json.dumps(
+            {
+                "variables": variables,
+                "sensitive-variables": [*variables],
+                "builders": [{"type": "null", "communicator": "none"}],
+            }
+        )
+    )
+    found = secrets(real, template, ["-var", f"short={short}"], "A_TOKEN=of-env")
+    assert "a-of-env" in found.values
+    assert found.unknown == ()
+
+
 def test_large_and_multi_line_values(project: Project, real: Program) -> None:
     project.write("big.pkrvars.json", f'{{"key": "{"B" * 300_000}\\nsecond line\\n}}\\n"}}')
     template = project.write("t.pkr.hcl", 'variable "key" {\n type = string\n sensitive = true\n}')
@@ -275,5 +297,5 @@ def test_nothing_secret_is_left_in_what_packer_prints(project: Project, real: Pr
     masked = b"".join(map(mask.line, done.stdout.splitlines(keepends=True))).decode()
     assert HIDDEN in masked
     for secret in ("Hide1", "Hide2", "Hide3", "Hide4"):
-        assert secret in done.stdout.decode()
+        assert (secret in done.stdout.decode()) != masks_machine_readable()
         assert secret not in masked
