@@ -65,7 +65,7 @@ def test_on_another_machine_the_lease_ends(team: Team) -> None:
     assert "is read now" not in done(here.cli, "build", "t.pkr.hcl")
 
 
-WITH_SECRET = """
+WITH_A_VALUE_TO_HIDE = """
     variable "token" {
       default   = "S3cretToken"
       sensitive = true
@@ -100,7 +100,7 @@ def holding_secrets(machine: Machine) -> set[str]:
 def test_raw_logs_of_a_frozen_holder_go_with_the_next_command(
     team: Team, command: tuple[str, ...]
 ) -> None:
-    template = WITH_SECRET + GATED
+    template = WITH_A_VALUE_TO_HIDE + GATED
     here, there = (team.machine(name, template, settings=SHORT) for name in ("here", "there"))
     running = frozen(here, there)
     assert "S3cretToken" in next(here.root.rglob("1.secrets")).read_text()
