@@ -90,10 +90,14 @@ class Document(
 
 
 class Step(Document, frozen=True):
-    """One provisioner or post-processor of a build."""
+    """One provisioner or post-processor of a build.
+
+    ``is_chained``: a post-processor that takes what the one before it made.
+    """
 
     type: str
     name: str = ""
+    is_chained: bool = False
     status: StepStatus = StepStatus.PENDING
     started: datetime | None = None
     ended: datetime | None = None
@@ -115,10 +119,15 @@ class File(Document, frozen=True):
 
 
 class Artifact(Document, frozen=True):
+    """``in_manifest``: a manifest of the template tells it or, where the template has none, a
+    manifest at the end of a chain of post-processors would.
+    """
+
     builder_id: str = ""
     id: str = ""
     string: str = ""
     files: tuple[File, ...] = ()
+    in_manifest: bool = False
 
 
 class Instance(Document, frozen=True):

@@ -21,6 +21,7 @@ import pytest
 
 from packer_fork import processes
 from packer_fork.processes import Process
+from tests.support import packer_versions
 from tests.support.forking import PACKER_FORK, Forked, Forking, command
 
 EXAMPLES = Path(__file__).parent / "examples"
@@ -57,15 +58,7 @@ def pytest_configure(config: pytest.Config) -> None:
 
 
 def pytest_report_header() -> str:
-    return f"packer: {_packer_version() or 'none on PATH'}"
-
-
-def _packer_version() -> str:
-    found = shutil.which("packer")
-    if found is None:
-        return ""
-    told = subprocess.run([found, "--version"], capture_output=True, text=True, check=False)
-    return told.stdout.partition("\n")[0].removeprefix("Packer v")
+    return f"packer: {packer_versions.version_text() or 'none on PATH'}"
 
 
 @pytest.hookimpl(tryfirst=True)

@@ -32,7 +32,7 @@ def hashed(outcome: Outcome, opens: Opens = UNOBSERVED, *, has_just_ended: bool 
     def with_files(build: Build) -> Build:
         artifacts = tuple(
             structs.replace(artifact, files=tuple(map(described, artifact.files)))
-            for artifact in build.artifacts
+            for artifact in _with_manifest(build)
         )
         return structs.replace(build, artifacts=artifacts) if artifacts else build
 
@@ -41,6 +41,49 @@ def hashed(outcome: Outcome, opens: Opens = UNOBSERVED, *, has_just_ended: bool 
         for name, build in outcome.builds.items()
     }
     return structs.replace(outcome, builds=builds)
+
+
+def _with_manifest(build: Build) -> tuple[Artifact, ...]:
+    """The artifacts of `build`, those marked that a manifest tells.
+
+    Packer's manifest tells what the step before it in its chain made, or what the builder made
+    if it is the first or nothing is known of that step (``post-processor/manifest``).
+    """
+    made = _Made(build)
+    told, ends = [], []
+    current = made.by_builder
+    for number, step in enumerate(build.post_processors):
+        current = current if step.is_chained else made.by_builder
+        if step.type == "manifest":
+            told.append(current)
+        else:
+            current = made.by_step(step.type) or current
+        if not any(after.is_chained for after in build.post_processors[number + 1 :][:1]):
+            ends.append(current)
+    marked = told or ends or [made.by_builder]
+    return tuple(
+        structs.replace(artifact, in_manifest=artifact in marked) for artifact in build.artifacts
+    )
+
+
+class _Made:
+    """Which step made which artifact: a builder ID ends in the type of its post-processor."""
+
+    def __init__(self, build: Build) -> None:
+        types = {step.type for step in build.post_processors}
+        self.by_builder: Artifact | None = None
+        self._left: dict[str, list[Artifact]] = {}
+        for artifact in build.artifacts:
+            kind = artifact.builder_id.rpartition(".")[2]
+            if kind in types:
+                self._left.setdefault(kind, []).append(artifact)
+            elif self.by_builder is None:
+                self.by_builder = artifact
+
+    def by_step(self, kind: str) -> Artifact | None:
+        """What the next step of that type made; steps of one type make artifacts in order."""
+        left = self._left.get(kind, [])
+        return left.pop(0) if len(left) > 1 else next(iter(left), None)
 
 
 def describe(path: str, opens: Opens = UNOBSERVED) -> File:

@@ -59,6 +59,8 @@ def changing(place: Place, command: Command, notify: Notify) -> Iterator[Tenure]
             reason = f"found by state {command.operation}"
             unread.catch_up(place, tenure, notify)
             recover.recover(place.store, tenure, notify, reason=reason)
+        elif not command.mends:
+            unread.clear_logs(place, tenure, notify)
         yield tenure
         tenure.compact()
     finally:

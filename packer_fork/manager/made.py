@@ -99,7 +99,12 @@ def write_manifest(made: list[Made], path: Path) -> None:
     Raises UsageError if it cannot be written.
     """
     run = str(uuid.uuid4())
-    entries = [_entry(each, artifact, run) for each in made for artifact in each.artifacts[:1]]
+    entries = [
+        _entry(each, artifact, run)
+        for each in made
+        for artifact in each.artifacts
+        if artifact.in_manifest
+    ]
     document = {"builds": entries, "last_run_uuid": run}
     data = msgspec.json.format(msgspec.json.encode(document), indent=2) + b"\n"
     temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex}")

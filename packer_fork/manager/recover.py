@@ -13,7 +13,7 @@ from packer_fork import host
 from packer_fork.codec.builds import decode_build
 from packer_fork.errors import EXIT_DONE, LockedError, PackerForkError
 from packer_fork.events import Notice, Notify, Recovered
-from packer_fork.manager import acquire, artifacts, joint, outbox, unread
+from packer_fork.manager import acquire, artifacts, joint, outbox, runlog, unread
 from packer_fork.manager.places import Place
 from packer_fork.manager.record import Recorder
 from packer_fork.manager.runlog import LogFiles, RunLog
@@ -79,7 +79,7 @@ def recover_place(place: Place, notify: Notify, *, environ: Mapping[str, str]) -
     """
     try:
         left = outbox.waiting(place.outbox) if place.outbox else []
-        if left or unfinished(place.store.read()):
+        if left or unfinished(place.store.read()) or runlog.with_raw(place.store.logs):
             _under_lock(place, notify, environ)
         else:
             text = f"{place.folder.label}: there is nothing to recover."

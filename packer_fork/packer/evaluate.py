@@ -3,7 +3,8 @@
 The console evaluates the last line only, answers a line over 64 KiB with nothing and
 exit code 0, and calls an answer unknown as a whole if any part of it is. Therefore
 expressions go in batches, which are halved where there is no answer. What it prints
-is masked: values travel as base64 in an alphabet that no secret is written in.
+is masked: values travel as base64, or as hexadecimal digits of a JSON template's, in
+an alphabet that no secret is written in.
 """
 
 from __future__ import annotations
@@ -31,7 +32,14 @@ _BASE64 = f"{string.ascii_letters}{string.digits}+/="
 _FOREIGN = {letter: chr(0x4E00 + index) for index, letter in enumerate(_BASE64)}
 _ALPHABET = ",".join(f'"{letter}"="{foreign}"' for letter, foreign in _FOREIGN.items())
 _BACK = str.maketrans({foreign: letter for letter, foreign in _FOREIGN.items()})
-_HEX = re.compile(r"(?:[0-9a-f]{2}(?: [0-9a-f]{2})*)?")
+_DIGITS = string.hexdigits[:16]
+_AS_DIGITS = " | ".join(
+    ('printf "%v"', 'printf "%x"', *(f'replace_all "{d}" "{_FOREIGN[d]}"' for d in _DIGITS))
+)
+_BETWEEN = chr(0x4E00 + len(_BASE64))
+_ROOM = 64
+_LEGACY_ROOM = len(_AS_DIGITS.encode()) + 16
+_HEX = re.compile(r"(?:[0-9a-f]{2})*")
 
 Values = dict[str, object]
 
@@ -67,7 +75,7 @@ class Evaluator:
         self._calls = 0
         items = list(expressions.items())
         found: Values = {}
-        for batch in _batches(items):
+        for batch in _batches(items, _LEGACY_ROOM if self._legacy else _ROOM):
             found |= self._evaluate(batch)
         if self._calls > _MAX_CALLS or (not found and self._probe() is None):
             return None
@@ -107,10 +115,9 @@ class Evaluator:
         return values
 
     def _legacy_values(self, sources: Sequence[str]) -> list[list[Any] | None] | None:
-        answer = self._ask(
-            "|".join(f'{{{{{source} | printf "%v" | printf "% x"}}}}' for source in sources)
-        )
-        parts = [] if answer is None else answer.split("|")
+        """Packer 1.15 and later mask each line of a secret, however short it is."""
+        answer = self._ask(_BETWEEN.join(f"{{{{{source} | {_AS_DIGITS}}}}}" for source in sources))
+        parts = [] if answer is None else answer.translate(_BACK).split(_BETWEEN)
         if not all(_HEX.fullmatch(part) for part in parts):
             return None
         return [[bytes.fromhex(part).decode("utf-8", "replace")] for part in parts]
@@ -138,12 +145,15 @@ def _number(digits: str) -> float | Decimal:
     return number if Decimal(repr(number)) == Decimal(digits) else Decimal(digits)
 
 
-def _batches(items: Sequence[tuple[str, str]]) -> list[list[tuple[str, str]]]:
-    """Parts that fit a line; an expression that alone does not fit is left out."""
+def _batches(items: Sequence[tuple[str, str]], beside: int) -> list[list[tuple[str, str]]]:
+    """Parts that fit a line; an expression that alone does not fit is left out.
+
+    `beside` is the number of bytes that an expression takes besides its own.
+    """
     batches: list[list[tuple[str, str]]] = []
     room = 0
     for name, source in items:
-        size = len(source.encode("utf-8", "surrogateescape")) + 64
+        size = len(source.encode("utf-8", "surrogateescape")) + beside
         if size > _MAX_LINE or "\n" in source:
             continue
         if size > room:

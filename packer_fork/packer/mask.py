@@ -1,11 +1,19 @@
-"""Hiding secret values, whatever shape Packer gives them. No I/O."""
+"""Hiding secret values, whatever shape Packer gives them. No I/O.
+
+Packer 1.15.1 and later hide secrets themselves, one after the other in random order, each
+line of a secret too, however short. Where one secret lies in another, the rest of the longer
+one stays: ``<sensitive>-S3cretPass99`` of ``admin-S3cretPass99``. Such a rest is a *piece*.
+Pieces are hidden only in texts with something hidden: elsewhere ``https://`` is no secret.
+"""
 
 from __future__ import annotations
 
 import json
 import re
+from collections import defaultdict
 from collections.abc import Iterable, Iterator
 from enum import Enum
+from functools import cached_property
 from itertools import groupby
 from typing import Any, TypeVar
 
@@ -16,6 +24,10 @@ from packer_fork.terminal import clean
 HIDDEN = "<sensitive>"
 MIN_LENGTH = 4
 """Characters; anything shorter would be found by chance in every other line."""
+
+MAX_PIECES = 10_000
+_MAX_PIECES_SIZE = 4 << 20
+"""Characters of all pieces together."""
 
 _KEPT = frozenset(
     ("name", "type", "builds", "inputs", "sha256", "commit", "builder_id", "packer_version", "log")
@@ -36,21 +48,29 @@ T = TypeVar("T")
 
 
 class Mask:
-    """Hides a fixed set of values; those shorter than `MIN_LENGTH` are left alone."""
+    """Hides a fixed set of values; those shorter than `MIN_LENGTH` are left alone.
+
+    Short values still cut others into pieces. A text with more than `MAX_PIECES` to be
+    looked for is hidden line by line instead, wherever something in the line is hidden.
+    """
 
     def __init__(self, values: Iterable[str]) -> None:
-        plain = {shape for value in values for shape in (value, clean(value))}
-        quoted = {json.dumps(value, ensure_ascii=False)[1:-1] for value in plain}
-        shapes = {shape for shape in plain | quoted if len(shape) >= MIN_LENGTH}
-        self._text = _pattern(shapes)
-        self._line = _pattern({shape.translate(_MACHINE) for shape in shapes})
+        plain = {shape for value in values for shape in (value, clean(value)) if shape}
+        long = {value for value in plain if len(value.strip(" \t")) >= MIN_LENGTH}
+        shapes = _spellings(long)
+        pieces = _pieces(long, plain)
+        self._text = _Spelling(shapes, pieces)
+        self._line = _Spelling(
+            {shape.translate(_MACHINE) for shape in shapes},
+            None if pieces is None else {piece.translate(_MACHINE) for piece in pieces},
+        )
 
     def text(self, text: str) -> str:
         """`text` with every value replaced, also one that only shows once control codes are gone.
 
         In that case the answer is without control codes.
         """
-        return _hide(self._text, text)
+        return self._text.hide(text, "\n")
 
     def line(self, line: bytes) -> bytes:
         """One of Packer's machine-readable lines, masked in its own encoding.
@@ -60,7 +80,7 @@ class Mask:
         text = line.decode("utf-8", "surrogateescape")
         head = _HEAD.match(text)
         start = head.end() if head else 0
-        masked = text[:start] + _hide(self._line, text[start:])
+        masked = text[:start] + self._line.hide(text[start:], "," if head else "\n")
         return masked.encode("utf-8", "surrogateescape")
 
     def document(self, document: T) -> T:
@@ -68,7 +88,7 @@ class Mask:
 
         Names and types of builds and steps, digests and statuses stay as they are.
         """
-        masked: T = self._masked(document) if self._text else document
+        masked: T = self._masked(document) if self._text.is_known else document
         return masked
 
     def _masked(self, value: Any) -> Any:
@@ -85,10 +105,116 @@ class Mask:
         return value
 
 
-def _pattern(values: Iterable[str]) -> re.Pattern[str] | None:
-    """One pattern for all values, at each place the longest that matches; None for none."""
+def _spellings(values: Iterable[str]) -> set[str]:
+    """The values, plain and as JSON spells them."""
+    return {
+        shape for value in values for shape in (value, json.dumps(value, ensure_ascii=False)[1:-1])
+    }
+
+
+class _Spelling:
+    """All values and pieces, spelled as in a text or as in a machine-readable line."""
+
+    def __init__(self, values: set[str], pieces: set[str] | None) -> None:
+        """`pieces` is None where there are too many."""
+        self._known = values
+        self._values = _pattern(values) if values else None
+        self._pieces = pieces
+
+    @property
+    def is_known(self) -> bool:
+        return self._values is not None
+
+    def hide(self, text: str, between: str) -> str:
+        """`between` are the parts of which each is hidden as a whole, if there are too many pieces.
+
+        A value may show only without control codes; then the answer is without them.
+        """
+        if self._values is None:
+            return text
+        masked = self._replace(self._values, text, between)
+        bare = clean(masked)
+        if bare == masked:
+            return masked
+        found = self._replace(self._values, bare, between)
+        return masked if found == bare else found
+
+    def _replace(self, values: re.Pattern[str], text: str, between: str) -> str:
+        if not values.search(text) and HIDDEN not in text:
+            return text
+        if self._pieces is None:
+            return _whole(_replace(values, text), between)
+        return _replace(self._with_pieces, text)
+
+    @cached_property
+    def _with_pieces(self) -> re.Pattern[str]:
+        return _pattern(self._known | (self._pieces or set()))
+
+
+def _whole(masked: str, between: str) -> str:
+    body = masked.removesuffix("\n")
+    parts = (HIDDEN if HIDDEN in part else part for part in body.split(between))
+    return between.join(parts) + masked[len(body) :]
+
+
+def _pieces(secrets: Iterable[str], known: Iterable[str]) -> set[str] | None:
+    """What may be left of a line of `secrets`, however `known` values are cut out of it.
+
+    None if that is more than can be looked for.
+    """
+    cutters = _Cutters(known)
+    begun = _spellings(line for secret in secrets for line in _lines(secret))
+    seen, open_, room = set(begun), list(begun), _MAX_PIECES_SIZE
+    pieces: set[str] = set()
+    while open_:
+        for piece in cutters.cut(open_.pop()):
+            if len(piece) < MIN_LENGTH or piece in seen:
+                continue
+            seen.add(piece)
+            open_.append(piece)
+            room -= len(piece)
+            pieces |= {shape for shape in (piece, piece.strip()) if len(shape) >= MIN_LENGTH}
+            if len(pieces) > MAX_PIECES or room < 0:
+                return None
+    return {piece for piece in pieces if piece.strip()}
+
+
+class _Cutters:
+    """What Packer may cut out of a line: a value, a line of one, or where one begins or ends."""
+
+    def __init__(self, values: Iterable[str]) -> None:
+        self._by_length: dict[int, set[str]] = defaultdict(set)
+        lines = [_lines(value) for value in values]
+        for line in _spellings(line for each in lines for line in each if line):
+            self._by_length[len(line)].add(line)
+        self._firsts = _spellings(each[0] for each in lines if each[1:])
+        self._lasts = _spellings(each[-1] for each in lines if each[1:])
+
+    def cut(self, line: str) -> Iterator[str]:
+        for cutter in self._within(line):
+            yield from line.split(cutter)
+        for first in self._firsts:
+            yield line.removesuffix(first)
+        for last in self._lasts:
+            yield line.removeprefix(last)
+
+    def _within(self, line: str) -> Iterator[str]:
+        for length, cutters in self._by_length.items():
+            places = range(len(line) - length + 1)
+            if len(cutters) > len(places):
+                yield from cutters & {line[at : at + length] for at in places}
+            else:
+                yield from (cutter for cutter in cutters if cutter in line)
+
+
+def _lines(value: str) -> list[str]:
+    return value.replace("\r\n", "\n").split("\n")
+
+
+def _pattern(values: Iterable[str]) -> re.Pattern[str]:
+    """One pattern for all values, at each place the longest that matches."""
     known = sorted({_with_single_blanks(value) for value in values})
-    return re.compile(_alternatives(known, MIN_LENGTH - 1)) if known else None
+    return re.compile(_alternatives(known, MIN_LENGTH - 1))
 
 
 def _with_single_blanks(value: str) -> str:
@@ -108,14 +234,6 @@ def _alternatives(values: list[str], depth: int) -> str:
         f"{_escape(first)}(?:{_alternatives([value[1:] for value in group], depth - 1)})"
         for first, group in groupby(values, key=lambda value: value[0])
     )
-
-
-def _hide(pattern: re.Pattern[str] | None, text: str) -> str:
-    if pattern is None:
-        return text
-    masked = _replace(pattern, text)
-    bare = clean(masked)
-    return _replace(pattern, bare) if bare != masked and pattern.search(bare) else masked
 
 
 def _replace(pattern: re.Pattern[str], text: str) -> str:

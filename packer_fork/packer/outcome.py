@@ -45,7 +45,8 @@ def begin(run: Run, outlines: Iterable[BuildOutline]) -> Outcome:
             run=run.number,
             provisioners=tuple(Step(type=kind, name=name) for kind, name in each.provisioners),
             post_processors=tuple(
-                Step(type=kind, name=name) for kind, name in each.post_processors
+                Step(type=kind, name=name, is_chained=number in each.chained)
+                for number, (kind, name) in enumerate(each.post_processors)
             ),
         )
         for each in outlines

@@ -38,6 +38,8 @@ Steps = tuple[tuple[str, str], ...]
 class BuildOutline(Struct, frozen=True):
     """One build, by the name that Packer prints, and what it runs, in order.
 
+    ``chained``: indices of post-processors that take what the one before them made.
+
     Of a JSON template two names may differ from that: ``called``, the one that stands there, in
     ``only`` for example, and ``selected``, the one that the flags ``-only`` and ``-except`` take.
     """
@@ -46,6 +48,7 @@ class BuildOutline(Struct, frozen=True):
     type: str = ""
     provisioners: Steps = ()
     post_processors: Steps = ()
+    chained: tuple[int, ...] = ()
     called: str = ""
     selected: str = ""
 
@@ -123,6 +126,7 @@ def _of_hcl(blocks: Iterable[Block], renames: Iterable[Renamed]) -> Iterator[Bui
                 source.partition(".")[0],
                 tuple(_step(each) for each in block.provisioners),
                 tuple(_step(each) for each in block.post_processors),
+                tuple(block.chained),
             )
 
 
@@ -189,7 +193,7 @@ def _of_legacy(
         if isinstance(name := each.get("name"), str)
     }
     provisioners = list(_dicts(template.get("provisioners")))
-    post_processors = list(_flattened(template.get("post-processors")))
+    chains = list(_chains(template.get("post-processors")))
     used = {name for text in written.values() for name in _USER.findall(text)}
     values = evaluate({name: f"user `{name}`" for name in sorted(used)}) or {}
 
@@ -201,11 +205,17 @@ def _of_legacy(
         selected = _USER.sub(value, raw)
         name = f"{kind}.{selected}" if by_type and printed in written else selected
         if "{{" not in name:
+            posts = [
+                (place > 0, step)
+                for chain in chains
+                for place, step in enumerate(_legacy_steps(chain, raw))
+            ]
             yield BuildOutline(
                 name,
                 kind,
                 tuple(_legacy_steps(provisioners, raw)),
-                tuple(_legacy_steps(post_processors, raw)),
+                tuple(step for _, step in posts),
+                tuple(number for number, (is_chained, _) in enumerate(posts) if is_chained),
                 called=raw if raw != name else "",
                 selected=selected if selected != name else "",
             )
@@ -216,6 +226,12 @@ def _legacy_steps(steps: Iterable[dict[str, Any]], build: str) -> Iterator[tuple
         only, except_ = _texts(each.get("only")), _texts(each.get("except"))
         if (not only or build in only) and build not in except_:
             yield str(each.get("type", "")), str(each.get("name", ""))
+
+
+def _chains(entries: object) -> Iterator[list[dict[str, Any]]]:
+    """A list in the list of post-processors is a chain, anything else one by itself."""
+    for entry in entries if isinstance(entries, list) else ():
+        yield list(_flattened(entry if isinstance(entry, list) else [entry]))
 
 
 def _flattened(entries: object) -> Iterator[dict[str, Any]]:

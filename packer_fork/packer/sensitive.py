@@ -36,7 +36,7 @@ Values = dict[str, tuple[str, ...]]
 
 
 class Sensitive(Struct, frozen=True):
-    """Values to hide, longest first.
+    """Values and their lines, longest first; the short ones only cut others into pieces.
 
     ``too_short`` names variables with a value that is too short to be hidden,
     ``unknown`` those that nothing could be learnt about.
@@ -103,7 +103,7 @@ def _summed_up(plain: Values, evaluated: Values) -> Sensitive:
     }
     every = {value for known in (plain, evaluated) for values in known.values() for value in values}
     return Sensitive(
-        values=tuple(sorted(_maskable(every), key=lambda value: (-len(value), value))),
+        values=tuple(sorted(_shapes(every), key=lambda value: (-len(value), value))),
         too_short=tuple(sorted(_bare(name) for name in short)),
         unknown=tuple(
             sorted(_bare(name) for name in plain if name not in evaluated and not plain[name])
@@ -115,10 +115,12 @@ def _bare(name: str) -> str:
     return name.removeprefix("var.").removeprefix("local.")
 
 
-def _maskable(values: Iterable[str]) -> set[str]:
+def _shapes(values: Iterable[str]) -> set[str]:
     """The values themselves and, as output comes by lines, each line of them."""
-    shapes = {shape for value in values for shape in (value, *map(str.strip, value.splitlines()))}
-    return {shape for shape in shapes if len(shape.strip()) >= MIN_LENGTH} - _NO_SECRETS
+    shapes = {
+        shape for value in values for line in value.splitlines() for shape in (line, line.strip())
+    }
+    return {*values, *shapes} - _NO_SECRETS - {""}
 
 
 def _of_hcl(path: Path, flags: PackerFlags, environ: Mapping[str, str]) -> Values:

@@ -18,18 +18,22 @@ _LIST = re.compile(r"      \d+:")
 
 
 class Block(Struct):
-    """One build block as inspect prints it; the name is empty if it has none."""
+    """One build block as inspect prints it; the name is empty if it has none.
+
+    ``chained``: indices of post-processors that take what the one before them made.
+    """
 
     name: str
     sources: list[str] = []
     provisioners: list[str] = []
     post_processors: list[str] = []
+    chained: list[int] = []
 
 
 def blocks(tree: str) -> list[Block]:
     """The build blocks in a text that starts with ``> builds:``, in their order."""
     found: list[Block] = []
-    section = ""
+    section, is_chained = "", False
     rows = [row for row in tree.split("\n") if row.strip()]
     for row, following in zip(rows, [*rows[1:], ""], strict=True):
         if (head := _BLOCK.fullmatch(row)) and _begins_block(following):
@@ -38,8 +42,13 @@ def blocks(tree: str) -> list[Block]:
         elif found and (head := _SECTION.fullmatch(row)):
             section = head[1].replace("-", "_")
             getattr(found[-1], section).clear()
-        elif section and not _LIST.fullmatch(row) and (entry := _ENTRY.fullmatch(row)):
+        elif section and _LIST.fullmatch(row):
+            is_chained = False
+        elif section and (entry := _ENTRY.fullmatch(row)):
             getattr(found[-1], section).append(entry[1])
+            if section == "post_processors":
+                found[-1].chained += [len(found[-1].post_processors) - 1] * is_chained
+                is_chained = True
     return found
 
 

@@ -8,12 +8,15 @@ import pytest
 
 from tests.conftest import Cli, Project, Running, descendants, eventually
 from tests.support import states
+from tests.support.packer_versions import debug_pauses
 from tests.support.templates import NULL_AND_FILE
 from tests.support.terminal import CTRL_C, ENTER, STAYING_SHELL, appears, on_terminal
 
 pytestmark = pytest.mark.usefixtures("packer")
 
 PAUSE = "Press enter to continue."
+PAUSES = {"steps": 4, "provisioners": 2}
+"""Of NULL_AND_FILE: two steps of the null builder, of which each ends and is cleaned up."""
 QUESTION = "or [r] retry step"
 
 FAILS = """
@@ -27,10 +30,10 @@ FAILS = """
 
 def test_debug_pauses_on_the_terminal(cli: Cli, project: Project) -> None:
     project.write("t.pkr.hcl", NULL_AND_FILE)
-    pauses = [(PAUSE, ENTER)] * 4
+    pauses = [(PAUSE, ENTER)] * debug_pauses(**PAUSES)
     result = on_terminal(cli, "build", "-debug", "t.pkr.hcl", steps=pauses).wait()
     assert result.rc == 0, result
-    assert result.out.count(PAUSE) == 4
+    assert result.out.count(PAUSE) == debug_pauses(**PAUSES)
     assert "\x1b[" not in result.out, "NO_COLOR is set, and Packer must hear of it"
     assert "run 1 unverified" in result.out
     assert states.statuses(cli) == {"null.n": "unverified", "file.f": "unverified"}
@@ -66,10 +69,10 @@ def test_without_a_terminal_debug_does_not_pause(cli: Cli, project: Project) -> 
 def test_packer_asks_wherever_its_output_goes(cli: Cli, project: Project) -> None:
     project.write("t.pkr.hcl", NULL_AND_FILE)
     piped = ("sh", "-c", '"$@" < /dev/null | tee log', "sh")
-    pauses = [(PAUSE, ENTER)] * 4
+    pauses = [(PAUSE, ENTER)] * debug_pauses(**PAUSES)
     running = on_terminal(cli, "build", "-debug", "t.pkr.hcl", steps=pauses, leader=piped)
     assert running.wait().rc == 0
-    assert (project.root / "log").read_text().count(PAUSE) == 4
+    assert (project.root / "log").read_text().count(PAUSE) == debug_pauses(**PAUSES)
     assert set(states.statuses(cli).values()) == {"unverified"}
 
 

@@ -13,6 +13,7 @@ from rich.cells import cell_len
 
 from tests.conftest import Cli, Project, eventually, unavailable
 from tests.support import states
+from tests.support.packer_versions import script_line
 from tests.support.templates import GATED, go_on
 from tests.support.tmux import Terminal, in_tmux, shell_in_tmux
 
@@ -207,7 +208,7 @@ def test_verbose_shows_each_line_and_quiet_none(cli: Cli, project: Project) -> N
     go_on(project.root)
     code, lines = in_tmux(cli, "build", "--verbose", "t.pkr.hcl", size=(80, 40)).end()
     assert code == 0
-    assert "    null.n: gone on" in lines
+    assert script_line("null.n", "gone on") in lines
     terminal = in_tmux(cli, "build", "--quiet", "--rebuild", "t.pkr.hcl")
     code, lines = terminal.end()
     assert code == 0
@@ -219,8 +220,10 @@ def test_the_region_stays_below_a_flood(cli: Cli, project: Project) -> None:
     flood = "n=0; while [ ! -e $PWD/go ]; do n=$((n+1)); echo line $n; sleep 0.005; done"
     project.write("t.pkr.hcl", GATED.replace("while [ ! -e $PWD/go ]; do sleep 0.02; done", flood))
     terminal = in_tmux(cli, "build", "--verbose", "t.pkr.hcl")
-    lines = terminal.sees("● null.n  provisioning 1/1 shell-local  ", "    null.n: line ")
-    assert lines[-3].startswith("    null.n: line ")
+    lines = terminal.sees(
+        "● null.n  provisioning 1/1 shell-local  ", script_line("null.n", "line ")
+    )
+    assert lines[-3].startswith(script_line("null.n", "line "))
     assert lines[-2].startswith("t.pkr.hcl  run 1  1 provisioning")
     assert lines[-1].startswith("● null.n  provisioning")
     go_on(project.root)
@@ -233,14 +236,14 @@ def test_quiet_without_a_terminal_tells_what_came_of_it(cli: Cli, project: Proje
     whole = cli("build", "t.pkr.hcl")
     quiet = cli("build", "--rebuild", "--quiet", "t.pkr.hcl")
     assert whole.rc == quiet.rc == 1
-    assert "    null.bad: reason 3" in whole.out
+    assert script_line("null.bad", "reason 3") in whole.out
     assert "reason" not in quiet.out
     assert "Build 'null.bad' errored" in quiet.out
     first, *rest = quiet.err.splitlines()
     assert first.startswith("packer-fork: run 2 failed")
     assert [line.split()[1] for line in rest] == ["null.good:", "null.bad:", "log:"]
     loud = cli("build", "--rebuild", "--verbose", "t.pkr.hcl")
-    assert "    null.bad: reason 3" in loud.out
+    assert script_line("null.bad", "reason 3") in loud.out
     assert cli("build", "--quiet", "--verbose", "t.pkr.hcl").rc == 2
 
 
@@ -302,4 +305,4 @@ def test_where_nobody_looks_there_are_plain_lines(
     code, lines = terminal.end()
     assert code == 0
     assert "packer-fork: run 1 of t.pkr.hcl: null.n" in lines
-    assert "    null.n: gone on" in lines
+    assert script_line("null.n", "gone on") in lines

@@ -6,6 +6,7 @@ import pytest
 
 from tests.conftest import Cli, Project
 from tests.support import states
+from tests.support.packer_versions import json_build
 
 pytestmark = pytest.mark.usefixtures("packer")
 
@@ -30,11 +31,11 @@ def test_strange_names_and_output(cli: Cli, project: Project, name: str) -> None
     (project.root / "t.json").write_text(json.dumps(template), encoding="utf-8")
     built = cli("build", "t.json")
     assert built.rc == 0, built
-    assert list(states.state(cli, "t.json")["builds"]) == [name]
+    assert list(states.state(cli, "t.json")["builds"]) == [json_build("null", name)]
     shown = [
         built,
         cli("state", "show"),
-        cli("state", "show", "--build", name),
+        cli("state", "show", "--build", json_build("null", name)),
         cli("state", "show", "--json"),
         cli("plan", "t.json"),
         cli("logs"),

@@ -16,6 +16,7 @@ from packer_fork.errors import TemplateError
 from packer_fork.inputs.record import Inputs, difference
 from tests.conftest import Project
 from tests.support.collected_inputs import inputs_of
+from tests.support.packer_versions import needs_built_in
 
 pytestmark = pytest.mark.usefixtures("packer")
 
@@ -281,6 +282,7 @@ def _become(root: Path, tree: dict[str, Content]) -> None:
 
 
 def test_building_is_no_change(root: Path, project: Project, packer: Path) -> None:
+    needs_built_in("ansible-local")
     project.write(
         "t.pkr.hcl",
         """

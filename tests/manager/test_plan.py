@@ -15,6 +15,7 @@ from packer_fork.codec.builds import decode_build
 from packer_fork.model import Draft
 from tests.conftest import Cli, Project, eventually
 from tests.support import local_states, states
+from tests.support.packer_versions import needs_built_in
 from tests.support.templates import FAST_AND_GATED, begun, go_on
 
 pytestmark = pytest.mark.usefixtures("packer")
@@ -383,6 +384,7 @@ def test_a_comma_in_a_name_means_that_all_are_built(cli: Cli, project: Project) 
 
 
 def test_what_cannot_be_known_is_built_and_its_neighbour_is_not(cli: Cli, project: Project) -> None:
+    needs_built_in("qemu")
     project.write(
         "t.pkr.hcl",
         """

@@ -1,4 +1,5 @@
 from datetime import UTC, datetime
+from pathlib import Path
 
 import pytest
 from hypothesis import given, settings
@@ -17,6 +18,8 @@ from packer_fork.model import (
 )
 from packer_fork.packer.mask import HIDDEN, Mask
 from packer_fork.terminal import clean
+
+RECORDINGS = Path(__file__).parent / "recordings"
 
 # No character of <sensitive>: a replacement cannot be part of a value then.
 LETTERS = 'abcdABCD01,\n\\"é'
@@ -42,7 +45,20 @@ VALUES = st.lists(st.text(LETTERS, min_size=4, max_size=9), max_size=6)
         (["a  b", "a b c d"], "a  b c\nd, a  b", f"{HIDDEN}, {HIDDEN}"),
         (["a b\tc"], "a b\tc a b c a\tb\tc", f"{HIDDEN} {HIDDEN} {HIDDEN}"),
         (["a few words"], "a fewwords", "a fewwords"),
-        (["   x", "  \t "], "   x", HIDDEN),
+        (["   x", "  \t "], "   x", "   x"),
+        (["admin", "admin-S3cret"], f"login {HIDDEN}-S3cret", f"login {HIDDEN}{HIDDEN}"),
+        (["admin", "admin-S3cret"], "login -S3cret", "login -S3cret"),
+        (["admin", "admin-S3cret"], f"{HIDDEN}\x1b[0m-S3\x1b[1mcret", HIDDEN * 2),
+        (["-", "admin-S3cret"], f"admin{HIDDEN}S3cret", HIDDEN * 3),
+        (["{\n-\n}", "ab{cdef-g"], f"ab{HIDDEN}cdef{HIDDEN}g", f"ab{HIDDEN * 3}g"),
+        (["b\nc", "first b\nc last"], f"first {HIDDEN} last", HIDDEN * 3),
+        (["b\nc", "b long b\nc"], f"b long {HIDDEN}", HIDDEN * 2),
+        (["c\nb", "c\nb long b"], f"{HIDDEN} long b", HIDDEN * 2),
+        (["ab1", "cd2", "ab1-left-cd2"], f"{HIDDEN}-left-{HIDDEN}", HIDDEN * 3),
+        (['a"b', 'a"b and c"d'], rf"{HIDDEN} and c\"d", HIDDEN * 2),
+        (["pass", "my pass is long"], f"my {HIDDEN}\nis long", f"my {HIDDEN * 2}"),
+        (["ab12", "https://ab12@host"], f"{HIDDEN}, {HIDDEN}@host", f"{HIDDEN}, {HIDDEN * 2}"),
+        (["ab12", "https://ab12@host"], "of https://example.org", "of https://example.org"),
     ],
 )
 def test_text(values: list[str], text: str, masked: str) -> None:
@@ -71,6 +87,57 @@ def test_every_value_is_found_in_a_line(values: list[str], between: list[str]) -
     assert line.startswith(b"1795444536,,ui,say,")
     decoded = line.decode().replace("%!(PACKER_COMMA)", ",").replace("\\n", "\n")
     assert not any(value in decoded for value in values)
+
+
+def hidden_by_packer(text: str, known: list[str]) -> str:
+    for value in known:
+        text = text.replace(value, HIDDEN)
+    return text
+
+
+@settings(deadline=None)
+@given(st.data())
+def test_no_piece_is_left_whatever_packer_hides_first(data: st.DataObject) -> None:
+    parts = data.draw(st.lists(st.text("abcd,\n", min_size=1, max_size=5), min_size=1, max_size=5))
+    values = data.draw(st.lists(st.lists(st.sampled_from(parts)).map("".join), max_size=6))
+    known = sorted({part for value in values for part in (value, *value.split("\n")) if part})
+    order = data.draw(st.permutations(known))
+    given = [hidden_by_packer(value, order[: data.draw(st.integers(0, 9))]) for value in values]
+    lines = [line for text in given for part in text.split(HIDDEN) for line in part.split("\n")]
+    for text in filter(lambda text: HIDDEN in text, given):
+        masked = Mask(known).text(f"!{text}!")
+        assert not any(line in masked for line in lines if len(line) >= 4)
+        encoded = text.replace(",", "%!(PACKER_COMMA)").replace("\n", "\\n")
+        printed = Mask(known).line(f"17,,ui,say,!{encoded}!\n".encode()).decode()
+        shown = printed.replace("%!(PACKER_COMMA)", ",").replace("\\n", "\n")
+        assert not any(line in shown for line in lines if len(line) >= 4)
+
+
+def test_a_recording_with_one_secret_in_another() -> None:
+    mask = Mask(["admin", "admin-S3cretPass99"])
+    recorded = (RECORDINGS / "build-nested-secrets.out").read_bytes().splitlines(keepends=True)
+    masked = [mask.line(line) for line in recorded]
+    changed = [(a, b) for a, b in zip(recorded, masked, strict=True) if a != b]
+    before = b"1795919481,,ui,say,==> null.a: login <sensitive>-S3cretPass99\n"
+    after = b"1795919481,,ui,say,==> null.a: login <sensitive><sensitive>\n"
+    assert changed == [(before, after)]
+
+
+def test_a_key_of_many_lines_has_no_pieces() -> None:
+    key = "\n".join(f"{number:064x}" for number in range(2000))
+    assert Mask([key]).text(f"a {HIDDEN}\nline\n{key}\n") == f"a {HIDDEN}\nline\n{HIDDEN}\n"
+
+
+def test_too_many_pieces_hide_whole_lines() -> None:
+    long = "-".join(f"{number:04}" for number in range(1000))
+    mask = Mask([long, "-", *(f"{number:04}" for number in range(0, 1000, 5))])
+    text = f"a line\nother {HIDDEN}0001 line\n"
+    assert mask.text(text) == f"a line\n{HIDDEN}\n"
+    assert mask.text(f"before {long} after") == HIDDEN
+    assert mask.line(b"17,,ui,say,a <sensitive>0001 b\n") == b"17,,ui,say,<sensitive>\n"
+    assert mask.line(b"17,n,artifact,0,id,x<sensitive>\n") == b"17,n,artifact,0,id,<sensitive>\n"
+    assert mask.line(b"panic, x<sensitive>\n") == b"<sensitive>\n"
+    assert mask.line(b"17,,ui,say,no secret\n") == b"17,,ui,say,no secret\n"
 
 
 @pytest.mark.parametrize(

@@ -118,7 +118,7 @@ def test_the_outline_of_an_hcl_template(packer: Path, tree: Path) -> None:
     shell = ("shell-local", "")
     posts = (("manifest", ""), ("checksum", "sums"), ("manifest", ""))
     provisioners = (shell, shell, ("shell-local", "my. second"))
-    assert found["x.file.f"] == BuildOutline("x.file.f", "file", provisioners, posts)
+    assert found["x.file.f"] == BuildOutline("x.file.f", "file", provisioners, posts, (2,))
     assert found["null.b"] == BuildOutline("null.b", "null")
     assert found["a.b-c.null.b"].provisioners == (("breakpoint", ""),)
 

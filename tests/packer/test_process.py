@@ -19,6 +19,7 @@ from packer_fork.packer.process import PackerProcess, start
 from packer_fork.packer.signals import SignalWatch
 from packer_fork.packer.tail import Tail
 from tests.conftest import Project, eventually
+from tests.support.packer_versions import plugin_processes
 
 pytestmark = pytest.mark.processes
 
@@ -140,8 +141,7 @@ def test_identity_and_session(ground: Ground) -> None:
     assert {member.session for member in packer.members()} == {packer.pid}
     assert names(packer.members()) == {
         "packer build",
-        "packer plugin packer-builder-null",
-        "packer plugin packer-provisioner-shell-local",
+        *plugin_processes("packer-builder-null", "packer-provisioner-shell-local"),
         "sh",
         "sleep",
     }

@@ -1,5 +1,6 @@
 """Secrets of real templates, evaluated by real Packer where it is asked."""
 
+import json
 import os
 import stat
 import subprocess
@@ -15,6 +16,7 @@ from packer_fork.packer.mask import HIDDEN, Mask
 from packer_fork.packer.program import Program
 from packer_fork.packer.sensitive import Sensitive, collect
 from tests.conftest import Project
+from tests.support.packer_versions import masks_machine_readable
 
 HCL = """
 variable "password" {
@@ -108,6 +110,8 @@ def test_legacy_json(project: Project, real: Program) -> None:
         "json-secret-and-token-value",
         "odd-secret",
         "a\n b2345",
+        "a",
+        " b2345",
         "b2345",
     }
     assert found.unknown == ()
@@ -157,7 +161,27 @@ def test_short_secrets_do_not_spoil_the_answers(project: Project, real: Program)
     found = secrets(real, template, ["-var", "long=0012345.50"])
     assert "12345.5" in found.values
     assert found.too_short == ("s0", "s1", "s2", "s3")
-    assert all(len(value) >= 4 for value in found.values)
+    assert {value for value in found.values if len(value) < 4} == {"ey", "Ij", "J9", "I6", "1"}
+
+
+@pytest.mark.parametrize("short", ["6", "61", "6\nend of it"])
+def test_short_secrets_of_json_do_not_spoil_the_answers(
+    project: Project, real: Program, short: str
+) -> None:
+    variables = {"short": "", "long": "a-{{env `A_TOKEN`}}"}
+    template = project.root / "t.json"
+    template.write_text(
+        json.dumps(
+            {
+                "variables": variables,
+                "sensitive-variables": [*variables],
+                "builders": [{"type": "null", "communicator": "none"}],
+            }
+        )
+    )
+    found = secrets(real, template, ["-var", f"short={short}"], "A_TOKEN=of-env")
+    assert "a-of-env" in found.values
+    assert found.unknown == ()
 
 
 def test_large_and_multi_line_values(project: Project, real: Program) -> None:
@@ -166,7 +190,7 @@ def test_large_and_multi_line_values(project: Project, real: Program) -> None:
     argv = ["-var-file", str(project.root / "big.pkrvars.json")]
     values = secrets(real, template, argv).values
     big = "B" * 300_000
-    assert values == (f"{big}\nsecond line\n}}\n", big, "second line")
+    assert values == (f"{big}\nsecond line\n}}\n", big, "second line", "}")
 
 
 def test_heredocs_and_escapes_without_packer(project: Project, dead: Program) -> None:
@@ -257,6 +281,10 @@ def test_nothing_secret_is_left_in_what_packer_prints(project: Project, real: Pr
           default   = "Hide1, Hide2\nand \"Hide3\" \\ Hide4"
           sensitive = true
         }
+        variable "inner" {
+          default   = "\" \\ "
+          sensitive = true
+        }
         source "null" "web" { communicator = "none" }
         build {
           sources = ["null.web"]
@@ -275,5 +303,5 @@ def test_nothing_secret_is_left_in_what_packer_prints(project: Project, real: Pr
     masked = b"".join(map(mask.line, done.stdout.splitlines(keepends=True))).decode()
     assert HIDDEN in masked
     for secret in ("Hide1", "Hide2", "Hide3", "Hide4"):
-        assert secret in done.stdout.decode()
+        assert (secret in done.stdout.decode()) != masks_machine_readable()
         assert secret not in masked

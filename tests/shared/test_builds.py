@@ -8,6 +8,7 @@ import pytest
 
 from tests.conftest import Cli, eventually
 from tests.support import states
+from tests.support.packer_versions import script_line
 from tests.support.queries import ONE, answer, answers, done, is_up_to_date, refused, runs, serials
 from tests.support.servers import Cluster
 from tests.support.team import Machine, Team, on
@@ -33,7 +34,7 @@ def test_two_machines_build_once(team: Team) -> None:
     assert runs(here.cli) == [2, 1]
     assert serials(here.cli) == list(range(serials(here.cli)[0], 0, -1))
     assert states.lock(here.cli)["location"] == f"{team.url()}/web/t.pkr.hcl/default"
-    assert "    null.n: 2\n" in there.cli("logs").out
+    assert f"{script_line('null.n', '2')}\n" in there.cli("logs").out
     refused(here.cli, "logs", rc=2, text="There is no log of run 2")
     assert not here.outbox()
 

@@ -65,6 +65,66 @@ def test_on_another_machine_the_lease_ends(team: Team) -> None:
     assert "is read now" not in done(here.cli, "build", "t.pkr.hcl")
 
 
+WITH_A_VALUE_TO_HIDE = """
+    variable "token" {
+      default   = "S3cretToken"
+      sensitive = true
+    }
+"""
+CLEARING = [
+    ("state", "recover"),
+    ("state", "rm", "t.pkr.hcl", "--build", "null.n", "--yes"),
+    ("build", "t.pkr.hcl"),
+]
+"""Commands that take the lock, for different ends."""
+
+
+def frozen(here: Machine, there: Machine) -> Running:
+    """A build that was frozen while its Packer went on, and lost its lock to another machine."""
+    running = here.begun()
+    running.signal(signal.SIGSTOP)
+    there.go_on()
+    assert "was abandoned by" in done(there.cli, "build", "t.pkr.hcl")
+    here.go_on()
+    (raw,) = here.root.rglob("1.raw")
+    eventually(lambda: "Builds finished" in raw.read_text())
+    assert holding_secrets(here) == {"1.raw", "1.err", "1.secrets"}
+    return running
+
+
+def holding_secrets(machine: Machine) -> set[str]:
+    return {path.name for path in machine.root.rglob("logs/*") if path.suffix != ".log"}
+
+
+@pytest.mark.parametrize("command", CLEARING, ids=" ".join)
+def test_raw_logs_of_a_frozen_holder_go_with_the_next_command(
+    team: Team, command: tuple[str, ...]
+) -> None:
+    template = WITH_A_VALUE_TO_HIDE + GATED
+    here, there = (team.machine(name, template, settings=SHORT) for name in ("here", "there"))
+    running = frozen(here, there)
+    assert "S3cretToken" in next(here.root.rglob("1.secrets")).read_text()
+    done(here.cli, "state", "recover")
+    assert holding_secrets(here) == {"1.raw", "1.err", "1.secrets"}, "its holder lives"
+    killed(here, running)
+    assert "is read now" in done(here.cli, *command)
+    assert not holding_secrets(here)
+    assert [each["run"]["status"] for each in listed(there)][-1] == "complete"
+    assert "S3cretToken" not in "".join(
+        path.read_text() for path in here.root.rglob("default/**/*") if path.is_file()
+    )
+
+
+@on("etcd", "consul")
+def test_a_frozen_holder_that_goes_on_removes_its_raw_logs(team: Team) -> None:
+    here, there = (team.machine(name, GATED, settings=SHORT) for name in ("here", "there"))
+    running = frozen(here, there)
+    running.signal(signal.SIGCONT)
+    assert running.wait().rc == 12
+    assert not holding_secrets(here)
+    assert "all were built again since" in done(here.cli, "state", "recover")
+
+
 def listed(machine: Machine) -> list[dict[str, dict[str, str]]]:
     return answers(machine.cli, "list", "t.pkr.hcl")
 
