@@ -15,8 +15,6 @@ from pathlib import Path
 
 from packer_fork import config
 from packer_fork.codec import segment
-from packer_fork.grammar import TooComplexError
-from packer_fork.inputs import hcl, hcl_json, legacy
 from packer_fork.inputs.cache import DigestCache
 from packer_fork.locks import LockStatus
 from packer_fork.manager import ancestor, backup, replay, transfer
@@ -28,6 +26,8 @@ from packer_fork.packer.outcome import Outcome
 from packer_fork.stores.local import probe
 from packer_fork.stores.local.layout import Layout
 from packer_fork.stores.local.reader import Reader
+from packer_fork.template import hcl, hcl_json, legacy
+from packer_fork.template.grammar import TooComplexError
 from stress import mangle
 from stress.readers import a_run, folded, place_in
 from tests.support import local_states

@@ -23,8 +23,6 @@ from packer_fork.codec.compression import decompress
 from packer_fork.codec.lines import seal
 from packer_fork.codec.witness import decode_witness
 from packer_fork.errors import TemplateError
-from packer_fork.grammar import TooComplexError
-from packer_fork.inputs import hcl, hcl_json, legacy
 from packer_fork.inputs.cache import DigestCache
 from packer_fork.locks import LockStatus
 from packer_fork.manager import ancestor, backup, locate, places, replacing, replay, transfer
@@ -37,6 +35,8 @@ from packer_fork.stores.archive import history
 from packer_fork.stores.local import probe
 from packer_fork.stores.local.layout import Layout
 from packer_fork.stores.local.queue import Ticket
+from packer_fork.template import hcl, hcl_json, legacy
+from packer_fork.template.grammar import TooComplexError
 from stress import mangle
 from tests.conftest import EXAMPLES
 from tests.support import local_states

@@ -27,14 +27,15 @@ MAY_USE: Mapping[str, set[str]] = {
     # packer.flags are the words of Packer's own command line
     "cli": {"manager", "views", "events", "config", "terminal", "packer.flags"} | LEAVES,
     "api": {"manager", "events", "packer.flags"} | LEAVES,
-    "manager": {"inputs", "packer", "stores", "codec", "changes", "events", "config", "metrics"}
-    | {"sharing"}
+    "manager": {"inputs", "packer", "template", "stores", "codec", "changes", "events", "config"}
+    | {"metrics", "sharing"}
     | {"host", "processes", "durable", "terminal"}
     | LEAVES,
     "views": {"events", "terminal", "host"} | LEAVES,
     "stores": {"host", "processes", "durable", "terminal", "codec", "changes", "sharing"} | LEAVES,
-    "packer": {"host", "processes", "durable", "terminal", "grammar"} | LEAVES,
-    "inputs": {"host", "durable", "grammar"} | LEAVES,
+    "packer": {"template", "host", "processes", "durable", "terminal"} | LEAVES,
+    "inputs": {"template", "host", "durable"} | LEAVES,
+    "template": {"errors", "malformed"},
     "metrics": {"events"} | LEAVES,
     "events": {"locks", "model"},
     "host": LEAVES,
@@ -43,7 +44,6 @@ MAY_USE: Mapping[str, set[str]] = {
     "changes": {"model"},
     "config": {"errors"},
     "durable": {"errors"},
-    "grammar": set(),
     "terminal": set(),
     "answers": {"model"},
     "sharing": {"locks", "model"},

@@ -11,17 +11,18 @@ from pathlib import Path
 from msgspec import Struct
 
 from packer_fork.errors import TemplateError
-from packer_fork.inputs import evaluated, loaded, unknowns
+from packer_fork.inputs import evaluated, unknowns
 from packer_fork.inputs.cache import DigestCache, Known
 from packer_fork.inputs.dependence import Dependence, dependence
 from packer_fork.inputs.exclusions import Exclusions, Outputs, output_texts
 from packer_fork.inputs.lookup import Lookup
-from packer_fork.inputs.mentions import ANY_TYPE, At, Mention, Parsed, Section
 from packer_fork.inputs.record import COMMAND, Inputs, TemplateInputs, template_inputs
 from packer_fork.inputs.request import InputsRequest
 from packer_fork.inputs.texts import Values
 from packer_fork.inputs.tree import TooManyFilesError, Tree, keyed
 from packer_fork.inputs.unknowns import Unknowable
+from packer_fork.template import reader
+from packer_fork.template.contents import ANY_TYPE, At, Mention, Parsed, Section
 
 
 class Provenance(Struct, frozen=True, kw_only=True):
@@ -103,16 +104,16 @@ def collect(request: InputsRequest) -> Declared:
 def _parse(request: InputsRequest) -> tuple[Parsed, tuple[Path, ...]]:
     """The template, and those of its files that are not intelligible."""
     try:
-        files = {path: loaded.parse(path) for path in loaded.template_files(request.template)}
+        files = {path: reader.parse(path) for path in reader.template_files(request.template)}
     except OSError as error:
         raise _unreadable(error) from error
     unclear = tuple(path for path, file in files.items() if not file.intelligible)
-    return loaded.together(list(files.values())), unclear
+    return reader.together(list(files.values())), unclear
 
 
 def _loaded(request: InputsRequest) -> frozenset[str]:
     """Real paths of templates and variable files. Raises TemplateError if one cannot be read."""
-    paths = [*loaded.template_files(request.template), *_variable_files(request)]
+    paths = [*reader.template_files(request.template), *_variable_files(request)]
     try:
         for path in paths:
             path.open("rb").close()
@@ -123,7 +124,7 @@ def _loaded(request: InputsRequest) -> frozenset[str]:
 
 def _variable_files(request: InputsRequest) -> list[Path]:
     given = (request.directory / name for name in request.var_files)
-    return [*loaded.automatic_variable_files(request.template), *given]
+    return [*reader.automatic_variable_files(request.template), *given]
 
 
 class _Found(Struct, frozen=True):

@@ -10,12 +10,12 @@ from typing import Any
 import msgspec
 
 from packer_fork.inputs.dependence import Dependence
-from packer_fork.inputs.hcl import OPENING
-from packer_fork.inputs.mentions import Local, Parsed, Part
 from packer_fork.inputs.request import InputsRequest
 from packer_fork.inputs.tree import keyed
 from packer_fork.inputs.unknowns import REMOTE_FUNCTIONS
-from packer_fork.inputs.value_roles import NAMELESS
+from packer_fork.template.contents import Local, Parsed, Part
+from packer_fork.template.hcl import OPENING
+from packer_fork.template.value_roles import NAMELESS
 
 UNSTABLE = frozenset(("timestamp", "uuidv4", "legacy_isotime", "legacy_strftime", "bcrypt"))
 """Functions with another value at each call: the text of their calls counts, in the template."""

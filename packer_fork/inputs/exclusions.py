@@ -8,10 +8,10 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from packer_fork.inputs import globs
-from packer_fork.inputs.mentions import ANYTHING, Mention, Parsed
 from packer_fork.inputs.request import InputsRequest
 from packer_fork.inputs.texts import Values, with_roles
-from packer_fork.inputs.value_roles import ValueRole
+from packer_fork.template.contents import ANYTHING, Mention, Parsed
+from packer_fork.template.value_roles import ValueRole
 
 _NEVER = frozenset((".packer-fork", "packer_cache", ".git", "__pycache__"))
 _DEFAULTS = ("packer-manifest.json", f"packer_{ANYTHING}_{ANYTHING}", "crash.log")

@@ -11,8 +11,8 @@ from typing import Any
 
 from msgspec import Struct
 
-from packer_fork.inputs.mentions import ANYTHING, Expression, Mention, Parts
-from packer_fork.inputs.value_roles import ValueRole
+from packer_fork.template.contents import ANYTHING, Expression, Mention, Parts
+from packer_fork.template.value_roles import ValueRole
 
 _RUNTIME = re.compile(r"\{\{-?\s*(.*?)\s*-?\}\}", re.DOTALL)
 """What a plugin puts in when it runs: ``{{build_name}}``, ``{{.Vars}}``."""

@@ -12,8 +12,8 @@ from urllib.parse import quote
 
 from packer_fork.inputs.cache import DigestCache
 from packer_fork.inputs.exclusions import Exclusions
-from packer_fork.inputs.mentions import Mention
 from packer_fork.inputs.record import EXECUTABLE
+from packer_fork.template.contents import Mention
 
 
 class TooManyFilesError(Exception):

@@ -14,7 +14,7 @@ from typing import Any
 from msgspec import Struct
 from tree_sitter import Node
 
-from packer_fork import grammar
+from packer_fork.template import grammar
 
 _KINDS = {"variable": "var", "local": "local"}
 

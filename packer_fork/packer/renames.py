@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from msgspec import Struct
 from tree_sitter import Node
 
-from packer_fork import grammar
+from packer_fork.template import grammar
 
 _PLAIN = re.compile(r'"([^"\\$%]*)"')
 

@@ -18,13 +18,13 @@ from typing import Any
 from msgspec import Struct
 
 from packer_fork.errors import TemplateError
-from packer_fork.grammar import MAX_SOURCE, TooComplexError
 from packer_fork.packer import literals
 from packer_fork.packer.evaluate import Evaluator
 from packer_fork.packer.flags import PackerFlags
 from packer_fork.packer.literals import Declaration
 from packer_fork.packer.mask import MIN_LENGTH
 from packer_fork.packer.program import Program
+from packer_fork.template.grammar import MAX_SOURCE, TooComplexError
 
 _ENVIRONMENT = "PKR_VAR_"
 _NO_SECRETS = frozenset(("true", "false", "null"))

@@ -5,9 +5,10 @@ from pathlib import Path
 
 import pytest
 
-from packer_fork.inputs import evaluated, hcl
+from packer_fork.inputs import evaluated
 from packer_fork.inputs.cache import DigestCache
 from packer_fork.inputs.request import InputsRequest
+from packer_fork.template import hcl
 
 TEMPLATE = """
 variable "a" {}

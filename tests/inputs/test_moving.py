@@ -5,11 +5,12 @@ from typing import Any
 
 import pytest
 
-from packer_fork.inputs import hcl, hcl_json, legacy, unknowns
+from packer_fork.inputs import unknowns
 from packer_fork.inputs.dependence import dependence
-from packer_fork.inputs.mentions import Parsed
 from packer_fork.inputs.texts import Values
 from packer_fork.inputs.unknowns import Unknowable
+from packer_fork.template import hcl, hcl_json, legacy
+from packer_fork.template.contents import Parsed
 
 DIGEST = f"@sha256:{'0' * 64}"
 VALUES = Values({"var.image": "ubuntu:24.04", "local.pinned": f"ubuntu{DIGEST}"}, {}, {})

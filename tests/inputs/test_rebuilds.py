@@ -9,9 +9,9 @@ from typing import NamedTuple
 
 import pytest
 
-from packer_fork.inputs import hcl, legacy
 from packer_fork.inputs.dependence import dependence
-from packer_fork.inputs.mentions import ANY_TYPE, Sections
+from packer_fork.template import hcl, legacy
+from packer_fork.template.contents import ANY_TYPE, Sections
 
 HCL = """
 packer { required_version = ">= 1.6.0" }

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from packer_fork.inputs import hcl_json
+from packer_fork.template import hcl_json
 from tests.conftest import Project
 from tests.support.collected_inputs import inputs_of
 

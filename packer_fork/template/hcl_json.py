@@ -11,8 +11,8 @@ from typing import Any
 
 import msgspec
 
-from packer_fork.inputs import hcl
-from packer_fork.inputs.mentions import Parsed
+from packer_fork.template import hcl
+from packer_fork.template.contents import Parsed
 
 _END = "END_OF_JSON_TEXT"
 _BOM = b"\xef\xbb\xbf"

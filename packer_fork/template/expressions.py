@@ -13,9 +13,9 @@ from collections.abc import Iterator
 
 from tree_sitter import Node
 
-from packer_fork.inputs.mentions import UNKNOWN, Expression, Parts
-from packer_fork.inputs.oneline import one_line, pieces, text_of, unescape
-from packer_fork.inputs.scope import EVALUABLE, Scope, bound_to, closed, free
+from packer_fork.template.contents import UNKNOWN, Expression, Parts
+from packer_fork.template.expression_text import one_line, pieces, text_of, unescape
+from packer_fork.template.scope import EVALUABLE, Scope, bound_to, closed, free
 
 TEXTS = ("quoted_template", "heredoc_template", "string_lit")
 _WRAPPERS = (

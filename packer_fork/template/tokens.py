@@ -10,7 +10,7 @@ from collections.abc import Iterator
 
 from tree_sitter import Node
 
-from packer_fork.inputs.oneline import pieces, text_of
+from packer_fork.template.expression_text import pieces, text_of
 
 _LEFT_OUT = frozenset(("comment", ","))
 

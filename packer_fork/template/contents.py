@@ -7,7 +7,7 @@ from typing import Literal
 
 from msgspec import Struct
 
-from packer_fork.inputs.value_roles import ValueRole, role_of
+from packer_fork.template.value_roles import ValueRole, role_of
 
 ANYTHING = "\0"
 """Stands in a text for a part whose value is not known before the build runs."""

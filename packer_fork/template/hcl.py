@@ -7,9 +7,8 @@ from collections.abc import Iterator, Mapping
 from msgspec import Struct, structs
 from tree_sitter import Node
 
-from packer_fork import grammar
-from packer_fork.inputs.expressions import results, unwrapped
-from packer_fork.inputs.mentions import (
+from packer_fork.template import grammar
+from packer_fork.template.contents import (
     ANY_TYPE,
     At,
     BuildBlock,
@@ -26,10 +25,11 @@ from packer_fork.inputs.mentions import (
     StepKind,
     Use,
 )
-from packer_fork.inputs.oneline import one_line, pieces, text_of, unescape
-from packer_fork.inputs.scope import Scope, closed, dynamic
-from packer_fork.inputs.tokens import tokens
-from packer_fork.inputs.value_roles import NAMELESS
+from packer_fork.template.expression_text import one_line, pieces, text_of, unescape
+from packer_fork.template.expressions import results, unwrapped
+from packer_fork.template.scope import Scope, closed, dynamic
+from packer_fork.template.tokens import tokens
+from packer_fork.template.value_roles import NAMELESS
 
 OPENING = frozenset(
     (

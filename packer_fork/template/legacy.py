@@ -9,7 +9,8 @@ from typing import Any
 import msgspec
 from msgspec import structs
 
-from packer_fork.inputs.mentions import (
+from packer_fork.malformed import MALFORMED
+from packer_fork.template.contents import (
     BuildBlock,
     Expression,
     Mention,
@@ -23,7 +24,6 @@ from packer_fork.inputs.mentions import (
     StepKind,
     Use,
 )
-from packer_fork.malformed import MALFORMED
 
 _BOM = b"\xef\xbb\xbf"
 _ACTION = re.compile(r"\{\{-?\s*(.*?)\s*-?\}\}", re.DOTALL)

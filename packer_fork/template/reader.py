@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from pathlib import Path
 
-from packer_fork.inputs import dependence, hcl, hcl_json, legacy
-from packer_fork.inputs.mentions import Parsed
+from packer_fork.template import hcl, hcl_json, legacy
+from packer_fork.template.contents import Parsed, Sections
 
 _TEMPLATES = (".pkr.hcl", ".pkr.json")
 _VARIABLES = (".auto.pkrvars.hcl", ".auto.pkrvars.json")
@@ -49,6 +50,20 @@ def together(files: list[Parsed]) -> Parsed:
         references=frozenset().union(*(file.references for file in files)),
         calls=frozenset().union(*(file.calls for file in files)),
         sources=tuple(source for file in files for source in file.sources),
-        sections=dependence.together(file.sections for file in files),
+        sections=_sections(file.sections for file in files),
         intelligible=all(file.intelligible for file in files),
+    )
+
+
+def _sections(several: Iterable[Sections]) -> Sections:
+    """All sections of several files of one folder."""
+    found = tuple(several)
+    return Sections(
+        sources={name: section for each in found for name, section in each.sources.items()},
+        builds=tuple(block for each in found for block in each.builds),
+        locals={name: section for each in found for name, section in each.locals.items()},
+        data={name: section for each in found for name, section in each.data.items()},
+        variables={name: section for each in found for name, section in each.variables.items()},
+        others=tuple(section for each in found for section in each.others),
+        plugins={name: what for each in found for name, what in each.plugins.items()},
     )
