@@ -51,7 +51,7 @@ class Values:
         places: Mapping[str, str],
         names: Mapping[str, tuple[str, ...]] | None = None,
     ) -> None:
-        """`told`: JSON values by expression; `definitions`: see ``Parsed``; `places`: folders by
+        """`told`: JSON values by expression; `definitions`: see ``Contents``; `places`: folders by
         "path.root" and what else stands for one. `names`: what "source.name" and "build_name"
         may be for the build in question; None if it is not about one build.
         """

@@ -67,7 +67,7 @@ def report(
         raise _nothing_known(
             Question(template=template, flags=flags, prepared=prepared, environ=environ)
         )
-    prepared = with_secrets(prepared, template, flags, environ)
+    prepared = with_secrets(prepared, flags, environ)
     names = _chosen([each.name for each in prepared.outlines], given, build)
     state = place.store.read()
     cache = DigestCache(place.folder.folder / "hashes")
