@@ -105,10 +105,11 @@ def _secrets(document: dict[str, Any]) -> Iterator[Secret]:
 
 
 def _literals(default: Any) -> Literals:
-    """A default is a text, or what Packer makes one of."""
-    if isinstance(default, str) and (called := _ENV.fullmatch(default)):
+    if not isinstance(default, str):
+        return Literals()
+    if called := _ENV.fullmatch(default):
         return Literals(environment=(called[1],))
-    return Literals(tuple(text for text in json_document.leaves(default) if "{{" not in text))
+    return Literals(() if "{{" in default else (default,))
 
 
 _STEP_KINDS: dict[str, StepKind] = {
