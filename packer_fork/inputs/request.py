@@ -3,18 +3,14 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 
 from msgspec import Struct
 
 from packer_fork.inputs.cache import DigestCache
+from packer_fork.template.contents import Evaluate
 from packer_fork.template.reader import ParsedTemplate
-
-Evaluate = Callable[[Mapping[str, str]], Mapping[str, object] | None]
-"""Names to expressions in the template's own language, HCL or (without the braces) that of
-JSON templates. The answer has the JSON values of those that Packer could evaluate, and is
-None where it could evaluate nothing at all."""
 
 MAX_FILES = 200_000
 

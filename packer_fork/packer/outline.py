@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 
 from msgspec import Struct
 
@@ -17,11 +17,8 @@ from packer_fork.packer import lines
 from packer_fork.packer.selection import select
 from packer_fork.packer.tree import Block, blocks
 from packer_fork.template import legacy
-from packer_fork.template.contents import Sections, Step, StepKind, Use
+from packer_fork.template.contents import Evaluate, Sections, Step, StepKind, Use
 from packer_fork.template.reader import ParsedTemplate
-
-Evaluate = Callable[[Mapping[str, str]], Mapping[str, object] | None]
-"""Values by the names of expressions; see ``evaluate.Evaluator``."""
 
 _USER = re.compile(r"\{\{-?\s*user\s+[`\"]([^`\"]+)[`\"]\s*-?\}\}")
 

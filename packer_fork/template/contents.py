@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Literal
 
 from msgspec import Struct
 
 from packer_fork.template.value_roles import ValueRole, role_of
+
+Evaluate = Callable[[Mapping[str, str]], Mapping[str, object] | None]
+"""Names to expressions in the template's own language, HCL or (without the braces) that of
+JSON templates. The answer has the JSON values of those that Packer could evaluate, and is
+None where it could evaluate nothing at all."""
 
 ANYTHING = "\0"
 """Stands in a text for a part whose value is not known before the build runs."""
