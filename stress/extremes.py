@@ -15,19 +15,19 @@ from pathlib import Path
 
 from packer_fork import config
 from packer_fork.codec import segment
-from packer_fork.grammar import TooComplexError
-from packer_fork.inputs import hcl, hcl_json, legacy
 from packer_fork.inputs.cache import DigestCache
 from packer_fork.locks import LockStatus
 from packer_fork.manager import ancestor, backup, replay, transfer
 from packer_fork.manager.record import Recorder
 from packer_fork.manager.runlog import LogFiles, RunLog
-from packer_fork.packer import lines, literals, outline
+from packer_fork.packer import lines, outline
 from packer_fork.packer.mask import Mask
 from packer_fork.packer.outcome import Outcome
 from packer_fork.stores.local import probe
 from packer_fork.stores.local.layout import Layout
 from packer_fork.stores.local.reader import Reader
+from packer_fork.template import reader
+from packer_fork.template.grammar import TooComplexError
 from stress import mangle
 from stress.readers import a_run, folded, place_in
 from tests.support import local_states
@@ -68,26 +68,11 @@ def _read_bundle(path: Path) -> None:
         segment.decode_unnamed(each, str(path))
 
 
-def _read_templates(path: Path) -> None:
-    data = path.read_bytes()
-    list(literals.declarations_in_json(data))
-    hcl_json.parse(data)
-
-
-def _read_legacy(path: Path) -> None:
-    legacy.parse(path.read_bytes())
-
-
-def _outline(path: Path) -> None:
-    outline.outline("1,,template-builder,n,null\n", path)
-
-
-def _read_hcl(path: Path) -> None:
-    data = path.read_bytes()
+def _read_template(path: Path) -> None:
+    template = reader.read(str(path), [str(path)])
+    outline.outline("1,,template-builder,n,null\n", template)
     with contextlib.suppress(TooComplexError):
-        list(literals.declarations_in_hcl(data, {}))
-        literals.assignments_in_hcl(data, {})
-    hcl.parse(data)
+        reader.assignments(template.variable_files[0])
 
 
 def _settings(path: Path) -> None:
@@ -113,10 +98,9 @@ _DOCUMENTS: Mapping[str, tuple[str, Callable[[Path], object]]] = {
     "secrets": ("1.secrets", _secrets),
     "hashes": ("hashes", DigestCache),
     "settings": (config.FILE_NAME, _settings),
-    "json template": ("t.pkr.json", _read_templates),
-    "legacy template": ("t.json", _read_legacy),
-    "outline": ("t.json", _outline),
-    "hcl": ("t.pkr.hcl", _read_hcl),
+    "json template": ("t.pkr.json", _read_template),
+    "legacy template": ("t.json", _read_template),
+    "hcl": ("t.pkr.hcl", _read_template),
 }
 
 _SHAPES: Mapping[str, Callable[[], bytes]] = {

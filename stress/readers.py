@@ -23,20 +23,20 @@ from packer_fork.codec.compression import decompress
 from packer_fork.codec.lines import seal
 from packer_fork.codec.witness import decode_witness
 from packer_fork.errors import TemplateError
-from packer_fork.grammar import TooComplexError
-from packer_fork.inputs import hcl, hcl_json, legacy
 from packer_fork.inputs.cache import DigestCache
 from packer_fork.locks import LockStatus
 from packer_fork.manager import ancestor, backup, locate, places, replacing, replay, transfer
 from packer_fork.manager.places import Place
 from packer_fork.manager.runlog import LogFiles
 from packer_fork.model import Actor, Late, Run
-from packer_fork.packer import lines, literals, outcome, outline
+from packer_fork.packer import lines, outcome, outline
 from packer_fork.packer.mask import Mask
 from packer_fork.stores.archive import history
 from packer_fork.stores.local import probe
 from packer_fork.stores.local.layout import Layout
 from packer_fork.stores.local.queue import Ticket
+from packer_fork.template import hcl_json, reader
+from packer_fork.template.grammar import TooComplexError
 from stress import mangle
 from tests.conftest import EXAMPLES
 from tests.support import local_states
@@ -378,13 +378,12 @@ def _hcl(folder: Path) -> Reader:
 
     def read(data: bytes) -> None:
         with _kept(path, data):
-            hcl.parse(data)
+            template = reader.read(str(path), [str(path)])
             try:
-                list(literals.declarations_in_hcl(data, {}))
-                literals.assignments_in_hcl(data, {})
-            except TooComplexError as error:  # who calls them makes a sentence of it
+                reader.assignments(template.variable_files[0])
+            except TooComplexError as error:  # who calls it makes a sentence of it
                 raise TemplateError("It takes too long to read.") from error
-            outline.outline("1,,ui,say,> builds:\\n\\n  > web:\\n\\n    sources:\\n", path)
+            outline.outline("1,,ui,say,> builds:\\n\\n  > web:\\n\\n    sources:\\n", template)
 
     return Reader((demo, _HCL_BITS, FAST_AND_GATED.encode()), mangle.mangled, read)
 
@@ -395,9 +394,9 @@ def _json_templates(folder: Path) -> Reader:
     def read(data: bytes) -> None:
         with _kept(path, data):
             hcl_json.parse(data)
-            legacy.parse(data)
-            list(literals.declarations_in_json(data))
-            outline.outline(_INSPECTED.decode(), path)
+            template = reader.read(str(path), [str(path)])
+            reader.assignments(template.variable_files[0])
+            outline.outline(_INSPECTED.decode(), template)
 
     return Reader((_JSON_TEMPLATE, _LEGACY_TEMPLATE), mangle.mangled, read)
 
@@ -406,12 +405,13 @@ def _inspected(folder: Path) -> Reader:
     """What `packer inspect` and the template say together."""
     path = folder / "t.json"
     path.write_bytes(_LEGACY_TEMPLATE)
+    template = reader.read(str(path))
     tree = (
         rb"1,,ui,say,> builds:\n\n  > web:\n\n    sources:\n\n      null.a\n\n    provisioners:\n"
     )
 
     def read(data: bytes) -> None:
-        outline.outline(data.decode("utf-8", "replace"), path)
+        outline.outline(data.decode("utf-8", "replace"), template)
 
     return Reader((_INSPECTED, tree + rb"\n      shell-local\n"), mangle.mangled, read)
 

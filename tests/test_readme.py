@@ -15,7 +15,7 @@ import pytest
 from msgspec import Struct
 
 import packer_fork
-from packer_fork import answers, config, errors, events, grammar, locks, model, statistics
+from packer_fork import answers, config, errors, events, locks, model, statistics
 from packer_fork.cli import handover
 from packer_fork.codec import statefile
 from packer_fork.codec.builds import decode_build
@@ -28,6 +28,7 @@ from packer_fork.manager import locate, results
 from packer_fork.manager.made import Made
 from packer_fork.packer import flags
 from packer_fork.stores.local import journal
+from packer_fork.template import grammar
 from packer_fork.views.history import VerifiedEntry
 from packer_fork.views.locks import Report, Sharer
 from packer_fork.views.settings import Shown

@@ -10,18 +10,17 @@ from pathlib import Path
 
 from msgspec import Struct
 
-from packer_fork.errors import TemplateError
-from packer_fork.inputs import evaluated, loaded, unknowns
+from packer_fork.inputs import evaluated, unknowns
 from packer_fork.inputs.cache import DigestCache, Known
 from packer_fork.inputs.dependence import Dependence, dependence
 from packer_fork.inputs.exclusions import Exclusions, Outputs, output_texts
 from packer_fork.inputs.lookup import Lookup
-from packer_fork.inputs.mentions import ANY_TYPE, At, Mention, Parsed, Section
 from packer_fork.inputs.record import COMMAND, Inputs, TemplateInputs, template_inputs
 from packer_fork.inputs.request import InputsRequest
 from packer_fork.inputs.texts import Values
 from packer_fork.inputs.tree import TooManyFilesError, Tree, keyed
 from packer_fork.inputs.unknowns import Unknowable
+from packer_fork.template.contents import ANY_TYPE, At, Contents, Mention, Section
 
 
 class Provenance(Struct, frozen=True, kw_only=True):
@@ -71,17 +70,16 @@ class Declared(Struct, frozen=True, kw_only=True):
 
 
 def collect(request: InputsRequest) -> Declared:
-    """The inputs as they are now; what cannot be known is named in the answer.
-
-    Raises TemplateError if a file that Packer would load cannot be read.
-    """
-    parsed, unclear = _parse(request)
+    """The inputs as they are now; what cannot be known is named in the answer."""
+    template = request.template
+    parsed = template.contents
     told = evaluated.values(request, parsed)
     values = Values(told or {}, parsed.definitions, request.named_places)
     excluded = Exclusions(request, parsed, values)
-    collector = _Collector(request, parsed, told, values, unclear, excluded)
+    collector = _Collector(request, told, values, excluded)
     builds = {name: collector.build(name, called) for name, called in request.builds.items()}
-    loaded = _loaded(request)
+    sources = (*template.files, *template.variable_files)
+    loaded = frozenset(os.path.realpath(file.path) for file in sources)
     files = {path: known for path, known in request.cache.hashed.items() if path not in loaded}
     named = {name: each.files & files.keys() for name, each in builds.items()}
     return Declared(
@@ -98,32 +96,6 @@ def collect(request: InputsRequest) -> Declared:
         is_output=excluded.is_output,
         cache=request.cache,
     )
-
-
-def _parse(request: InputsRequest) -> tuple[Parsed, tuple[Path, ...]]:
-    """The template, and those of its files that are not intelligible."""
-    try:
-        files = {path: loaded.parse(path) for path in loaded.template_files(request.template)}
-    except OSError as error:
-        raise _unreadable(error) from error
-    unclear = tuple(path for path, file in files.items() if not file.intelligible)
-    return loaded.together(list(files.values())), unclear
-
-
-def _loaded(request: InputsRequest) -> frozenset[str]:
-    """Real paths of templates and variable files. Raises TemplateError if one cannot be read."""
-    paths = [*loaded.template_files(request.template), *_variable_files(request)]
-    try:
-        for path in paths:
-            path.open("rb").close()
-    except OSError as error:
-        raise _unreadable(error) from error
-    return frozenset(map(os.path.realpath, paths))
-
-
-def _variable_files(request: InputsRequest) -> list[Path]:
-    given = (request.directory / name for name in request.var_files)
-    return [*loaded.automatic_variable_files(request.template), *given]
 
 
 class _Found(Struct, frozen=True):
@@ -155,19 +127,17 @@ class _Collector:
     def __init__(
         self,
         request: InputsRequest,
-        parsed: Parsed,
         told: Mapping[str, object] | None,
         values: Values,
-        unclear: tuple[Path, ...],
         excluded: Exclusions,
     ) -> None:
         self._request = request
-        self._parsed = parsed
+        self._parsed = request.template.contents
         self._told = told
         self._values = values
         self._excluded = excluded
         self._sections: dict[tuple[int, _Names], _Found] = {}
-        self._everyones = self._of_every_build(unclear)
+        self._everyones = self._of_every_build()
 
     def build(self, name: str, called: str) -> _Build:
         """By Packer's name, of the build that the template has as `called`."""
@@ -257,10 +227,11 @@ class _Collector:
             made=tree.made,
         )
 
-    def _of_every_build(self, unclear: tuple[Path, ...]) -> _Found:
+    def _of_every_build(self) -> _Found:
         """What is not the template's, and templates that cannot be parsed."""
         request, tree = self._request, self._tree()
-        said = [f"template {path.name}" for path in unclear]
+        unclear = request.template.unparsable
+        said = [f"template {file.path.name}" for file in unclear]
         said += [
             f"the output of `{each.command}`: {each.failure}"
             for each in request.command_outputs
@@ -268,12 +239,10 @@ class _Collector:
         ]
         lookup = Lookup(request, tree)
         try:
-            for path in unclear:
-                tree.add_loaded("template", path)
+            for file in unclear:
+                tree.add_loaded("template", file)
             for glob in request.input_globs:
                 lookup.add_glob(glob)
-        except OSError as error:
-            raise _unreadable(error) from error
         except TooManyFilesError:
             said.append(f"more than {request.max_files} files")
         entries = tree.entries | dict(_others(request))
@@ -286,11 +255,8 @@ class _Collector:
         if not variables - self._request.ignore_vars:
             return {}
         tree = self._tree()
-        try:
-            for path in _variable_files(self._request):
-                tree.add_loaded("var-file", path)
-        except OSError as error:
-            raise _unreadable(error) from error
+        for file in self._request.template.variable_files:
+            tree.add_loaded("var-file", file)
         return tree.entries
 
     def _tree(self) -> Tree:
@@ -299,13 +265,6 @@ class _Collector:
 
     def _keyed(self, label: str, text: str) -> str:
         return keyed(self._request.key, f"{label}\0{text}")
-
-
-def _unreadable(error: OSError) -> TemplateError:
-    return TemplateError(
-        f"{error.filename or 'The template'} cannot be read: {error.strerror}.",
-        hint="Check the path and its permissions.",
-    )
 
 
 def _others(request: InputsRequest) -> Iterator[tuple[str, str]]:
@@ -326,7 +285,7 @@ _PLUGIN_PREFIX = re.compile(r"(?:.*/)?(?:packer-(?:post-processor|[a-z]+)-)?")
 
 
 def _plugins(
-    request: InputsRequest, parsed: Parsed, needed: Dependence
+    request: InputsRequest, parsed: Contents, needed: Dependence
 ) -> Iterator[tuple[str, str]]:
     """Those in use: types begin with a plugin's name, or what ``required_plugins`` calls it."""
     for name, version in request.plugins.items():

@@ -7,11 +7,11 @@ cannot be attributed counts for every build.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 
 from msgspec import Struct
 
-from packer_fork.inputs.mentions import At, BuildBlock, Section, Sections, Step, Use
+from packer_fork.template.contents import At, BuildBlock, Section, Sections, Step, Use
 
 
 class Dependence(Struct, frozen=True, kw_only=True):
@@ -31,20 +31,6 @@ class Dependence(Struct, frozen=True, kw_only=True):
     calls: frozenset[str]
     types: frozenset[str]
     names: Mapping[str, tuple[str, ...]]
-
-
-def together(several: Iterable[Sections]) -> Sections:
-    """Several files of one folder as one."""
-    found = tuple(several)
-    return Sections(
-        sources={name: section for each in found for name, section in each.sources.items()},
-        builds=tuple(block for each in found for block in each.builds),
-        locals={name: section for each in found for name, section in each.locals.items()},
-        data={name: section for each in found for name, section in each.data.items()},
-        variables={name: section for each in found for name, section in each.variables.items()},
-        others=tuple(section for each in found for section in each.others),
-        plugins={name: what for each in found for name, what in each.plugins.items()},
-    )
 
 
 def dependence(sections: Sections, build: str) -> Dependence:

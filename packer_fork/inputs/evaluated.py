@@ -10,12 +10,12 @@ from typing import Any
 import msgspec
 
 from packer_fork.inputs.dependence import Dependence
-from packer_fork.inputs.hcl import OPENING
-from packer_fork.inputs.mentions import Local, Parsed, Part
 from packer_fork.inputs.request import InputsRequest
 from packer_fork.inputs.tree import keyed
 from packer_fork.inputs.unknowns import REMOTE_FUNCTIONS
-from packer_fork.inputs.value_roles import NAMELESS
+from packer_fork.template.contents import Contents, Local, Part
+from packer_fork.template.hcl import OPENING
+from packer_fork.template.value_roles import NAMELESS
 
 UNSTABLE = frozenset(("timestamp", "uuidv4", "legacy_isotime", "legacy_strftime", "bcrypt"))
 """Functions with another value at each call: the text of their calls counts, in the template."""
@@ -29,7 +29,7 @@ _PROJECT = "\0project"
 _NUMBER = "\0number"
 
 
-def values(request: InputsRequest, parsed: Parsed) -> dict[str, object] | None:
+def values(request: InputsRequest, parsed: Contents) -> dict[str, object] | None:
     """JSON values by expression; None if Packer could evaluate nothing at all.
 
     Parts of an expression are asked for only where the whole has no value; all at once if the
@@ -56,7 +56,7 @@ def _named(sources: set[str]) -> dict[str, str]:
 
 
 def _wanted(
-    parsed: Parsed, found: Mapping[str, object], asked: set[str], *, parts: bool
+    parsed: Contents, found: Mapping[str, object], asked: set[str], *, parts: bool
 ) -> set[str]:
     """All that has yet to be evaluated; with the `parts` of what is asked for."""
     wanted = {*parsed.variables.values(), *(f"local.{name}" for name in stable_locals(parsed))}
@@ -90,7 +90,7 @@ def _with_hope(wanted: set[str], missing: set[str]) -> set[str]:
     return {source for source in wanted if names.isdisjoint(_NAME.findall(source))}
 
 
-def stable_locals(parsed: Parsed, ignored: frozenset[str] = frozenset()) -> list[str]:
+def stable_locals(parsed: Contents, ignored: frozenset[str] = frozenset()) -> list[str]:
     """Locals that only rest on variables; files that they read count by themselves."""
     by_name = {local.name: local for local in parsed.locals}
     tainted = {name for name, local in by_name.items() if _is_tainted(local, ignored)}
@@ -111,7 +111,7 @@ def _is_tainted(local: Local, ignored: frozenset[str]) -> bool:
     )
 
 
-def variables(parsed: Parsed, needed: Dependence) -> frozenset[str]:
+def variables(parsed: Contents, needed: Dependence) -> frozenset[str]:
     """Names of the variables that a build refers to; all where it is not known which."""
     named = {name.removeprefix("var.") for name in needed.references if name.startswith("var.")}
     known = parsed.variables.keys()
@@ -120,7 +120,7 @@ def variables(parsed: Parsed, needed: Dependence) -> frozenset[str]:
 
 def entries(
     request: InputsRequest,
-    parsed: Parsed,
+    parsed: Contents,
     needed: Dependence,
     values: Mapping[str, object],
 ) -> Iterator[tuple[str, str]]:
@@ -145,7 +145,7 @@ def entries(
 
 def missing(
     request: InputsRequest,
-    parsed: Parsed,
+    parsed: Contents,
     needed: Dependence,
     values: Mapping[str, object] | None,
 ) -> Iterator[str]:
@@ -158,7 +158,7 @@ def missing(
             yield f"variable {name}"
 
 
-def _is_broken(parsed: Parsed, values: Mapping[str, object]) -> bool:
+def _is_broken(parsed: Contents, values: Mapping[str, object]) -> bool:
     """Whether a server was away: in a JSON template all defaults are then empty, without a word."""
     emptied = (source for source in parsed.variables.values() if source.startswith("user "))
     asks = not parsed.calls.isdisjoint(REMOTE_FUNCTIONS)

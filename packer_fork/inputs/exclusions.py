@@ -8,10 +8,10 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from packer_fork.inputs import globs
-from packer_fork.inputs.mentions import ANYTHING, Mention, Parsed
 from packer_fork.inputs.request import InputsRequest
 from packer_fork.inputs.texts import Values, with_roles
-from packer_fork.inputs.value_roles import ValueRole
+from packer_fork.template.contents import ANYTHING, Contents, Mention
+from packer_fork.template.value_roles import ValueRole
 
 _NEVER = frozenset((".packer-fork", "packer_cache", ".git", "__pycache__"))
 _DEFAULTS = ("packer-manifest.json", f"packer_{ANYTHING}_{ANYTHING}", "crash.log")
@@ -51,7 +51,7 @@ class Outputs:
 class Exclusions:
     """Called with an absolute path, answers whether it is left out if nothing names it."""
 
-    def __init__(self, request: InputsRequest, parsed: Parsed, values: Values) -> None:
+    def __init__(self, request: InputsRequest, parsed: Contents, values: Values) -> None:
         self._root = os.path.realpath(request.root)
         self._ignored = [globs.pattern(glob) for glob in request.ignore]
         sources = [source.rpartition(".")[2] for source in parsed.sources]

@@ -8,7 +8,7 @@ import os
 import re
 from collections.abc import Iterator
 
-from packer_fork.inputs.mentions import ANYTHING
+from packer_fork.template.contents import ANYTHING
 
 _TOKEN = re.compile(r"\*\*/|\*\*|\*|\?|\[[!^]?[^\]/]+\]|.", re.DOTALL)
 _MEANING = {"**/": "(?:[^/]+/)*", "**": ".*", "*": "[^/]*", "?": "[^/]", ANYTHING: ".*"}

@@ -8,11 +8,11 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from packer_fork.inputs import ansible, globs, texts
-from packer_fork.inputs.mentions import ANYTHING, Mention
 from packer_fork.inputs.request import InputsRequest
 from packer_fork.inputs.texts import Values
 from packer_fork.inputs.tree import Tree
-from packer_fork.inputs.value_roles import NO_INPUT, ValueRole
+from packer_fork.template.contents import ANYTHING, Mention
+from packer_fork.template.value_roles import NO_INPUT, ValueRole
 
 _VIRTUAL = ("/", "/proc", "/sys", "/dev", "/run")
 _PREFIXES = ("file://", "file:", "@")

@@ -3,17 +3,14 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 
 from msgspec import Struct
 
 from packer_fork.inputs.cache import DigestCache
-
-Evaluate = Callable[[Mapping[str, str]], Mapping[str, object] | None]
-"""Names to expressions in the template's own language, HCL or (without the braces) that of
-JSON templates. The answer has the JSON values of those that Packer could evaluate, and is
-None where it could evaluate nothing at all."""
+from packer_fork.template.contents import Evaluate
+from packer_fork.template.reader import ParsedTemplate
 
 MAX_FILES = 200_000
 
@@ -32,9 +29,9 @@ class InputsRequest(Struct, frozen=True, kw_only=True):
     """One template as it would be built now. Paths are absolute.
 
     ``builds``: by the names of those that it makes, what the template calls them.
-        ``template``: as given, a file or a folder. ``root``: the project, which names are
+    ``root``: the project, which names are
     relative to. ``directory``: where Packer is started. ``key``: what digests are keyed
-    by. ``var_files`` and ``assignments``: the values of -var-file and -var, in order.
+    by. ``assignments``: the values of -var, in order.
     ``flags``: those given that bear on the result, such as ``ignore-prerelease-plugins``.
     ``plugins``: version by name, or ``sha256:...`` of an unversioned one; those that the
     template does not speak of are left out. ``outputs``: by build, files and folders that earlier
@@ -44,7 +41,7 @@ class InputsRequest(Struct, frozen=True, kw_only=True):
     known and is trusted all the same. ``cache``: where digests of files are remembered.
     """
 
-    template: Path
+    template: ParsedTemplate
     builds: Mapping[str, str]
     root: Path
     directory: Path
@@ -53,7 +50,6 @@ class InputsRequest(Struct, frozen=True, kw_only=True):
     environ: Mapping[str, str]
     packer_version: str
     plugins: Mapping[str, str] = {}
-    var_files: tuple[str, ...] = ()
     assignments: tuple[str, ...] = ()
     flags: tuple[str, ...] = ()
     outputs: Mapping[str, tuple[Path, ...]] = {}
@@ -70,10 +66,14 @@ class InputsRequest(Struct, frozen=True, kw_only=True):
     @property
     def folders(self) -> tuple[Path, ...]:
         """Where a relative path in the template may lead from, real paths, Packer's own first."""
-        given = self.template if self.template.is_dir() else self.template.parent
-        real = self.template.resolve()
+        given, real = self._template_folder, self.template.path.resolve()
         own = real if real.is_dir() else real.parent
         return tuple(dict.fromkeys((self.directory.resolve(), given.resolve(), own)))
+
+    @property
+    def _template_folder(self) -> Path:
+        path = self.template.path
+        return path if path.is_dir() else path.parent
 
     @property
     def places(self) -> tuple[str, ...]:
@@ -92,8 +92,7 @@ class InputsRequest(Struct, frozen=True, kw_only=True):
     @property
     def named_places(self) -> dict[str, str]:
         """Folders by what stands for them in a template."""
-        given = self.template if self.template.is_dir() else self.template.parent
-        here, template = str(self.directory.resolve()), str(given.resolve())
+        here, template = str(self.directory.resolve()), str(self._template_folder.resolve())
         return {"path.cwd": here, "pwd": here, "path.root": template, "template_dir": template}
 
     def here(self, text: str) -> str:

@@ -11,8 +11,8 @@ from typing import Any
 
 from msgspec import Struct
 
-from packer_fork.inputs.mentions import ANYTHING, Expression, Mention, Parts
-from packer_fork.inputs.value_roles import ValueRole
+from packer_fork.template.contents import ANYTHING, Expression, Mention, Parts
+from packer_fork.template.value_roles import ValueRole
 
 _RUNTIME = re.compile(r"\{\{-?\s*(.*?)\s*-?\}\}", re.DOTALL)
 """What a plugin puts in when it runs: ``{{build_name}}``, ``{{.Vars}}``."""
@@ -51,7 +51,7 @@ class Values:
         places: Mapping[str, str],
         names: Mapping[str, tuple[str, ...]] | None = None,
     ) -> None:
-        """`told`: JSON values by expression; `definitions`: see ``Parsed``; `places`: folders by
+        """`told`: JSON values by expression; `definitions`: see ``Contents``; `places`: folders by
         "path.root" and what else stands for one. `names`: what "source.name" and "build_name"
         may be for the build in question; None if it is not about one build.
         """

@@ -12,8 +12,9 @@ from urllib.parse import quote
 
 from packer_fork.inputs.cache import DigestCache
 from packer_fork.inputs.exclusions import Exclusions
-from packer_fork.inputs.mentions import Mention
 from packer_fork.inputs.record import EXECUTABLE
+from packer_fork.template.contents import Mention
+from packer_fork.template.reader import SourceFile
 
 
 class TooManyFilesError(Exception):
@@ -50,11 +51,11 @@ class Tree:
         """Entries of files and folders that builds make, to their paths."""
         self.unreadable: list[str] = []
 
-    def add_loaded(self, kind: str, path: Path) -> None:
-        """A file that Packer loads itself: only its content counts. Raises OSError."""
-        real = os.path.realpath(path)
+    def add_loaded(self, kind: str, file: SourceFile) -> None:
+        """A file that Packer loads itself: only its content counts."""
+        real = os.path.realpath(file.path)
         self._seen.add(real)
-        digest = self._cache.digest(real)
+        digest = hashlib.sha256(file.source).hexdigest()
         self.entries[f"{kind} {self.name(real)}"] = keyed(self._key, digest)
 
     def add(self, path: str, *, named: bool = False, outside: bool = False) -> None:

@@ -9,9 +9,9 @@ from urllib.parse import urlsplit
 
 from msgspec import Struct
 
-from packer_fork.inputs.mentions import ANYTHING, At, Mention, Section
 from packer_fork.inputs.texts import Values
-from packer_fork.inputs.value_roles import ValueRole
+from packer_fork.template.contents import ANYTHING, At, Mention, Section
+from packer_fork.template.value_roles import ValueRole
 
 REMOTE_FUNCTIONS = (
     "vault",

@@ -96,8 +96,8 @@ def _refusal(asked: Question, flags: PackerFlags) -> Refusal | None:
     arguments = flags.validate_arguments()
     if arguments is None:
         return None
-    template = asked.template.given
-    found = validate.refusal(asked.prepared.program, template, arguments, asked.environ)
+    prepared = asked.prepared
+    found = validate.refusal(prepared.program, prepared.template, arguments, asked.environ)
     left = found and found.without_existing_folders()
     if left == found or (not flags.force and asked.folders_count()):
         return found
@@ -106,10 +106,10 @@ def _refusal(asked: Question, flags: PackerFlags) -> Refusal | None:
 
 def _error(asked: Question, found: Refusal) -> TemplateError:
     template = asked.template.given
-    hint = missing_plugin_hint(found.text, template) if asked.prepared.hcl else ""
+    hint = missing_plugin_hint(found.text, template) if asked.prepared.template.is_hcl else ""
     if found.without_existing_folders() != found:
         hint = "Remove the output folder, or build with -force."
-    secrets = standing_plainly(template, asked.flags, asked.environ)
+    secrets = standing_plainly(asked.prepared.template, asked.flags, asked.environ)
     text = f"Packer refuses {_label(asked.template)}:\n\n{Mask(secrets).text(found.text)}"
     return TemplateError(f"{text}\n" if hint else text, hint=hint)
 

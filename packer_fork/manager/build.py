@@ -61,7 +61,7 @@ def build(request: BuildRequest, notify: Notify) -> int:
     request = structs.replace(request, environ=config.without_secrets(request.environ))
     prepared = prepare(template, request.flags, place.settings, request.environ)
     foreseen = foresee(request, template, prepared, place, notify)
-    prepared = with_secrets(prepared, template, request.flags, request.environ)
+    prepared = with_secrets(prepared, request.flags, request.environ)
     warn(request, place, prepared, notify)
     tenure, wait = _lock(request, place, notify)
     try:
@@ -69,7 +69,7 @@ def build(request: BuildRequest, notify: Notify) -> int:
         recover.recover(place.store, tenure, notify, reason="found by the next build")
         if wait.seconds:
             prepared = prepare(template, request.flags, place.settings, request.environ)
-            prepared = with_secrets(prepared, template, request.flags, request.environ)
+            prepared = with_secrets(prepared, request.flags, request.environ)
         state = made_sure_of(place, tenure)
         sweep(place, notify)
         leftovers.warn(state, notify)

@@ -17,7 +17,6 @@ from packer_fork.errors import TemplateError, UsageError, nearest
 from packer_fork.events import Notify
 from packer_fork.inputs.cache import DigestCache
 from packer_fork.inputs.collect import Declared, Provenance
-from packer_fork.inputs.mentions import At, Mention
 from packer_fork.inputs.observation import Observation
 from packer_fork.inputs.record import COMMAND
 from packer_fork.inputs.unknowns import Unknowable
@@ -28,6 +27,7 @@ from packer_fork.manager.prepare import prepare, with_secrets
 from packer_fork.model import State
 from packer_fork.packer.flags import PackerFlags
 from packer_fork.packer.mask import Mask
+from packer_fork.template.contents import At, Mention
 
 _MAX_SOURCE = 4 << 20
 """Bytes of a JSON template in which a line is looked for."""
@@ -67,7 +67,7 @@ def report(
         raise _nothing_known(
             Question(template=template, flags=flags, prepared=prepared, environ=environ)
         )
-    prepared = with_secrets(prepared, template, flags, environ)
+    prepared = with_secrets(prepared, flags, environ)
     names = _chosen([each.name for each in prepared.outlines], given, build)
     state = place.store.read()
     cache = DigestCache(place.folder.folder / "hashes")

@@ -82,7 +82,7 @@ def gather(
 
     return collect(
         InputsRequest(
-            template=Path.cwd() / template.given,
+            template=prepared.template,
             builds={each.name: each.called or each.name for each in prepared.every},
             root=template.project,
             directory=Path.cwd(),
@@ -91,7 +91,6 @@ def gather(
             environ=environ,
             packer_version=program.version_text,
             plugins=plugins.in_use(program, environ),
-            var_files=tuple(f.value or "" for f in flags.variables if f.name == "var-file"),
             assignments=tuple(f.value or "" for f in flags.variables if f.name == "var"),
             flags=flags.bearing_on_results,
             outputs=_outputs(state),
@@ -104,7 +103,7 @@ def gather(
                 settings.input_commands,
                 template.project,
                 environ,
-                lambda: standing_plainly(template.given, flags, environ),
+                lambda: standing_plainly(prepared.template, flags, environ),
             ),
             ignore=settings.ignore,
             ignore_vars=frozenset(settings.ignore_vars),

@@ -65,7 +65,7 @@ def make(
     names = [each.name for each in prepared.outlines]
     if not any(declared.provenance[name].untracked for name in names):
         return made
-    mask = Mask(standing_plainly(template.given, flags, environ)).text
+    mask = Mask(standing_plainly(prepared.template, flags, environ)).text
     untracked = input_report.untracked_names(template, names, declared, mask)
     return structs.replace(made, untracked=untracked)
 

@@ -65,7 +65,7 @@ def build(request: BuildRequest, how: Together, notify: Notify) -> int:
     request = structs.replace(request, environ=config.without_secrets(request.environ))
     prepared = prepare(template, request.flags, place.settings, request.environ)
     foreseen = foresee(request, template, prepared, place, notify)
-    prepared = with_secrets(prepared, template, request.flags, request.environ)
+    prepared = with_secrets(prepared, request.flags, request.environ)
     warn(request, place, prepared, notify)
     _check(request, prepared)
 
@@ -82,7 +82,7 @@ def build(request: BuildRequest, how: Together, notify: Notify) -> int:
             sweep(place, notify)
         if entry.wait.seconds:
             prepared = prepare(template, request.flags, place.settings, request.environ)
-            prepared = with_secrets(prepared, template, request.flags, request.environ)
+            prepared = with_secrets(prepared, request.flags, request.environ)
             _check(request, prepared)
         state = made_sure_of(place, entry.tenure)
         leftovers.warn(state, notify)

@@ -24,6 +24,7 @@ import msgspec
 
 from packer_fork.packer.flags import PackerFlags
 from packer_fork.packer.program import Program, ask
+from packer_fork.template.reader import is_hcl
 
 _MAX_LINE = 48_000
 _MAX_CALLS = 100
@@ -58,7 +59,7 @@ class Evaluator:
         """`doubt` is called where something has no value, before it is searched for."""
         self._command = (program.path, "console", *flags.variable_arguments(), template)
         self._environ = environ
-        self._legacy = not Path(template).is_dir() and not template.endswith((".hcl", ".pkr.json"))
+        self._legacy = not is_hcl(Path(template))
         self._doubt = doubt
         self._doubted = False
         self._calls = 0

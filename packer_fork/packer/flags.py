@@ -61,6 +61,10 @@ class PackerFlags(Struct, frozen=True):
         """Every ``-var`` and ``-var-file`` in order, also those after ``--``."""
         return tuple(flag for flag in self._all if flag.name in ("var", "var-file"))
 
+    @property
+    def variable_files(self) -> tuple[str, ...]:
+        return tuple(flag.value or "" for flag in self._all if flag.name == "var-file")
+
     def variable_arguments(self) -> tuple[str, ...]:
         return _flatten(self.variables)
 

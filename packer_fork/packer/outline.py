@@ -9,21 +9,16 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from pathlib import Path
-from typing import Any
+from collections.abc import Iterable, Iterator, Sequence
 
-import msgspec
 from msgspec import Struct
 
-from packer_fork.malformed import MALFORMED
 from packer_fork.packer import lines
-from packer_fork.packer.renames import Renamed, renamed
 from packer_fork.packer.selection import select
 from packer_fork.packer.tree import Block, blocks
-
-Evaluate = Callable[[Mapping[str, str]], Mapping[str, object] | None]
-"""Values by the names of expressions; see ``evaluate.Evaluator``."""
+from packer_fork.template import legacy
+from packer_fork.template.contents import Evaluate, Sections, Step, StepKind, Use
+from packer_fork.template.reader import ParsedTemplate
 
 _USER = re.compile(r"\{\{-?\s*user\s+[`\"]([^`\"]+)[`\"]\s*-?\}\}")
 
@@ -66,11 +61,11 @@ class Outlines(Struct, frozen=True):
 
 def outline(
     inspected: str,
-    path: Path,
+    template: ParsedTemplate,
     evaluate: Evaluate = lambda _: {},
     version: tuple[int, int, int] = (0, 0, 0),
 ) -> Outlines:
-    """The builds of the template at `path`, of which Packer `version` says `inspected`.
+    """The builds of `template`, of which Packer `version` says `inspected`.
 
     `evaluate` asks Packer for the user variables in the names of JSON builders. Builds whose
     name only Packer can work out are left out, as is everything where inspect failed: the
@@ -83,11 +78,11 @@ def outline(
     ]
     for line in said:
         if line.type == "ui" and line.args[1:] and line.args[1].startswith("> builds:"):
-            return _outlines_of_hcl(blocks(line.args[1]), _renamed(path))
+            return _outlines_of_hcl(blocks(line.args[1]), _renamed(template.contents.sections))
     named = [line.args[:2] for line in said if line.type == "template-builder"]
     builders = [(pair[0], pair[1]) for pair in named if len(pair) == 2]
     by_type = version >= _NAMED_BY_TYPE
-    found = tuple(_of_legacy(builders, _legacy(path), evaluate, by_type=by_type))
+    found = tuple(_of_legacy(builders, template.contents.sections, evaluate, by_type=by_type))
     return Outlines(found, is_complete=bool(named) and len(found) == len(named))
 
 
@@ -105,20 +100,24 @@ def shared_names(outlines: Iterable[BuildOutline]) -> tuple[str, ...]:
     return tuple(name for name, count in counted.items() if count > 1)
 
 
-def is_hcl(path: Path) -> bool:
-    """Whether Packer reads `path` as HCL2; everything else is legacy JSON to it."""
-    return path.is_dir() or path.name.endswith((".pkr.hcl", ".pkr.json"))
+_Renamed = tuple[str, Use]
+"""The name of a build block, and a source that it names itself."""
 
 
-def _outlines_of_hcl(blocks: Sequence[Block], renames: Sequence[Renamed]) -> Outlines:
-    found = tuple(_of_hcl(blocks, renames))
+def _renamed(sections: Sections) -> list[_Renamed]:
+    """Up to 1.6.6 ``packer inspect`` prints the source's own name, and Packer builds the other."""
+    return [(block.name or "", use) for block in sections.builds for use in block.renamed]
+
+
+def _outlines_of_hcl(blocks: Sequence[Block], renamed: Sequence[_Renamed]) -> Outlines:
+    found = tuple(_of_hcl(blocks, renamed))
     sources = sum(len(block.sources) for block in blocks)
-    is_complete = len(found) == sources and all(each.ref for each in renames)
+    is_complete = len(found) == sources and all(use.ref for _, use in renamed)
     return Outlines(found, is_complete)
 
 
-def _of_hcl(blocks: Iterable[Block], renames: Iterable[Renamed]) -> Iterator[BuildOutline]:
-    left = list(renames)
+def _of_hcl(blocks: Iterable[Block], renamed: Iterable[_Renamed]) -> Iterator[BuildOutline]:
+    left = list(renamed)
     for block in blocks:
         for source in _named(block, left):
             yield BuildOutline(
@@ -130,16 +129,14 @@ def _of_hcl(blocks: Iterable[Block], renames: Iterable[Renamed]) -> Iterator[Bui
             )
 
 
-def _named(block: Block, left: list[Renamed]) -> Iterator[str]:
+def _named(block: Block, left: list[_Renamed]) -> Iterator[str]:
     """The block's sources by the names that the builds have; uses up what is `left`."""
     for source in block.sources:
-        kind = source.partition(".")[0]
         new = next(
             (
-                each
-                for each in left
-                if (each.build, each.ref) == (block.name, source)
-                and f"{kind}.{each.name}" not in block.sources
+                (build, use)
+                for build, use in left
+                if (build, use.ref) == (block.name, source) and use.name not in block.sources
             ),
             None,
         )
@@ -147,8 +144,8 @@ def _named(block: Block, left: list[Renamed]) -> Iterator[str]:
             yield source
         else:
             left.remove(new)
-            if new.name is not None:
-                yield f"{kind}.{new.name}"
+            if new[1].name is not None:
+                yield new[1].name
 
 
 def _step(printed: str) -> tuple[str, str]:
@@ -156,29 +153,9 @@ def _step(printed: str) -> tuple[str, str]:
     return kind, name
 
 
-def _renamed(path: Path) -> list[Renamed]:
-    files = sorted(path.glob("*.pkr.hcl")) if path.is_dir() else [path]
-    return [each for file in files if file.suffix == ".hcl" for each in renamed(_read(file))]
-
-
-def _legacy(path: Path) -> dict[str, Any]:
-    try:
-        return msgspec.json.decode(_read(path), type=dict[str, Any])
-    except MALFORMED:
-        return {}
-
-
-def _read(path: Path) -> bytes:
-    """The bytes of a regular file, none if there is no such: reading a pipe would empty it."""
-    try:
-        return path.read_bytes() if path.is_file() else b""
-    except OSError:
-        return b""
-
-
 def _of_legacy(
     builders: Iterable[tuple[str, str]],
-    template: dict[str, Any],
+    sections: Sections,
     evaluate: Evaluate,
     *,
     by_type: bool,
@@ -187,15 +164,15 @@ def _of_legacy(
 
     Steps name a builder as it stands in the template, flags as Packer renders it.
     """
+    uses = [use for block in sections.builds for use in block.uses or ()]
+    steps = [step for block in sections.builds for step in block.steps]
     written = {
-        lines.as_decoded(name): name
-        for each in _dicts(template.get("builders"))
-        if isinstance(name := each.get("name"), str)
+        lines.as_decoded(use.ref): use.ref
+        for use in uses
+        if use.section and "name" in use.section.tokens
     }
-    provisioners = list(_dicts(template.get("provisioners")))
-    chains = list(_chains(template.get("post-processors")))
     used = {name for text in written.values() for name in _USER.findall(text)}
-    values = evaluate({name: f"user `{name}`" for name in sorted(used)}) or {}
+    values = evaluate({name: legacy.user_variable(name) for name in sorted(used)}) or {}
 
     def value(match: re.Match[str]) -> str:
         return str(values.get(match[1], match[0]))
@@ -205,15 +182,11 @@ def _of_legacy(
         selected = _USER.sub(value, raw)
         name = f"{kind}.{selected}" if by_type and printed in written else selected
         if "{{" not in name:
-            posts = [
-                (place > 0, step)
-                for chain in chains
-                for place, step in enumerate(_legacy_steps(chain, raw))
-            ]
+            posts = _steps_of(raw, "post-processor", steps)
             yield BuildOutline(
                 name,
                 kind,
-                tuple(_legacy_steps(provisioners, raw)),
+                tuple(step for _, step in _steps_of(raw, "provisioner", steps)),
                 tuple(step for _, step in posts),
                 tuple(number for number, (is_chained, _) in enumerate(posts) if is_chained),
                 called=raw if raw != name else "",
@@ -221,33 +194,15 @@ def _of_legacy(
             )
 
 
-def _legacy_steps(steps: Iterable[dict[str, Any]], build: str) -> Iterator[tuple[str, str]]:
+def _steps_of(
+    build: str, kind: StepKind, steps: Iterable[Step]
+) -> list[tuple[bool, tuple[str, str]]]:
+    """Those that run for `build`, and whether each takes what the one before it made."""
+    found, is_chain_begun = [], False
     for each in steps:
-        only, except_ = _texts(each.get("only")), _texts(each.get("except"))
-        if (not only or build in only) and build not in except_:
-            yield str(each.get("type", "")), str(each.get("name", ""))
-
-
-def _chains(entries: object) -> Iterator[list[dict[str, Any]]]:
-    """A list in the list of post-processors is a chain, anything else one by itself."""
-    for entry in entries if isinstance(entries, list) else ():
-        yield list(_flattened(entry if isinstance(entry, list) else [entry]))
-
-
-def _flattened(entries: object) -> Iterator[dict[str, Any]]:
-    """Post-processors are names, objects, or lists of these."""
-    for entry in entries if isinstance(entries, list) else ():
-        if isinstance(entry, str):
-            yield {"type": entry}
-        elif isinstance(entry, list):
-            yield from _flattened(entry)
-        else:
-            yield from _dicts([entry])
-
-
-def _dicts(entries: object) -> Iterator[dict[str, Any]]:
-    return (each for each in (entries if isinstance(entries, list) else ()) if type(each) is dict)
-
-
-def _texts(value: object) -> list[object]:
-    return value if isinstance(value, list) else [value] if value else []
+        if each.kind == kind:
+            is_chain_begun = is_chain_begun and each.is_chained
+            if each.runs_for(build):
+                found.append((is_chain_begun, (each.section.type, each.name)))
+                is_chain_begun = True
+    return found

@@ -18,19 +18,17 @@ from __future__ import annotations
 import re
 import subprocess
 from collections.abc import Iterable, Mapping, Sequence
-from pathlib import Path
 
 from msgspec import Struct
 
-from packer_fork.packer.outline import is_hcl
 from packer_fork.packer.program import Program, ask
+from packer_fork.template.reader import ParsedTemplate
 
 _REFUSED = 1
 """Packer's exit code for it; any other is a Packer that crashed or was killed."""
 
 _SINCE_DATA_SOURCES = (1, 7, 0)
 _SINCE_EVALUATE_DATA_SOURCES = (1, 8, 5)
-_DATA_BLOCK = re.compile(rb'\bdata"?\s*[":]')
 
 _HEADING = re.compile(r"^(?=(?:Error|Warning): )", re.MULTILINE)
 _BULLET = re.compile(r"^\s*\* ", re.MULTILINE)
@@ -55,7 +53,7 @@ class Refusal(Struct, frozen=True):
 
 def refusal(
     program: Program,
-    template: str,
+    template: ParsedTemplate,
     arguments: Sequence[str],
     environ: Mapping[str, str],
 ) -> Refusal | None:
@@ -63,8 +61,8 @@ def refusal(
 
     None also where Packer does not answer: what it cannot say now, it says in the build.
     """
-    how = _how(program) if _has_data(Path(template)) else ()
-    command = (program.path, "validate", *how, *arguments, template)
+    how = _how(program) if _may_have_data(template) else ()
+    command = (program.path, "validate", *how, *arguments, template.given)
     environ = {**environ, "PACKER_NO_COLOR": "1"}
     try:
         answer = ask(command, environ)
@@ -96,12 +94,7 @@ def _is_of_folders(error: str) -> bool:
     return bool(bullets) and all(_FOLDER_EXISTS.match(bullet) for bullet in bullets)
 
 
-def _has_data(template: Path) -> bool:
-    """Whether a data block may be in it; a text that looks like one does little harm."""
-    if not is_hcl(template):
-        return False
-    files = template.glob("*.pkr.*") if template.is_dir() else [template]
-    try:
-        return any(_DATA_BLOCK.search(file.read_bytes()) for file in files if not file.is_dir())
-    except OSError:
-        return True
+def _may_have_data(template: ParsedTemplate) -> bool:
+    """Whether there is a data block, or may be one in a text that we cannot read."""
+    contents = template.contents
+    return template.is_hcl and (bool(contents.sections.data) or not contents.is_parsable)

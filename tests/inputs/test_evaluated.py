@@ -5,9 +5,10 @@ from pathlib import Path
 
 import pytest
 
-from packer_fork.inputs import evaluated, hcl
+from packer_fork.inputs import evaluated
 from packer_fork.inputs.cache import DigestCache
 from packer_fork.inputs.request import InputsRequest
+from packer_fork.template.reader import read
 
 TEMPLATE = """
 variable "a" {}
@@ -38,8 +39,10 @@ def test_parts_are_asked_for_where_the_whole_has_no_value(
         asked.append(set(expressions))
         return dict.fromkeys(expressions.keys() & known, "value")
 
+    path = tmp_path / "t.pkr.hcl"
+    path.write_text(template)
     request = InputsRequest(
-        template=tmp_path / "t.pkr.hcl",
+        template=read(str(path)),
         builds={},
         root=tmp_path,
         directory=tmp_path,
@@ -49,5 +52,5 @@ def test_parts_are_asked_for_where_the_whole_has_no_value(
         packer_version="1",
         cache=DigestCache(None),
     )
-    evaluated.values(request, hcl.parse(template.encode()))
+    evaluated.values(request, request.template.contents)
     assert asked == questions

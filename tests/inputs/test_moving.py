@@ -5,11 +5,12 @@ from typing import Any
 
 import pytest
 
-from packer_fork.inputs import hcl, hcl_json, legacy, unknowns
+from packer_fork.inputs import unknowns
 from packer_fork.inputs.dependence import dependence
-from packer_fork.inputs.mentions import Parsed
 from packer_fork.inputs.texts import Values
 from packer_fork.inputs.unknowns import Unknowable
+from packer_fork.template import hcl, hcl_json, legacy
+from packer_fork.template.contents import Contents
 
 DIGEST = f"@sha256:{'0' * 64}"
 VALUES = Values({"var.image": "ubuntu:24.04", "local.pinned": f"ubuntu{DIGEST}"}, {}, {})
@@ -38,8 +39,8 @@ ROWS: list[tuple[str, dict[str, Any], list[str]]] = [
 ]
 
 
-def moving(parsed: Parsed, build: str) -> list[Unknowable]:
-    assert parsed.intelligible
+def moving(parsed: Contents, build: str) -> list[Unknowable]:
+    assert parsed.is_parsable
     return list(unknowns.moving(dependence(parsed.sections, build).sections, VALUES))
 
 

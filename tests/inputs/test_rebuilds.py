@@ -9,9 +9,9 @@ from typing import NamedTuple
 
 import pytest
 
-from packer_fork.inputs import hcl, legacy
 from packer_fork.inputs.dependence import dependence
-from packer_fork.inputs.mentions import ANY_TYPE, Sections
+from packer_fork.template import hcl, legacy
+from packer_fork.template.contents import ANY_TYPE, Sections
 
 HCL = """
 packer { required_version = ">= 1.6.0" }
@@ -234,7 +234,7 @@ def test_an_edit_of_hcl_means_these_builds(old: str, new: str, builds: set[str])
     assert old in HCL
     before = digests(hcl.parse(HCL.encode()).sections, HCL_BUILDS)
     edited = hcl.parse(HCL.replace(old, new).encode())
-    assert edited.intelligible
+    assert edited.is_parsable
     assert rebuilt(before, digests(edited.sections, HCL_BUILDS)) == builds
 
 
@@ -243,7 +243,7 @@ def test_an_edit_of_json_means_these_builds(old: str, new: str, builds: set[str]
     assert old in JSON
     before = digests(legacy.parse(JSON.encode()).sections, ("a", "b"))
     edited = legacy.parse(JSON.replace(old, new).encode())
-    assert edited.intelligible
+    assert edited.is_parsable
     assert rebuilt(before, digests(edited.sections, ("a", "b"))) == builds
 
 
@@ -291,7 +291,7 @@ def test_plugins_of_dynamic_steps_are_not_known() -> None:
         "content {}", "content {}\n}"
     )
     parsed = hcl.parse(chain.encode())
-    assert parsed.intelligible
+    assert parsed.is_parsable
     assert ANY_TYPE in dependence(parsed.sections, "null.a").types
 
 

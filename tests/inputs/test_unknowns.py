@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from packer_fork.inputs import hcl_json
+from packer_fork.template import hcl_json
 from tests.conftest import Project
 from tests.support.collected_inputs import inputs_of
 
@@ -148,5 +148,5 @@ def test_older_json_template_with_values_kept_elsewhere(root: Path, project: Pro
 @pytest.mark.parametrize("text", [rb"\ud800", b"\xff", b"\xf0\x9f"])
 def test_json_that_is_no_text_is_not_understood(text: bytes) -> None:
     source = b'{"variable": {"a": {"default": "%s"}}}' % text
-    assert not hcl_json.parse(source).intelligible
-    assert hcl_json.parse(source.replace(text, b"plain")).intelligible
+    assert not hcl_json.parse(source).is_parsable
+    assert hcl_json.parse(source.replace(text, b"plain")).is_parsable

@@ -16,6 +16,7 @@ from packer_fork.model import Actor, Build, BuildStatus, KnownBy, Run, RunStatus
 from packer_fork.packer import lines, outcome, outline, verdict
 from packer_fork.packer.outcome import Ended, Outcome
 from packer_fork.packer.outline import BuildOutline
+from packer_fork.template.reader import read
 from tests.conftest import eventually
 
 AT = datetime(2026, 1, 1, tzinfo=UTC)
@@ -601,7 +602,7 @@ def begun_live(packer: Path, folder: Path, *flags: str) -> tuple[subprocess.Pope
             start_new_session=True,
         )
     eventually((folder / "begun").exists)
-    return process, outcome.begin(run(), outline.outline(said, template).builds)
+    return process, outcome.begin(run(), outline.outline(said, read(str(template))).builds)
 
 
 def ended_live(process: subprocess.Popen[bytes], begun: Outcome, folder: Path) -> Outcome:

@@ -12,9 +12,10 @@ import pytest
 from packer_fork.packer import outline, program
 from packer_fork.packer.evaluate import Evaluator
 from packer_fork.packer.flags import take
-from packer_fork.packer.outline import BuildOutline, chosen, is_hcl, shared_names
+from packer_fork.packer.outline import BuildOutline, chosen, shared_names
 from packer_fork.packer.selection import select
 from packer_fork.packer.tree import blocks
+from packer_fork.template.reader import is_hcl, read
 
 TREE = """
     source "null" "a" { communicator = "none" }
@@ -87,7 +88,7 @@ def ask(packer: Path, folder: Path, *arguments: str) -> str:
 
 def inspected(packer: Path, template: Path) -> tuple[BuildOutline, ...]:
     said = ask(packer, template.parent, "inspect", "-machine-readable", template.name)
-    return outline.outline(said, template).builds
+    return outline.outline(said, read(str(template))).builds
 
 
 def built(packer: Path, template: Path, *flags: str) -> set[str]:
@@ -158,14 +159,19 @@ def test_a_name_that_inspect_already_tells_is_left_alone(tmp_path: Path) -> None
     path = tmp_path / "t.pkr.hcl"
     path.write_text(RENAMED)
     said = r"1,,ui,say,> builds:\n\n  > x:\n\n    sources:\n\n      null.a\n\n      null.own\n"
-    assert [each.name for each in outline.outline(said, path).builds] == ["x.null.a", "x.null.own"]
+    assert [each.name for each in outline.outline(said, read(str(path))).builds] == [
+        "x.null.a",
+        "x.null.own",
+    ]
 
 
 def test_names_that_only_packer_can_tell_are_left_out(tmp_path: Path) -> None:
     path = tmp_path / "t.pkr.hcl"
     path.write_text('build {\n  source "null.a" { name = var.x }\n  sources = ["null.b"]\n}\n')
     tree = r"1,,ui,say,> builds:\n\n  > <unnamed build 0>:\n\n    sources:\n\n      null.a\n"
-    assert [e.name for e in outline.outline(rf"{tree}\n      null.b\n", path).builds] == ["null.b"]
+    assert [
+        e.name for e in outline.outline(rf"{tree}\n      null.b\n", read(str(path))).builds
+    ] == ["null.b"]
 
 
 SOURCES = {
@@ -182,7 +188,7 @@ def test_an_outline_says_whether_it_has_all_names(tmp_path: Path, sources: str) 
     path = tmp_path / "t.pkr.hcl"
     path.write_text(f"build {{\n  {sources}\n}}\n")
     tree = r"1,,ui,say,> builds:\n\n  > <unnamed build 0>:\n\n    sources:\n\n      null.a\n"
-    assert outline.outline(tree, path).is_complete == SOURCES[sources]
+    assert outline.outline(tree, read(str(path))).is_complete == SOURCES[sources]
 
 
 JSON = {
@@ -234,9 +240,9 @@ def test_a_json_name_with_a_variable_is_evaluated(packer: Path, tmp_path: Path) 
     path.write_bytes(msgspec.json.encode(template))
     said = ask(packer, tmp_path, "inspect", "-machine-readable", "t.json")
     evaluate = Evaluator(program.find(str(packer)), str(path), take([])[0], os.environ)
-    (found,) = outline.outline(said, path, evaluate).builds
+    (found,) = outline.outline(said, read(str(path)), evaluate).builds
     assert found == BuildOutline("dyn-x", "null", (("shell-local", ""),), called="{{user `v`}}-x")
-    assert not outline.outline(said, path, evaluate).is_complete
+    assert not outline.outline(said, read(str(path)), evaluate).is_complete
     assert any(name.endswith("dyn-x") for name in built(packer, path))
 
 
@@ -248,17 +254,17 @@ def test_json_names_have_their_type_since_1_8_4(packer: Path, tmp_path: Path) ->
     step = {"type": "shell-local", "inline": ["true"], "only": ["a"]}
     path.write_bytes(msgspec.json.encode({"builders": builders, "provisioners": [step]}))
     said = ask(packer, tmp_path, "inspect", "-machine-readable", "t.json")
-    found = outline.outline(said, path, version=(1, 8, 4)).builds
+    found = outline.outline(said, read(str(path)), version=(1, 8, 4)).builds
     shell = (("shell-local", ""),)
     assert set(found) == {
         BuildOutline("null.a", "null", shell, called="a", selected="a"),
         BuildOutline("null.b", "null", called="b", selected="b"),
         BuildOutline("null", "null"),
     }
-    before = outline.outline(said, path, version=(1, 8, 3)).builds
+    before = outline.outline(said, read(str(path)), version=(1, 8, 3)).builds
     assert {each.name for each in before} == {"a", "b", "null"}
     version = program.find(str(packer)).version
-    names = {each.name for each in outline.outline(said, path, version=version).builds}
+    names = {each.name for each in outline.outline(said, read(str(path)), version=version).builds}
     assert built(packer, path) == names
 
 
@@ -267,7 +273,9 @@ def test_json_names_have_their_type_since_1_8_4(packer: Path, tmp_path: Path) ->
     ["", "panic: x\n", "1,,ui,say\n", "1,,template-builder,x\n", "1,,ui,say,> builds:\\n\\n  > x"],
 )
 def test_what_cannot_be_inspected_has_no_outline(tmp_path: Path, said: str) -> None:
-    assert outline.outline(said, tmp_path / "missing.json").builds == ()
+    path = tmp_path / "t.json"
+    path.touch()
+    assert outline.outline(said, read(str(path))).builds == ()
 
 
 @pytest.mark.parametrize("content", [b"{", b"[]", b"\xff", b'{"builders": 3, "provisioners": [1]}'])
@@ -276,7 +284,7 @@ def test_a_json_template_that_cannot_be_read_still_has_its_names(
 ) -> None:
     path = tmp_path / "t.json"
     path.write_bytes(content)
-    assert outline.outline("1,,template-builder,n,null\n", path).builds == (
+    assert outline.outline("1,,template-builder,n,null\n", read(str(path))).builds == (
         BuildOutline("n", "null"),
     )
 
@@ -351,7 +359,7 @@ def test_json_names_are_taken_as_they_are(packer: Path, tmp_path: Path) -> None:
     path.write_bytes(msgspec.json.encode(JSON))
     said = ask(packer, tmp_path, "inspect", "-machine-readable", "t.json")
     version = program.find(str(packer)).version
-    found = outline.outline(said, path, version=version).builds
+    found = outline.outline(said, read(str(path)), version=version).builds
     for only in (["null"], ["n*"], ["null", "f", "other"], [""]):
         flag = f"-only={','.join(only)}"
         ours = {each.name for each in chosen(found, only, [], hcl=False)}

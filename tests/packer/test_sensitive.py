@@ -15,6 +15,7 @@ from packer_fork.packer.flags import PackerFlags, take
 from packer_fork.packer.mask import HIDDEN, Mask
 from packer_fork.packer.program import Program
 from packer_fork.packer.sensitive import Sensitive, collect
+from packer_fork.template.reader import read
 from tests.conftest import Project
 from tests.support.packer_versions import masks_machine_readable
 
@@ -56,7 +57,8 @@ def secrets(program: Program, template: Path, argv: Sequence[str] = (), *environ
     flags, rest = take(argv)
     assert rest == []
     more = dict(entry.split("=", 1) for entry in environ)
-    return collect(program, str(template), flags, {**os.environ, **more})
+    parsed = read(str(template), flags.variable_files)
+    return collect(program, parsed, flags, {**os.environ, **more})
 
 
 def test_hcl_file(project: Project, real: Program) -> None:
@@ -235,13 +237,11 @@ def test_packer_is_not_asked_without_secrets(
 
 
 @pytest.mark.parametrize("text", ["", "{", "variable", "\0\xff", '{"variable": 3}', "[" * 100_000])
-@pytest.mark.parametrize("name", ["t.pkr.hcl", "t.pkr.json", "t.json", "missing"])
+@pytest.mark.parametrize("name", ["t.pkr.hcl", "t.pkr.json", "t.json"])
 def test_broken_templates_are_no_matter(
     project: Project, dead: Program, name: str, text: str
 ) -> None:
-    template = project.root / name
-    if name != "missing":
-        template.write_text(text)
+    template = project.write(name, text)
     assert secrets(dead, template) == Sensitive()
 
 
@@ -270,7 +270,7 @@ def test_pipe_is_not_read(project: Project, dead: Program) -> None:
 def test_extra_arguments_count(project: Project, dead: Program) -> None:
     template = project.write("t.pkr.hcl", HCL)
     flags = PackerFlags(extra=("-var", "password=behind-dashes"))
-    assert "behind-dashes" in collect(dead, str(template), flags, {}).values
+    assert "behind-dashes" in collect(dead, read(str(template)), flags, {}).values
 
 
 def test_nothing_secret_is_left_in_what_packer_prints(project: Project, real: Program) -> None:

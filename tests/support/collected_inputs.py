@@ -11,6 +11,7 @@ from packer_fork.inputs.request import InputsRequest
 from packer_fork.packer import outline, program
 from packer_fork.packer.evaluate import Evaluator
 from packer_fork.packer.flags import take
+from packer_fork.template.reader import read
 
 KEY = b"a key of the state"
 
@@ -32,9 +33,11 @@ def builds_of(root: Path, template: str, *flags: str, **changed: Any) -> Templat
     packer = program.find(None)
     evaluate = Evaluator(packer, str(root / template), packer_flags, environ)
     inspected = program.inspect(packer, packer_flags, str(root / template), environ)
-    outlines = outline.outline(inspected or "", root / template, evaluate, packer.version)
+    variable_files = (str(root / name) for name in packer_flags.variable_files)
+    parsed = read(str(root / template), variable_files)
+    outlines = outline.outline(inspected or "", parsed, evaluate, packer.version)
     request = {
-        "template": root / template,
+        "template": parsed,
         "builds": {each.name: each.called or each.name for each in outlines.builds}
         or {"null.n": "null.n"},
         "root": root,
@@ -43,7 +46,6 @@ def builds_of(root: Path, template: str, *flags: str, **changed: Any) -> Templat
         "evaluate": evaluate,
         "environ": environ,
         "packer_version": "1.6.6",
-        "var_files": tuple(f.value for f in packer_flags.variables if f.name == "var-file"),
         "assignments": tuple(f.value for f in packer_flags.variables if f.name == "var"),
     }
     cache = DigestCache(changed.pop("cache", None))

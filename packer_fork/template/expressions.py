@@ -13,9 +13,9 @@ from collections.abc import Iterator
 
 from tree_sitter import Node
 
-from packer_fork.inputs.mentions import UNKNOWN, Expression, Parts
-from packer_fork.inputs.oneline import one_line, pieces, text_of, unescape
-from packer_fork.inputs.scope import EVALUABLE, Scope, bound_to, closed, free
+from packer_fork.template.contents import UNKNOWN, Expression, Literals, Parts
+from packer_fork.template.expression_text import one_line, pieces, text_of, unescape
+from packer_fork.template.scope import EVALUABLE, Scope, bound_to, closed, free
 
 TEXTS = ("quoted_template", "heredoc_template", "string_lit")
 _WRAPPERS = (
@@ -91,6 +91,41 @@ def results(node: Node, scope: Scope) -> Iterator[Parts]:
         yield (expression(node, scope),)
 
 
+def literal_text(node: Node) -> str | None:
+    """The text of a plain string; None for all else."""
+    node = unwrapped(node)
+    if node.type not in TEXTS or not all(isinstance(piece, str) for piece in pieces(node)):
+        return None
+    heredoc = node.type == "heredoc_template"
+    return "".join(unescape(each, heredoc=heredoc) for each in pieces(node) if type(each) is str)
+
+
+def literals(node: Node) -> Literals:
+    """The literals in `node`, however deep it is nested; no keys, no booleans."""
+    texts: list[str] = []
+    environment: list[str] = []
+    waiting = [node]
+    while waiting:
+        node = unwrapped(waiting.pop())
+        if node.type == "tuple":
+            waiting += _expressions(node)
+        elif node.type == "object":
+            elements = (child for child in node.children if child.type == "object_elem")
+            waiting += (_expressions(each)[-1] for each in elements)
+        elif node.type == "function_call" and text_of(node.children[0]) == "env":
+            environment += filter(None, map(literal_text, arguments(node)))
+        elif node.type == "numeric_lit":
+            texts.append(text_of(node))
+        elif (plain := literal_text(node)) is not None:
+            texts.append(plain.removesuffix("\n") if node.type == "heredoc_template" else plain)
+    return Literals(tuple(texts), tuple(environment))
+
+
+def arguments(call: Node) -> list[Node]:
+    listed = next((child for child in call.children if child.type == "function_arguments"), None)
+    return _expressions(listed) if listed else []
+
+
 def _pieces(template: Node, scope: Scope) -> Iterator[str | Expression]:
     heredoc = template.type == "heredoc_template"
     for piece in pieces(template):
@@ -121,22 +156,21 @@ def _inner(node: Node, scope: Scope) -> Iterator[Parts]:
 
 def _of_call(call: Node, scope: Scope) -> Iterator[Parts]:
     name = text_of(call.children[0])
-    listed = next((child for child in call.children if child.type == "function_arguments"), None)
-    arguments = _expressions(listed) if listed else []
+    given = arguments(call)
     if name in _PREDICATES:
         return
-    if name == "format" and arguments and unwrapped(arguments[0]).type in TEXTS:
-        yield tuple(_with_verbs(text(unwrapped(arguments[0]), scope)))
+    if name == "format" and given and unwrapped(given[0]).type in TEXTS:
+        yield tuple(_with_verbs(text(unwrapped(given[0]), scope)))
         return
-    if name == "replace" and len(arguments) == 3:
-        yield from _replaced(arguments, scope)
+    if name == "replace" and len(given) == 3:
+        yield from _replaced(given, scope)
         return
-    if name == "join" and len(arguments) == 2 and unwrapped(arguments[1]).type == "tuple":
-        yield from _joined(arguments[0], arguments[1], scope)
+    if name == "join" and len(given) == 2 and unwrapped(given[1]).type == "tuple":
+        yield from _joined(given[0], given[1], scope)
         return
     if name not in _READING:
         skipped = _KEYED.get(name, ())
-        for number, argument in enumerate(arguments):
+        for number, argument in enumerate(given):
             if number not in skipped:
                 yield from results(argument, scope)
     if name not in _PASS_ON and name not in _KEYED:

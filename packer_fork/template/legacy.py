@@ -6,26 +6,26 @@ import re
 from collections.abc import Iterator
 from typing import Any
 
-import msgspec
 from msgspec import structs
 
-from packer_fork.inputs.mentions import (
+from packer_fork.template import json_document
+from packer_fork.template.contents import (
     BuildBlock,
+    Contents,
     Expression,
+    Literals,
     Mention,
     Names,
-    Parsed,
     Part,
     Place,
+    Secret,
     Section,
     Sections,
     Step,
     StepKind,
     Use,
 )
-from packer_fork.malformed import MALFORMED
 
-_BOM = b"\xef\xbb\xbf"
 _ACTION = re.compile(r"\{\{-?\s*(.*?)\s*-?\}\}", re.DOTALL)
 _QUOTED = re.compile(r"`[^`]*`|\"[^\"]*\"")
 _WORD = re.compile(r"[A-Za-z_]\w*")
@@ -43,20 +43,27 @@ _UNSTABLE = frozenset(("timestamp", "isotime", "strftime", "uuid"))
 _SECTIONS = ("builders", "provisioners", "post-processors", "error-cleanup-provisioner")
 
 
-def parse(source: bytes) -> Parsed:
-    try:
-        document = msgspec.json.decode(source.removeprefix(_BOM), type=dict[str, Any])
-    except MALFORMED:
-        return Parsed(intelligible=False)
+def parse(source: bytes) -> Contents:
+    document = json_document.decode(source)
+    if not isinstance(document, dict):
+        return Contents(is_parsable=False)
     document = {key.lower(): value for key, value in document.items()}  # as Packer takes them
-    variables = document.get("variables")
-    variables = variables if isinstance(variables, dict) else {}
+    secrets = tuple(_secrets(document))
+    try:
+        return _contents(document, secrets)
+    except (UnicodeEncodeError, RecursionError):
+        return Contents(secrets=secrets, is_parsable=False)
+
+
+def _contents(document: dict[str, Any], secrets: tuple[Secret, ...]) -> Contents:
+    variables = _variables(document)
     raw = {name: set(_words(value)) for name, value in variables.items()}
     calls = set[str]().union(*(_words(text) for text in _strings(document)))
     builders = [item for item in _items(document.get("builders")) if "type" in item]
-    return Parsed(
+    return Contents(
+        secrets=secrets,
         mentions=tuple(_sections(document)),
-        variables={name: f"user `{name}`" for name in variables if "`" not in name},
+        variables={name: user_variable(name) for name in variables},
         unstable=frozenset(name for name, words in raw.items() if words & _UNSTABLE),
         calls=frozenset(calls),
         sources=tuple(str(item.get("name", item["type"])) for item in builders),
@@ -75,12 +82,43 @@ def parse(source: bytes) -> Parsed:
     )
 
 
+def _variables(document: dict[str, Any]) -> dict[str, Any]:
+    variables = document.get("variables")
+    return variables if isinstance(variables, dict) else {}
+
+
+def user_variable(name: str) -> str:
+    """The expression of its value."""
+    is_plain = "`" not in name and name.isprintable()
+    return f"user `{name}`" if is_plain else f"user {json_document.encode(name)}"
+
+
+def _secrets(document: dict[str, Any]) -> Iterator[Secret]:
+    names, variables = document.get("sensitive-variables"), _variables(document)
+    for name in names if isinstance(names, list) else ():
+        if isinstance(name, str):
+            yield Secret(
+                name=name,
+                expression=user_variable(name),
+                literals=_literals(variables.get(name)),
+            )
+
+
+def _literals(default: Any) -> Literals:
+    if not isinstance(default, str):
+        return Literals()
+    if called := _ENV.fullmatch(default):
+        return Literals(environment=(called[1],))
+    return Literals(() if "{{" in default else (default,))
+
+
 _STEP_KINDS: dict[str, StepKind] = {
     "provisioners": "provisioner",
     "post-processors": "post-processor",
     "error-cleanup-provisioner": "error-cleanup-provisioner",
 }
 _KNOWN = {*_SECTIONS, "variables", "sensitive-variables", "description", "min_packer_version"}
+_ENV = re.compile(r"""\{\{-?\s*env\s+[`"]([^`"]+)[`"]\s*-?\}\}""")
 _USER = re.compile(r"user\s+[`\"]([^`\"]+)[`\"]")
 
 
@@ -120,9 +158,10 @@ def _steps(section: str, kind: StepKind, value: Any) -> Iterator[Step]:
         place = Place(f"{section.removesuffix('s')} {plugin} #{index}", kind, plugin)
         yield Step(
             kind=kind,
+            name=str(item.get("name", "")),
             only=_raw_names(item.get("only")),
             excepted=_raw_names(item.get("except")),
-            overrides={key: _encoded(each) for key, each in overrides.items()}
+            overrides={key: json_document.encode(each) for key, each in overrides.items()}
             if isinstance(overrides, dict)
             else {},
             section=_step_section(plugin, place, rest, overrides),
@@ -158,15 +197,15 @@ def _section(label: str, plugin: str, place: Place, content: dict[str, Any]) -> 
     return Section(
         label=label,
         type=plugin,
-        tokens={key: _encoded(value) for key, value in content.items() if not key.startswith("_")},
+        tokens={
+            key: json_document.encode(value)
+            for key, value in content.items()
+            if not key.startswith("_")
+        },
         mentions=tuple(_mentions(content, place)),
         references=frozenset(_references(content)),
         calls=frozenset(words),
     )
-
-
-def _encoded(value: Any) -> str:
-    return msgspec.json.encode(value, order="deterministic").decode()
 
 
 def _references(content: Any) -> Iterator[str]:
@@ -183,7 +222,7 @@ def _others(document: dict[str, Any]) -> Iterator[Section]:
     """What we do not know may bear on every build; comments begin with an underscore."""
     for key, value in document.items():
         if key not in _KNOWN and not key.startswith("_"):
-            yield Section(label="template", tokens={key: _encoded(value)})
+            yield Section(label="template", tokens={key: json_document.encode(value)})
 
 
 def _sections(document: dict[str, Any]) -> Iterator[Mention]:

@@ -1,4 +1,4 @@
-"""HCL expressions on one line, as `packer console` wants them, and the text of literals."""
+"""HCL expressions on one line, as `packer console` wants them, as tokens, and as plain texts."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from tree_sitter import Node
 _ESCAPE = re.compile(r'\\(?:u([0-9a-fA-F]{4})|U([0-9a-fA-F]{8})|([nrt"\\]))')
 _SIMPLE = {"n": "\n", "r": "\r", "t": "\t", '"': '"', "\\": "\\"}
 _QUOTED = str.maketrans({"\\": "\\\\", '"': '\\"', "\n": "\\n", "\r": "\\r", "\t": "\\t"})
+_LEFT_OUT = frozenset(("comment", ","))
 _SPLIT = re.compile(r"([$%])\1\{")
 
 
@@ -26,7 +27,7 @@ def one_line(node: Node) -> str:
             elements = (one_line(child) for child in node.children if child.type == "object_elem")
             return f"{{{', '.join(elements)}}}"
         case "heredoc_template":
-            return f'"{"".join(_quoted(piece) for piece in pieces(node))}"'
+            return f'"{"".join(_in_quotes(piece) for piece in pieces(node))}"'
         case "string_lit":
             return text_of(node)
     if not node.children:
@@ -52,8 +53,13 @@ def _between(node: Node) -> Callable[[int, int], str]:
     return lambda start, end: text[start - offset : end - offset].decode("utf-8", "surrogateescape")
 
 
-def _quoted(piece: Node | str) -> str:
+def _in_quotes(piece: Node | str) -> str:
     return piece.translate(_QUOTED) if isinstance(piece, str) else one_line(piece)
+
+
+def quoted(text: str) -> str:
+    """A text without ``${}`` and ``%{}`` as a string literal."""
+    return f'"{text.translate(_QUOTED)}"'
 
 
 def pieces(template: Node) -> Iterator[Node | str]:
@@ -93,3 +99,41 @@ def unescape(literal: str, *, heredoc: bool) -> str:
 def _character(found: re.Match[str]) -> str:
     code = found[1] or found[2]
     return chr(min(int(code, 16), 0x10FFFF)) if code else _SIMPLE[found[3]]
+
+
+def tokens(node: Node) -> str:  # noqa: PLR0911 (a table)
+    """The tokens of `node`, one space between them: equal for what `packer fmt` calls equal, and
+    only for that.
+
+    Comments and layout are left out, `:` in objects is `=`, a comma before a closing bracket is
+    dropped. Texts stand byte for byte.
+    """
+    match node.type:
+        case "quoted_template" | "string_lit":
+            return f'"{_text_tokens(node)}"'
+        case "heredoc_template":
+            flush = "-" if any(c.type == "<<-" for c in node.children[0].children) else ""
+            body = _text_tokens(node).rstrip(" \t")  # the end marker's indent says nothing
+            return f"<<{flush}\n{body}"
+        case "template_directive":
+            return text_of(node)
+        case "object_elem":
+            key, value = (tokens(c) for c in node.children if c.type == "expression")
+            return f"{key} = {value}"
+        case "object":
+            elements = (tokens(c) for c in node.children if c.type == "object_elem")
+            return f"{{ {' , '.join(elements)} }}"
+        case "tuple" | "function_arguments":
+            return " , ".join(_between_commas(node))
+    if not node.children:
+        return text_of(node)
+    return " ".join(tokens(child) for child in node.children if child.type != "comment")
+
+
+def _text_tokens(template: Node) -> str:
+    return "".join(piece if isinstance(piece, str) else tokens(piece) for piece in pieces(template))
+
+
+def _between_commas(node: Node) -> Iterator[str]:
+    """The elements; brackets and ``...`` stand by themselves."""
+    return (tokens(child) for child in node.children if child.type not in _LEFT_OUT)

@@ -2,9 +2,9 @@
 
 import pytest
 
-from packer_fork.inputs import hcl, legacy
-from packer_fork.inputs.mentions import Sections
-from packer_fork.inputs.value_roles import ValueRole, role_of
+from packer_fork.template import hcl, legacy
+from packer_fork.template.contents import Sections
+from packer_fork.template.value_roles import ValueRole, role_of
 
 ROLES = [
     ("build sources", "text"),

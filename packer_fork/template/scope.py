@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from msgspec import Struct
 from tree_sitter import Node
 
-from packer_fork.inputs.oneline import one_line, text_of
+from packer_fork.template.expression_text import one_line, text_of
 
 EVALUABLE = frozenset(("var", "local", "path"))
 """What Packer can evaluate before a build runs."""

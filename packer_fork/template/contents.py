@@ -1,13 +1,18 @@
-"""What a parsed template says that may bear on its inputs, whatever language it is written in."""
+"""What a template says, whichever language it is written in."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Literal
 
 from msgspec import Struct
 
-from packer_fork.inputs.value_roles import ValueRole, role_of
+from packer_fork.template.value_roles import ValueRole, role_of
+
+Evaluate = Callable[[Mapping[str, str]], Mapping[str, object] | None]
+"""Names to expressions in the template's own language, HCL or (without the braces) that of
+JSON templates. The answer has the JSON values of those that Packer could evaluate, and is
+None where it could evaluate nothing at all."""
 
 ANYTHING = "\0"
 """Stands in a text for a part whose value is not known before the build runs."""
@@ -142,13 +147,21 @@ class Use(Struct, frozen=True):
 
 
 class Step(Struct, frozen=True, kw_only=True):
-    """A provisioner or post-processor. ``overrides``: tokens by the name they are for."""
+    """A provisioner or post-processor. ``name``: what its author calls it, "" if not literal;
+    ``overrides``: tokens by the name they are for.
+    """
 
     kind: StepKind
+    name: str = ""
     only: Names = ()
     excepted: Names = ()
     overrides: Mapping[str, str] = {}
     section: Section
+
+    @property
+    def is_chained(self) -> bool:
+        """Whether it is a post-processor that takes what the one before it made."""
+        return "chained" in self.section.tokens
 
     def runs_for(self, name: str) -> bool:
         """Whether it may run for the build `name`."""
@@ -158,10 +171,15 @@ class Step(Struct, frozen=True, kw_only=True):
 
 
 class BuildBlock(Struct, frozen=True, kw_only=True):
-    """``name`` is None where it is not literal; ``uses`` None where sources are not."""
+    """``name`` is None where it is not literal; ``uses`` None where sources are not.
+
+    ``renamed``: the sources that the block names itself, also where ``uses`` is None. ``ref`` is
+    "" for a ``dynamic`` block that names what it makes.
+    """
 
     name: str | None
     uses: tuple[Use, ...] | None
+    renamed: tuple[Use, ...] = ()
     section: Section
     steps: tuple[Step, ...] = ()
 
@@ -194,11 +212,38 @@ class Sections(Struct, frozen=True, kw_only=True):
     """By the local name of ``required_plugins``, what is required, as tokens."""
 
 
-class Parsed(Struct, frozen=True, kw_only=True):
-    """All of one file. ``variables`` maps a name to the expression of its value; ``definitions``
-    has, by "local.a" or "var.a", what a local or the default of a variable may come to.
+class Literals(Struct, frozen=True):
+    """The strings and numbers in an expression that need no evaluation; ``environment``: names
+    of the variables of the environment that it takes values from.
     """
 
+    texts: tuple[str, ...] = ()
+    environment: tuple[str, ...] = ()
+
+    def values(self, environ: Mapping[str, str]) -> tuple[str, ...]:
+        return (*self.texts, *(environ.get(name, "") for name in self.environment))
+
+
+class Secret(Struct, frozen=True, kw_only=True):
+    """A sensitive variable or local. ``expression``: what Packer evaluates to its value, ""
+    if there is none; ``literals``: of its default; ``is_assignable``: a variable.
+    """
+
+    name: str
+    expression: str
+    literals: Literals = Literals()
+    is_assignable: bool = True
+
+
+class Contents(Struct, frozen=True, kw_only=True):
+    """All of a template, or of one of its files.
+
+    ``variables`` maps a name to the expression of its value; ``definitions`` has, by "local.a"
+    or "var.a", what a local or the default of a variable may come to. ``secrets`` are complete
+    unless the text ``is_too_complex``; all else also needs it to be parsable.
+    """
+
+    secrets: tuple[Secret, ...] = ()
     mentions: tuple[Mention, ...] = ()
     variables: Mapping[str, str] = {}
     definitions: Mapping[str, tuple[Parts, ...]] = {}
@@ -208,4 +253,5 @@ class Parsed(Struct, frozen=True, kw_only=True):
     calls: frozenset[str] = frozenset()
     sources: tuple[str, ...] = ()
     sections: Sections = Sections()
-    intelligible: bool = True
+    is_parsable: bool = True
+    is_too_complex: bool = False

@@ -2,34 +2,42 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Mapping
 
 from msgspec import Struct, structs
 from tree_sitter import Node
 
-from packer_fork import grammar
-from packer_fork.inputs.expressions import results, unwrapped
-from packer_fork.inputs.mentions import (
+from packer_fork.template import grammar
+from packer_fork.template.contents import (
     ANY_TYPE,
     At,
     BuildBlock,
+    Contents,
     Expression,
+    Literals,
     Local,
     Mention,
     Names,
-    Parsed,
     Parts,
     Place,
+    Secret,
     Section,
     Sections,
     Step,
     StepKind,
     Use,
 )
-from packer_fork.inputs.oneline import one_line, pieces, text_of, unescape
-from packer_fork.inputs.scope import Scope, closed, dynamic
-from packer_fork.inputs.tokens import tokens
-from packer_fork.inputs.value_roles import NAMELESS
+from packer_fork.template.expression_text import one_line, text_of, tokens
+from packer_fork.template.expressions import (
+    arguments,
+    literal_text,
+    literals,
+    results,
+    unwrapped,
+)
+from packer_fork.template.scope import Scope, closed, dynamic
+from packer_fork.template.value_roles import NAMELESS
 
 OPENING = frozenset(
     (
@@ -54,18 +62,53 @@ _WITH_PLUGIN = ("source", "data", *_STEPS)
 _DEFINITIONS = ("variable", "variables", "locals", "local", "packer")
 
 
-def parse(source: bytes, file: str = "", *, has_lines: bool = True) -> Parsed:
+def parse(source: bytes, file: str = "", *, has_lines: bool = True) -> Contents:
     """What is nested too deeply, or is too complex, is unintelligible to us.
 
     `has_lines`: whether the lines of `source` are those of `file`.
     """
-    reader = _Reader(file, has_lines=has_lines)
     try:
         root = grammar.parse(source)
+    except grammar.TooComplexError:
+        return Contents(is_parsable=False, is_too_complex=True)
+    secrets = tuple(_secrets(root))
+    reader = _Reader(file, has_lines=has_lines)
+    try:
         reader.top(root)
-    except (grammar.TooComplexError, RecursionError):
-        return Parsed(intelligible=False)
-    return reader.result(intelligible=not root.has_error)
+    except RecursionError:
+        return Contents(secrets=secrets, is_parsable=False)
+    return reader.result(secrets, is_parsable=not root.has_error)
+
+
+def assignments(source: bytes) -> dict[str, Literals]:
+    """The literals in each ``name = ...`` of a variables file. Raises TooComplexError."""
+    found = _children(grammar.parse(source))
+    return {text_of(a.children[0]): literals(a.children[-1]) for a in found if _is_attribute(a)}
+
+
+_IDENTIFIER = re.compile(r"[^\W\d][\w-]*")
+
+
+def _secrets(root: Node) -> Iterator[Secret]:
+    """Sensitive variables and locals, also of a template that has errors in it."""
+    for block in (child for child in _children(root) if child.type == "block"):
+        kind, labels = _head(block)
+        if kind not in ("variable", "local") or not labels:
+            continue
+        attributes = {text_of(a.children[0]): a.children[-1] for a in _attributes(block)}
+        if "sensitive" in attributes and not _is_false(attributes["sensitive"]):
+            value = attributes.get("default" if kind == "variable" else "expression")
+            reference = f"{'var' if kind == 'variable' else 'local'}.{labels[0]}"
+            yield Secret(
+                name=labels[0],
+                expression=reference if _IDENTIFIER.fullmatch(labels[0]) else "",
+                literals=literals(value) if value else Literals(),
+                is_assignable=kind == "variable",
+            )
+
+
+def _is_false(flag: Node) -> bool:
+    return (literal_text(flag) or text_of(flag)).strip() == "false"
 
 
 class _Gathered(Struct):
@@ -97,8 +140,9 @@ class _Reader:
         self.others: list[Section] = []
         self.plugins: dict[str, str] = {}
 
-    def result(self, *, intelligible: bool) -> Parsed:
-        return Parsed(
+    def result(self, secrets: tuple[Secret, ...], *, is_parsable: bool) -> Contents:
+        return Contents(
+            secrets=secrets,
             mentions=tuple(self.mentions),
             variables=self.variables,
             definitions=self.definitions,
@@ -106,7 +150,7 @@ class _Reader:
             references=frozenset(self.references),
             calls=frozenset(self.calls),
             sources=tuple(self.named["source"]),
-            intelligible=intelligible,
+            is_parsable=is_parsable,
             sections=Sections(
                 sources=self.named["source"],
                 builds=tuple(self.builds),
@@ -192,7 +236,7 @@ class _Reader:
             if child.type == "attribute":
                 key = text_of(child.children[0])
                 if key == "name":
-                    name = _literal(child.children[-1])
+                    name = literal_text(child.children[-1])
                 elif key == "sources":
                     listed = _names(child.children[-1])
                     uses = None if uses is None or listed is None else [*uses, *map(_use, listed)]
@@ -217,17 +261,19 @@ class _Reader:
                 self.block(child, own, f"{'.'.join((kind, *labels))}.")
         section = self.seal(own, node, "build", plugin)
         found = None if uses is None else tuple(uses)
-        self.builds.append(BuildBlock(name=name, uses=found, section=section, steps=tuple(steps)))
+        block = BuildBlock(
+            name=name,
+            uses=found,
+            renamed=tuple(_renamed(node)),
+            section=section,
+            steps=tuple(steps),
+        )
+        self.builds.append(block)
 
     def use(self, node: Node, labels: tuple[str, ...]) -> Use:
-        ref = ".".join(labels).removeprefix("source.")
-        renamed = next(
-            (a.children[-1] for a in _attributes(node) if text_of(a.children[0]) == "name"), None
-        )
-        kind, _, bare = ref.partition(".")
-        given = bare if renamed is None else _literal(renamed)
-        name = None if given is None else f"{kind}.{given}"
-        return Use(ref, name, self.section(node, f"source {ref}", kind))
+        use = _use_in(node, labels)
+        kind = use.ref.partition(".")[0]
+        return structs.replace(use, section=self.section(node, f"source {use.ref}", kind))
 
     def step(
         self, node: Node, kind: StepKind, labels: tuple[str, ...], *, chained: bool = False
@@ -247,9 +293,10 @@ class _Reader:
                 into.tokens.pop(key, None)
         if chained:
             into.tokens["chained"] = "true"
-        plugin = labels[0] if labels else ""
+        plugin, name = labels[0] if labels else "", _value(node, "name")
         return Step(
             kind=kind,
+            name=(literal_text(name) if name else None) or "",
             only=choices["only"],
             excepted=choices["except"],
             overrides=overrides,
@@ -343,8 +390,26 @@ def _head(block: Node) -> tuple[str, tuple[str, ...]]:
 
 def _dynamic_labels(block: Node) -> tuple[str, ...]:
     """The labels that a ``dynamic`` block gives what it makes, as far as they are literal."""
-    listed = next((a for a in _attributes(block) if text_of(a.children[0]) == "labels"), None)
-    return (_names(listed.children[-1]) or ()) if listed else ()
+    listed = _value(block, "labels")
+    return (_names(listed) or ()) if listed else ()
+
+
+def _renamed(build: Node) -> Iterator[Use]:
+    """The sources that a build block gives names of their own."""
+    for block in (child for child in _children(build) if child.type == "block"):
+        kind, labels = _head(block)
+        if kind == "source" and _value(block, "name"):
+            yield _use_in(block, labels)
+        elif kind == "dynamic" and _names_its_source(block, labels):
+            yield Use("", None)
+
+
+def _names_its_source(dynamic: Node, labels: tuple[str, ...]) -> bool:
+    """Whether a ``dynamic "source"`` block gives what it makes names of their own."""
+    contents = (each for each in _children(dynamic) if each.type == "block")
+    return "source" in labels and any(
+        _head(each)[0] == "content" and _value(each, "name") for each in contents
+    )
 
 
 def _children(block: Node) -> Iterator[Node]:
@@ -367,20 +432,31 @@ def _is_post_processor(node: Node) -> bool:
 
 
 def _attributes(block: Node) -> Iterator[Node]:
-    return (child for child in _children(block) if child.type == "attribute")
+    return filter(_is_attribute, _children(block))
+
+
+def _is_attribute(node: Node) -> bool:
+    return node.type == "attribute"
+
+
+def _value(block: Node, name: str) -> Node | None:
+    """The expression of an attribute."""
+    found = (a.children[-1] for a in _attributes(block) if text_of(a.children[0]) == name)
+    return next(found, None)
+
+
+def _use_in(source: Node, labels: tuple[str, ...]) -> Use:
+    """What a ``source`` block in a build block makes."""
+    ref = ".".join(labels).removeprefix("source.")
+    kind, _, bare = ref.partition(".")
+    renamed = _value(source, "name")
+    name = bare if renamed is None else literal_text(renamed)
+    return Use(ref, None if name is None else f"{kind}.{name}")
 
 
 def _use(name: str) -> Use:
     ref = name.removeprefix("source.")
     return Use(ref, ref)
-
-
-def _literal(expression: Node) -> str | None:
-    """The text of a plain string; None for all else."""
-    node = unwrapped(expression)
-    if node.type != "string_lit":
-        return None
-    return "".join(unescape(piece, heredoc=False) for piece in pieces(node) if type(piece) is str)
 
 
 def _names(expression: Node) -> Names:
@@ -390,7 +466,7 @@ def _names(expression: Node) -> Names:
         node = node.children[0]
     if node.type != "tuple":
         return None
-    found = [_literal(child) for child in node.children if child.type == "expression"]
+    found = [literal_text(child) for child in node.children if child.type == "expression"]
     return None if None in found else tuple(each for each in found if each is not None)
 
 
@@ -453,28 +529,22 @@ def _element(node: Node) -> tuple[str, Node]:
 def _opened(node: Node, spot: _Spot) -> Iterator[Mention]:
     """What Packer reads itself to evaluate `node`."""
     if node.type == "function_call":
-        name, arguments = text_of(node.children[0]), list(_arguments(node))
-        if name in OPENING and arguments:
+        name, given = text_of(node.children[0]), arguments(node)
+        if name in OPENING and given:
             inner = spot.of(node)
-            yield from (inner.mention(p, opened=True) for p in results(arguments[0], spot.scope))
-        elif name == "fileset" and len(arguments) == 2:
-            part = _fileset(node, arguments, spot)
+            yield from (inner.mention(p, opened=True) for p in results(given[0], spot.scope))
+        elif name == "fileset" and len(given) == 2:
+            part = _fileset(node, given, spot)
             yield spot.of(node).mention((part,), opened=True, listed=True)
     for child in node.children:
         yield from _opened(child, spot)
 
 
-def _arguments(call: Node) -> Iterator[Node]:
-    for child in call.children:
-        if child.type == "function_arguments":
-            yield from (each for each in child.children if each.type == "expression")
-
-
-def _fileset(call: Node, arguments: list[Node], spot: _Spot) -> Expression:
+def _fileset(call: Node, given: list[Node], spot: _Spot) -> Expression:
     """The files of ``fileset()`` with the folder, which its result leaves out."""
-    at, glob = map(one_line, arguments)
+    at, glob = map(one_line, given)
     source = closed(call, spot.scope, f'[for f in fileset({at}, {glob}) : "${{{at}}}/${{f}}"]')
-    folders, globs = (list(results(each, spot.scope)) for each in arguments)
+    folders, globs = (list(results(each, spot.scope)) for each in given)
     found = tuple((*folder, "/", *pattern) for folder in folders for pattern in globs)
     return Expression(source or "", found)
 
