@@ -260,7 +260,7 @@ def _view(
 
     console = ci.console(os.environ, color=flags.color)
     if as_json:
-        return JsonLines(console)
+        return JsonLines(console, is_answer=answer)
     return PlainView(
         console,
         amount=amount or Amount.ALL,

@@ -35,7 +35,12 @@ class Text:
         self._text = text
 
     def mentions(self, name: str) -> bool:
-        """`name`: of the project's file, with ``/`` between parts."""
+        """`name`: of the project's file, with ``/`` between parts. It, or a folder above it."""
+        parents = PurePosixPath(name).parents
+        return self.names(name) or any(self._covers(each.name) for each in parents if each.name)
+
+    def names(self, name: str) -> bool:
+        """The same, but the file itself."""
         path = PurePosixPath(name)
         return (
             self._has(path.name)
@@ -44,7 +49,6 @@ class Text:
                 folder in ("", path.parent.name) and pattern.fullmatch(path.name)
                 for folder, pattern in self._wildcards
             )
-            or any(self._covers(parent.name) for parent in path.parents if parent.name)
         )
 
     def _has(self, base: str) -> bool:
@@ -153,3 +157,22 @@ def _own(
         found |= asked
         left -= asked
     return found
+
+
+def mentioned(
+    products: Mapping[str, bool], own: Collection[str], said: str, text: Callable[[str], str]
+) -> frozenset[str]:
+    """Of files that were born in a run, those that a build may have read.
+
+    `products`: by name, whether it was seen to be read, by one of the run's builds; then it is
+    enough that a folder above it is mentioned. `own`: inputs of the build, whose texts count
+    beside what the template says of it.
+    """
+    if len(own) > _MOST_TEXTS:
+        return frozenset(products)
+    texts = [Text(said), *(Text(text(name)) for name in own)] if products else []
+    return frozenset(
+        name
+        for name, is_read in products.items()
+        if any(each.mentions(name) if is_read else each.names(name) for each in texts)
+    )

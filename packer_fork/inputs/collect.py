@@ -52,7 +52,9 @@ class Declared(Struct, frozen=True, kw_only=True):
     ``provenance``: how the inputs of each build are known, by its name.
     ``loaded``: real paths of templates and variable files, which count by what they say;
     ``evaluated``: of those that Packer itself opens to evaluate the template, as by ``file()``,
-    for every build. ``is_ignored`` and ``is_output`` say whether an absolute path never counts,
+    for every build. ``artifacts``: by build, absolute paths that the template names for it and
+    that only other builds may make; ``makes``: whether a build, by its name, makes an absolute
+    path. ``is_ignored`` and ``is_output`` say whether an absolute path never counts,
     and whether builds make it. ``cache`` is the request's.
     """
 
@@ -65,6 +67,8 @@ class Declared(Struct, frozen=True, kw_only=True):
     named: Callable[[str], frozenset[str]]
     said: Callable[[str], str]
     provenance: Mapping[str, Provenance]
+    artifacts: Mapping[str, frozenset[str]]
+    makes: Callable[[str, str], bool]
     is_ignored: Callable[[str], bool]
     is_output: Callable[[str], bool]
     cache: DigestCache
@@ -94,6 +98,8 @@ def collect(request: InputsRequest) -> Declared:
         provenance={name: each.provenance for name, each in builds.items()},
         loaded=loaded,
         evaluated=collector.evaluated(),
+        artifacts={name: each.artifacts for name, each in builds.items()},
+        makes=lambda name, path: name in builds and builds[name].outputs.has(path),
         is_ignored=excluded.is_ignored,
         is_output=excluded.is_output,
         cache=request.cache,
@@ -128,7 +134,7 @@ def _variable_files(request: InputsRequest) -> list[Path]:
 
 class _Found(Struct, frozen=True):
     """Entries of files, what cannot be known of them, their paths; of entries of what builds make
-    the paths.
+    the paths; all paths that the template names.
     """
 
     entries: dict[str, str]
@@ -136,6 +142,7 @@ class _Found(Struct, frozen=True):
     files: frozenset[str]
     mentions: Mapping[str, Mention | None]
     made: Mapping[str, str] = {}
+    named: frozenset[str] = frozenset()
 
 
 _Names = tuple[tuple[str, tuple[str, ...]], ...]
@@ -145,6 +152,8 @@ class _Build(Struct, frozen=True):
     own: dict[str, str]
     inputs: Inputs
     files: frozenset[str]
+    artifacts: frozenset[str]
+    outputs: Outputs
     said: str
     provenance: Provenance
 
@@ -199,6 +208,13 @@ class _Collector:
                 unknown=tuple(each.name for each in unknown),
             ),
             files=frozenset().union(*(each.files for each in found)),
+            artifacts=frozenset(
+                path
+                for each in found
+                for path in each.named
+                if self._excluded.is_output(path) and not own.has(path)
+            ),
+            outputs=own,
             said="\n".join(text for each in needed.sections for text in each.tokens.values()),
             provenance=Provenance(
                 places=needed.places
@@ -255,6 +271,7 @@ class _Collector:
             files=frozenset(tree.files),
             mentions=tree.mentions,
             made=tree.made,
+            named=frozenset(tree.named),
         )
 
     def _of_every_build(self, unclear: tuple[Path, ...]) -> _Found:
