@@ -398,6 +398,58 @@ _JSON = Layout(
     },
 )
 
+_IMAGES = Layout(
+    "images: a toolset named for each source, and read by others under computed names",
+    ("images.pkr.hcl",),
+    {
+        "packer-fork.toml": "",
+        "images.pkr.hcl": _nulls("u22", "u24", "minimal")
+        + """
+            build {
+              sources = ["null.u22", "null.u24", "null.minimal"]
+              provisioner "shell-local" {
+                only             = ["null.u22"]
+                environment_vars = ["TOOLSET=toolsets/toolset-22.json", "PREVIOUS="]
+                scripts          = ["scripts/install.sh", "scripts/report.sh"]
+              }
+              provisioner "shell-local" {
+                only             = ["null.u24"]
+                environment_vars = ["TOOLSET=toolsets/toolset-24.json", "PREVIOUS=22"]
+                scripts          = ["scripts/install.sh", "scripts/report.sh"]
+              }
+              provisioner "shell-local" {
+                only    = ["null.minimal"]
+                command = "/bin/sh scripts/compare"
+              }
+            }
+        """,
+        "scripts/install.sh": """
+            #!/bin/sh
+            set -e
+            cat "$TOOLSET"
+            [ -z "$PREVIOUS" ] || cat "toolsets/toolset-$PREVIOUS.json"
+        """,
+        "scripts/report.sh": """
+            #!/bin/sh
+            set -e
+            folder=$(cat scripts/folder)
+            cd "$folder"
+            cat "$PACKER_BUILD_NAME.md"
+        """,
+        "scripts/folder": "reports\n",
+        "scripts/compare": """
+            cd toolsets
+            for each in *; do sort "$each"; done | sh ../scripts/finish
+        """,
+        "scripts/finish": "cat > /dev/null; while read -r each; do cat ../$each; done < ../list\n",
+        "list": "reports/u22.md\nscripts/folder\n",
+        "reports/u22.md": "22\n",
+        "reports/u24.md": "24\n",
+        "toolsets/toolset-22.json": "{}\n",
+        "toolsets/toolset-24.json": "{}\n",
+    },
+)
+
 
 def _link(root: Path) -> None:
     """Links within the project and out of it; a hard link to a file outside."""
@@ -448,5 +500,6 @@ LAYOUTS = (
     _DIRECTORY,
     _MAKE,
     _JSON,
+    _IMAGES,
     _LINKS,
 )
