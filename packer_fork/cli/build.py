@@ -211,7 +211,7 @@ def plan(
     ] = False,
     as_json: options.Json = False,
 ) -> None:
-    """Tell what `build` would do, and why. Takes no lock, changes nothing."""
+    """Tell what `build` would do, and why. Takes no lock, changes no state."""
     from packer_fork.errors import EXIT_DONE, EXIT_TO_BUILD
     from packer_fork.manager import planning
 

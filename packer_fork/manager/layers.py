@@ -6,6 +6,7 @@ seen to read. Whenever one is built, so is the other: its input will be another 
 
 from __future__ import annotations
 
+import functools
 import os
 from collections.abc import Iterator, Mapping, Sequence
 
@@ -29,25 +30,23 @@ def reads(
     found: dict[str, dict[str, str]] = {name: {} for name in names}
     if len(found) < 2:
         return found
+    is_output = functools.cache(declared.is_output)  # many builds read the same files
     for name in names:
-        seen = _observed(name, declared, state, project) if project is not None else ()
-        for path in (*sorted(declared.artifacts.get(name, ())), *seen):
+        seen = _observed(name, state, project) if project is not None else ()
+        paths = (*sorted(declared.artifacts.get(name, ())), *filter(is_output, seen))
+        for path in (each for each in paths if not declared.makes(name, each)):
             makers = (other for other in names if other != name and declared.makes(other, path))
             found[name] |= dict.fromkeys(makers, path)
     return found
 
 
-def _observed(
-    name: str, declared: Declared, state: State | None, project: Project
-) -> Iterator[str]:
-    """Paths of what the newest complete run of a build read, and it does not make itself."""
+def _observed(name: str, state: State | None, project: Project) -> Iterator[str]:
+    """Paths of what the newest complete run of a build read."""
     if state is None or name not in state.builds:
         return
     complete = results.complete(decode_build(state.builds[name]))
     observation = observed.stored(state, complete[-1].observed) if complete else None
-    for path in map(project.path, observation.reads if observation is not None else ()):
-        if declared.is_output(path) and not declared.makes(name, path):
-            yield path
+    yield from map(project.path, observation.reads if observation is not None else ())
 
 
 def ordered(builds: Sequence[BuildPlan], reads: Reads, root: str) -> tuple[BuildPlan, ...]:

@@ -1,4 +1,4 @@
-"""From a template on disk to its plan: for `build`, and for `plan`, which changes nothing."""
+"""From a template on disk to its plan: for `build`, and for `plan`, which changes no state."""
 
 from __future__ import annotations
 

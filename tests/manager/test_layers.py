@@ -88,8 +88,7 @@ def test_artifact_that_a_script_reads_is_built_first_once_that_was_seen(
     project.write("t.pkr.hcl", BASE + BY_SCRIPT)
     build(cli)
     assert plan(cli) == {}
-    reason = "reads the artifact of file.base (images/base.img), which is built first"
-    assert plan(cli, *CHANGED)["null.app"] == [reason]
+    assert plan(cli, *CHANGED)["null.app"] == [REASON]
     build(cli, *CHANGED)
     assert (project.root / "log").read_text() == "12"
     assert plan(cli, *CHANGED) == {}
@@ -98,7 +97,7 @@ def test_artifact_that_a_script_reads_is_built_first_once_that_was_seen(
 def test_artifact_that_a_script_read_while_it_was_built_is_read_again(
     cli: Cli, project: Project
 ) -> None:
-    """Nobody knows at first that it reads it, so both are built by one Packer."""
+    """Before it was seen to read it, one Packer builds both."""
     script = "#!/bin/sh\nwhile [ ! -s images/base.img ]; do sleep 0.01; done\ncat images/base.img\n"
     project.write("app.sh", script).chmod(0o755)
     project.write("t.pkr.hcl", BASE + BY_SCRIPT)
