@@ -30,23 +30,32 @@ def reads(
     found: dict[str, dict[str, str]] = {name: {} for name in names}
     if len(found) < 2:
         return found
-    is_output = functools.cache(declared.is_output)  # many builds read the same files
+
+    @functools.cache  # builds of one Packer may share what was seen
+    def seen(observation: str) -> tuple[str, ...]:
+        return tuple(filter(declared.is_output, _paths(observation, state, project)))
+
     for name in names:
-        seen = _observed(name, state, project) if project is not None else ()
-        paths = (*sorted(declared.artifacts.get(name, ())), *filter(is_output, seen))
+        paths = (*sorted(declared.artifacts.get(name, ())), *seen(_newest(name, state)))
         for path in (each for each in paths if not declared.makes(name, each)):
             makers = (other for other in names if other != name and declared.makes(other, path))
             found[name] |= dict.fromkeys(makers, path)
     return found
 
 
-def _observed(name: str, state: State | None, project: Project) -> Iterator[str]:
-    """Paths of what the newest complete run of a build read."""
+def _newest(name: str, state: State | None) -> str:
+    """What names the observation of the newest complete run; empty if there is none."""
     if state is None or name not in state.builds:
-        return
+        return ""
     complete = results.complete(decode_build(state.builds[name]))
-    observation = observed.stored(state, complete[-1].observed) if complete else None
-    yield from map(project.path, observation.reads if observation is not None else ())
+    return complete[-1].observed if complete else ""
+
+
+def _paths(observation: str, state: State | None, project: Project | None) -> Iterator[str]:
+    """What a run read."""
+    found = observed.stored(state, observation)
+    if project is not None and found is not None:
+        yield from map(project.path, found.reads)
 
 
 def ordered(builds: Sequence[BuildPlan], reads: Reads, root: str) -> tuple[BuildPlan, ...]:
