@@ -229,7 +229,8 @@ class Recording:
     def _of_neighbours(self, whose: Mapping[str, frozenset[str]]) -> dict[str, frozenset[str]]:
         """By build, artifacts of other builds of this item that it may have read half written.
 
-        Nothing tells who read them, and in folders that the run made not even whether.
+        Nothing tells who read them, and in folders that the run made not even whether. What
+        the run before left unsettled is none, so that no build is made over and over.
         """
         item = self._item
         made = self._found[Role.PRODUCT] | self._born_artifacts() if len(item.builds) > 1 else ()
@@ -239,7 +240,7 @@ class Recording:
             products = {
                 self._name(path): self._is_read(path)
                 for path, by in makers.items()
-                if by and build not in by
+                if by and build not in by and self._may_be_read(path)
             }
             named = frozenset(map(self._name, item.named.get(build, ())))
             own = (named | whose[build]) - products.keys()
@@ -250,6 +251,11 @@ class Recording:
         """Those that were not there before: in folders that were not, either, nothing is seen."""
         watched = self._observed
         return {a for a in self._item.artifacts if watched is not None and a not in watched.before}
+
+    def _may_be_read(self, path: str) -> bool:
+        if self._name(path) in self._item.past.unsettled:
+            return False
+        return self._is_read(path) or any(path.startswith(f"{each}/") for each in self._made)
 
     def _is_read(self, path: str) -> bool:
         flags = self._observed.accesses.get(path, 0) if self._observed is not None else 0

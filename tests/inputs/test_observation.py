@@ -466,9 +466,12 @@ def test_role_by_what_was_seen(flags: int, expected: Role) -> None:
     ("folder", "follower", "unsettled"),
     [
         ("there", "cat there/base.img", ("there/base.img",)),
-        ("there", "tar -cf - there", ("there/base.img",)),
+        ("there", "cat there/*.img", ("there/base.img",)),
+        ("there", "f=base; cat there/$f.img", ()),
+        ("there", "mkdir -p there", ()),
         ("there", "true", ()),
         ("new", "cat new/base.img", ("new/base.img",)),
+        ("new", "cat new/*.img", ()),
         ("new", "mkdir -p new", ()),
     ],
 )
@@ -482,3 +485,5 @@ def test_artifact_that_a_neighbour_may_have_read_half_written_is_unsettled(
     lab.makers = {"base": (f"{folder}/base.img",)}
     assert lab.sh("sh base.sh; sh app.sh").unsettled == unsettled
     assert lab.by_build["base"].unsettled == ()
+    again = lab.sh("sh base.sh; sh app.sh").unsettled
+    assert not unsettled or again == (), "once is enough"

@@ -149,6 +149,37 @@ def test_build_that_reads_the_artifact_of_a_failed_one_is_left_out(
     assert plan(cli, *CHANGED).keys() == {"file.base", "file.app"}
 
 
+def test_steps_that_builds_share_make_no_layers(cli: Cli, project: Project) -> None:
+    """Each reads its own artifacts, by names that would fit those of the other as well."""
+    project.write(
+        "t.pkr.hcl",
+        """
+        source "file" "a" {
+          content = "a"
+          target  = "images/a.img"
+        }
+        source "file" "b" {
+          content = "b"
+          target  = "images/b.img"
+        }
+        build {
+          sources = ["file.a", "file.b"]
+          provisioner "shell-local" {
+            inline = ["mkdir -p images; cd images; cat ${source.name}.img $PACKER_BUILD_NAME.img"]
+          }
+          post-processor "checksum" {
+            checksum_types = ["md5"]
+            output         = "images/{{.BuildName}}_{{.ChecksumType}}.checksum"
+          }
+        }
+        """,
+    )
+    for _ in range(2):
+        build(cli, "--rebuild")
+        assert set(last_run(cli)["builds"]) == {"file.a", "file.b"}
+        assert plan(cli) == {}
+
+
 @pytest.mark.parametrize(
     ("after", "stages"),
     [

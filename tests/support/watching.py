@@ -104,7 +104,8 @@ class Lab:
         written = {name for run in self.runs for name in run.written}
         last = self.runs[-1].written if self.runs else ()
         products = {name for run in self.runs for name in run.products}
-        return Past(Names(products), Names(last), Names(products | written))
+        unsettled = self.runs[-1].unsettled if self.runs else ()
+        return Past(Names(products), Names(last), Names(products | written), Names(unsettled))
 
     def differences(self, root: Path | None = None, host: str = HOST) -> list[str]:
         """Between the last run and now."""
