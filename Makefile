@@ -16,7 +16,7 @@ WORKERS ?= $(shell expr 2 \* $$(nproc 2>/dev/null || echo 2))
 unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
-.PHONY: help demo quick test check stress-ci stress soak bench dist packer test-tools wheel
+.PHONY: help demo quick test check stress-ci stress soak bench audit dist packer test-tools wheel
 
 help: ## this list
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/make \1	\2/p' Makefile
@@ -47,6 +47,9 @@ soak: packer test-tools $(STAMP) ## the same for hours, at every place there is
 
 bench: packer $(STAMP) ## measure it beside what it is compared with, into README.md
 	$(BIN)/python -m stress.bench --readme README.md --plots stress
+
+audit: packer test-tools $(STAMP) ## compare what Packer reads under strace with what counts, into README.md
+	$(BIN)/python -m stress.audit --readme README.md
 
 dist: $(STAMP) ## build sdist and wheel into dist/
 	@.ci/make-dist $(BIN)/python dist

@@ -48,7 +48,7 @@ def build(
 
 
 def plan(template: str, *flags: str, **settings: Any) -> Planned:
-    """What `build` would do, and why. Takes no lock, changes nothing."""
+    """What `build` would do, and why. Takes no lock, changes no state."""
     told: list[Planned] = []
 
     def keep(event: Event) -> None:

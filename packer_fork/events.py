@@ -42,6 +42,16 @@ class Failed(Event, frozen=True, tag="failed"):
     hint: str = ""
 
 
+class Hashing(Event, frozen=True, tag="hashing"):
+    """Files are hashed, for longer than a second: bytes ``done`` of ``total`` as far as that is
+    known, ``seconds`` that it took so far.
+    """
+
+    done: int
+    total: int
+    seconds: float
+
+
 class Waiting(Event, frozen=True, tag="waiting"):
     """The lock is held by somebody else; told at the start and when anything changes.
 
@@ -70,13 +80,16 @@ class Recovered(Event, frozen=True, tag="recovered"):
 
 
 class BuildPlan(Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """What is to become of one build. ``result``: the complete run that it rests on."""
+    """What is to become of one build. ``result``: the complete run that it rests on; ``after``:
+    builds whose artifacts it reads: those that are built are built before it.
+    """
 
     name: str
     action: Action
     reasons: tuple[str, ...]
     result: Result | None = None
     expires: datetime | None = None
+    after: tuple[str, ...] = ()
 
 
 class Planned(Event, frozen=True, tag="planned"):

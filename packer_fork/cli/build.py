@@ -211,7 +211,7 @@ def plan(
     ] = False,
     as_json: options.Json = False,
 ) -> None:
-    """Tell what `build` would do, and why. Takes no lock, changes nothing."""
+    """Tell what `build` would do, and why. Takes no lock, changes no state."""
     from packer_fork.errors import EXIT_DONE, EXIT_TO_BUILD
     from packer_fork.manager import planning
 
@@ -260,7 +260,7 @@ def _view(
 
     console = ci.console(os.environ, color=flags.color)
     if as_json:
-        return JsonLines(console)
+        return JsonLines(console, is_answer=answer)
     return PlainView(
         console,
         amount=amount or Amount.ALL,

@@ -11,6 +11,7 @@ import re
 from collections.abc import Callable, Collection, Iterable, Mapping
 from functools import cached_property
 from pathlib import PurePosixPath
+from typing import NamedTuple
 
 _MOST_TEXTS = 2_000
 """Inputs of a build whose texts are looked at; one that has more is taken to mention all."""
@@ -28,6 +29,18 @@ _IMPORTED = frozenset((".py", ".rb", ".js", ".ts", ".pm"))
 """Files that languages import by their names without these endings."""
 
 
+class _Wildcard(NamedTuple):
+    """A pattern of the last part of a path, and the folder before it where that has a name."""
+
+    folder: str
+    pattern: re.Pattern[str]
+    has_variable: bool
+
+    def matches(self, path: PurePosixPath) -> bool:
+        is_there = self.folder in ("", path.parent.name)
+        return is_there and self.pattern.fullmatch(path.name) is not None
+
+
 class Text:
     """The text of an input, asked whether it mentions a file."""
 
@@ -40,12 +53,15 @@ class Text:
         return (
             self._has(path.name)
             or (path.suffix in _IMPORTED and self._has(path.stem))
-            or any(
-                folder in ("", path.parent.name) and pattern.fullmatch(path.name)
-                for folder, pattern in self._wildcards
-            )
+            or any(each.matches(path) for each in self._wildcards)
             or any(self._covers(parent.name) for parent in path.parents if parent.name)
         )
+
+    def names(self, name: str, *, by_glob: bool) -> bool:
+        """The same, but word for word, or by a glob without a variable."""
+        path = PurePosixPath(name)
+        globs = (each for each in self._wildcards if by_glob and not each.has_variable)
+        return self._has(path.name) or any(each.matches(path) for each in globs)
 
     def _has(self, base: str) -> bool:
         found = self._text.find(base)
@@ -65,15 +81,17 @@ class Text:
         return re.search(pattern, self._text) is not None
 
     @cached_property
-    def _wildcards(self) -> tuple[tuple[str, re.Pattern[str]], ...]:
-        """All paths with a wildcard or a variable in their last part, as that part's pattern,
-        and the folder before it where that has a name.
-        """
+    def _wildcards(self) -> tuple[_Wildcard, ...]:
+        """All paths with a wildcard or a variable in their last part."""
         words = set(_WORD.findall(_VARIABLE.sub("\0", _CASE.sub(")", self._text))))
         split = (word.rstrip("/").rpartition("/") for word in words if word != "/*")
         found = {(head.rpartition("/")[2], last) for head, _, last in split if _is_wild(last)}
         return tuple(
-            (folder if _is_literal(folder) else "", re.compile(_pattern(last), re.DOTALL))
+            _Wildcard(
+                folder if _is_literal(folder) else "",
+                re.compile(_pattern(last), re.DOTALL),
+                has_variable="\0" in f"{folder}/{last}",
+            )
             for folder, last in sorted(found)
         )
 
@@ -153,3 +171,22 @@ def _own(
         found |= asked
         left -= asked
     return found
+
+
+def mentioned(
+    products: Mapping[str, bool], own: Collection[str], said: str, text: Callable[[str], str]
+) -> frozenset[str]:
+    """Of files that other builds made in a run, those that a build is likely to have read.
+
+    `products`: by name, whether it was seen to be read, by one of the run's builds; then a glob
+    is enough. Steps that builds share name their products by variables, which says nothing.
+    `own`: inputs of the build, whose texts count beside what the template says of it.
+    """
+    if len(own) > _MOST_TEXTS:
+        return frozenset()
+    texts = [Text(said), *(Text(text(name)) for name in own)] if products else []
+    return frozenset(
+        name
+        for name, is_read in products.items()
+        if any(each.names(name, by_glob=is_read) for each in texts)
+    )

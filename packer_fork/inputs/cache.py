@@ -15,8 +15,9 @@ import hashlib
 import os
 import stat
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import BinaryIO
 
 import msgspec
 from msgspec import Struct
@@ -26,6 +27,9 @@ from packer_fork.malformed import MALFORMED
 
 _SETTLED_NS = 2_000_000_000
 _MAX_BYTES = 256 << 20
+_CHUNK = 1 << 20
+_EVERY = 1.0
+"""Seconds of hashing between two reports of progress; none before the first second is over."""
 
 Signature = tuple[int, int, int, int]
 """Size, mtime, ctime (both in nanoseconds) and inode."""
@@ -44,10 +48,21 @@ class Opens(Struct, frozen=True):
 UNOBSERVED = Opens()
 
 
+class Progress(Struct, frozen=True):
+    """Of hashing: bytes that are hashed, bytes in all as far as is known, seconds that it took."""
+
+    done: int
+    total: int
+    seconds: float
+
+
 class DigestCache:
     """SHA-256 by absolute path, kept in the file `path`, or for this process if None."""
 
-    def __init__(self, path: Path | None) -> None:
+    def __init__(
+        self, path: Path | None, progress: Callable[[Progress], object] = lambda _: None
+    ) -> None:
+        self._meter = _Meter(progress)
         self.opens = UNOBSERVED
         self.hashed: dict[str, Known] = {}
         """What each file was when it was asked for last."""
@@ -63,6 +78,21 @@ class DigestCache:
             return known[4]
         return self._read(path)
 
+    def ahead(self, paths: Sequence[str]) -> None:
+        """`paths` are asked for next: so progress can say how much is left."""
+        self._meter.expect(lambda: sum(map(self._unread, paths)))
+
+    def _unread(self, path: str) -> int:
+        """Bytes of a file that is still to be hashed."""
+        if path in self.hashed:
+            return 0
+        try:
+            status = os.stat(path)  # noqa: PTH116
+        except OSError:
+            return 0
+        known = self._known.get(path)
+        return 0 if known and known[:4] == signature(status) else status.st_size
+
     def _read(self, path: str) -> str:
         with open(path, "rb", opener=nonblocking) as file:
             self.opens.opened(path)
@@ -70,7 +100,7 @@ class DigestCache:
             if not stat.S_ISREG(before.st_mode):
                 raise OSError(f"{path} is no regular file any more")
             began = time.time_ns()
-            digest = hashlib.file_digest(file, "sha256").hexdigest()
+            digest = self._meter.digest(file, before.st_size)
             after = os.fstat(file.fileno())
         self.opens.closed(path)
         settled = max(before.st_mtime_ns, before.st_ctime_ns) < began - _SETTLED_NS
@@ -84,6 +114,43 @@ class DigestCache:
         if self._path and self._used != self._known:
             with contextlib.suppress(OSError, UnicodeEncodeError):
                 durable.replace(self._path, msgspec.json.encode(self._used), durable=False)
+
+
+class _Meter:
+    """Hashes, and reports how far that is."""
+
+    def __init__(self, progress: Callable[[Progress], object]) -> None:
+        self._ahead: Callable[[], int] = lambda: 0
+        self._progress = progress
+        self._done = 0
+        self._total = 0
+        self._seconds = 0.0
+        self._reported = 0.0
+
+    def expect(self, ahead: Callable[[], int]) -> None:
+        """`ahead` tells how many bytes have yet to be hashed, none of the file under way read."""
+        self._ahead, self._total = ahead, 0
+
+    def digest(self, file: BinaryIO, size: int) -> str:
+        digest = hashlib.sha256()
+        read, last = 0, time.monotonic()
+        while chunk := file.read(_CHUNK):
+            digest.update(chunk)
+            read += len(chunk)
+            self._done += len(chunk)
+            now = time.monotonic()
+            self._seconds += now - last
+            last = now
+            if self._seconds - self._reported >= _EVERY:
+                self._report(size, size - read)
+        return digest.hexdigest()
+
+    def _report(self, size: int, left: int) -> None:
+        """Of the file under way, `left` bytes of `size` have yet to be read."""
+        self._reported = self._seconds
+        if self._done + left > self._total:
+            self._total = self._done + max(left, self._ahead() - (size - left))
+        self._progress(Progress(self._done, self._total, self._seconds))
 
 
 def nonblocking(path: str, flags: int) -> int:

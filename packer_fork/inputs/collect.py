@@ -51,7 +51,9 @@ class Declared(Struct, frozen=True, kw_only=True):
     ``provenance``: how the inputs of each build are known, by its name.
     ``loaded``: real paths of templates and variable files, which count by what they say;
     ``evaluated``: of those that Packer itself opens to evaluate the template, as by ``file()``,
-    for every build. ``is_ignored`` and ``is_output`` say whether an absolute path never counts,
+    for every build. ``artifacts``: by build, absolute paths that the template names for it and
+    that only other builds may make; ``makes``: whether a build, by its name, makes an absolute
+    path. ``is_ignored`` and ``is_output`` say whether an absolute path never counts,
     and whether builds make it. ``cache`` is the request's.
     """
 
@@ -64,6 +66,8 @@ class Declared(Struct, frozen=True, kw_only=True):
     named: Callable[[str], frozenset[str]]
     said: Callable[[str], str]
     provenance: Mapping[str, Provenance]
+    artifacts: Mapping[str, frozenset[str]]
+    makes: Callable[[str, str], bool]
     is_ignored: Callable[[str], bool]
     is_output: Callable[[str], bool]
     cache: DigestCache
@@ -92,6 +96,8 @@ def collect(request: InputsRequest) -> Declared:
         provenance={name: each.provenance for name, each in builds.items()},
         loaded=loaded,
         evaluated=collector.evaluated(),
+        artifacts={name: each.artifacts for name, each in builds.items()},
+        makes=lambda name, path: name in builds and builds[name].outputs.has(path),
         is_ignored=excluded.is_ignored,
         is_output=excluded.is_output,
         cache=request.cache,
@@ -100,7 +106,7 @@ def collect(request: InputsRequest) -> Declared:
 
 class _Found(Struct, frozen=True):
     """Entries of files, what cannot be known of them, their paths; of entries of what builds make
-    the paths.
+    the paths; all paths that the template names.
     """
 
     entries: dict[str, str]
@@ -108,6 +114,7 @@ class _Found(Struct, frozen=True):
     files: frozenset[str]
     mentions: Mapping[str, Mention | None]
     made: Mapping[str, str] = {}
+    named: frozenset[str] = frozenset()
 
 
 _Names = tuple[tuple[str, tuple[str, ...]], ...]
@@ -117,6 +124,8 @@ class _Build(Struct, frozen=True):
     own: dict[str, str]
     inputs: Inputs
     files: frozenset[str]
+    artifacts: frozenset[str]
+    outputs: Outputs
     said: str
     provenance: Provenance
 
@@ -169,6 +178,13 @@ class _Collector:
                 unknown=tuple(each.name for each in unknown),
             ),
             files=frozenset().union(*(each.files for each in found)),
+            artifacts=frozenset(
+                path
+                for each in found
+                for path in each.named
+                if self._excluded.is_output(path) and not own.has(path)
+            ),
+            outputs=own,
             said="\n".join(text for each in needed.sections for text in each.tokens.values()),
             provenance=Provenance(
                 places=needed.places
@@ -225,6 +241,7 @@ class _Collector:
             files=frozenset(tree.files),
             mentions=tree.mentions,
             made=tree.made,
+            named=frozenset(tree.named),
         )
 
     def _of_every_build(self) -> _Found:

@@ -185,6 +185,8 @@ class Lookup:
         for path in dict.fromkeys(os.path.join(f, text) for f in self._folders):  # noqa: PTH118
             if _exists(path):
                 yield _plain(path)
+            else:
+                self._tree.named.add(_plain(path))
 
     def _is_outside(self, path: str, text: str) -> bool:
         """Whether an absolute path (or the home folder) leads out of the project."""

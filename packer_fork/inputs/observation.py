@@ -98,12 +98,14 @@ class Names:
 
 class Past(Struct, frozen=True):
     """What earlier runs of the template did. ``products``: files that were born in them;
-    ``written``: other files that the last ones wrote; ``made``: all of both that is known.
+    ``written``: other files that the last ones wrote; ``made``: all of both that is known;
+    ``unsettled``: files that the last ones left so.
     """
 
     products: Names
     written: Names
     made: Names
+    unsettled: Names
 
 
 class Project:

@@ -9,10 +9,17 @@ from pathlib import Path
 
 from msgspec import Struct, structs
 
-from packer_fork.inputs.attribution import attribute
+from packer_fork.inputs.attribution import attribute, mentioned
 from packer_fork.inputs.cache import Known, Signature, signature
 from packer_fork.inputs.observation import Names, Observation, Past, Project, glob_of
-from packer_fork.inputs.watcher import Role, Trace, role_of, signature_of
+from packer_fork.inputs.watcher import (
+    READ_AFTER,
+    READ_BEFORE,
+    Role,
+    Trace,
+    role_of,
+    signature_of,
+)
 
 _MOST_READS = 200
 """Reads in one folder that are kept one by one; more become one digest of the folder."""
@@ -32,8 +39,9 @@ class Item(Struct, frozen=True, kw_only=True):
     template says of it;
     ``narrows``: whether a file that is named for some builds counts for these alone.
     ``exempt``: folders whose listing says nothing, as Packer itself lists them.
-    ``is_output``: whether the template says that builds make this path. ``mask`` hides secrets
-    in a name; such names are not kept.
+    ``is_output``: whether the template says that builds make this path; ``makes``: by name, which
+    build does; ``artifacts``: absolute paths of files that they list as theirs. ``mask`` hides
+    secrets in a name; such names are not kept.
     """
 
     builds: tuple[str, ...]
@@ -43,6 +51,8 @@ class Item(Struct, frozen=True, kw_only=True):
     narrows: bool
     exempt: frozenset[str]
     is_output: Callable[[str], bool]
+    makes: Callable[[str, str], bool]
+    artifacts: frozenset[str]
     past: Past
     mask: Callable[[str], str]
     host: str
@@ -95,6 +105,7 @@ class Recording:
         self._found: dict[Role, set[str]] = {each: set() for each in Role}
         self._after: dict[str, Signature | None] = {}
         self._made = set(self._observed.made if self._observed is not None else ())
+        self._shared: frozenset[str] = frozenset()
         if self._observed is not None:
             self._judge_all(self._observed)
         self._judge_declared(declared)
@@ -153,6 +164,9 @@ class Recording:
         digests = self._digests()
         doubtful = self._names(Role.CHANGED, Role.UNSETTLED)
         whose = self._whose(digests.keys() | doubtful)
+        for build, products in self._of_neighbours(whose).items():
+            self._shared |= products
+            whose[build] |= products
         common = self.unfinished("")
         same: dict[frozenset[str], Observation] = {}
         for build in builds:
@@ -186,7 +200,7 @@ class Recording:
             reads=dict(sorted(kept.items())),
             listings=self._listings(reads, own),
             folders={each: self._tree(each, own) for each in sorted(globs | self._trees())},
-            unsettled=self._masked(mine & self._names(Role.UNSETTLED)),
+            unsettled=self._masked(mine & (self._names(Role.UNSETTLED) | self._shared)),
             changed=self._masked(mine & self._names(Role.CHANGED)),
         )
 
@@ -211,6 +225,41 @@ class Recording:
         }
         evaluated = frozenset(map(self._name, item.evaluated))
         return attribute(names, item.builds, named, evaluated, item.said, self._text)
+
+    def _of_neighbours(self, whose: Mapping[str, frozenset[str]]) -> dict[str, frozenset[str]]:
+        """By build, artifacts of other builds of this item that it may have read half written.
+
+        Nothing tells who read them, and in folders that the run made not even whether. What
+        the run before left unsettled is none, so that no build is made over and over.
+        """
+        item = self._item
+        made = self._found[Role.PRODUCT] | self._born_artifacts() if len(item.builds) > 1 else ()
+        makers = {path: {b for b in item.builds if item.makes(b, path)} for path in made}
+        found = {}
+        for build in item.builds:
+            products = {
+                self._name(path): self._is_read(path)
+                for path, by in makers.items()
+                if by and build not in by and self._may_be_read(path)
+            }
+            named = frozenset(map(self._name, item.named.get(build, ())))
+            own = (named | whose[build]) - products.keys()
+            found[build] = mentioned(products, own, item.said.get(build, ""), self._text)
+        return found
+
+    def _born_artifacts(self) -> set[str]:
+        """Those that were not there before: in folders that were not, either, nothing is seen."""
+        watched = self._observed
+        return {a for a in self._item.artifacts if watched is not None and a not in watched.before}
+
+    def _may_be_read(self, path: str) -> bool:
+        if self._name(path) in self._item.past.unsettled:
+            return False
+        return self._is_read(path) or any(path.startswith(f"{each}/") for each in self._made)
+
+    def _is_read(self, path: str) -> bool:
+        flags = self._observed.accesses.get(path, 0) if self._observed is not None else 0
+        return bool(flags & (READ_BEFORE | READ_AFTER))
 
     def _text(self, name: str) -> str:
         """What is in a file, as far as it is text; empty if it cannot be read."""

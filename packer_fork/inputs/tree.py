@@ -47,6 +47,8 @@ class Tree:
         """What names the files that are added next; None if nothing in the template does."""
         self.mentions: dict[str, Mention | None] = {}
         """What named each entry first."""
+        self.named: set[str] = set()
+        """Paths that the template names, whether there is anything or not."""
         self.made: dict[str, str] = {}
         """Entries of files and folders that builds make, to their paths."""
         self.unreadable: list[str] = []
@@ -64,6 +66,8 @@ class Tree:
         `named`: the template names this very path, so that it counts even if a build makes it.
         `outside` is one that does not move with the project: its name is its path.
         """
+        if named:
+            self.named.add(path)
         made = named and self._excluded.is_made(path)
         leaves_out = self._excluded.is_ignored if made else self._excluded
         by_pattern = named and not made and not self._excluded.is_product(path)
@@ -87,6 +91,7 @@ class Tree:
 
     def _add_folder(self, top: str, leaves_out: Callable[[str], bool]) -> None:
         real = os.path.realpath(top)
+        files: list[str] = []
         waiting = [(top, real, frozenset((real,)))]
         while waiting:
             folder, real, above = waiting.pop()
@@ -97,7 +102,10 @@ class Tree:
                         waiting.append((path, inner, above | {inner}))
                 elif path not in self._seen:
                     self._seen.add(path)
-                    self._add_file(path)
+                    files.append(path)
+        self._cache.ahead(files)
+        for path in files:
+            self._add_file(path)
 
     def _children(self, folder: str, leaves_out: Callable[[str], bool]) -> Iterator[str]:
         try:

@@ -13,12 +13,13 @@ from typing import Any
 from msgspec import Struct, structs
 
 from packer_fork import config, host
-from packer_fork.errors import EXIT_DONE, CancelledError, StoreError
+from packer_fork.errors import EXIT_DONE, EXIT_PACKER_FAILED, CancelledError, StoreError
 from packer_fork.events import Action, MachineLine, Notice, Notify
 from packer_fork.locks import Holder, Wait
 from packer_fork.manager import (
     acceptance,
     acquire,
+    layers,
     leftovers,
     locate,
     places,
@@ -77,10 +78,8 @@ def build(request: BuildRequest, notify: Notify) -> int:
         plan = foreseen.plan if is_current else None
         if plan is None:
             plan = planning.make(
-                template, request.flags, prepared, place, request.environ, state, remember=True
+                template, request.flags, prepared, place, request.environ, state, notify
             )
-        else:
-            plan.declared.cache.save()
         shown = everything(plan) if request.rebuild else plan
         names, note = planning.chosen(shown, prepared, request.flags)
         if not is_current:
@@ -111,6 +110,7 @@ def foresee(
         place,
         request.environ,
         place.store.read(),
+        notify,
         rebuild=request.rebuild,
     )
     if foreseen.refused:
@@ -206,18 +206,59 @@ class _Building:
 
     def go(self, names: tuple[str, ...] | None) -> int:
         try:
-            return self._run_and_retry(names)
+            return self._in_stages(names)
         finally:
             upkeep.after_run(self._place, self._tenure, self._notify)
 
-    def _run_and_retry(self, names: tuple[str, ...] | None) -> int:
+    def _in_stages(self, names: tuple[str, ...] | None) -> int:
+        """Artifacts that others read come first: what reads them is planned when they are there."""
+        code, failed = EXIT_DONE, set[str]()
+        for number, stage in enumerate(self._stages(names)):
+            left = self._without_followers(stage, failed) if stage else stage
+            if left == ():
+                continue
+            if number:
+                self._plan = self._planned_again()
+            ended = self._run_and_retry(left)
+            code = code or ended.exit_code
+            if ended.exit_code != EXIT_DONE:
+                failed |= set(ended.failed)
+            goes_on = ended.exit_code in (EXIT_DONE, EXIT_PACKER_FAILED) and not ended.cancelled
+            if not goes_on or (failed and self._place.settings.fail_fast):
+                break
+        return code
+
+    def _stages(self, names: tuple[str, ...] | None) -> Sequence[tuple[str, ...] | None]:
+        """One Packer after the other, as far as each can be told what to build."""
+        stages = layers.stages(self._plan.builds, names) if names else []
+        flags = self._request.flags
+        can = all(only(self._prepared, flags, stage) is not None for stage in stages)
+        return stages if can and len(stages) > 1 else [names]
+
+    def _without_followers(self, stage: tuple[str, ...], failed: set[str]) -> tuple[str, ...]:
+        """`stage` without what reads an artifact of a build that failed; that is added to these."""
+        after = {build.name: build.after for build in self._plan.builds}
+        for name in stage:
+            if makers := [each for each in after[name] if each in failed]:
+                failed.add(name)
+                text = f"{name} is not built: it reads the artifact of {makers[0]}, which failed."
+                self._notify(Notice(level="warning", text=text))
+        return tuple(name for name in stage if name not in failed)
+
+    def _planned_again(self) -> Plan:
+        template, flags = locate.template(self._request.template), self._request.flags
+        place, environ, state = self._place, self._request.environ, self._place.store.read()
+        prepared, notify = self._prepared, self._notify
+        return planning.make(template, flags, prepared, place, environ, state, notify)
+
+    def _run_and_retry(self, names: tuple[str, ...] | None) -> Ended:
         ended = self._run(names)
         for attempt in range(1, self._place.settings.retries + 1):
             if ended.exit_code == EXIT_DONE or ended.cancelled or not ended.failed:
                 break
             self._pause(attempt, ended.failed)
             ended = self._run(ended.failed)
-        return ended.exit_code
+        return ended
 
     def _run(self, names: tuple[str, ...] | None) -> Ended:
         """One Packer for all of `names`, or with ``isolate`` one for each."""

@@ -11,6 +11,7 @@ import signal
 import time
 from collections import deque
 from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import TypeVar
 
@@ -196,7 +197,7 @@ class _Following:
 
     def _read(self) -> None:
         while data := self._out.read():
-            self._recorder.feed(data)
+            self._recorder.feed(data, datetime.now(UTC))
         while data := self._err.read():
             self._recorder.feed_stderr(data)
 

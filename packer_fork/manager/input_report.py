@@ -15,14 +15,13 @@ from packer_fork.answers import Input, InputsOfBuild, InputsReport, Untracked
 from packer_fork.codec.builds import decode_build
 from packer_fork.errors import TemplateError, UsageError, nearest
 from packer_fork.events import Notify
-from packer_fork.inputs.cache import DigestCache
 from packer_fork.inputs.collect import Declared, Provenance
 from packer_fork.inputs.observation import Observation
 from packer_fork.inputs.record import COMMAND
 from packer_fork.inputs.unknowns import Unknowable
 from packer_fork.manager import acceptance, locate, observed, places, results
 from packer_fork.manager.acceptance import Question
-from packer_fork.manager.plan import gather
+from packer_fork.manager.plan import digest_cache, gather
 from packer_fork.manager.prepare import prepare, with_secrets
 from packer_fork.model import State
 from packer_fork.packer.flags import PackerFlags
@@ -70,7 +69,7 @@ def report(
     prepared = with_secrets(prepared, flags, environ)
     names = _chosen([each.name for each in prepared.outlines], given, build)
     state = place.store.read()
-    cache = DigestCache(place.folder.folder / "hashes")
+    cache = digest_cache(place, notify)
     declared = gather(template, flags, prepared, place.settings, environ, state, cache)
     where = _Where(template, Mask(prepared.sensitive.values).text)
     observes = place.settings.observe != "off"

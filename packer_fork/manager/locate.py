@@ -17,7 +17,7 @@ from urllib.parse import quote, unquote
 from msgspec import Struct
 
 from packer_fork import config
-from packer_fork.errors import TemplateError
+from packer_fork.errors import StoreError, TemplateError
 
 FOLDER = ".packer-fork"
 SHARED = "@shared"
@@ -157,7 +157,10 @@ def escape(name: str) -> str:
 
 
 def below(start: Path, state: str) -> Iterator[StateFolder]:
-    """Every state below `start`, and every one in the folder `state` if that is set."""
+    """Every state below `start`, and every one in the folder `state` if that is set.
+
+    Raises StoreError.
+    """
     given = [Path(os.path.realpath(state))] if state and "://" not in state else []
     roots = [*given]
     for parent, folders, _ in os.walk(start):
@@ -173,12 +176,18 @@ def below(start: Path, state: str) -> Iterator[StateFolder]:
 
 
 def workspaces(state: StateFolder) -> list[str]:
-    """Those that have a folder beside that of `state`."""
+    """Those that have a folder beside that of `state`. Raises StoreError."""
     return _folders(state.root / state.template)
 
 
 def _folders(path: Path) -> list[str]:
+    """Raises StoreError for one that is there and cannot be listed: it may hold states."""
     try:
         return sorted(entry.name for entry in os.scandir(path) if entry.is_dir())
-    except OSError:
+    except (FileNotFoundError, NotADirectoryError):
         return []
+    except OSError as error:
+        raise StoreError(
+            f"Cannot read the states in {path}: {error.strerror}.",
+            hint="Ask its owner, or keep states of your own elsewhere with --state DIR.",
+        ) from error

@@ -61,7 +61,9 @@ def past(state: State | None, root: Path | None = None) -> Past:
     every = _all(each.products for each in known.values())
     products = Names(every if root is None else sorted(products_of(state, root)))
     written = Names(_all(known[digest].written for digest in last & known.keys()))
-    return Past(products, written, products | Names(_all(e.written for e in known.values())))
+    unsettled = Names(_all(known[digest].unsettled for digest in last & known.keys()))
+    made = products | Names(_all(each.written for each in known.values()))
+    return Past(products, written, made, unsettled)
 
 
 def products_of(state: State | None, root: Path) -> frozenset[str]:

@@ -21,7 +21,7 @@ from packer_fork.inputs.watcher import Scope, TooManyFilesError, Trace, Watcher,
 from packer_fork.manager import observed
 from packer_fork.manager.places import Place
 from packer_fork.manager.plan import Plan
-from packer_fork.model import BuildStatus, State
+from packer_fork.model import Build, BuildStatus, State
 from packer_fork.packer.mask import Mask
 from packer_fork.packer.outcome import Outcome
 
@@ -151,7 +151,7 @@ class Observer:
         recording = Recording(
             trace,
             self._declarations or Declarations({}, {}, frozenset()),
-            self._item(frozenset(outcome.builds) | self.builds | self.neighbours, mask),
+            self._item(outcome, mask),
             self._project,
         )
         if trace is not None and trace.failure:
@@ -173,16 +173,23 @@ class Observer:
         except TooManyFilesError:
             return  # they have become so many that the tree's digest says so
 
-    def _item(self, builds: frozenset[str], mask: Mask) -> Item:
-        narrows = self._setting == "auto"
+    def _item(self, outcome: Outcome, mask: Mask) -> Item:
+        builds = frozenset(outcome.builds) | self.builds | self.neighbours
+        artifacts = {name: _files_of(build) for name, build in outcome.builds.items()}
+
+        def makes(name: str, path: str) -> bool:
+            return path in artifacts.get(name, ()) or self._declared.makes(name, path)
+
         return Item(
             builds=tuple(sorted(builds)),
-            named=self._named(builds) if narrows else {},
+            named=self._named(builds),
             evaluated=self._declared.evaluated,
-            said={name: self._declared.said(name) for name in builds} if narrows else {},
-            narrows=narrows,
+            said={name: self._declared.said(name) for name in builds},
+            narrows=self._setting == "auto",
             exempt=self._declared.folders,
             is_output=self._declared.is_output,
+            makes=makes,
+            artifacts=frozenset().union(*artifacts.values()),
             past=self._past,
             mask=mask.text,
             host=host.this_actor().host,
@@ -206,6 +213,12 @@ class Observer:
             folders=tuple(sorted(outside - _SYSTEM)),
             max_files=MAX_FILES,
         )
+
+
+def _files_of(build: Build) -> frozenset[str]:
+    """Real paths of the files that it lists as its artifacts."""
+    files = (file for artifact in build.artifacts for file in artifact.files)
+    return frozenset(os.path.realpath(file.path) for file in files)
 
 
 def _digest(observation: Observation | None) -> str:

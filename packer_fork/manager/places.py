@@ -58,7 +58,10 @@ def moved(
 
 
 def below(flags: Mapping[str, Any], environ: Mapping[str, str], notify: Notify) -> Iterator[Place]:
-    """Every place below the working directory; `flags` may narrow the workspace."""
+    """Every place below the working directory; `flags` may narrow the workspace.
+
+    Raises UsageError, StoreError.
+    """
     here = Path.cwd()
     settings, origins = config.load(locate.settings_folder(here), environ, flags)
     chosen = origins["workspace"].origin != "default"

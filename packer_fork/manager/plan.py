@@ -18,8 +18,8 @@ from msgspec import Struct
 
 from packer_fork.codec.builds import decode_build
 from packer_fork.config import Settings
-from packer_fork.events import Action, BuildPlan
-from packer_fork.inputs.cache import DigestCache
+from packer_fork.events import Action, BuildPlan, Hashing, Notify
+from packer_fork.inputs.cache import DigestCache, Progress
 from packer_fork.inputs.collect import Declared, collect
 from packer_fork.inputs.record import Inputs, TemplateInputs, difference
 from packer_fork.inputs.request import CommandOutput, InputsRequest
@@ -28,6 +28,7 @@ from packer_fork.manager import acceptance, artifacts, observed, results, user_c
 from packer_fork.manager.acceptance import Question
 from packer_fork.manager.locate import Template
 from packer_fork.manager.observed import Comparison
+from packer_fork.manager.places import Place
 from packer_fork.manager.prepare import Prepared
 from packer_fork.model import Build, BuildStatus, Result, State, StepStatus
 from packer_fork.packer import outline, plugins
@@ -58,6 +59,15 @@ class Plan(Struct, frozen=True, kw_only=True):
 
     def names(self, action: Action) -> tuple[str, ...]:
         return tuple(build.name for build in self.builds if build.action is action)
+
+
+def digest_cache(place: Place, notify: Notify) -> DigestCache:
+    """That of the state in `place`. Hashing that takes long is reported."""
+
+    def report(it: Progress) -> None:
+        notify(Hashing(done=it.done, total=it.total, seconds=round(it.seconds, 1)))
+
+    return DigestCache(place.folder.folder / "hashes", report)
 
 
 def gather(

@@ -1,4 +1,4 @@
-"""From a template on disk to its plan: for `build`, and for `plan`, which changes nothing."""
+"""From a template on disk to its plan: for `build`, and for `plan`, which changes no state."""
 
 from __future__ import annotations
 
@@ -9,11 +9,11 @@ from msgspec import Struct, structs
 
 from packer_fork import config
 from packer_fork.events import Action, Notify, Planned
-from packer_fork.inputs.cache import DigestCache
+from packer_fork.inputs.observation import Project
 from packer_fork.locks import Wait
-from packer_fork.manager import acceptance, input_report, locate, observed, places
+from packer_fork.manager import acceptance, input_report, layers, locate, observed, places
 from packer_fork.manager.acceptance import Question, Refused
-from packer_fork.manager.plan import Plan, gather, plan
+from packer_fork.manager.plan import Plan, digest_cache, gather, plan
 from packer_fork.manager.prepare import Prepared, only, prepare
 from packer_fork.model import State
 from packer_fork.packer.flags import PackerFlags
@@ -50,24 +50,29 @@ def make(
     place: places.Place,
     environ: Mapping[str, str],
     state: State | None,
-    *,
-    remember: bool,
+    notify: Notify,
 ) -> Plan:
-    """`remember`: write down which files were hashed, so that the next time is faster."""
-    cache = DigestCache(place.folder.folder / "hashes")
+    """What was hashed is written down, so that the next time is faster."""
+    cache = digest_cache(place, notify)
     declared = gather(template, flags, prepared, place.settings, environ, state, cache)
     project = observed.project_of(declared, state.key if state else "", place.folder.root)
     is_off = place.settings.observe == "off"
     comparison = observed.Comparison(state, project, is_off=is_off)
     made = plan(prepared, declared, place.settings, state, comparison)
-    if remember:
-        cache.save()
+    made = _in_layers(made, state, None if is_off else project)
+    cache.save()
     names = [each.name for each in prepared.outlines]
     if not any(declared.provenance[name].untracked for name in names):
         return made
     mask = Mask(standing_plainly(prepared.template, flags, environ)).text
     untracked = input_report.untracked_names(template, names, declared, mask)
     return structs.replace(made, untracked=untracked)
+
+
+def _in_layers(made: Plan, state: State | None, project: Project | None) -> Plan:
+    names = [build.name for build in made.builds]
+    reads = layers.reads(names, made.declared, state, project)
+    return structs.replace(made, builds=layers.ordered(made.builds, reads, made.declared.root))
 
 
 def show(
@@ -83,8 +88,8 @@ def show(
     environ = config.without_secrets(environ)
     prepared = prepare(template, flags, place.settings, environ)
     state = place.store.read()
-    foreseen = foresee(template, flags, prepared, place, environ, state)
-    made = foreseen.plan or make(template, flags, prepared, place, environ, state, remember=False)
+    foreseen = foresee(template, flags, prepared, place, environ, state, notify)
+    made = foreseen.plan or make(template, flags, prepared, place, environ, state, notify)
     names, note = chosen(made, prepared, flags)
     notify(planned(place, made, note))
     if foreseen.refused:
@@ -92,13 +97,14 @@ def show(
     return names != ()
 
 
-def foresee(
+def foresee(  # noqa: PLR0913 (it joins rooms, as `show` does)
     template: locate.Template,
     flags: PackerFlags,
     prepared: Prepared,
     place: places.Place,
     environ: Mapping[str, str],
     state: State | None,
+    notify: Notify,
     *,
     rebuild: bool = False,
 ) -> Foresight:
@@ -108,7 +114,7 @@ def foresee(
     """
     made, names = None, tuple(each.name for each in prepared.outlines) or None
     if state is not None and names and not rebuild:
-        made = make(template, flags, prepared, place, environ, state, remember=False)
+        made = make(template, flags, prepared, place, environ, state, notify)
         names, _ = chosen(made, prepared, flags)
 
     def folders_count() -> bool:
@@ -122,6 +128,11 @@ def foresee(
         folders_count=folders_count,
     )
     refused = acceptance.refused(asked, names) if names != () else None
+    if refused and names and not refused.is_whole:
+        # An artifact that a later build reads need not be there yet.
+        known = made or make(template, flags, prepared, place, environ, state, notify)
+        first, *later = layers.stages(known.builds, names)
+        refused = acceptance.refused(asked, first) if later else refused
     if refused and refused.is_whole:
         raise refused.error
     return Foresight(serial=state.serial if state else 0, plan=made, refused=refused)

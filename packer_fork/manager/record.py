@@ -2,13 +2,16 @@
 
 The live run and the recovery of a dead one use this same class, so that both come
 to the same result; the fold itself is ``packer.outcome``.
+
+Packer's lines carry whole seconds. In a live run a line counts as of the moment when it
+arrived, within its second; a recovery has the seconds alone.
 """
 
 from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 
 from msgspec import Raw, structs
 
@@ -21,6 +24,32 @@ from packer_fork.packer.mask import Mask
 from packer_fork.packer.outcome import Outcome
 from packer_fork.stores.access import Guard
 from packer_fork.stores.base import Tenure
+
+_LAST_OF_SECOND = timedelta(milliseconds=999)
+
+
+def moment(stamp: datetime, arrived: datetime | None, latest: datetime | None) -> datetime:
+    """When a line was written, in milliseconds as far as that is known.
+
+    `stamp`: the second that Packer put on it. `arrived`: when it was read, later than that if
+    packer-fork was held up; None in a recovery. Then it is no earlier than `latest`, the moment
+    that the live run knew last, if that is of the same second.
+    """
+    if arrived is not None:
+        milliseconds = arrived.replace(microsecond=arrived.microsecond // 1000 * 1000)
+        return min(max(milliseconds, stamp), stamp + _LAST_OF_SECOND)
+    is_same_second = latest is not None and stamp <= latest <= stamp + _LAST_OF_SECOND
+    return latest if latest is not None and is_same_second else stamp
+
+
+def _latest(outcome: Outcome) -> datetime | None:
+    """The last moment that is known of any build."""
+    known: list[datetime | None] = []
+    for build in outcome.builds.values():
+        known += (build.started, build.ended)
+        for step in (*build.provisioners, *build.post_processors):
+            known += (step.started, step.ended)
+    return max((at for at in known if at is not None), default=None)
 
 
 class Recorder:
@@ -49,6 +78,7 @@ class Recorder:
         self.documents: dict[str, Raw | None] = {}
         """What the state is to keep with the next change that it takes."""
         self._kept: Outcome | None = None
+        self._latest = _latest(start)
         self._committed: dict[str, Build] = {}
         self._folded = start.run.log_offset
         self._offset = 0
@@ -61,13 +91,16 @@ class Recorder:
         self._keep = keep
         self._guard = guard
 
-    def feed(self, data: bytes) -> None:
-        """Take the next bytes of the raw log; commit if they moved a build on."""
+    def feed(self, data: bytes, arrived: datetime | None = None) -> None:
+        """Take the next bytes of the raw log; commit if they moved a build on.
+
+        `arrived`: when they were read, if Packer has just written them.
+        """
         whole, self._buffer = lines.split(self._buffer + data)
         before = self.outcome
         for raw in whole:
             self._offset += len(raw)
-            self._take(raw, fold=self._offset > self._folded)
+            self._take(raw, arrived, fold=self._offset > self._folded)
         if self.outcome is not before:
             self._tell(before)
             self.commit("progress")
@@ -171,11 +204,12 @@ class Recorder:
         if self.unsaved is not None:
             raise self.unsaved
 
-    def _take(self, raw: bytes, *, fold: bool) -> None:
+    def _take(self, raw: bytes, arrived: datetime | None, *, fold: bool) -> None:
         self._notify(MachineLine(line=self._mask.line(raw).decode("utf-8", "replace").rstrip("\n")))
         line = lines.parse(raw)
         if line is None:
             return
+        line = structs.replace(line, at=moment(line.at, arrived, self._latest))
         if line.type == "ui" and len(line.args) > 1:
             text = self._mask.text(line.args[1])
             self._log.write(text)

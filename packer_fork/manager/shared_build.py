@@ -71,7 +71,7 @@ def build(request: BuildRequest, how: Together, notify: Notify) -> int:
 
     def plan_of(state: State | None) -> Plan:
         return planning.make(
-            template, request.flags, prepared, place, request.environ, state, remember=True
+            template, request.flags, prepared, place, request.environ, state, notify
         )
 
     entry = joining.enter(place, asking(request, place), plan_of, notify)

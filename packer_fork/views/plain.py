@@ -9,6 +9,9 @@ from packer_fork.views.console import Console
 from packer_fork.views.document import one_line
 
 _PREFIX = "packer-fork: "
+_HASHING = 3.0
+"""Seconds of hashing before the first line about it; the next ones after twice as many."""
+
 _OF_LATE = ("lineage", "run", "builds", "inputs")
 """What of a Kept event makes a document that `state replay` takes."""
 
@@ -32,6 +35,7 @@ class PlainView:
         self._amount = amount
         self._plan_is_answer = plan_is_answer
         self._machine_readable = machine_readable
+        self._hashing = _HASHING
 
     def __call__(self, event: events.Event) -> None:
         show = getattr(self, f"_on_{event.__struct_config__.tag}", None)
@@ -53,6 +57,11 @@ class PlainView:
         self._tell(f"{label}{event.text}", event.level)
         if event.hint:
             self._tell(f"  {event.hint}")
+
+    def _on_hashing(self, event: events.Hashing) -> None:
+        if event.seconds >= self._hashing:
+            self._hashing = 2 * event.seconds
+            self._tell(sentences.hashing(event))
 
     def _on_waiting(self, event: events.Waiting) -> None:
         self._tell(sentences.waiting(event))

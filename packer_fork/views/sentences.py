@@ -50,6 +50,10 @@ def _plan_line(build: events.BuildPlan) -> str:
     return f"{build.name}: up to date ({', '.join(parts)}){f': {made}' if made else ''}"
 
 
+def hashing(event: events.Hashing) -> str:
+    return f"hashing inputs: {words.size(event.done)} of {words.size(event.total)}"
+
+
 def waiting(event: events.Waiting) -> str:
     left = words.duration(event.seconds_left)
     queue = f"{event.place} before us" if event.place else "next in the queue"

@@ -29,6 +29,7 @@ from packer_fork.views.live.summary import summary
 from packer_fork.views.live.table import left, phase
 from packer_fork.views.live.times import clock
 from packer_fork.views.live.view import live_view
+from packer_fork.views.plain import PlainView
 
 START = datetime(2026, 3, 2, 10, tzinfo=UTC)
 BY = Actor(user="ana", host="laptop", pid=1)
@@ -378,3 +379,19 @@ def test_a_terminal_that_goes_away_ends_nothing() -> None:
         for number in range(50):
             view(said("a", f"line {number}"))
         view(ended(over("a", BuildStatus.COMPLETE)))
+
+
+def test_progress_of_hashing_is_one_line_until_there_is_a_plan() -> None:
+    hashing = events.Hashing(done=1_200_000_000, total=5_000_000_000, seconds=4)
+    assert drawn(board(hashing)) == ["hashing inputs: 1.2 GB of 5 GB"]
+    planned = events.Planned(template="t.pkr.hcl", workspace="default", builds=())
+    assert board(hashing, planned).hashing is None
+
+
+def test_plain_lines_tell_of_hashing_after_three_seconds_and_seldom() -> None:
+    log = Log()
+    view = PlainView(log)
+    for second in range(1, 20):
+        view(events.Hashing(done=second * 10**9, total=20 * 10**9, seconds=second))
+    told = [line.plain for line in log.take()]
+    assert told == [f"packer-fork: hashing inputs: {each} GB of 20 GB" for each in (3, 6, 12)]

@@ -1,5 +1,6 @@
 """What is misspelt is refused in one sentence that says what may be meant."""
 
+import os
 from pathlib import Path
 
 import pytest
@@ -105,3 +106,17 @@ def test_whoever_ends_a_question_has_done_nothing(cli: Cli) -> None:
     result = on_terminal(cli, *words, steps=[("[y/N]", "\x04")]).wait()
     assert result.rc == EXIT_USAGE, result
     assert "packer-fork: Nothing was done." in result.out
+
+
+def test_states_of_another_user_are_not_taken_for_none(cli: Cli, project: Project) -> None:
+    project.write("t.pkr.hcl", "")
+    folder = project.root / ".packer-fork"
+    (folder / "t.pkr.hcl" / "default").mkdir(parents=True)
+    no_power = ("setpriv", "--bounding-set=-dac_override,-dac_read_search")
+    folder.chmod(0)
+    for command in (("lock", "status"), ("state", "show"), ("state", "show", "t.pkr.hcl")):
+        result = cli(*command, under=() if os.geteuid() else no_power)
+        assert result.rc == 15, result
+        assert "Cannot read the state" in result.err
+        assert str(folder) in result.err
+    folder.chmod(0o700)

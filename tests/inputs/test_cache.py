@@ -90,3 +90,31 @@ def test_cache_that_cannot_be_written_is_done_without(
 ) -> None:
     settle(monkeypatch)
     assert digest(tmp_path / "no such folder" / "x", file) == sha256(b"content").hexdigest()
+
+
+@pytest.mark.parametrize(
+    ("every", "reports"),
+    [(0.0, [(1 << 20, 3 << 20), (2 << 20, 3 << 20), (3 << 20, 3 << 20)]), (60.0, [])],
+)
+def test_progress_of_hashing_says_how_much_is_left(
+    path: Path,
+    tmp_path: Path,
+    every: float,
+    reports: list[tuple[int, int]],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    settle(monkeypatch)
+    monkeypatch.setattr("packer_fork.inputs.cache._EVERY", every)
+    for name, size in (("a", 2 << 20), ("b", 1 << 20), ("known", 4 << 20)):
+        (tmp_path / name).write_bytes(bytes(size))
+    digest(path, tmp_path / "known")
+    found: list[tuple[int, int]] = []
+    cache = DigestCache(path, lambda it: found.append((it.done, it.total)))
+    names = [str(tmp_path / name) for name in ("a", "b", "known")]
+    cache.ahead(names)
+    assert [cache.digest(name) for name in names[:2]] == [
+        sha256(bytes(2 << 20)).hexdigest(),
+        sha256(bytes(1 << 20)).hexdigest(),
+    ]
+    cache.digest(names[2])
+    assert found == reports

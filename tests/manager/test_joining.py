@@ -49,6 +49,8 @@ DECLARED = Declared(
     named=lambda _: frozenset(),
     provenance={},
     said=lambda _: "",
+    artifacts={},
+    makes=lambda _build, _path: False,
     is_ignored=lambda _: False,
     is_output=lambda _: False,
     cache=DigestCache(None),
@@ -105,9 +107,7 @@ def joined(place: Place, member: Membership, inputs: str) -> Membership:
 def fingerprint_of(request: BuildRequest, place: Place, state: State) -> str:
     template = locate.template(request.template)
     prepared = prepare(template, request.flags, place.settings, request.environ)
-    made = planning.make(
-        template, request.flags, prepared, place, request.environ, state, remember=False
-    )
+    made = planning.make(template, request.flags, prepared, place, request.environ, state, ignore)
     return made.fingerprint
 
 

@@ -2,10 +2,12 @@
 
 import os
 import signal
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
 
+from packer_fork.manager import record
 from tests.conftest import Cli, Project, eventually
 from tests.support import states
 from tests.support.packer_versions import json_build
@@ -291,3 +293,47 @@ def test_a_reader_that_goes_away_does_not_end_the_build(cli: Cli, project: Proje
     process.stdout.close()
     assert process.wait(60) == 0
     assert states.statuses(cli) == {"null.n": "complete", "file.f": "complete"}
+
+
+SECOND = datetime(2026, 3, 2, 1, 12, 9, tzinfo=UTC)
+
+
+def after(seconds: float) -> datetime:
+    return SECOND + timedelta(seconds=seconds)
+
+
+@pytest.mark.parametrize(
+    ("arrived", "latest", "moment"),
+    [
+        (0.1239, None, 0.123),
+        (1.02, None, 0.999),  # read a moment later
+        (60, None, 0.999),  # packer-fork was frozen
+        (-5, None, 0),  # the clock was set back
+        (0.2, 0.7, 0.2),
+        (None, None, 0),
+        (None, 0.7, 0.7),  # a recovery goes on in the second in which the live run ended
+        (None, 1.2, 0),
+        (None, -0.2, 0),
+    ],
+)
+def test_moment_of_a_line_is_within_the_second_that_packer_says(
+    arrived: float | None, latest: float | None, moment: float
+) -> None:
+    found = record.moment(
+        SECOND,
+        None if arrived is None else after(arrived),
+        None if latest is None else after(latest),
+    )
+    assert found == after(moment)
+
+
+def test_times_of_a_live_run_are_in_milliseconds_and_in_order(cli: Cli, project: Project) -> None:
+    project.write("t.pkr.hcl", NULL_AND_FILE)
+    assert cli("build", "t.pkr.hcl").rc == 0
+    state = states.state(cli)
+    run, builds = state["last_run"], state["builds"].values()
+    times = [datetime.fromisoformat(b[name]) for b in builds for name in ("started", "ended")]
+    begin, end = (datetime.fromisoformat(run[name]) for name in ("started", "ended"))
+    assert all(begin - timedelta(milliseconds=1) <= at <= end for at in times)
+    assert any(at.microsecond for at in times)
+    assert not any(at.microsecond % 1000 for at in times)

@@ -1,6 +1,7 @@
 """Builds that run once, and say why: plan, skip, resume, retry, isolate."""
 
 import json
+import os
 import shutil
 import signal
 from datetime import UTC, datetime, timedelta
@@ -11,8 +12,11 @@ import pytest
 from msgspec import structs
 
 import packer_fork
+from packer_fork import events
 from packer_fork.codec.builds import decode_build
+from packer_fork.manager import planning
 from packer_fork.model import Draft
+from packer_fork.packer.flags import PackerFlags
 from tests.conftest import Cli, Project, eventually
 from tests.support import local_states, states
 from tests.support.packer_versions import needs_built_in
@@ -540,3 +544,24 @@ def test_from_python(cli: Cli, project: Project, monkeypatch: pytest.MonkeyPatch
     assert packer_fork.artifacts("t.pkr.hcl")[0].artifacts
     assert packer_fork.lock_status("t.pkr.hcl").verdict == "free"
     assert packer_fork.plan("t.pkr.hcl", "-var", "region=us").builds[0].action == "up_to_date"
+
+
+def test_plan_reports_hashing_and_leaves_its_digests_to_the_next(
+    cli: Cli, project: Project, template: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert cli("build", "t.pkr.hcl").rc == 0
+    data = project.root / "data.txt"
+    data.write_bytes(bytes(3 << 20))
+    os.utime(data, (1, 1))
+    monkeypatch.setattr("packer_fork.inputs.cache._EVERY", 0.0)
+    monkeypatch.setattr("packer_fork.inputs.cache._SETTLED_NS", 0)
+    monkeypatch.chdir(project.root)
+
+    def show() -> list[events.Hashing]:
+        told: list[events.Event] = []
+        environ = {**os.environ, "HOME": str(project.root)}
+        planning.show(template.name, PackerFlags(), {}, environ, told.append)
+        return [event for event in told if isinstance(event, events.Hashing)]
+
+    assert show()[-1].total >= 3 << 20
+    assert show() == []

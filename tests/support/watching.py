@@ -24,6 +24,8 @@ class Lab:
         self.others: dict[str, tuple[str, ...]] = {}
         """And for more builds of the same Packer."""
         self.outputs: tuple[str, ...] = ()
+        self.makers: dict[str, tuple[str, ...]] = {}
+        """By build, names of its artifacts."""
         self.max_files = 1000
         self.runs: list[Observation] = []
         self.by_build: dict[str, Observation] = {}
@@ -88,16 +90,22 @@ class Lab:
             narrows=True,
             exempt=frozenset((str(self.root),)),
             is_output=lambda path: os.path.relpath(path, self.root) in self.outputs,
+            makes=lambda build, path: path in self.made_by(build),
+            artifacts=frozenset().union(*map(self.made_by, self.makers)),
             past=self.past(),
             mask=lambda name: name.replace("secret", "***"),
             host=HOST,
         )
 
+    def made_by(self, build: str) -> frozenset[str]:
+        return frozenset(str(self.root / name) for name in self.makers.get(build, ()))
+
     def past(self) -> Past:
         written = {name for run in self.runs for name in run.written}
         last = self.runs[-1].written if self.runs else ()
         products = {name for run in self.runs for name in run.products}
-        return Past(Names(products), Names(last), Names(products | written))
+        unsettled = self.runs[-1].unsettled if self.runs else ()
+        return Past(Names(products), Names(last), Names(products | written), Names(unsettled))
 
     def differences(self, root: Path | None = None, host: str = HOST) -> list[str]:
         """Between the last run and now."""

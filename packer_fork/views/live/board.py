@@ -74,7 +74,8 @@ class Cancel(Struct, frozen=True):
 class Board(Struct, frozen=True, kw_only=True):
     """All rows by name, in the order in which they became known; ``ended`` by the runs' keys.
 
-    ``is_rebuild``: what is up to date was to be built, too.
+    ``is_rebuild``: what is up to date was to be built, too. ``hashing``: how far that is, until
+    there is a plan.
     """
 
     template: str = ""
@@ -86,14 +87,17 @@ class Board(Struct, frozen=True, kw_only=True):
     numbers: tuple[int, ...] = ()
     ended: dict[str, events.RunEnded] = {}
     cancel: Cancel | None = None
+    hashing: events.Hashing | None = None
 
 
 def told(board: Board, event: events.Event, now: datetime) -> Board:
     """`board` after `event`, which came at `now`; the same if that changes nothing on it."""
     after = board
     match event:
+        case events.Hashing():
+            after = structs.replace(board, hashing=event)
         case events.Planned():
-            after = _planned(board, event)
+            after = structs.replace(_planned(board, event), hashing=None)
         case events.RunStarted():
             after = _started(board, event)
         case events.Output() if event.build in board.rows:

@@ -12,6 +12,7 @@ from packer_fork.model import BuildStatus
 from packer_fork.views.live import table
 from packer_fork.views.live.board import Board, Row, one_line, runs
 from packer_fork.views.live.times import clock
+from packer_fork.views.sentences import hashing
 
 _SHARE = 2 / 3
 """Of the screen's height that the region takes at the most: the rest is the log's."""
@@ -31,6 +32,8 @@ class Size(Struct, frozen=True):
 def region(board: Board, size: Size, now: datetime) -> list[Text]:
     """Its lines, none as wide as the screen: what ends right at the edge wraps on some."""
     width = max(1, size.width - 1)
+    if board.started is None and board.hashing is not None:
+        return [cut(Text(hashing(board.hashing), "dim"), width)]
     head, foot = [_header(board, now)], _footer(board, now)
     room = max(2, int(size.height * _SHARE)) - len(head) - len(foot)
     every = list(board.rows.values())

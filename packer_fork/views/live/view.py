@@ -89,7 +89,7 @@ class LiveView:
             return
         try:
             self._board = told(self._board, event, datetime.now(UTC))
-            if not isinstance(event, events.RunStarted | events.RunEnded):
+            if not isinstance(event, events.RunStarted | events.RunEnded | events.Hashing):
                 self._lines(event)
         except PackerForkError:
             raise  # a signal that ends the command, and came just now
@@ -136,7 +136,7 @@ class LiveView:
         now = _Drawn(self._board, self._screen.size(), int(time.monotonic()))
         log = [] if self._is_quiet else self._log.take()
         if log or self._drawn is None or now != self._drawn:
-            shows = now.board.started is not None
+            shows = now.board.started is not None or now.board.hashing is not None
             self._screen.draw(log, partial(region, now.board) if shows else None)
             self._drawn = now
 
