@@ -17,6 +17,7 @@ from packer_fork.inputs.dependence import Dependence, dependence
 from packer_fork.inputs.exclusions import Exclusions, Outputs, output_texts
 from packer_fork.inputs.lookup import Lookup
 from packer_fork.inputs.mentions import ANY_TYPE, At, Mention, Parsed, Section
+from packer_fork.inputs.planned import PlannedBuild, planned
 from packer_fork.inputs.record import COMMAND, Inputs, TemplateInputs, template_inputs
 from packer_fork.inputs.request import InputsRequest
 from packer_fork.inputs.texts import Values
@@ -53,7 +54,8 @@ class Declared(Struct, frozen=True, kw_only=True):
     ``loaded``: real paths of templates and variable files, which count by what they say;
     ``evaluated``: of those that Packer itself opens to evaluate the template, as by ``file()``,
     for every build. ``is_ignored`` and ``is_output`` say whether an absolute path never counts,
-    and whether builds make it. ``cache`` is the request's.
+    and whether builds make it. ``cache`` is the request's. ``planned``: what the template says that
+    a build will run, by its name.
     """
 
     inputs: TemplateInputs
@@ -68,6 +70,7 @@ class Declared(Struct, frozen=True, kw_only=True):
     is_ignored: Callable[[str], bool]
     is_output: Callable[[str], bool]
     cache: DigestCache
+    planned: Callable[[str], PlannedBuild | None]
 
 
 def collect(request: InputsRequest) -> Declared:
@@ -97,6 +100,7 @@ def collect(request: InputsRequest) -> Declared:
         is_ignored=excluded.is_ignored,
         is_output=excluded.is_output,
         cache=request.cache,
+        planned=lambda name: planned(parsed.sections, request.builds.get(name, name), told or {}),
     )
 
 

@@ -28,6 +28,7 @@ from packer_fork.manager.observing import Documents, Observer
 from packer_fork.manager.outbox import Outbox
 from packer_fork.manager.places import Place
 from packer_fork.manager.plan import kept_inputs
+from packer_fork.manager.planned_steps import with_planned_steps
 from packer_fork.manager.record import Recorder
 from packer_fork.manager.runlog import LogFiles, RunLog
 from packer_fork.model import BuildStatus, RunStatus
@@ -132,7 +133,12 @@ class _Running:
     def _begin(self) -> Outcome:
         job = self._job
         outlines = [o for o in job.prepared.outlines if job.names is None or o.name in job.names]
-        start = outcome.begin(self._run, outlines)
+        start = with_planned_steps(
+            outcome.begin(self._run, outlines),
+            job.plan.declared.planned,
+            job.flags.except_,
+            hcl=job.prepared.hcl,
+        )
         begun = results.carried_over(
             start, self._state, job.plan.fingerprint, self._observer.unfinished
         )
@@ -278,12 +284,17 @@ def _failed(after: Outcome) -> tuple[str, ...]:
 def _exit_code(after: Outcome, end: End, unsaved: StoreError | LockLostError | None) -> int:
     if unsaved is not None or end.lost:
         return EXIT_OUTBOX if isinstance(unsaved, StoreError) else EXIT_LOCK_LOST
+    if end.signal and after.run.status is not RunStatus.COMPLETE:
+        return 128 + end.signal
+    return exit_code_of(after, end.exit_code)
+
+
+def exit_code_of(after: Outcome, packer_code: int | None) -> int:
+    """For a run that ended by itself; `packer_code`: Packer's own exit code, None if not seen."""
     if after.run.status is RunStatus.COMPLETE:
         return EXIT_DONE
-    if after.run.status is RunStatus.UNVERIFIED and end.exit_code == 0:
+    if after.run.status is RunStatus.UNVERIFIED and packer_code == 0:
         return EXIT_DONE
-    if end.signal:
-        return 128 + end.signal
     if program.missing_plugin_hint(after.run.error, ""):
         return EXIT_TEMPLATE
     return EXIT_PACKER_FAILED

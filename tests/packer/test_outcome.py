@@ -11,8 +11,18 @@ import msgspec
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from msgspec import structs
 
-from packer_fork.model import Actor, Build, BuildStatus, KnownBy, Run, RunStatus, Step
+from packer_fork.model import (
+    Actor,
+    Build,
+    BuildStatus,
+    KnownBy,
+    Run,
+    RunStatus,
+    Step,
+    possibly_left,
+)
 from packer_fork.packer import lines, outcome, outline, verdict
 from packer_fork.packer.outcome import Ended, Outcome
 from packer_fork.packer.outline import BuildOutline
@@ -224,7 +234,7 @@ FAILURES = (
         "web.file.out",
         "file",
         (SHELL, ("shell-local", "second")),
-        (MANIFEST, ("checksum", "sums"), SHELL, MANIFEST),
+        (MANIFEST, ("checksum", "sums"), MANIFEST),
     ),
 )
 
@@ -244,9 +254,10 @@ def test_failures_on_record() -> None:
         "web.file.out": "complete",
     }
     assert (done.run.status, done.run.exit_code) == (RunStatus.FAILED, 1)
-    assert done.run.error.startswith("Error: 4 error(s) occurred:")
+    cause = "one authentication method must be specified, please reference your communicator"
+    assert done.run.error.startswith(cause)
     bad = done.builds["null.bad"].error.splitlines()
-    assert bad[0] == "Packer never started this source."
+    assert bad[0].startswith(f"Packer never started this source: {cause}")
     assert "* An ssh_username must be specified" in bad
     assert statuses(failures(None, "interrupted")) == statuses(done)
 
@@ -262,7 +273,7 @@ def test_steps_on_record() -> None:
     web = builds["web.file.out"]
     assert of(web.provisioners) == ["complete", "complete"]
     assert web.provisioners[1].known_by is KnownBy.INFERRED
-    assert of(web.post_processors) == ["complete", "complete", "skipped", "complete"]
+    assert of(web.post_processors) == ["complete", "complete", "complete"]
     assert [artifact.builder_id for artifact in web.artifacts] == [
         "packer.file",
         "packer.post-processor.checksum",
@@ -372,9 +383,58 @@ def test_only_that_matched_nothing_is_said(
     assert (done.run.status, done.run.error) == (RunStatus.FAILED, verdict.NOTHING_BUILT)
 
 
-def test_a_build_without_artifacts_is_complete_if_packer_says_so() -> None:
-    done = finish(fold(start("x.null.a"), "".join(LINES[:7]) + EMPTY))
-    assert statuses(done) == {"x.null.a": "complete"}
+BESIDE = """\
+1795466854,,ui,say,\\n==> Builds finished. The artifacts of successful builds are:
+1795466854,b,artifact-count,1
+1795466854,b,artifact,0,builder-id,fnoeding.null
+1795466854,b,artifact,0,id,Null
+1795466854,b,artifact,0,end
+"""
+NIL = "".join(
+    f"1795466854,x.null.a,{each}\n"
+    for each in ("artifact-count,1", "artifact,0,nil", "artifact,0,end")
+)
+UNKNOWN_ARTIFACT = "".join(
+    f"1795466854,x.null.a,{each}\n"
+    for each in (
+        "artifact-count,1",
+        "artifact,0,builder-id,",
+        "artifact,0,id,",
+        "artifact,0,string,",
+        "artifact,0,files-count,0",
+        "artifact,0,end",
+    )
+)
+
+
+@pytest.mark.parametrize("closing", [EMPTY, BESIDE, BESIDE + NIL], ids=["all", "one", "nil"])
+@pytest.mark.parametrize("is_planned", [True, False])
+def test_no_artifact_is_proof_only_where_the_template_says_so(
+    closing: str, *, is_planned: bool
+) -> None:
+    started = start("x.null.a")
+    build = structs.replace(started.builds["x.null.a"], makes_no_artifact=is_planned)
+    folded = fold(Outcome(started.run, {"x.null.a": build}), "".join(LINES[:7]) + closing)
+    for code, ended in (ENDS[1], ENDS[2]):
+        done = outcome.conclude(folded, at=AT, exit_code=code, ended=ended).builds["x.null.a"]
+        assert str(done.status) == ("complete" if is_planned else "unverified")
+        assert ("lists no artifact" in done.error) is not is_planned
+
+
+def test_an_artifact_of_which_nothing_is_known_proves_nothing() -> None:
+    log = "".join(LINES[:8]) + UNKNOWN_ARTIFACT
+    build = finish(fold(start("x.null.a"), log)).builds["x.null.a"]
+    assert build.status is BuildStatus.UNVERIFIED
+    assert "died after the build had finished" in build.error
+    assert "Look for the image or the files that the null source 'x.null.a' names" in build.error
+    assert build.artifacts == ()
+
+
+@pytest.mark.parametrize(("log", "left"), [("".join(LINES[:6]), 0), (LINES[0], 1)])
+def test_a_builder_that_has_finished_leaves_no_instance(log: str, left: int) -> None:
+    said = "1795466850,,ui,message,    x.null.a: Instance ID: i-1\n"
+    build = finish(fold(start("x.null.a"), said + log), 1).builds["x.null.a"]
+    assert len(possibly_left(build)) == left
 
 
 def test_an_exit_code_that_does_not_fit() -> None:
@@ -421,12 +481,10 @@ def test_what_runs_to_clean_up_is_no_provisioner() -> None:
 
 
 def test_provisioners_that_say_nothing_are_passed_over() -> None:
-    types = ["sleep", "shell", "file", "shell", "ansible"]
+    types = ["sleep", "shell", "sleep", "ansible"]
     texts = ["Provisioning with shell script: a", "Provisioning with Ansible..."]
-    assert provisioners(types, texts[:1]) == ["unknown", "running", *3 * ["pending"]]
-    assert provisioners(types, texts) == [
-        *("unknown", "complete", "skipped", "skipped", "running"),
-    ]
+    assert provisioners(types, texts[:1]) == ["complete", "running", *2 * ["pending"]]
+    assert provisioners(types, texts) == ["complete", "complete", "complete", "running"]
 
 
 def test_a_provisioner_that_repeats_itself_is_not_taken_for_one_further_on() -> None:
