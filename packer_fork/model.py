@@ -152,6 +152,7 @@ class Instance(Document, frozen=True):
 class Evidence(Document, frozen=True):
     """What Packer's output proved so far of one build (see ``packer.outcome``).
 
+    ``never_started``: Packer ended without having begun the build, which so changed nothing.
     ``artifacts_empty``: artifacts of which Packer listed neither builder, ID, text nor files.
     ``provisioning_failed``: Packer said that a provisioner failed. ``positions``: the places where
     the provisioners may stand, each the index of a step and how many scripts it announced.
@@ -160,6 +161,7 @@ class Evidence(Document, frozen=True):
     finished: bool = False
     artifact_count: int | None = None
     artifacts_ended: int = 0
+    never_started: bool = False
     artifacts_empty: int = 0
     provisioning_failed: bool = False
     positions: tuple[tuple[int, int], ...] = ()

@@ -139,8 +139,10 @@ def _source(sections: Sections, block: BuildBlock, build: str) -> Iterator[Secti
 
 
 def _is_true(token: str, values: Values) -> bool:
+    """Whether the canonical source of an attribute is true, as it stands or by Packer's value."""
     text = token.strip('"')
-    source = text.removeprefix("${").removesuffix("}").strip()
     if text.startswith("{{"):
         source = text.removeprefix("{{").removesuffix("}}").strip()
+    else:
+        source = text.removeprefix("${").removesuffix("}").replace(" ", "")
     return str(values.get(source, source)).lower() == "true"

@@ -29,7 +29,7 @@ from packer_fork.manager.acceptance import Question
 from packer_fork.manager.locate import Template
 from packer_fork.manager.observed import Comparison
 from packer_fork.manager.prepare import Prepared
-from packer_fork.model import Build, BuildStatus, Result, State, StepStatus
+from packer_fork.model import Build, BuildStatus, KnownBy, Result, State, StepStatus
 from packer_fork.packer import outline, plugins
 from packer_fork.packer.evaluate import Evaluator
 from packer_fork.packer.flags import PackerFlags
@@ -216,7 +216,8 @@ def _plan(
         return to_build(*(f"cannot know {what}" for what in inputs.unknown))
     if build is None:
         return to_build("never built")
-    if build.status is not BuildStatus.COMPLETE and is_same(build.inputs):
+    is_complete = build.status is BuildStatus.COMPLETE
+    if not is_complete and not build.evidence.never_started and is_same(build.inputs):
         return to_build(_failure(build))  # whatever it left may have spoilt what was there
     if (reason := build.revoked.get(str(build.run), "")) and is_same(build.inputs):
         return to_build(f"run {build.run} was revoked: {reason}")
@@ -282,7 +283,9 @@ def _why_not(build: Build, inputs: Inputs, stored: StoredInputs) -> tuple[str, .
 def _failure(build: Build) -> str:
     for number, step in enumerate(build.provisioners, 1):
         if step.status is StepStatus.FAILED:
-            return f"last run failed at provisioner {number} ({step.name or step.type})"
+            is_sure = step.known_by is KnownBy.OBSERVED
+            likely = "" if is_sure else ", probably"
+            return f"last run failed{likely} at provisioner {number} ({step.name or step.type})"
     return f"last run was {build.status}" if build.status != "failed" else "last run failed"
 
 

@@ -32,7 +32,7 @@ from packer_fork.manager.planned_steps import with_planned_steps
 from packer_fork.manager.record import Recorder
 from packer_fork.manager.runlog import LogFiles, RunLog
 from packer_fork.model import BuildStatus, RunStatus
-from packer_fork.packer import outcome, program
+from packer_fork.packer import diagnostics, outcome, program
 from packer_fork.packer.mask import Mask
 from packer_fork.packer.outcome import Outcome
 from packer_fork.packer.signals import SignalWatch
@@ -210,7 +210,7 @@ class _Running:
             self._insist(recorder)
         after = recorder.shown()
         self._put_away(recorder, after)
-        self._tell_of_plugins(after)
+        self._tell_remedies(after)
         code = _exit_code(after, end, recorder.unsaved)
         self._notify(
             RunEnded(
@@ -231,10 +231,20 @@ class _Running:
             self._watch.wait(1.0)
             recorder.commit("finish")
 
-    def _tell_of_plugins(self, after: Outcome) -> None:
+    def _tell_remedies(self, after: Outcome) -> None:
         hint = program.missing_plugin_hint(after.run.error, self._job.template)
         if hint:
             self._notify(Notice(level="error", text="A plugin is not installed.", hint=hint))
+        causes = diagnostics.causes(after.run.error, after.builds.values())
+        names = [
+            name for name in after.builds if any(map(diagnostics.is_of_folders, causes.of(name)))
+        ]
+        if names:
+            text = (
+                f"The output folder of {', '.join(names)} exists already: "
+                "remove it, or build with -force."
+            )
+            self._notify(Notice(level="error", text=text))
 
     def _put_away(self, recorder: Recorder, after: Outcome) -> None:
         if recorder.unsaved is None:
@@ -257,7 +267,9 @@ class _Running:
             recorder.outcome, Mask(self._job.prepared.sensitive.values)
         )
         held = time.monotonic() - self._job.wait.taken
-        status = RunStatus.FAILED if end.failed_fast else after.run.status
+        is_complete = after.run.status is RunStatus.COMPLETE  # before the cancel reached Packer
+        failed_fast = end.failed_fast and not is_complete
+        status = RunStatus.FAILED if failed_fast else after.run.status
         run = structs.replace(
             after.run,
             held=max(0.0, round(held, 3)),

@@ -69,6 +69,15 @@ def apply(outcome: Outcome, line: Line) -> Outcome:
     return outcome
 
 
+def is_under_way(outcome: Outcome) -> bool:
+    """Whether any build is yet to end, so that a cancel would change what becomes of it."""
+    refused = diagnostics.causes(outcome.run.error, outcome.builds.values()).by_build
+    return any(
+        not (build.status.is_final or build.evidence.finished or refused[name])
+        for name, build in outcome.builds.items()
+    )
+
+
 def conclude(outcome: Outcome, *, at: datetime, exit_code: int | None, ended: Ended) -> Outcome:
     """The verdict, once nothing of Packer lives; what has its verdict already keeps it.
 

@@ -61,12 +61,23 @@ def build_concluded(build: Build, run: Run, end: End, causes: Sequence[str] = ()
         status, error = BuildStatus.UNVERIFIED, _unproven(build, run)
     else:
         status, error = _unfinished(build, run, end, causes)
+    never_started = status is BuildStatus.FAILED and _never_started(build, run, end, causes)
     return structs.replace(
         steps.cut_short(build, end.at),
         status=status,
         ended=build.ended or end.at,
         error=bounded(error),
+        evidence=structs.replace(build.evidence, never_started=never_started),
     )
+
+
+def _never_started(build: Build, run: Run, end: End, causes: Sequence[str]) -> bool:
+    """Whether Packer, which ended by itself, proves that it began nothing of `build`.
+
+    A build that begins has its last line before the closing one. Without that one Packer refused
+    the template, and exits 1; a Packer that crashes exits with another code.
+    """
+    return build.started is None and (run.closed or (end.exit_code == 1 and bool(causes)))
 
 
 def _unproven(build: Build, run: Run) -> str:
@@ -103,10 +114,10 @@ def _unfinished(build: Build, run: Run, end: End, causes: Sequence[str]) -> tupl
         return BuildStatus.INTERRUPTED, "Packer was cut off before this source was done."
     if build.started is not None:
         return BuildStatus.FAILED, "Packer ended before this source was done."
-    return BuildStatus.FAILED, _never_started(causes)
+    return BuildStatus.FAILED, _why_never_started(causes)
 
 
-def _never_started(causes: Sequence[str]) -> str:
+def _why_never_started(causes: Sequence[str]) -> str:
     """The last cause on the first line, then all of them in Packer's words."""
     if not causes:
         return "Packer never started this source, and gives no reason."

@@ -290,3 +290,70 @@ def test_a_reader_that_goes_away_does_not_end_the_build(cli: Cli, project: Proje
     process.stdout.close()
     assert process.wait(60) == 0
     assert states.statuses(cli) == {"null.n": "complete", "file.f": "complete"}
+
+
+STEPS = """
+    source "null" "a" { communicator = "none" }
+    source "null" "b" { communicator = "none" }
+    build {
+      sources = ["null.a", "null.b"]
+      provisioner "shell-local" {
+        only   = ["null.b"]
+        inline = ["true"]
+      }
+      provisioner "shell-local" { scripts = ["ok.sh", "fail.sh"] }
+      provisioner "shell-local" { inline = ["true"] }
+      post-processor "checksum" {}
+    }
+"""
+
+
+def test_the_step_is_blamed_that_failed(cli: Cli, project: Project) -> None:
+    """Its last script fails, and has printed what a post-processor begins with."""
+    project.write("t.pkr.hcl", STEPS)
+    project.write("ok.sh", "#!/bin/sh\n").chmod(0o755)
+    lie = "echo 'Running post-processor: checksum'"
+    project.write("fail.sh", f"#!/bin/sh\n{lie}\ntest $PACKER_BUILD_NAME = b\n").chmod(0o755)
+    assert cli("build", "t.pkr.hcl").rc == 1
+    builds = states.state(cli)["builds"]
+    found = {
+        name: [step["status"] for step in (*build["provisioners"], *build["post_processors"])]
+        for name, build in builds.items()
+    }
+    assert found == {
+        "null.a": ["failed", "skipped", "skipped"],
+        "null.b": ["complete", "complete", "complete", "complete"],
+    }
+    assert "exit status: 1" in builds["null.a"]["provisioners"][0]["error"]
+    again = cli("plan", "t.pkr.hcl")
+    assert "null.a: build (last run failed at provisioner 1 (shell-local))" in again.out
+
+
+def test_a_failure_that_never_started_spoils_no_earlier_result(cli: Cli, project: Project) -> None:
+    """Packer does not begin a source whose script is missing; here the script is no input."""
+    project.write("packer-fork.toml", 'ignore = ["ignored.sh"]\n')
+    project.write(
+        "t.pkr.hcl",
+        """
+        source "null" "a" { communicator = "none" }
+        source "null" "b" { communicator = "none" }
+        build {
+          sources = ["null.a", "null.b"]
+          provisioner "shell-local" {
+            only   = ["null.a"]
+            script = "ignored.sh"
+          }
+        }
+        """,
+    )
+    script = project.write("ignored.sh", "#!/bin/sh\n")
+    script.chmod(0o755)
+    assert cli("build", "t.pkr.hcl").rc == 0
+    script.rename(project.root / "away")
+    assert cli("build", "--rebuild", "t.pkr.hcl").rc == 1
+    assert states.statuses(cli) == {"null.a": "failed", "null.b": "complete"}
+    assert "Packer never started this source" in states.state(cli)["builds"]["null.a"]["error"]
+    (project.root / "away").rename(script)
+    planned = cli("plan", "t.pkr.hcl").out
+    assert "null.a: up to date (run 1" in planned
+    assert "null.b: up to date (run 2" in planned

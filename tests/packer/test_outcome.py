@@ -18,6 +18,7 @@ from packer_fork.model import (
     Build,
     BuildStatus,
     KnownBy,
+    Lines,
     Run,
     RunStatus,
     Step,
@@ -451,6 +452,99 @@ def test_a_template_that_packer_refuses() -> None:
     assert done.builds["x.null.a"].error.endswith(done.run.error)
     assert statuses(done) == {"x.null.a": "failed"}
     assert of(done.builds["x.null.a"].provisioners) == ["skipped", "skipped"]
+
+
+WARNED = (
+    'Warning: A checksum of "none" was specified.\\n\\n  on t.pkr.hcl line 1:\\n'
+    "  (source code not available)\\n\\n"
+    "Error: 1 error(s) occurred:\\n\\n* Output directory 'out' already exists. It must not exist."
+    "\\n\\n  on t.pkr.hcl line 1:\\n  (source code not available)\\n\\n"
+    "Error: 2 error(s) occurred:\\n\\n* one\\n* two\\n\\n  on t.pkr.hcl line 9:\\n"
+    "  (source code not available)\\n\\n"
+    'Error: Failed preparing provisioner-block "shell" ""\\n\\n  on t.pkr.hcl line 20:\\n'
+    "  (source code not available)\\n\\n1 error(s) occurred:\\n\\n* three\\n\\n"
+)
+NEVER_STARTED = "Packer never started this source: "
+
+
+def never_started(*names: str, text: str = WARNED, places: bool = True) -> Outcome:
+    begun = start(*names)
+    blocks = [(1, 5), (7, 10), (12, 14)]
+    builds = {
+        name: structs.replace(build, places=(Lines(file="t.pkr.hcl", first=first, last=last),))
+        if places
+        else build
+        for (name, build), (first, last) in zip(begun.builds.items(), blocks, strict=False)
+    }
+    return finish(fold(Outcome(begun.run, builds), f"1795466850,,ui,error,{text}\n{EMPTY}"), 1)
+
+
+def test_each_source_that_never_started_has_its_own_errors() -> None:
+    done = never_started("q", "n", "s")
+    errors = {name: build.error.splitlines() for name, build in done.builds.items()}
+    assert {name: lines[0] for name, lines in errors.items()} == {
+        "q": f"{NEVER_STARTED}Output directory 'out' already exists. It must not exist.",
+        "n": f"{NEVER_STARTED}two",
+        "s": f"{NEVER_STARTED}three",
+    }
+    assert "* one" in errors["n"]
+    assert not any("Warning" in line or "Output" in line for line in errors["n"])
+    assert done.run.error.startswith("three\n\nError: 1 error(s)")
+    assert "Warning" not in done.run.error
+    assert all(build.evidence.never_started for build in done.builds.values())
+
+
+def test_errors_of_no_place_that_is_known_are_those_of_every_source() -> None:
+    done = never_started("q", "n", places=False)
+    assert all("already exists" in build.error for build in done.builds.values())
+
+
+def test_the_errors_of_a_json_template_name_their_builds() -> None:
+    text = 'Error: Failed to prepare build: "{}"\\n\\n1 error(s) occurred:\\n\\n* {}\\n\\n'
+    both = text.format("b", "target required") + text.format("a", "no host")
+    done = never_started("null.a", "b", text=both, places=False)
+    assert {name: build.error.partition("\n")[0] for name, build in done.builds.items()} == {
+        "null.a": f"{NEVER_STARTED}no host",
+        "b": f"{NEVER_STARTED}target required",
+    }
+
+
+def test_a_warning_is_no_cause() -> None:
+    log = "1795466850,,ui,error,Warning: mind the gap\\n\\n  on t.pkr.hcl line 1:\\n\n"
+    assert fold(start("x.null.a"), log).run.error == ""
+
+
+@pytest.mark.parametrize(
+    ("log", "exit_code", "expected"),
+    [
+        (f"1,,ui,error,{WARNED}\n", 1, True),
+        (f"1,,ui,error,{WARNED}\n{EMPTY}", 1, True),
+        (EMPTY, 1, True),
+        ("", 1, False),
+        (f"1,,ui,error,{WARNED}\n", 2, False),
+        (LINES[0] + EMPTY, 1, False),
+    ],
+)
+def test_what_proves_that_a_build_never_started(
+    log: str, exit_code: int, *, expected: bool
+) -> None:
+    build = finish(fold(start("x.null.a"), log), exit_code).builds["x.null.a"]
+    assert (str(build.status), build.evidence.never_started) == ("failed", expected)
+
+
+@pytest.mark.parametrize(
+    ("texts", "expected"),
+    [
+        (["Build 'a' errored after 1 s: no"], True),
+        (["Build 'a' errored after 1 s: no", "Build 'b' finished after 1 s."], False),
+        (['Error: Failed to prepare build: "b"', "Build 'a' errored after 1 s: no"], False),
+    ],
+)
+def test_a_cancel_changes_nothing_once_every_build_has_ended(
+    texts: list[str], *, expected: bool
+) -> None:
+    log = "".join(f"1795466850,,ui,error,{text}\n" for text in texts)
+    assert outcome.is_under_way(fold(start("a", "b"), log)) is expected
 
 
 def test_two_builds_of_one_name_of_which_one_fails() -> None:
