@@ -235,9 +235,10 @@ class _Running:
         hint = program.missing_plugin_hint(after.run.error, self._job.template)
         if hint:
             self._notify(Notice(level="error", text="A plugin is not installed.", hint=hint))
-        causes = diagnostics.causes(after.run.error, after.builds.values())
         names = [
-            name for name in after.builds if any(map(diagnostics.is_of_folders, causes.of(name)))
+            name
+            for name, build in after.builds.items()
+            if any(map(diagnostics.is_of_folders, diagnostics.errors_of(build.error)))
         ]
         if names:
             text = (

@@ -82,7 +82,7 @@ def conclude(outcome: Outcome, *, at: datetime, exit_code: int | None, ended: En
     """The verdict, once nothing of Packer lives; what has its verdict already keeps it.
 
     An exit code that nobody saw is None. A build that turns out never to have been is
-    dropped.
+    dropped. Places in the template, which its next edit moves, are not kept.
     """
     run = outcome.run
     if run.status is not RunStatus.RUNNING:
@@ -90,7 +90,7 @@ def conclude(outcome: Outcome, *, at: datetime, exit_code: int | None, ended: En
     end = End(at, exit_code, ended)
     told = diagnostics.causes(run.error, outcome.builds.values())
     builds = {
-        name: verdict.build_concluded(build, run, end, told.of(name))
+        name: structs.replace(verdict.build_concluded(build, run, end, told.of(name)), places=())
         for name, build in outcome.builds.items()
         if not verdict.never_was(build, run, end)
     }

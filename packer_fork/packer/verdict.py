@@ -53,7 +53,8 @@ def build_concluded(build: Build, run: Run, end: End, causes: Sequence[str] = ()
 
     `causes`: the errors of Packer that may be about this build.
     """
-    if run.closed and not end.is_cancel(run):
+    is_listed = end.exit_code is not None or build.makes_no_artifact
+    if run.closed and is_listed and not end.is_cancel(run):
         build = without_artifacts(build, run)
     if build.status.is_final:
         return build
