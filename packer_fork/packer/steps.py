@@ -57,6 +57,9 @@ _BEGINNINGS = (
 _ANNOUNCED = {kind for beginning in _BEGINNINGS for kind in beginning.types}
 """Types that never begin without a word."""
 
+_ANNOUNCED_EACH = {kind for each in _BEGINNINGS if each.repeated for kind in each.types}
+"""Types that begin every script or file with a word."""
+
 _TEMPORARY = {
     "shell": re.compile(r".*packer-shell\d*[^/\\]*"),
     "shell-local": re.compile(r".*packer-shell\d*[^/\\]*"),
@@ -245,6 +248,7 @@ def _before_post_processing(build: Build) -> Build:
 
 def _retried(build: Build, text: str) -> Build:
     """A provisioner that failed begins again with its first script."""
+    build = _before_post_processing(build)
     blamed = _at_work(build)
     steps = tuple(
         structs.replace(step, error=text) if number in blamed else step
@@ -323,7 +327,8 @@ def _is_over(step: Step, announced: int) -> bool:
     """Whether `step`, which announced so many scripts, may have come to its end."""
     if step.type not in _ANNOUNCED:
         return True
-    return announced >= len(step.scripts or ("",))
+    expected = len(step.scripts or ("",)) if step.type in _ANNOUNCED_EACH else 1
+    return announced >= expected
 
 
 def _must_announce(step: Step) -> bool:

@@ -444,6 +444,18 @@ def test_an_artifact_of_which_nothing_is_known_proves_nothing() -> None:
     assert build.artifacts == ()
 
 
+def test_an_artifact_beside_one_of_which_nothing_is_known_is_kept_and_proves_nothing() -> None:
+    """As when the plugin of a post-processor has died, and that of the builder has not."""
+    fields = ("builder-id,packer.file", "id,File", "string,Stored file: out.txt")
+    log = GOOD
+    for field in fields:
+        log = log.replace(f"artifact,1,{field}", f"artifact,1,{field.partition(',')[0]},")
+    log = log.replace("1795466854,x.null.a,artifact,1,file,0,out.txt\n", "")
+    build = finish(fold(start("x.null.a"), log)).builds["x.null.a"]
+    assert build.status is BuildStatus.UNVERIFIED
+    assert [each.builder_id for each in build.artifacts] == ["packer.file"]
+
+
 @pytest.mark.parametrize(("log", "left"), [("".join(LINES[:6]), 0), (LINES[0], 1)])
 def test_a_builder_that_has_finished_leaves_no_instance(log: str, left: int) -> None:
     said = "1795466850,,ui,message,    x.null.a: Instance ID: i-1\n"
@@ -510,6 +522,10 @@ def test_each_source_that_never_started_has_its_own_errors() -> None:
 def test_errors_of_no_place_that_is_known_are_those_of_every_source() -> None:
     done = never_started("q", "n", places=False)
     assert all("already exists" in build.error for build in done.builds.values())
+    done = never_started("q", "n", text="Error: Missing plugins\\n\\nof all\\n\\n")
+    assert {build.error.partition("\n")[0] for build in done.builds.values()} == {
+        f"{NEVER_STARTED}Missing plugins"
+    }
 
 
 def test_the_errors_of_a_json_template_name_their_builds() -> None:

@@ -29,6 +29,7 @@ def scripts(*paths: str) -> Step:
 ANY = Step(type="shell-local")
 MAYBE = inline(is_certain=False)
 SILENT = Step(type="sleep")
+WINDOWS = Step(type="windows-shell", scripts=("a", "b"))
 ANSIBLE = Step(type="ansible")
 PLAY = "Provisioning with Ansible..."
 UPLOAD = Step(type="file", scripts=("a", "b"))
@@ -72,6 +73,8 @@ def short(build: Build) -> str:
         ([UPLOAD, UPLOAD], ["Uploading a => /x", "Uploading b => /x"], "running pending"),
         ([inline(), inline()], [local(), RETRY, local()], "running pending"),
         ([inline(), inline()], [local(), CHECKSUM], "running pending"),
+        ([inline()], [local(), CHECKSUM, RETRY, local()], "running"),
+        ([WINDOWS, inline()], ["Provisioning with windows-shell...", local()], "complete running"),
     ],
 )
 def test_the_step_at_work(provisioners: list[Step], texts: list[str], expected: str) -> None:
