@@ -95,6 +95,7 @@ class Step(Document, frozen=True):
     ``is_certain``: the template says that it runs in this build. ``scripts``: the files that it
     runs or uploads in order ("" for a temporary one), None where they are not known.
     ``is_chained``: a post-processor that takes what the one before it made.
+    ``sounds_like_packer``: its own text holds words by which Packer tells of provisioners.
     """
 
     type: str
@@ -102,6 +103,7 @@ class Step(Document, frozen=True):
     is_certain: bool = True
     scripts: tuple[str, ...] | None = None
     is_chained: bool = False
+    sounds_like_packer: bool = False
     status: StepStatus = StepStatus.PENDING
     started: datetime | None = None
     ended: datetime | None = None

@@ -281,11 +281,12 @@ def _why_not(build: Build, inputs: Inputs, stored: StoredInputs) -> tuple[str, .
 
 
 def _failure(build: Build) -> str:
-    for number, step in enumerate(build.provisioners, 1):
-        if step.status is StepStatus.FAILED:
-            is_sure = step.known_by is KnownBy.OBSERVED
-            likely = "" if is_sure else ", probably"
-            return f"last run failed{likely} at provisioner {number} ({step.name or step.type})"
+    steps = {"provisioner": build.provisioners, "post-processor": build.post_processors}
+    for kind, each in steps.items():
+        for number, step in enumerate(each, 1):
+            if step.status is StepStatus.FAILED:
+                likely = "" if step.known_by is KnownBy.OBSERVED else ", probably"
+                return f"last run failed{likely} at {kind} {number} ({step.name or step.type})"
     return f"last run was {build.status}" if build.status != "failed" else "last run failed"
 
 

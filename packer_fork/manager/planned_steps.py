@@ -7,13 +7,18 @@ tells which builds a step is for, and its scripts. ``-except`` also names post-p
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
 
 from msgspec import structs
 
 from packer_fork.inputs.planned import PlannedBuild, PlannedStep
 from packer_fork.model import Build, Lines, Step
+from packer_fork.packer import steps
 from packer_fork.packer.outcome import Outcome
 from packer_fork.packer.selection import select
+
+_MOST = 1 << 20
+"""Bytes of a script that are read."""
 
 
 def with_planned_steps(
@@ -25,7 +30,8 @@ def with_planned_steps(
 ) -> Outcome:
     """`start`, a run that begins, each build with the steps that `planned` gives by its name.
 
-    A step that may be left out is not certain. `except_`: the values of ``-except``.
+    A step that may be left out is not certain. `except_`: the values of ``-except``. Scripts are
+    read where they are files: one that prints what Packer prints makes its step unknown.
     """
 
     def is_left_out(step: Step) -> bool:
@@ -66,9 +72,26 @@ def _joined(listed: Sequence[Step], planned: Sequence[PlannedStep]) -> Iterator[
                         is_certain=each.runs is True,
                         scripts=each.scripts,
                         is_chained=each.chained,
+                        sounds_like_packer=_sounds_like_packer(each),
                     )
             return
     yield from (structs.replace(step, is_certain=False) for step in listed)
+
+
+def _sounds_like_packer(planned: PlannedStep) -> bool:
+    texts = (planned.text, *map(_text_of, planned.scripts or ()))
+    return any(map(steps.sound_like_packer, texts))
+
+
+def _text_of(script: str) -> str:
+    """The beginning of a script, empty if it cannot be read; Packer will say so."""
+    try:
+        if not Path(script).is_file():  # reading a pipe would empty it
+            return ""
+        with Path(script).open("rb") as stream:
+            return stream.read(_MOST).decode("utf-8", "replace")
+    except (OSError, ValueError):
+        return ""
 
 
 def _without_excepted(posts: Iterator[Step], is_left_out: Callable[[Step], bool]) -> Iterator[Step]:

@@ -3,8 +3,8 @@ r"""Which provisioner or post-processor of a build is at work, from what Packer 
 Packer announces post-processors one by one. Most types of provisioners announce each script
 or file in words of their own, the others say nothing. From Packer 1.13 on scripts print in
 Packer's own tone, so that such words may be a script's. Therefore only the words of a step
-that may come next, by the template, move a build on, and where the template and the words
-leave several steps, all of these are unknown.
+that may come next, by the template, move a build on. Where the template and the words leave
+several steps, or a script that runs holds such words itself, all of these are unknown.
 
 A position is the index of a provisioner and the number of scripts that it announced. Every
 position that the words so far allow is kept.
@@ -73,6 +73,12 @@ _ABORTED = 'Step "StepProvision" failed, aborting...'
 
 _RETRY = re.compile(r"Provisioner failed with .*, retrying with \d+ trie\(s\) left", re.DOTALL)
 _POST_PROCESSOR = "Running post-processor: "
+_WORDS = re.compile(
+    "|".join(each.words.pattern.replace("(?P<script>.*)", ".*") for each in _BEGINNINGS)
+    + f"|{re.escape(_FAILED)}|{_RETRY.pattern}"
+)
+"""Of a post-processor the end of the build tells whether it was one: its words do no harm."""
+
 _OF_POST_PROCESSOR = re.compile(
     r"(?:\d+ error\(s\) occurred:\s*)?(?:\* )?"
     r"(?:Post-processor failed|Failed cleaning up prior artifact"
@@ -88,6 +94,11 @@ def scripts_sound_like_packer(version: str) -> bool:
     return found is not None and (int(found[1]), int(found[2])) >= (1, 13)
 
 
+def sound_like_packer(script: str) -> bool:
+    """Whether the text of a script holds words by which Packer tells of provisioners."""
+    return _WORDS.search(script) is not None
+
+
 def heard(build: Build, text: str, at: datetime, *, by_script: bool) -> Build:
     """`build` after Packer has said `text` of it in its own tone; the same if it means nothing.
 
@@ -95,12 +106,13 @@ def heard(build: Build, text: str, at: datetime, *, by_script: bool) -> Build:
     """
     if text.startswith(_POST_PROCESSOR):
         return _post_processor(build, text.removeprefix(_POST_PROCESSOR), at, by_script=by_script)
+    may_imitate = by_script and _may_imitate(build)
     if text.startswith(_FAILED):
-        return provisioning_failed(build, at)
+        return build if may_imitate else provisioning_failed(build, at)
     if build.evidence.provisioning_failed:
         return build  # what runs now is there to clean up
     if _RETRY.match(text):
-        return _retried(build, text)
+        return build if may_imitate else _retried(build, text)
     return _provisioner(build, text, at, by_script=by_script)
 
 
@@ -267,6 +279,8 @@ def _provisioner(build: Build, text: str, at: datetime, *, by_script: bool) -> B
     script = found["script"] if found and beginning.repeated else ""
     steps, before = build.provisioners, build.evidence.positions
     moved = _moved(steps, before, beginning, script)
+    if moved and by_script:
+        moved |= {each for each in before if steps[each[0]].sounds_like_packer}
     if not moved and not by_script:  # Packer said so: the scripts are not those of the template
         moved = _moved(tuple(map(_of_any_script, steps)), before, beginning, script)
     if not moved:
@@ -275,6 +289,12 @@ def _provisioner(build: Build, text: str, at: datetime, *, by_script: bool) -> B
     known_by = KnownBy.INFERRED if by_script and before else KnownBy.OBSERVED
     begun = _before_post_processing(build)
     return _placed(begun, tuple(sorted(moved)), at, known_by)
+
+
+def _may_imitate(build: Build) -> bool:
+    """Whether a script that may be running holds Packer's own words."""
+    positions = build.evidence.positions
+    return any(build.provisioners[number].sounds_like_packer for number, _ in positions)
 
 
 def _moved(

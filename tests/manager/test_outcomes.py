@@ -329,6 +329,45 @@ def test_the_step_is_blamed_that_failed(cli: Cli, project: Project) -> None:
     assert "null.a: build (last run failed at provisioner 1 (shell-local))" in again.out
 
 
+@pytest.mark.parametrize(
+    ("steps", "expected"),
+    [
+        ('provisioner "shell-local" { inline = ["exit 3"] }', "at provisioner 1 (shell-local)"),
+        (
+            """
+            provisioner "shell-local" { inline = ["true"] }
+            post-processor "shell-local" { inline = ["exit 3"] }
+            """,
+            "at post-processor 1 (shell-local)",
+        ),
+        (
+            """
+            provisioner "shell-local" {
+              inline = ["echo 'Running local shell script: b.sh'; exit 3"]
+            }
+            provisioner "shell-local" { script = "b.sh" }
+            """,
+            "at provisioner 1 (shell-local)",
+        ),
+    ],
+)
+def test_plan_names_the_step_that_failed(
+    cli: Cli, project: Project, steps: str, expected: str
+) -> None:
+    """From Packer 1.13 on the last of these may be either step, and before 1.13 the first."""
+    project.write("b.sh", "#!/bin/sh\n").chmod(0o755)
+    source = 'source "null" "n" { communicator = "none" }'
+    project.write("t.pkr.hcl", f'{source}\nbuild {{\n  sources = ["null.n"]\n{steps}\n}}\n')
+    assert cli("build", "t.pkr.hcl").rc == 1
+    said = cli("plan", "t.pkr.hcl").out
+    assert (
+        f"(last run failed {expected})" in said
+        or f"failed, probably {expected})" in said
+        or ("b.sh" in steps and "(last run failed)" in said)
+    )
+    assert "provisioner 2" not in said
+
+
 def test_a_failure_that_never_started_spoils_no_earlier_result(cli: Cli, project: Project) -> None:
     """Packer does not begin a source whose script is missing; here the script is no input."""
     project.write("packer-fork.toml", 'ignore = ["ignored.sh"]\n')

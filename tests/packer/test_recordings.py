@@ -14,7 +14,7 @@ from packer_fork.inputs import loaded, planned
 from packer_fork.manager.planned_steps import with_planned_steps
 from packer_fork.manager.run import exit_code_of
 from packer_fork.model import Actor, Build, Run, Step
-from packer_fork.packer import diagnostics, lines, outcome
+from packer_fork.packer import diagnostics, lines, outcome, program
 from packer_fork.packer.outcome import Ended, Outcome
 from packer_fork.packer.outline import Outlines, is_hcl, outline
 
@@ -334,6 +334,13 @@ def test_every_recorded_inspection() -> None:
         template = RECORDINGS / TEMPLATES.get(name, f"{name}.pkr.hcl")
         found[name] = [each.name for each in inspected(name, template).builds]
     assert found == INSPECTED
+
+
+def test_the_recorded_version(tmp_path: Path) -> None:
+    script = tmp_path / "packer"
+    script.write_text(f"#!/bin/sh\ncat '{RECORDINGS / 'version.out'}'\n")
+    script.chmod(0o755)
+    assert program.find(str(script)).version == (1, 16, 0)
 
 
 VALIDATED = {

@@ -126,6 +126,45 @@ def test_a_build_that_has_run_through(
     assert [str(step.status) for step in done.post_processors] == ["complete"]
 
 
+LIAR = inline(sounds_like_packer=True)
+
+
+@pytest.mark.parametrize(
+    ("texts", "expected"),
+    [
+        ([local()], "running pending"),
+        ([local(), local()], "unknown unknown"),
+        ([local(), FAILED], "running pending"),
+        ([local(), RETRY, local()], "unknown unknown"),
+    ],
+)
+def test_a_script_that_holds_packers_words_makes_them_doubtful(
+    texts: list[str], expected: str
+) -> None:
+    build = heard([LIAR, inline()], *texts)
+    assert short(build) == expected
+    assert "failed" not in short(steps.failed(build, AT, EXIT))
+    assert short(steps.run_through(build, AT)).startswith("complete")
+
+
+def test_before_packer_1_13_no_script_speaks_in_its_tone() -> None:
+    assert short(heard([LIAR, inline()], local(), local(), by_script=False)) == "complete running"
+
+
+@pytest.mark.parametrize(
+    ("script", "expected"),
+    [
+        ("echo 'Running post-processor: checksum'", False),
+        ("echo 'Provisioning step had errors: no'", True),
+        ("echo 'Running local shell script: b.sh'", True),
+        ("packer build other.pkr.hcl; echo Uploading", False),
+        ("", False),
+    ],
+)
+def test_the_words_of_packer_in_a_script(script: str, *, expected: bool) -> None:
+    assert steps.sound_like_packer(script) is expected
+
+
 def test_an_error_of_the_builder_blames_no_step() -> None:
     done = steps.failed(heard([inline()], local()), AT, "Error stopping instance: no")
     assert short(done) == "unknown"
