@@ -336,6 +336,7 @@ def test_every_recorded_inspection() -> None:
     assert found == INSPECTED
 
 
+@pytest.mark.processes
 def test_the_recorded_version(tmp_path: Path) -> None:
     script = tmp_path / "packer"
     script.write_text(f"#!/bin/sh\ncat '{RECORDINGS / 'version.out'}'\n")
