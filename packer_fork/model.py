@@ -92,17 +92,31 @@ class Document(
 class Step(Document, frozen=True):
     """One provisioner or post-processor of a build.
 
+    ``is_certain``: the template says that it runs in this build. ``scripts``: the files that it
+    runs or uploads in order ("" for a temporary one), None where they are not known.
     ``is_chained``: a post-processor that takes what the one before it made.
+    ``sounds_like_packer``: its own text holds words by which Packer tells of provisioners.
     """
 
     type: str
     name: str = ""
+    is_certain: bool = True
+    scripts: tuple[str, ...] | None = None
     is_chained: bool = False
+    sounds_like_packer: bool = False
     status: StepStatus = StepStatus.PENDING
     started: datetime | None = None
     ended: datetime | None = None
     error: str = ""
     known_by: KnownBy = KnownBy.INFERRED
+
+
+class Lines(Document, frozen=True):
+    """Lines of a template, counted from 1: the name of its file, the first and the last."""
+
+    file: str
+    first: int
+    last: int
 
 
 class File(Document, frozen=True):
@@ -143,11 +157,21 @@ class Instance(Document, frozen=True):
 
 
 class Evidence(Document, frozen=True):
-    """What Packer's output proved so far of one build (see ``packer.outcome``)."""
+    """What Packer's output proved so far of one build (see ``packer.outcome``).
+
+    ``never_started``: Packer ended without having begun the build, which so changed nothing.
+    ``artifacts_empty``: artifacts of which Packer listed neither builder, ID, text nor files.
+    ``provisioning_failed``: Packer said that a provisioner failed. ``positions``: the places where
+    the provisioners may stand, each the index of a step and how many scripts it announced.
+    """
 
     finished: bool = False
     artifact_count: int | None = None
     artifacts_ended: int = 0
+    never_started: bool = False
+    artifacts_empty: int = 0
+    provisioning_failed: bool = False
+    positions: tuple[tuple[int, int], ...] = ()
 
 
 class Actor(Document, frozen=True):
@@ -183,7 +207,8 @@ class Build(Document, frozen=True):
     ``leftovers``: instances of earlier runs that may still be there; ``results``: the
     complete runs before this one. ``part`` and ``by`` say which part of a shared run built
     it, and who. ``directory``, ``inputs``, ``observed``: see ``Result``. ``revoked``: runs whose
-    result is not to be used, and why.
+    result is not to be used, and why. ``makes_no_artifact``: the template says so.
+    ``places``: the blocks of the template that are about this build.
     """
 
     name: str
@@ -207,6 +232,8 @@ class Build(Document, frozen=True):
     part: int = 0
     by: Actor | None = None
     revoked: dict[str, str] = {}
+    makes_no_artifact: bool = False
+    places: tuple[Lines, ...] = ()
 
 
 class Git(Document, frozen=True):
@@ -416,9 +443,13 @@ class Draft(Struct, frozen=True, kw_only=True):
 
 
 def possibly_left(build: Build) -> tuple[Instance, ...]:
-    """Instances that may still be there: of earlier runs, and the last unless it ended well."""
+    """Instances that may still be there: of earlier runs, and the last unless it ended well.
+
+    A builder removes its instance before Packer says that the build has finished.
+    """
     last, known = build.instance, build.leftovers
-    ended_badly = build.status.is_final and build.status is not BuildStatus.COMPLETE
+    ended_well = build.status is BuildStatus.COMPLETE or build.evidence.finished
+    ended_badly = build.status.is_final and not ended_well
     if last is None or not last.id or not ended_badly or last in known:
         return known
     return (*known, last)

@@ -21,6 +21,7 @@ from packer_fork.inputs.texts import Values
 from packer_fork.inputs.tree import TooManyFilesError, Tree, keyed
 from packer_fork.inputs.unknowns import Unknowable
 from packer_fork.template.contents import ANY_TYPE, At, Contents, Mention, Section
+from packer_fork.template.planned import PlannedBuild, planned
 
 
 class Provenance(Struct, frozen=True, kw_only=True):
@@ -54,7 +55,8 @@ class Declared(Struct, frozen=True, kw_only=True):
     for every build. ``artifacts``: by build, absolute paths that the template names for it and
     that only other builds may make; ``makes``: whether a build, by its name, makes an absolute
     path. ``is_ignored`` and ``is_output`` say whether an absolute path never counts,
-    and whether builds make it. ``cache`` is the request's.
+    and whether builds make it. ``cache`` is the request's. ``planned``: what the template says that
+    a build will run, by its name.
     """
 
     inputs: TemplateInputs
@@ -71,6 +73,7 @@ class Declared(Struct, frozen=True, kw_only=True):
     is_ignored: Callable[[str], bool]
     is_output: Callable[[str], bool]
     cache: DigestCache
+    planned: Callable[[str], PlannedBuild | None]
 
 
 def collect(request: InputsRequest) -> Declared:
@@ -101,6 +104,7 @@ def collect(request: InputsRequest) -> Declared:
         is_ignored=excluded.is_ignored,
         is_output=excluded.is_output,
         cache=request.cache,
+        planned=lambda name: planned(parsed.sections, request.builds.get(name, name), told or {}),
     )
 
 

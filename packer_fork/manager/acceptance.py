@@ -107,10 +107,11 @@ def _refusal(asked: Question, flags: PackerFlags) -> Refusal | None:
 def _error(asked: Question, found: Refusal) -> TemplateError:
     template = asked.template.given
     hint = missing_plugin_hint(found.text, template) if asked.prepared.template.is_hcl else ""
+    why = ""
     if found.without_existing_folders() != found:
-        hint = "Remove the output folder, or build with -force."
+        why = ", as an output folder exists: remove it, or build with -force"
     secrets = standing_plainly(asked.prepared.template, asked.flags, asked.environ)
-    text = f"Packer refuses {_label(asked.template)}:\n\n{Mask(secrets).text(found.text)}"
+    text = f"Packer refuses {_label(asked.template)}{why}:\n\n{Mask(secrets).text(found.text)}"
     return TemplateError(f"{text}\n" if hint else text, hint=hint)
 
 

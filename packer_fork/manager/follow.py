@@ -22,7 +22,7 @@ from packer_fork.locks import MARKER, ProcessId
 from packer_fork.manager.record import Recorder
 from packer_fork.manager.runlog import LogFiles
 from packer_fork.model import BuildStatus
-from packer_fork.packer import process
+from packer_fork.packer import outcome, process
 from packer_fork.packer.outcome import Ended
 from packer_fork.packer.signals import SignalWatch
 from packer_fork.packer.tail import Tail
@@ -42,6 +42,7 @@ class Start(Struct, frozen=True, kw_only=True):
     ``grace``: seconds that a cancelled Packer may clean up. ``until_lost``: it is cancelled
     when the lock is lost. ``reasons``: why all Packers that run side by side are to be
     cancelled; ``tick`` is called every moment; with ``fail_fast`` a build that fails is one.
+    A Packer whose builds have all ended is not cancelled: it would not list their artifacts.
     """
 
     command: tuple[str, ...]
@@ -217,7 +218,7 @@ class _Following:
             builds = self._recorder.outcome.builds.values()
             failed = (b.name for b in builds if b.status is BuildStatus.FAILED)
             self._reasons |= {f"{name} failed" for name in failed}
-        if self._reasons:
+        if self._reasons and outcome.is_under_way(self._recorder.outcome):
             text = f"{', '.join(sorted(self._reasons))}: other builds are cancelled."
             self._notify(Notice(level="warning", text=text))
             self._failed_fast = True

@@ -30,7 +30,7 @@ from packer_fork.manager.locate import Template
 from packer_fork.manager.observed import Comparison
 from packer_fork.manager.places import Place
 from packer_fork.manager.prepare import Prepared
-from packer_fork.model import Build, BuildStatus, Result, State, StepStatus
+from packer_fork.model import Build, BuildStatus, KnownBy, Result, State, StepStatus
 from packer_fork.packer import outline, plugins
 from packer_fork.packer.evaluate import Evaluator
 from packer_fork.packer.flags import PackerFlags
@@ -225,7 +225,8 @@ def _plan(
         return to_build(*(f"cannot know {what}" for what in inputs.unknown))
     if build is None:
         return to_build("never built")
-    if build.status is not BuildStatus.COMPLETE and is_same(build.inputs):
+    is_complete = build.status is BuildStatus.COMPLETE
+    if not is_complete and not build.evidence.never_started and is_same(build.inputs):
         return to_build(_failure(build))  # whatever it left may have spoilt what was there
     if (reason := build.revoked.get(str(build.run), "")) and is_same(build.inputs):
         return to_build(f"run {build.run} was revoked: {reason}")
@@ -289,9 +290,12 @@ def _why_not(build: Build, inputs: Inputs, stored: StoredInputs) -> tuple[str, .
 
 
 def _failure(build: Build) -> str:
-    for number, step in enumerate(build.provisioners, 1):
-        if step.status is StepStatus.FAILED:
-            return f"last run failed at provisioner {number} ({step.name or step.type})"
+    steps = {"provisioner": build.provisioners, "post-processor": build.post_processors}
+    for kind, each in steps.items():
+        for number, step in enumerate(each, 1):
+            if step.status is StepStatus.FAILED:
+                likely = "" if step.known_by is KnownBy.OBSERVED else ", probably"
+                return f"last run failed{likely} at {kind} {number} ({step.name or step.type})"
     return f"last run was {build.status}" if build.status != "failed" else "last run failed"
 
 

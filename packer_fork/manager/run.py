@@ -28,10 +28,11 @@ from packer_fork.manager.observing import Documents, Observer
 from packer_fork.manager.outbox import Outbox
 from packer_fork.manager.places import Place
 from packer_fork.manager.plan import kept_inputs
+from packer_fork.manager.planned_steps import with_planned_steps
 from packer_fork.manager.record import Recorder
 from packer_fork.manager.runlog import LogFiles, RunLog
 from packer_fork.model import BuildStatus, RunStatus
-from packer_fork.packer import outcome, program
+from packer_fork.packer import diagnostics, outcome, program
 from packer_fork.packer.mask import Mask
 from packer_fork.packer.outcome import Outcome
 from packer_fork.packer.signals import SignalWatch
@@ -132,7 +133,12 @@ class _Running:
     def _begin(self) -> Outcome:
         job = self._job
         outlines = [o for o in job.prepared.outlines if job.names is None or o.name in job.names]
-        start = outcome.begin(self._run, outlines)
+        start = with_planned_steps(
+            outcome.begin(self._run, outlines),
+            job.plan.declared.planned,
+            job.flags.except_,
+            hcl=job.prepared.template.is_hcl,
+        )
         begun = results.carried_over(
             start, self._state, job.plan.fingerprint, self._observer.unfinished
         )
@@ -204,7 +210,7 @@ class _Running:
             self._insist(recorder)
         after = recorder.shown()
         self._put_away(recorder, after)
-        self._tell_of_plugins(after)
+        self._tell_remedies(after)
         code = _exit_code(after, end, recorder.unsaved)
         self._notify(
             RunEnded(
@@ -225,10 +231,21 @@ class _Running:
             self._watch.wait(1.0)
             recorder.commit("finish")
 
-    def _tell_of_plugins(self, after: Outcome) -> None:
+    def _tell_remedies(self, after: Outcome) -> None:
         hint = program.missing_plugin_hint(after.run.error, self._job.template)
         if hint:
             self._notify(Notice(level="error", text="A plugin is not installed.", hint=hint))
+        names = [
+            name
+            for name, build in after.builds.items()
+            if any(map(diagnostics.is_of_folders, diagnostics.errors_of(build.error)))
+        ]
+        if names:
+            text = (
+                f"The output folder of {', '.join(names)} exists already: "
+                "remove it, or build with -force."
+            )
+            self._notify(Notice(level="error", text=text))
 
     def _put_away(self, recorder: Recorder, after: Outcome) -> None:
         if recorder.unsaved is None:
@@ -251,7 +268,9 @@ class _Running:
             recorder.outcome, Mask(self._job.prepared.sensitive.values)
         )
         held = time.monotonic() - self._job.wait.taken
-        status = RunStatus.FAILED if end.failed_fast else after.run.status
+        is_complete = after.run.status is RunStatus.COMPLETE  # before the cancel reached Packer
+        failed_fast = end.failed_fast and not is_complete
+        status = RunStatus.FAILED if failed_fast else after.run.status
         run = structs.replace(
             after.run,
             held=max(0.0, round(held, 3)),
@@ -278,12 +297,17 @@ def _failed(after: Outcome) -> tuple[str, ...]:
 def _exit_code(after: Outcome, end: End, unsaved: StoreError | LockLostError | None) -> int:
     if unsaved is not None or end.lost:
         return EXIT_OUTBOX if isinstance(unsaved, StoreError) else EXIT_LOCK_LOST
+    if end.signal and after.run.status is not RunStatus.COMPLETE:
+        return 128 + end.signal
+    return exit_code_of(after, end.exit_code)
+
+
+def exit_code_of(after: Outcome, packer_code: int | None) -> int:
+    """For a run that ended by itself; `packer_code`: Packer's own exit code, None if not seen."""
     if after.run.status is RunStatus.COMPLETE:
         return EXIT_DONE
-    if after.run.status is RunStatus.UNVERIFIED and end.exit_code == 0:
+    if after.run.status is RunStatus.UNVERIFIED and packer_code == 0:
         return EXIT_DONE
-    if end.signal:
-        return 128 + end.signal
     if program.missing_plugin_hint(after.run.error, ""):
         return EXIT_TEMPLATE
     return EXIT_PACKER_FAILED

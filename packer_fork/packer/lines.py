@@ -1,12 +1,15 @@
 r"""Packer's machine-readable lines: ``unix_seconds,target,type,arg,arg...``. No I/O.
 
 In arguments Packer writes a comma as ``%!(PACKER_COMMA)``, a line feed as ``\n`` and a
-carriage return as ``\r``; a backslash of its own and the target stay as they are. So a
-text that holds a backslash and an ``n`` cannot be told from two lines.
+carriage return as ``\r``; a backslash of its own and the target stay as they are. In what a
+build says each further line begins as the first does, ``==> NAME: ``, so that a backslash
+before an ``n`` can be told from a line feed. In all other texts it cannot; a path of an
+artifact is taken as it stands.
 """
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime
 
@@ -48,7 +51,7 @@ def parse(raw: bytes) -> Line | None:
     if len(fields) < 2 or (at := _time(seconds)) is None:
         return None
     target, kind, *args = fields
-    decoded = [as_decoded(arg) for arg in args]
+    decoded = _decoded(kind, args)
     if is_cut and decoded:
         decoded[-1] += CUT
     return Line(at, target, kind, tuple(decoded))
@@ -62,9 +65,38 @@ def encode(line: Line) -> bytes:
 
 
 def as_decoded(written: str) -> str:
-    """What becomes of a text that Packer has printed as an argument."""
-    plain = written.replace("%!(PACKER_COMMA)", ",")
-    return plain.replace("\\n", "\n").replace("\\r", "\r")
+    """What becomes of a text that Packer has printed as an argument, if it holds no backslash."""
+    return _with_commas(written).replace("\\n", "\n").replace("\\r", "\r")
+
+
+_SPOKEN = re.compile(
+    r"(?:\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(?:Z|[+-]\d\d:\d\d): )?"
+    r"(?P<begin>(?:==>|   ) [^\s:](?:.*?[^\s:])??:)(?: |\Z)"
+)
+"""What a build says, after the time of ``-timestamp-ui``; a name that holds ``: `` is cut there."""
+
+
+def _decoded(kind: str, args: list[str]) -> list[str]:
+    match kind, args:
+        case "ui", [tone, text]:
+            return [as_decoded(tone), _as_said(text)]
+        case "artifact", [number, "file", index, path]:
+            return [number, "file", index, _with_commas(path)]
+    return [as_decoded(arg) for arg in args]
+
+
+def _as_said(written: str) -> str:
+    """The text of a ``ui`` line, of which only what begins as the first line does is a line."""
+    text = _with_commas(written)
+    spoken = _SPOKEN.match(text)
+    if spoken is None:
+        return as_decoded(written)
+    begin = spoken["begin"]
+    return text.replace(f"\\r\\n{begin}", f"\r\n{begin}").replace(f"\\n{begin}", f"\n{begin}")
+
+
+def _with_commas(written: str) -> str:
+    return written.replace("%!(PACKER_COMMA)", ",")
 
 
 def split(buffer: bytes) -> tuple[list[bytes], bytes]:

@@ -14,7 +14,7 @@ from datetime import datetime
 from msgspec import Struct, structs
 
 from packer_fork.model import Build, Run, RunStatus, Step
-from packer_fork.packer import hints, proof, sources, steps, verdict
+from packer_fork.packer import diagnostics, hints, proof, sources, steps, verdict
 from packer_fork.packer.lines import Line
 from packer_fork.packer.outline import BuildOutline
 from packer_fork.packer.sources import Said, output_source
@@ -70,18 +70,28 @@ def apply(outcome: Outcome, line: Line) -> Outcome:
     return outcome
 
 
+def is_under_way(outcome: Outcome) -> bool:
+    """Whether any build is yet to end, so that a cancel would change what becomes of it."""
+    refused = diagnostics.causes(outcome.run.error, outcome.builds.values()).by_build
+    return any(
+        not (build.status.is_final or build.evidence.finished or refused[name])
+        for name, build in outcome.builds.items()
+    )
+
+
 def conclude(outcome: Outcome, *, at: datetime, exit_code: int | None, ended: Ended) -> Outcome:
     """The verdict, once nothing of Packer lives; what has its verdict already keeps it.
 
     An exit code that nobody saw is None. A build that turns out never to have been is
-    dropped.
+    dropped. Places in the template, which its next edit moves, are not kept.
     """
     run = outcome.run
     if run.status is not RunStatus.RUNNING:
         return outcome
     end = End(at, exit_code, ended)
+    told = diagnostics.causes(run.error, outcome.builds.values())
     builds = {
-        name: verdict.build_concluded(build, run, end)
+        name: structs.replace(verdict.build_concluded(build, run, end, told.of(name)), places=())
         for name, build in outcome.builds.items()
         if not verdict.never_was(build, run, end)
     }
@@ -107,9 +117,13 @@ def _heard(outcome: Outcome, line: Line) -> Outcome:
             ),
         )
     if said := sources.said(run.builds, line):
-        return _change(outcome, said.name, lambda build: _spoken(build, said, line.at))
+        by_script = steps.scripts_sound_like_packer(run.packer_version)
+        return _change(
+            outcome, said.name, lambda build: _spoken(build, said, line.at, by_script=by_script)
+        )
     if line.args[:1] == ("error",) and not text.startswith(_NO_COMPLAINTS):
-        return _with_run(outcome, structs.replace(run, error=proof.bounded(f"{run.error}\n{text}")))
+        errors = "\n\n".join(diagnostics.errors_of(f"{run.error}\n\n{text}"))
+        return _with_run(outcome, structs.replace(run, error=proof.bounded(errors)))
     return outcome
 
 
@@ -122,12 +136,14 @@ def _closed(outcome: Outcome, text: str) -> Outcome:
     return Outcome(run, builds)
 
 
-def _spoken(build: Build, said: Said, at: datetime) -> Build:
+def _spoken(build: Build, said: Said, at: datetime, *, by_script: bool) -> Build:
     begun = proof.started(build, at)
     if said.is_inner or build.evidence.finished:
         return begun
     noticed = hints.noticed(begun, said.text)
-    return steps.heard(noticed, said.text, at) if said.is_step else noticed
+    if steps.is_abort(said.text):
+        return steps.provisioning_failed(noticed, at)
+    return steps.heard(noticed, said.text, at, by_script=by_script) if said.is_step else noticed
 
 
 def _change(outcome: Outcome, name: str, change: Callable[[Build], Build]) -> Outcome:

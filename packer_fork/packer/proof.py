@@ -72,20 +72,26 @@ def artifact(build: Build, run: Run, args: tuple[str, ...]) -> Build:
 
 
 def judged(build: Build, run: Run) -> Build:
-    """`build`, complete if all that proves it is there."""
+    """`build`, complete if all that proves it is there.
+
+    An artifact of which nothing is known proves nothing, and no artifact at all is proof only
+    where the template says that there is to be none.
+    """
     evidence = build.evidence
     is_proven = (
         run.closed
         and evidence.finished
         and evidence.artifact_count == evidence.artifacts_ended
+        and not evidence.artifacts_empty
+        and (bool(build.artifacts) or build.makes_no_artifact)
         and not build.status.is_final
     )
     return structs.replace(build, status=BuildStatus.COMPLETE) if is_proven else build
 
 
 def without_artifacts(build: Build, run: Run) -> Build:
-    """`build` after Packer has said, in its closing line, that there are none in this run."""
-    if not build.evidence.finished:
+    """`build` after Packer's closing line, where Packer lists no artifact of it."""
+    if not build.evidence.finished or build.evidence.artifact_count is not None:
         return build
     evidence = structs.replace(build.evidence, artifact_count=0)
     return judged(structs.replace(build, evidence=evidence), run)
@@ -109,7 +115,12 @@ def _told(build: Build, **fields: object) -> Build:
 def _ended(build: Build, run: Run) -> Build:
     """Post-processors repeat the artifacts that they are given: each is kept once."""
     *others, last = build.artifacts or (None,)
-    kept = build.artifacts[:-1] if last in others else build.artifacts
+    is_empty = last == Artifact()
+    kept = build.artifacts[:-1] if is_empty or last in others else build.artifacts
     evidence = build.evidence
-    evidence = structs.replace(evidence, artifacts_ended=evidence.artifacts_ended + 1)
+    evidence = structs.replace(
+        evidence,
+        artifacts_ended=evidence.artifacts_ended + 1,
+        artifacts_empty=evidence.artifacts_empty + is_empty,
+    )
     return judged(structs.replace(build, artifacts=kept, evidence=evidence), run)

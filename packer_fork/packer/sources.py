@@ -115,7 +115,8 @@ class _Known(Struct, frozen=True):
 
 @lru_cache(maxsize=16)
 def _known(names: tuple[str, ...]) -> _Known:
-    printed = {as_decoded(name): name for name in names}
+    # What a build says has its name as it is, its last line has it decoded like any text.
+    printed = {spelt: name for name in names for spelt in (as_decoded(name), name)}
     longest = sorted(printed, key=len, reverse=True)
     either = "|".join(re.escape(name) for name in longest) or "(?!)"
     return _Known(

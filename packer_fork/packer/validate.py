@@ -15,12 +15,12 @@ told on standard error alone, which is only asked for then.
 
 from __future__ import annotations
 
-import re
 import subprocess
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 
 from msgspec import Struct
 
+from packer_fork.packer import diagnostics
 from packer_fork.packer.program import Program, ask
 from packer_fork.template.reader import ParsedTemplate
 
@@ -29,11 +29,6 @@ _REFUSED = 1
 
 _SINCE_DATA_SOURCES = (1, 7, 0)
 _SINCE_EVALUATE_DATA_SOURCES = (1, 8, 5)
-
-_HEADING = re.compile(r"^(?=(?:Error|Warning): )", re.MULTILINE)
-_BULLET = re.compile(r"^\s*\* ", re.MULTILINE)
-_PLACE = re.compile(r"^ +on .* line \d+.*:\n +\(source code not available\)$", re.MULTILINE)
-_FOLDER_EXISTS = re.compile(r"Output directory .* already exists\b", re.DOTALL)
 
 
 class Refusal(Struct, frozen=True):
@@ -47,7 +42,7 @@ class Refusal(Struct, frozen=True):
 
     def without_existing_folders(self) -> Refusal | None:
         """This refusal without errors that only tell of an output folder that exists."""
-        left = tuple(error for error in self.errors if not _is_of_folders(error))
+        left = tuple(error for error in self.errors if not diagnostics.is_of_folders(error))
         return Refusal(left) if left else None
 
 
@@ -72,7 +67,7 @@ def refusal(
         return None
     if answer.code != _REFUSED:
         return None
-    return Refusal(tuple(_errors(answer.output)) or ("Packer gives no reason.",))
+    return Refusal(diagnostics.errors_of(answer.output) or ("Packer gives no reason.",))
 
 
 def _how(program: Program) -> tuple[str, ...]:
@@ -81,17 +76,6 @@ def _how(program: Program) -> tuple[str, ...]:
         return ()
     is_newer = program.version >= _SINCE_EVALUATE_DATA_SOURCES
     return ("-evaluate-datasources" if is_newer else "-syntax-only",)
-
-
-def _errors(output: str) -> Iterable[str]:
-    """Blocks of Packer's diagnostics that are errors, once each; what has no heading is one too."""
-    blocks = dict.fromkeys(block.strip() for block in _HEADING.split(output))
-    return (block for block in blocks if block and not block.startswith("Warning: "))
-
-
-def _is_of_folders(error: str) -> bool:
-    _, *bullets = _BULLET.split(_PLACE.sub("", error))
-    return bool(bullets) and all(_FOLDER_EXISTS.match(bullet) for bullet in bullets)
 
 
 def _may_have_data(template: ParsedTemplate) -> bool:

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from datetime import datetime
 from typing import Literal
 
 from msgspec import Struct, structs
 
 from packer_fork.model import Build, BuildStatus, Evidence, Run, RunStatus
-from packer_fork.packer import steps
-from packer_fork.packer.proof import bounded
+from packer_fork.packer import diagnostics, steps
+from packer_fork.packer.proof import bounded, without_artifacts
 
 Ended = Literal["normal", "cancelled", "interrupted"]
 """By itself, after we cancelled it, or by something that killed it, or us."""
@@ -48,24 +48,66 @@ def never_was(build: Build, run: Run, end: End) -> bool:
     return build.started is not None or end.exit_code == 0
 
 
-def build_concluded(build: Build, run: Run, end: End) -> Build:
-    """`build` with its final status; one that is final already stays as it is."""
+def build_concluded(build: Build, run: Run, end: End, causes: Sequence[str] = ()) -> Build:
+    """`build` with its final status; one that is final already stays as it is.
+
+    `causes`: the errors of Packer that may be about this build.
+    """
+    is_listed = end.exit_code is not None or build.makes_no_artifact
+    if run.closed and is_listed and not end.is_cancel(run):
+        build = without_artifacts(build, run)
     if build.status.is_final:
         return build
     if build.evidence.finished:
-        status = BuildStatus.UNVERIFIED
-        error = "Packer said that it had finished, but did not tell all of its artifacts."
+        status, error = BuildStatus.UNVERIFIED, _unproven(build, run)
     else:
-        status, error = _unfinished(build, run, end)
+        status, error = _unfinished(build, run, end, causes)
+    never_started = status is BuildStatus.FAILED and _never_started(build, run, end, causes)
     return structs.replace(
         steps.cut_short(build, end.at),
         status=status,
         ended=build.ended or end.at,
         error=bounded(error),
+        evidence=structs.replace(build.evidence, never_started=never_started),
     )
 
 
-def _unfinished(build: Build, run: Run, end: End) -> tuple[BuildStatus, str]:
+def _never_started(build: Build, run: Run, end: End, causes: Sequence[str]) -> bool:
+    """Whether Packer, which ended by itself, proves that it began nothing of `build`.
+
+    A build that begins has its last line before the closing one. Without that one Packer refused
+    the template, and exits 1; a Packer that crashes exits with another code.
+    """
+    return build.started is None and (run.closed or (end.exit_code == 1 and bool(causes)))
+
+
+def _unproven(build: Build, run: Run) -> str:
+    """Why a build that has finished is not complete, and what to look for."""
+    evidence = build.evidence
+    if evidence.artifacts_empty:
+        return (
+            "Packer lists an artifact without builder, ID and files: the plugin process that made "
+            "it died after the build had finished, often for want of memory. "
+            f"{_look_for(build)}"
+        )
+    if run.closed and not build.artifacts and evidence.artifacts_ended == evidence.artifact_count:
+        return (
+            "Packer said that it had finished, but lists no artifact, and the template does not "
+            f"say that none is made. {_look_for(build)}"
+        )
+    return "Packer said that it had finished, but did not tell all of its artifacts."
+
+
+def _look_for(build: Build) -> str:
+    """What may be there although nothing is on record of it."""
+    kind = f"{build.type} " * bool(build.type)
+    return (
+        f"Look for the image or the files that the {kind}source {build.name!r} names, and remove "
+        "what is not wanted: the next build makes them again."
+    )
+
+
+def _unfinished(build: Build, run: Run, end: End, causes: Sequence[str]) -> tuple[BuildStatus, str]:
     """Status and error of a build whose end Packer did not tell."""
     if end.is_cancel(run):
         return BuildStatus.CANCELLED, ""
@@ -73,7 +115,15 @@ def _unfinished(build: Build, run: Run, end: End) -> tuple[BuildStatus, str]:
         return BuildStatus.INTERRUPTED, "Packer was cut off before this source was done."
     if build.started is not None:
         return BuildStatus.FAILED, "Packer ended before this source was done."
-    return BuildStatus.FAILED, f"Packer never started this source.\n{run.error}"
+    return BuildStatus.FAILED, _why_never_started(causes)
+
+
+def _why_never_started(causes: Sequence[str]) -> str:
+    """The last cause on the first line, then all of them in Packer's words."""
+    if not causes:
+        return "Packer never started this source, and gives no reason."
+    every = "\n\n".join(causes)
+    return f"Packer never started this source: {diagnostics.headline(causes[-1])}\n\n{every}"
 
 
 def run_concluded(run: Run, builds: Collection[Build], end: End) -> Run:
@@ -101,4 +151,13 @@ def _failure(run: Run, builds: Collection[Build], end: End, *, is_whole: bool) -
         return NOTHING_BUILT
     if is_whole and not run.error:
         return f"Every build is complete, yet Packer ended with exit code {end.exit_code}."
-    return run.error
+    return _summed_up(run.error)
+
+
+def _summed_up(errors: str) -> str:
+    """Packer's errors, the last cause before all where the first line does not tell it."""
+    found = diagnostics.errors_of(errors)
+    if not found:
+        return errors
+    cause = diagnostics.headline(found[-1])
+    return errors if cause in errors.partition("\n")[0] else f"{cause}\n\n{errors}"

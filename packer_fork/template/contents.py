@@ -114,7 +114,8 @@ class Section(Struct, frozen=True, kw_only=True):
     ``type``: of the plugin that it is for, "" if it is for none, `ANY_TYPE` if it is not known;
     ``tokens``: canonical source by attribute path; ``references`` ("var.a", "local.b",
     "data.type.name"; "var" alone where it is not known which) and ``calls``: functions.
-    ``at``: where it begins; ``lines``: of its attributes and blocks, by path, as far as known.
+    ``at``: where it begins, ``last``: the line where it ends, 0 if not known; ``lines``: of its
+    attributes and blocks, by path, as far as known.
     """
 
     label: str
@@ -124,6 +125,7 @@ class Section(Struct, frozen=True, kw_only=True):
     references: frozenset[str] = frozenset()
     calls: frozenset[str] = frozenset()
     at: At = At()
+    last: int = 0
     lines: Mapping[str, int] = {}
 
     def place_of(self, path: str) -> At:

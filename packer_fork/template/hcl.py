@@ -223,6 +223,7 @@ class _Reader:
             references=frozenset(into.references),
             calls=frozenset(into.calls),
             at=self.at(node),
+            last=node.end_point.row + 1 if self.has_lines else 0,
             lines=into.lines,
         )
 

@@ -97,6 +97,13 @@ def test_a_row_tells_phase_step_time_progress_and_last_words() -> None:
     assert "2:30  ━━━━━━━━━━  0:30 over" in only
 
 
+def test_a_step_that_is_not_known_is_not_guessed() -> None:
+    steps = tuple(Step(type="shell", status=StepStatus.UNKNOWN, started=START) for _ in range(2))
+    steps = (*steps, Step(type="ansible"))
+    build = Build(name="a", status=BuildStatus.PROVISIONING, started=START, provisioners=steps)
+    assert phase(board(started("a"), changed(build)).rows["a"]) == "provisioning ?/3"
+
+
 def test_without_runs_before_there_is_no_time_left_and_no_bar() -> None:
     found = board(started("a", "b"), changed(at_work("a")))
     assert left(found.rows["a"], later(5)) == ""

@@ -54,6 +54,7 @@ DECLARED = Declared(
     is_ignored=lambda _: False,
     is_output=lambda _: False,
     cache=DigestCache(None),
+    planned=lambda _: None,
 )
 
 

@@ -337,3 +337,109 @@ def test_times_of_a_live_run_are_in_milliseconds_and_in_order(cli: Cli, project:
     assert all(begin - timedelta(milliseconds=1) <= at <= end for at in times)
     assert any(at.microsecond for at in times)
     assert not any(at.microsecond % 1000 for at in times)
+
+
+STEPS = """
+    source "null" "a" { communicator = "none" }
+    source "null" "b" { communicator = "none" }
+    build {
+      sources = ["null.a", "null.b"]
+      provisioner "shell-local" {
+        only   = ["null.b"]
+        inline = ["true"]
+      }
+      provisioner "shell-local" { scripts = ["ok.sh", "fail.sh"] }
+      provisioner "shell-local" { inline = ["true"] }
+      post-processor "checksum" {}
+    }
+"""
+
+
+def test_the_step_is_blamed_that_failed(cli: Cli, project: Project) -> None:
+    """Its last script fails, and has printed what a post-processor begins with."""
+    project.write("t.pkr.hcl", STEPS)
+    project.write("ok.sh", "#!/bin/sh\n").chmod(0o755)
+    lie = "echo 'Running post-processor: checksum'"
+    project.write("fail.sh", f"#!/bin/sh\n{lie}\ntest $PACKER_BUILD_NAME = b\n").chmod(0o755)
+    assert cli("build", "t.pkr.hcl").rc == 1
+    builds = states.state(cli)["builds"]
+    found = {
+        name: [step["status"] for step in (*build["provisioners"], *build["post_processors"])]
+        for name, build in builds.items()
+    }
+    assert found == {
+        "null.a": ["failed", "skipped", "skipped"],
+        "null.b": ["complete", "complete", "complete", "complete"],
+    }
+    assert "exit status: 1" in builds["null.a"]["provisioners"][0]["error"]
+    again = cli("plan", "t.pkr.hcl")
+    assert "null.a: build (last run failed at provisioner 1 (shell-local))" in again.out
+
+
+@pytest.mark.parametrize(
+    ("steps", "expected"),
+    [
+        ('provisioner "shell-local" { inline = ["exit 3"] }', "at provisioner 1 (shell-local)"),
+        (
+            """
+            provisioner "shell-local" { inline = ["true"] }
+            post-processor "shell-local" { inline = ["exit 3"] }
+            """,
+            "at post-processor 1 (shell-local)",
+        ),
+        (
+            """
+            provisioner "shell-local" {
+              inline = ["echo 'Running local shell script: b.sh'; exit 3"]
+            }
+            provisioner "shell-local" { script = "b.sh" }
+            """,
+            "at provisioner 1 (shell-local)",
+        ),
+    ],
+)
+def test_plan_names_the_step_that_failed(
+    cli: Cli, project: Project, steps: str, expected: str
+) -> None:
+    """From Packer 1.13 on the last of these may be either step, and before 1.13 the first."""
+    project.write("b.sh", "#!/bin/sh\n").chmod(0o755)
+    source = 'source "null" "n" { communicator = "none" }'
+    project.write("t.pkr.hcl", f'{source}\nbuild {{\n  sources = ["null.n"]\n{steps}\n}}\n')
+    assert cli("build", "t.pkr.hcl").rc == 1
+    said = cli("plan", "t.pkr.hcl").out
+    assert (
+        f"(last run failed {expected})" in said
+        or f"failed, probably {expected})" in said
+        or ("b.sh" in steps and "(last run failed)" in said)
+    )
+    assert "provisioner 2" not in said
+
+
+def test_a_failure_that_never_started_spoils_no_earlier_result(cli: Cli, project: Project) -> None:
+    """Packer does not begin a source whose script is missing; here the script is no input."""
+    project.write("packer-fork.toml", 'ignore = ["ignored.sh"]\n')
+    project.write(
+        "t.pkr.hcl",
+        """
+        source "null" "a" { communicator = "none" }
+        source "null" "b" { communicator = "none" }
+        build {
+          sources = ["null.a", "null.b"]
+          provisioner "shell-local" {
+            only   = ["null.a"]
+            script = "ignored.sh"
+          }
+        }
+        """,
+    )
+    script = project.write("ignored.sh", "#!/bin/sh\n")
+    script.chmod(0o755)
+    assert cli("build", "t.pkr.hcl").rc == 0
+    script.rename(project.root / "away")
+    assert cli("build", "--rebuild", "t.pkr.hcl").rc == 1
+    assert states.statuses(cli) == {"null.a": "failed", "null.b": "complete"}
+    assert "Packer never started this source" in states.state(cli)["builds"]["null.a"]["error"]
+    (project.root / "away").rename(script)
+    planned = cli("plan", "t.pkr.hcl").out
+    assert "null.a: up to date (run 1" in planned
+    assert "null.b: up to date (run 2" in planned

@@ -313,6 +313,52 @@ def test_fail_fast_cancels_the_others(cli: Cli, project: Project, isolate: list[
     assert states.statuses(cli) == {"null.bad": "failed", "null.slow": "cancelled"}
 
 
+ALL_ENDED = """
+    source "null" "good" { communicator = "none" }
+    source "null" "bad" { communicator = "none" }
+    build { sources = ["null.good", "null.bad"] }
+"""
+FINISHED = """\
+1795466854,,ui,say,Build 'null.good' finished after 1 second.
+1795466854,,ui,error,Build 'null.bad' errored after 1 second: no
+"""
+LISTED = """\
+1795466854,,ui,error,\\n==> Some builds didn't complete successfully and had errors:
+1795466854,null.bad,error,no
+1795466854,,ui,say,\\n==> Builds finished. The artifacts of successful builds are:
+1795466854,null.good,artifact-count,1
+1795466854,null.good,artifact,0,builder-id,fnoeding.null
+1795466854,null.good,artifact,0,id,Null
+1795466854,null.good,artifact,0,end
+"""
+SLOW_TO_LIST = """\
+#!/bin/sh
+[ "$1" = build ] || exec {packer} "$@"
+trap 'touch cancelled; echo "1,,ui,error,Cancelling build after receiving terminated"' TERM
+cat finished
+while [ ! -e go ] && [ ! -e cancelled ]; do sleep 0.02; done
+[ -e cancelled ] || cat listed
+exit 1
+"""
+"""A Packer that takes its time between the last build's end and the list of artifacts."""
+
+
+def test_fail_fast_keeps_what_has_finished(cli: Cli, project: Project, packer: Path) -> None:
+    project.write("t.pkr.hcl", ALL_ENDED)
+    project.write("finished", FINISHED)
+    project.write("listed", LISTED)
+    slow = project.write("slow-packer", SLOW_TO_LIST.format(packer=packer))
+    slow.chmod(0o755)
+    running = cli.start("build", "--fail-fast", "t.pkr.hcl", env={"PACKER_FORK_PACKER": str(slow)})
+    eventually(lambda: "Build 'null.bad' errored" in running.out())
+    eventually(lambda: states.statuses(cli).get("null.bad") == "failed")
+    go_on(project.root)
+    result = running.wait()
+    assert result.rc == 1, result
+    assert states.statuses(cli) == {"null.good": "complete", "null.bad": "failed"}
+    assert not (project.root / "cancelled").exists()
+
+
 def test_isolated_sources_survive_a_cancel_of_the_others(cli: Cli, project: Project) -> None:
     project.write("t.pkr.hcl", FAST_AND_GATED)
     running = begun(cli, project, "--isolate", "t.pkr.hcl")

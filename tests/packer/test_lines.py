@@ -23,6 +23,40 @@ def test_a_line_in_its_parts() -> None:
 
 
 @pytest.mark.parametrize(
+    ("written", "text"),
+    [
+        (r"==> n: Installed C:\new\reports\run.txt", r"==> n: Installed C:\new\reports\run.txt"),
+        (r"    n: one\n    n: two\three", "    n: one\n    n: two\\three"),
+        (r"==> n: one\n==> n:\n==> n: C:\net", "==> n: one\n==> n:\n==> n: C:\\net"),
+        (r"==> n: one\r\n==> n: two\rest", "==> n: one\r\n==> n: two\\rest"),
+        (
+            r"==> n (manifest): \n\n==> n (manifest): x",
+            "==> n (manifest): \\n\n==> n (manifest): x",
+        ),
+        (r"==> a: b: one\n==> a: b: two", "==> a: b: one\n==> a: b: two"),
+        (
+            r"2026-11-29T02:13:50Z: ==> n: C:\n\n==> n: x",
+            "2026-11-29T02:13:50Z: ==> n: C:\\n\n==> n: x",
+        ),
+        (r"==> n: one%!(PACKER_COMMA) C:\new", r"==> n: one, C:\new"),
+        (r"\n==> Wait completed", "\n==> Wait completed"),
+        (r"Error: no\n\n  on t.pkr.hcl line 2:\n", "Error: no\n\n  on t.pkr.hcl line 2:\n"),
+    ],
+)
+def test_a_backslash_before_n_is_no_line_feed(written: str, text: str) -> None:
+    for tone in ("say", "message", "error"):
+        line = lines.parse(f"1795470959,,ui,{tone},{written}\n".encode())
+        assert line is not None
+        assert line.args == (tone, text)
+
+
+def test_a_path_of_an_artifact_stands_as_it_is() -> None:
+    line = lines.parse(rb"1795470959,n,artifact,0,file,0,C:\new\disk.vhd")
+    assert line is not None
+    assert line.args == ("0", "file", "0", r"C:\new\disk.vhd")
+
+
+@pytest.mark.parametrize(
     "raw",
     [
         b"",

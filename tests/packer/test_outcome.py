@@ -11,8 +11,19 @@ import msgspec
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from msgspec import structs
 
-from packer_fork.model import Actor, Build, BuildStatus, KnownBy, Run, RunStatus, Step
+from packer_fork.model import (
+    Actor,
+    Build,
+    BuildStatus,
+    KnownBy,
+    Lines,
+    Run,
+    RunStatus,
+    Step,
+    possibly_left,
+)
 from packer_fork.packer import lines, outcome, outline, verdict
 from packer_fork.packer.outcome import Ended, Outcome
 from packer_fork.packer.outline import BuildOutline
@@ -225,7 +236,7 @@ FAILURES = (
         "web.file.out",
         "file",
         (SHELL, ("shell-local", "second")),
-        (MANIFEST, ("checksum", "sums"), SHELL, MANIFEST),
+        (MANIFEST, ("checksum", "sums"), MANIFEST),
     ),
 )
 
@@ -245,9 +256,10 @@ def test_failures_on_record() -> None:
         "web.file.out": "complete",
     }
     assert (done.run.status, done.run.exit_code) == (RunStatus.FAILED, 1)
-    assert done.run.error.startswith("Error: 4 error(s) occurred:")
+    cause = "one authentication method must be specified, please reference your communicator"
+    assert done.run.error.startswith(cause)
     bad = done.builds["null.bad"].error.splitlines()
-    assert bad[0] == "Packer never started this source."
+    assert bad[0].startswith(f"Packer never started this source: {cause}")
     assert "* An ssh_username must be specified" in bad
     assert statuses(failures(None, "interrupted")) == statuses(done)
 
@@ -263,7 +275,7 @@ def test_steps_on_record() -> None:
     web = builds["web.file.out"]
     assert of(web.provisioners) == ["complete", "complete"]
     assert web.provisioners[1].known_by is KnownBy.INFERRED
-    assert of(web.post_processors) == ["complete", "complete", "skipped", "complete"]
+    assert of(web.post_processors) == ["complete", "complete", "complete"]
     assert [artifact.builder_id for artifact in web.artifacts] == [
         "packer.file",
         "packer.post-processor.checksum",
@@ -373,9 +385,83 @@ def test_only_that_matched_nothing_is_said(
     assert (done.run.status, done.run.error) == (RunStatus.FAILED, verdict.NOTHING_BUILT)
 
 
-def test_a_build_without_artifacts_is_complete_if_packer_says_so() -> None:
-    done = finish(fold(start("x.null.a"), "".join(LINES[:7]) + EMPTY))
-    assert statuses(done) == {"x.null.a": "complete"}
+BESIDE = """\
+1795466854,,ui,say,\\n==> Builds finished. The artifacts of successful builds are:
+1795466854,b,artifact-count,1
+1795466854,b,artifact,0,builder-id,fnoeding.null
+1795466854,b,artifact,0,id,Null
+1795466854,b,artifact,0,end
+"""
+NIL = "".join(
+    f"1795466854,x.null.a,{each}\n"
+    for each in ("artifact-count,1", "artifact,0,nil", "artifact,0,end")
+)
+UNKNOWN_ARTIFACT = "".join(
+    f"1795466854,x.null.a,{each}\n"
+    for each in (
+        "artifact-count,1",
+        "artifact,0,builder-id,",
+        "artifact,0,id,",
+        "artifact,0,string,",
+        "artifact,0,files-count,0",
+        "artifact,0,end",
+    )
+)
+
+
+@pytest.mark.parametrize("closing", [EMPTY, BESIDE, BESIDE + NIL], ids=["all", "one", "nil"])
+@pytest.mark.parametrize("is_planned", [True, False])
+def test_no_artifact_is_proof_only_where_the_template_says_so(
+    closing: str, *, is_planned: bool
+) -> None:
+    started = start("x.null.a")
+    build = structs.replace(started.builds["x.null.a"], makes_no_artifact=is_planned)
+    folded = fold(Outcome(started.run, {"x.null.a": build}), "".join(LINES[:7]) + closing)
+    for code, ended in (ENDS[1], ENDS[2]):
+        done = outcome.conclude(folded, at=AT, exit_code=code, ended=ended).builds["x.null.a"]
+        assert str(done.status) == ("complete" if is_planned else "unverified")
+        assert "artifact" in done.error or is_planned
+
+
+@pytest.mark.parametrize("is_planned", [True, False])
+def test_a_run_without_any_artifact(*, is_planned: bool) -> None:
+    begun = start("x.null.a")
+    build = structs.replace(begun.builds["x.null.a"], makes_no_artifact=is_planned)
+    log = "".join(
+        (*LINES[:2], "1,,ui,message,    x.null.a: Instance ID: i-1\n", *LINES[2:7], EMPTY)
+    )
+    done = finish(fold(Outcome(begun.run, {"x.null.a": build}), log))
+    assert str(done.run.status) == ("complete" if is_planned else "failed")
+    assert ("lists no artifact" in done.builds["x.null.a"].error) is not is_planned
+    assert possibly_left(done.builds["x.null.a"]) == ()
+
+
+def test_an_artifact_of_which_nothing_is_known_proves_nothing() -> None:
+    log = "".join(LINES[:8]) + UNKNOWN_ARTIFACT
+    build = finish(fold(start("x.null.a"), log)).builds["x.null.a"]
+    assert build.status is BuildStatus.UNVERIFIED
+    assert "died after the build had finished" in build.error
+    assert "Look for the image or the files that the null source 'x.null.a' names" in build.error
+    assert build.artifacts == ()
+
+
+def test_an_artifact_beside_one_of_which_nothing_is_known_is_kept_and_proves_nothing() -> None:
+    """As when the plugin of a post-processor has died, and that of the builder has not."""
+    fields = ("builder-id,packer.file", "id,File", "string,Stored file: out.txt")
+    log = GOOD
+    for field in fields:
+        log = log.replace(f"artifact,1,{field}", f"artifact,1,{field.partition(',')[0]},")
+    log = log.replace("1795466854,x.null.a,artifact,1,file,0,out.txt\n", "")
+    build = finish(fold(start("x.null.a"), log)).builds["x.null.a"]
+    assert build.status is BuildStatus.UNVERIFIED
+    assert [each.builder_id for each in build.artifacts] == ["packer.file"]
+
+
+@pytest.mark.parametrize(("log", "left"), [("".join(LINES[:6]), 0), (LINES[0], 1)])
+def test_a_builder_that_has_finished_leaves_no_instance(log: str, left: int) -> None:
+    said = "1795466850,,ui,message,    x.null.a: Instance ID: i-1\n"
+    build = finish(fold(start("x.null.a"), said + log), 1).builds["x.null.a"]
+    assert len(possibly_left(build)) == left
 
 
 def test_an_exit_code_that_does_not_fit() -> None:
@@ -392,6 +478,103 @@ def test_a_template_that_packer_refuses() -> None:
     assert done.builds["x.null.a"].error.endswith(done.run.error)
     assert statuses(done) == {"x.null.a": "failed"}
     assert of(done.builds["x.null.a"].provisioners) == ["skipped", "skipped"]
+
+
+WARNED = (
+    'Warning: A checksum of "none" was specified.\\n\\n  on t.pkr.hcl line 1:\\n'
+    "  (source code not available)\\n\\n"
+    "Error: 1 error(s) occurred:\\n\\n* Output directory 'out' already exists. It must not exist."
+    "\\n\\n  on t.pkr.hcl line 1:\\n  (source code not available)\\n\\n"
+    "Error: 2 error(s) occurred:\\n\\n* one\\n* two\\n\\n  on t.pkr.hcl line 9:\\n"
+    "  (source code not available)\\n\\n"
+    'Error: Failed preparing provisioner-block "shell" ""\\n\\n  on t.pkr.hcl line 20:\\n'
+    "  (source code not available)\\n\\n1 error(s) occurred:\\n\\n* three\\n\\n"
+)
+NEVER_STARTED = "Packer never started this source: "
+
+
+def never_started(*names: str, text: str = WARNED, places: bool = True) -> Outcome:
+    begun = start(*names)
+    blocks = [(1, 5), (7, 10), (12, 14)]
+    builds = {
+        name: structs.replace(build, places=(Lines(file="t.pkr.hcl", first=first, last=last),))
+        if places
+        else build
+        for (name, build), (first, last) in zip(begun.builds.items(), blocks, strict=False)
+    }
+    return finish(fold(Outcome(begun.run, builds), f"1795466850,,ui,error,{text}\n{EMPTY}"), 1)
+
+
+def test_each_source_that_never_started_has_its_own_errors() -> None:
+    done = never_started("q", "n", "s")
+    errors = {name: build.error.splitlines() for name, build in done.builds.items()}
+    assert {name: lines[0] for name, lines in errors.items()} == {
+        "q": f"{NEVER_STARTED}Output directory 'out' already exists. It must not exist.",
+        "n": f"{NEVER_STARTED}two",
+        "s": f"{NEVER_STARTED}three",
+    }
+    assert "* one" in errors["n"]
+    assert not any("Warning" in line or "Output" in line for line in errors["n"])
+    assert done.run.error.startswith("three\n\nError: 1 error(s)")
+    assert "Warning" not in done.run.error
+    assert all(build.evidence.never_started for build in done.builds.values())
+
+
+def test_errors_of_no_place_that_is_known_are_those_of_every_source() -> None:
+    done = never_started("q", "n", places=False)
+    assert all("already exists" in build.error for build in done.builds.values())
+    done = never_started("q", "n", text="Error: Missing plugins\\n\\nof all\\n\\n")
+    assert {build.error.partition("\n")[0] for build in done.builds.values()} == {
+        f"{NEVER_STARTED}Missing plugins"
+    }
+
+
+def test_the_errors_of_a_json_template_name_their_builds() -> None:
+    text = 'Error: Failed to prepare build: "{}"\\n\\n1 error(s) occurred:\\n\\n* {}\\n\\n'
+    both = text.format("b", "target required") + text.format("a", "no host")
+    done = never_started("null.a", "b", text=both, places=False)
+    assert {name: build.error.partition("\n")[0] for name, build in done.builds.items()} == {
+        "null.a": f"{NEVER_STARTED}no host",
+        "b": f"{NEVER_STARTED}target required",
+    }
+
+
+def test_a_warning_is_no_cause() -> None:
+    log = "1795466850,,ui,error,Warning: mind the gap\\n\\n  on t.pkr.hcl line 1:\\n\n"
+    assert fold(start("x.null.a"), log).run.error == ""
+
+
+@pytest.mark.parametrize(
+    ("log", "exit_code", "expected"),
+    [
+        (f"1,,ui,error,{WARNED}\n", 1, True),
+        (f"1,,ui,error,{WARNED}\n{EMPTY}", 1, True),
+        (EMPTY, 1, True),
+        ("", 1, False),
+        (f"1,,ui,error,{WARNED}\n", 2, False),
+        (LINES[0] + EMPTY, 1, False),
+    ],
+)
+def test_what_proves_that_a_build_never_started(
+    log: str, exit_code: int, *, expected: bool
+) -> None:
+    build = finish(fold(start("x.null.a"), log), exit_code).builds["x.null.a"]
+    assert (str(build.status), build.evidence.never_started) == ("failed", expected)
+
+
+@pytest.mark.parametrize(
+    ("texts", "expected"),
+    [
+        (["Build 'a' errored after 1 s: no"], True),
+        (["Build 'a' errored after 1 s: no", "Build 'b' finished after 1 s."], False),
+        (['Error: Failed to prepare build: "b"', "Build 'a' errored after 1 s: no"], False),
+    ],
+)
+def test_a_cancel_changes_nothing_once_every_build_has_ended(
+    texts: list[str], *, expected: bool
+) -> None:
+    log = "".join(f"1795466850,,ui,error,{text}\n" for text in texts)
+    assert outcome.is_under_way(fold(start("a", "b"), log)) is expected
 
 
 def test_two_builds_of_one_name_of_which_one_fails() -> None:
@@ -422,12 +605,10 @@ def test_what_runs_to_clean_up_is_no_provisioner() -> None:
 
 
 def test_provisioners_that_say_nothing_are_passed_over() -> None:
-    types = ["sleep", "shell", "file", "shell", "ansible"]
+    types = ["sleep", "shell", "sleep", "ansible"]
     texts = ["Provisioning with shell script: a", "Provisioning with Ansible..."]
-    assert provisioners(types, texts[:1]) == ["unknown", "running", *3 * ["pending"]]
-    assert provisioners(types, texts) == [
-        *("unknown", "complete", "skipped", "skipped", "running"),
-    ]
+    assert provisioners(types, texts[:1]) == ["complete", "running", *2 * ["pending"]]
+    assert provisioners(types, texts) == ["complete", "complete", "complete", "running"]
 
 
 def test_a_provisioner_that_repeats_itself_is_not_taken_for_one_further_on() -> None:

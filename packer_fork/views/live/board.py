@@ -114,10 +114,22 @@ def told(board: Board, event: events.Event, now: datetime) -> Board:
     return after
 
 
+def steps_of(build: Build) -> tuple[Step, ...]:
+    """The steps of the phase that a build is in."""
+    is_after = build.status is BuildStatus.POST_PROCESSING
+    return build.post_processors if is_after else build.provisioners
+
+
+def is_step_unknown(build: Build) -> bool:
+    """Whether one of several steps is at work, and Packer's output does not tell which."""
+    return any(step.status is StepStatus.UNKNOWN for step in steps_of(build)) and not any(
+        step.status is StepStatus.RUNNING for step in steps_of(build)
+    )
+
+
 def step_of(build: Build) -> tuple[int, int, Step] | None:
     """The step that is at work, or was last: its place, of how many of its kind."""
-    is_after = build.status is BuildStatus.POST_PROCESSING
-    steps = build.post_processors if is_after else build.provisioners
+    steps = steps_of(build)
     begun = [place for place, step in enumerate(steps, 1) if step.started is not None]
     running = [place for place in begun if steps[place - 1].status is StepStatus.RUNNING]
     if not begun:

@@ -10,7 +10,7 @@ from rich.cells import cell_len
 from rich.text import Text
 
 from packer_fork.model import BuildStatus
-from packer_fork.views.live.board import Row, one_line, step_of
+from packer_fork.views.live.board import Row, is_step_unknown, one_line, step_of, steps_of
 from packer_fork.views.live.times import clock
 
 _LONGEST = 30
@@ -110,7 +110,9 @@ def word(row: Row) -> str:
 
 
 def phase(row: Row) -> str:
-    """In words, with the step that is at work: ``provisioning 3/5 ansible``."""
+    """In words, with the step that is at work: ``provisioning 3/5 ansible``, or ``?/5``."""
+    if row.is_active and is_step_unknown(row.build):
+        return f"{word(row)} ?/{len(steps_of(row.build))}"
     step = step_of(row.build) if row.is_active else None
     if step is None:
         return word(row)
