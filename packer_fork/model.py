@@ -92,12 +92,14 @@ class Document(
 class Step(Document, frozen=True):
     """One provisioner or post-processor of a build.
 
-    ``is_chained``: a post-processor that takes what the one before it made.
+    ``is_chained``: a post-processor that takes what the one before it made. ``manifests``:
+    absolute paths of the files that it tells the build in.
     """
 
     type: str
     name: str = ""
     is_chained: bool = False
+    manifests: tuple[str, ...] = ()
     status: StepStatus = StepStatus.PENDING
     started: datetime | None = None
     ended: datetime | None = None
@@ -109,6 +111,7 @@ class File(Document, frozen=True):
     """A file of an artifact: absolute path; size in bytes, digest and mtime once it was hashed.
 
     ``removed``: it was gone when its run ended, removed by the build that made it.
+    ``is_shared``: other builds and runs write it, too, so that it only has to be there.
     """
 
     path: str
@@ -116,6 +119,7 @@ class File(Document, frozen=True):
     sha256: str = ""
     mtime_ns: int | None = None
     removed: bool = False
+    is_shared: bool = False
 
 
 class Artifact(Document, frozen=True):

@@ -14,9 +14,9 @@ from packer_fork.errors import TemplateError
 from packer_fork.inputs import evaluated, loaded, unknowns
 from packer_fork.inputs.cache import DigestCache, Known
 from packer_fork.inputs.dependence import Dependence, dependence
-from packer_fork.inputs.exclusions import Exclusions, Outputs, output_texts
+from packer_fork.inputs.exclusions import MANIFEST, Exclusions, Outputs, output_texts
 from packer_fork.inputs.lookup import Lookup
-from packer_fork.inputs.mentions import ANY_TYPE, At, Mention, Parsed, Section
+from packer_fork.inputs.mentions import ANY_TYPE, ANYTHING, At, Mention, Parsed, Section
 from packer_fork.inputs.record import COMMAND, Inputs, TemplateInputs, template_inputs
 from packer_fork.inputs.request import InputsRequest
 from packer_fork.inputs.texts import Values
@@ -52,8 +52,9 @@ class Declared(Struct, frozen=True, kw_only=True):
     ``provenance``: how the inputs of each build are known, by its name.
     ``loaded``: real paths of templates and variable files, which count by what they say;
     ``evaluated``: of those that Packer itself opens to evaluate the template, as by ``file()``,
-    for every build. ``is_ignored`` and ``is_output`` say whether an absolute path never counts,
-    and whether builds make it. ``cache`` is the request's.
+    for every build. ``manifests``: by build, paths of the manifests that Packer tells it in, as
+    far as they are known. ``is_ignored`` and ``is_output`` say whether an absolute path never
+    counts, and whether builds make it. ``cache`` is the request's.
     """
 
     inputs: TemplateInputs
@@ -62,6 +63,7 @@ class Declared(Struct, frozen=True, kw_only=True):
     files: Mapping[str, Known]
     loaded: frozenset[str]
     evaluated: frozenset[str]
+    manifests: Mapping[str, tuple[str, ...]]
     named: Callable[[str], frozenset[str]]
     said: Callable[[str], str]
     provenance: Mapping[str, Provenance]
@@ -94,6 +96,7 @@ def collect(request: InputsRequest) -> Declared:
         provenance={name: each.provenance for name, each in builds.items()},
         loaded=loaded,
         evaluated=collector.evaluated(),
+        manifests={name: each.manifests for name, each in builds.items()},
         is_ignored=excluded.is_ignored,
         is_output=excluded.is_output,
         cache=request.cache,
@@ -146,6 +149,7 @@ class _Build(Struct, frozen=True):
     inputs: Inputs
     files: frozenset[str]
     said: str
+    manifests: tuple[str, ...]
     provenance: Provenance
 
 
@@ -200,6 +204,7 @@ class _Collector:
             ),
             files=frozenset().union(*(each.files for each in found)),
             said="\n".join(text for each in needed.sections for text in each.tokens.values()),
+            manifests=tuple(self._manifests(needed, values)),
             provenance=Provenance(
                 places=needed.places
                 | {section.label: section.at for section in needed.locals.values()},
@@ -218,6 +223,16 @@ class _Collector:
         sources = needed.names.get("source.name", tuple(every))
         texts = output_texts(self._request, mentions, sources, values)
         return Outputs(self._request, texts, self._request.outputs.get(name, ()))
+
+    def _manifests(self, needed: Dependence, values: Values) -> Iterator[str]:
+        for section in needed.sections:
+            if section.type != "manifest":
+                continue
+            named = [each for each in section.mentions if each.place.path == ("output",)]
+            texts = [text for each in named for text in values.texts(each)]
+            for text in texts if named else [MANIFEST]:
+                if ANYTHING not in text:
+                    yield os.path.normpath(self._request.directory / text)
 
     def evaluated(self) -> frozenset[str]:
         """Real paths of files that are read to evaluate the template, as by ``file()``."""

@@ -132,7 +132,9 @@ class _Running:
     def _begin(self) -> Outcome:
         job = self._job
         outlines = [o for o in job.prepared.outlines if job.names is None or o.name in job.names]
-        start = outcome.begin(self._run, outlines)
+        start = artifacts.with_manifests(
+            outcome.begin(self._run, outlines), job.plan.declared.manifests
+        )
         begun = results.carried_over(
             start, self._state, job.plan.fingerprint, self._observer.unfinished
         )
