@@ -96,6 +96,7 @@ class Step(Document, frozen=True):
     runs or uploads in order ("" for a temporary one), None where they are not known.
     ``is_chained``: a post-processor that takes what the one before it made.
     ``sounds_like_packer``: its own text holds words by which Packer tells of provisioners.
+    ``manifests``: absolute paths of the files that it tells the build in.
     """
 
     type: str
@@ -104,6 +105,7 @@ class Step(Document, frozen=True):
     scripts: tuple[str, ...] | None = None
     is_chained: bool = False
     sounds_like_packer: bool = False
+    manifests: tuple[str, ...] = ()
     status: StepStatus = StepStatus.PENDING
     started: datetime | None = None
     ended: datetime | None = None
@@ -123,6 +125,7 @@ class File(Document, frozen=True):
     """A file of an artifact: absolute path; size in bytes, digest and mtime once it was hashed.
 
     ``removed``: it was gone when its run ended, removed by the build that made it.
+    ``is_shared``: other builds and runs write it, too, so that it only has to be there.
     """
 
     path: str
@@ -130,6 +133,7 @@ class File(Document, frozen=True):
     sha256: str = ""
     mtime_ns: int | None = None
     removed: bool = False
+    is_shared: bool = False
 
 
 class Artifact(Document, frozen=True):

@@ -13,14 +13,14 @@ from msgspec import Struct
 from packer_fork.inputs import evaluated, unknowns
 from packer_fork.inputs.cache import DigestCache, Known
 from packer_fork.inputs.dependence import Dependence, dependence
-from packer_fork.inputs.exclusions import Exclusions, Outputs, output_texts
+from packer_fork.inputs.exclusions import MANIFEST, Exclusions, Outputs, output_texts
 from packer_fork.inputs.lookup import Lookup
 from packer_fork.inputs.record import COMMAND, Inputs, TemplateInputs, template_inputs
 from packer_fork.inputs.request import InputsRequest
 from packer_fork.inputs.texts import Values
 from packer_fork.inputs.tree import TooManyFilesError, Tree, keyed
 from packer_fork.inputs.unknowns import Unknowable
-from packer_fork.template.contents import ANY_TYPE, At, Contents, Mention, Section
+from packer_fork.template.contents import ANY_TYPE, ANYTHING, At, Contents, Mention, Section
 from packer_fork.template.planned import PlannedBuild, planned
 
 
@@ -54,7 +54,8 @@ class Declared(Struct, frozen=True, kw_only=True):
     ``evaluated``: of those that Packer itself opens to evaluate the template, as by ``file()``,
     for every build. ``artifacts``: by build, absolute paths that the template names for it and
     that only other builds may make; ``makes``: whether a build, by its name, makes an absolute
-    path. ``is_ignored`` and ``is_output`` say whether an absolute path never counts,
+    path. ``manifests``: by build, paths of the manifests that Packer tells it in, as far as
+    they are known. ``is_ignored`` and ``is_output`` say whether an absolute path never counts,
     and whether builds make it. ``cache`` is the request's. ``planned``: what the template says that
     a build will run, by its name.
     """
@@ -65,6 +66,7 @@ class Declared(Struct, frozen=True, kw_only=True):
     files: Mapping[str, Known]
     loaded: frozenset[str]
     evaluated: frozenset[str]
+    manifests: Mapping[str, tuple[str, ...]]
     named: Callable[[str], frozenset[str]]
     said: Callable[[str], str]
     provenance: Mapping[str, Provenance]
@@ -101,6 +103,7 @@ def collect(request: InputsRequest) -> Declared:
         evaluated=collector.evaluated(),
         artifacts={name: each.artifacts for name, each in builds.items()},
         makes=lambda name, path: name in builds and builds[name].outputs.has(path),
+        manifests={name: each.manifests for name, each in builds.items()},
         is_ignored=excluded.is_ignored,
         is_output=excluded.is_output,
         cache=request.cache,
@@ -131,6 +134,7 @@ class _Build(Struct, frozen=True):
     artifacts: frozenset[str]
     outputs: Outputs
     said: str
+    manifests: tuple[str, ...]
     provenance: Provenance
 
 
@@ -190,6 +194,7 @@ class _Collector:
             ),
             outputs=own,
             said="\n".join(text for each in needed.sections for text in each.tokens.values()),
+            manifests=tuple(self._manifests(needed, values)),
             provenance=Provenance(
                 places=needed.places
                 | {section.label: section.at for section in needed.locals.values()},
@@ -208,6 +213,16 @@ class _Collector:
         sources = needed.names.get("source.name", tuple(every))
         texts = output_texts(self._request, mentions, sources, values)
         return Outputs(self._request, texts, self._request.outputs.get(name, ()))
+
+    def _manifests(self, needed: Dependence, values: Values) -> Iterator[str]:
+        for section in needed.sections:
+            if section.type != "manifest":
+                continue
+            named = [each for each in section.mentions if each.place.path == ("output",)]
+            texts = [text for each in named for text in values.texts(each)]
+            for text in texts if named else [MANIFEST]:
+                if ANYTHING not in text:
+                    yield os.path.normpath(self._request.directory / text)
 
     def evaluated(self) -> frozenset[str]:
         """Real paths of files that are read to evaluate the template, as by ``file()``."""

@@ -14,7 +14,8 @@ from packer_fork.template.contents import ANYTHING, Contents, Mention
 from packer_fork.template.value_roles import ValueRole
 
 _NEVER = frozenset((".packer-fork", "packer_cache", ".git", "__pycache__"))
-_DEFAULTS = ("packer-manifest.json", f"packer_{ANYTHING}_{ANYTHING}", "crash.log")
+MANIFEST = "packer-manifest.json"
+_DEFAULTS = (MANIFEST, f"packer_{ANYTHING}_{ANYTHING}", "crash.log")
 """What builders and post-processors write where no output is named."""
 
 

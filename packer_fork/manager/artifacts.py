@@ -6,14 +6,36 @@ import hashlib
 import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
+from typing import TypedDict
 
+import msgspec
 from msgspec import structs
 
-from packer_fork import config
+from packer_fork import config, durable
 from packer_fork.inputs.cache import UNOBSERVED, DigestCache, Opens
+from packer_fork.malformed import MALFORMED
 from packer_fork.manager import user_commands
-from packer_fork.model import Artifact, Build, BuildStatus, File, Result
+from packer_fork.model import Artifact, Build, BuildStatus, File, Result, Step
 from packer_fork.packer.outcome import Outcome
+
+_MANIFEST = "packer.post-processor.manifest"
+_MAX_MANIFEST = 16 << 20
+
+
+def with_manifests(begun: Outcome, manifests: Mapping[str, tuple[str, ...]]) -> Outcome:
+    """`begun` with the paths, given by build, of the files that its manifest steps write."""
+
+    def written(step: Step, name: str) -> Step:
+        paths = manifests.get(name, ()) if step.type == "manifest" else ()
+        return structs.replace(step, manifests=paths) if paths else step
+
+    builds = {
+        name: structs.replace(
+            build, post_processors=tuple(written(step, name) for step in build.post_processors)
+        )
+        for name, build in begun.builds.items()
+    }
+    return structs.replace(begun, builds=builds)
 
 
 def hashed(outcome: Outcome, opens: Opens = UNOBSERVED, *, has_just_ended: bool = False) -> Outcome:
@@ -34,6 +56,7 @@ def hashed(outcome: Outcome, opens: Opens = UNOBSERVED, *, has_just_ended: bool 
             structs.replace(artifact, files=tuple(map(described, artifact.files)))
             for artifact in _with_manifest(build)
         )
+        artifacts += tuple(_manifests(build))
         return structs.replace(build, artifacts=artifacts) if artifacts else build
 
     builds = {
@@ -64,6 +87,32 @@ def _with_manifest(build: Build) -> tuple[Artifact, ...]:
     return tuple(
         structs.replace(artifact, in_manifest=artifact in marked) for artifact in build.artifacts
     )
+
+
+def _manifests(build: Build) -> Iterator[Artifact]:
+    """The manifests that tell `build`, each an artifact of its own."""
+    paths = dict.fromkeys(path for step in build.post_processors for path in step.manifests)
+    for path in paths:
+        if build.name.rpartition(".")[2] in _told_in(path):
+            file = File(path=path, is_shared=True)
+            yield Artifact(builder_id=_MANIFEST, files=(file,))
+
+
+def _told_in(path: str) -> set[str]:
+    """The names of the builds in a manifest; none if it cannot be read."""
+    try:
+        data = durable.read(Path(path), _MAX_MANIFEST) or b""
+        return {each["name"] for each in msgspec.json.decode(data, type=_Manifest)["builds"]}
+    except (OSError, *MALFORMED):
+        return set()
+
+
+class _Named(TypedDict):
+    name: str
+
+
+class _Manifest(TypedDict):
+    builds: list[_Named]
 
 
 class _Made:
@@ -144,6 +193,8 @@ def _changed(file: File, cache: DigestCache) -> str:
         status = Path(file.path).stat()
     except OSError:
         return f"artifact {name} is missing"
+    if file.is_shared:
+        return ""
     if file.size is None:
         return f"artifact {name} was never hashed"
     if (status.st_size, status.st_mtime_ns) == (file.size, file.mtime_ns):

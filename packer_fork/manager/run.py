@@ -133,9 +133,10 @@ class _Running:
     def _begin(self) -> Outcome:
         job = self._job
         outlines = [o for o in job.prepared.outlines if job.names is None or o.name in job.names]
+        declared = job.plan.declared
         start = with_planned_steps(
-            outcome.begin(self._run, outlines),
-            job.plan.declared.planned,
+            artifacts.with_manifests(outcome.begin(self._run, outlines), declared.manifests),
+            declared.planned,
             job.flags.except_,
             hcl=job.prepared.template.is_hcl,
         )

@@ -236,6 +236,8 @@ def _latest(builds: Iterable[Build]) -> Iterator[Latest]:
                 build=build.name,
                 run=newest.run,
                 ended=newest.ended,
-                artifacts=tuple(dict.fromkeys(a.id or a.string for a in newest.artifacts)),
+                artifacts=tuple(
+                    dict.fromkeys(a.id or a.string for a in newest.artifacts if a.id or a.string)
+                ),
                 revoked=build.revoked.get(str(newest.run)),
             )

@@ -46,7 +46,7 @@ def _plan_line(build: events.BuildPlan) -> str:
     if build.expires:
         left = (build.expires - datetime.now(UTC)).total_seconds()
         parts.append(f"expires in {words.duration(left)}")
-    made = ", ".join(a.id or a.string for a in build.result.artifacts)
+    made = ", ".join(a.id or a.string for a in build.result.artifacts if a.id or a.string)
     return f"{build.name}: up to date ({', '.join(parts)}){f': {made}' if made else ''}"
 
 
@@ -99,7 +99,7 @@ def summary(build: Build) -> str:
         took = f" in {words.duration((build.ended - build.started).total_seconds())}"
     result = ""
     if build.status is BuildStatus.COMPLETE:
-        result = ", ".join(artifact.id or artifact.string for artifact in build.artifacts)
+        result = ", ".join(a.id or a.string for a in build.artifacts if a.id or a.string)
     elif build.error:
         result = build.error.splitlines()[0]
     return f"{build.name}: {build.status}{took}{f': {result}' if result else ''}"

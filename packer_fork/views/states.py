@@ -168,7 +168,7 @@ def _where(instance: Instance) -> str:
 
 def artifact_lines(number: int, artifact: Artifact) -> list[str]:
     named = " ".join(part for part in (artifact.builder_id, artifact.id) if part)
-    head = f"artifact {number}: {named}: {artifact.string}"
+    head = ": ".join(filter(None, (f"artifact {number}", named, artifact.string)))
     return [head, *(f"  {_file(file)}" for file in artifact.files)]
 
 

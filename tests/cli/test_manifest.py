@@ -88,6 +88,32 @@ def test_it_is_packers_own_for_json(cli: Cli, project: Project) -> None:
     is_the_same(cli, project, "t.json")
 
 
+def test_the_manifest_is_an_artifact_of_the_builds_that_it_tells(
+    cli: Cli, project: Project
+) -> None:
+    manifests = """
+        post-processor "manifest" { only = ["null.n"] }
+        post-processor "manifest" {
+          output = "${var.folder}/second.json"
+          only   = ["file.b"]
+        }
+    """
+    build = f'build {{\n sources = ["null.n", "file.b"]\n {manifests}\n}}'
+    folder = 'variable "folder" { default = "out" }'
+    project.write("t.pkr.hcl", f"{SOURCES}\n{folder}\n{build}")
+    (project.root / "out").mkdir()
+    done(cli, "build", "t.pkr.hcl")
+    assert "packer-manifest.json" in cli("artifacts", "--build", "null.n").out
+    for name, path in {"null.n": "packer-manifest.json", "file.b": "out/second.json"}.items():
+        assert "everything is up to date" in done(cli, "build", "t.pkr.hcl")
+        (project.root / path).unlink()
+        told = done(cli, "build", "t.pkr.hcl")
+        assert "1 to build, 1 up to date" in told
+        assert f"{name}: build (artifact {path} is missing)" in told
+    (project.root / "packer-manifest.json").write_text('{"builds": []}')
+    assert "everything is up to date" in done(cli, "build", "t.pkr.hcl")
+
+
 def test_without_a_manifest_in_the_template_it_tells_how_chains_end(
     cli: Cli, project: Project
 ) -> None:

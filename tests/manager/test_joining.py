@@ -46,6 +46,7 @@ DECLARED = Declared(
     files={},
     loaded=frozenset(),
     evaluated=frozenset(),
+    manifests={},
     named=lambda _: frozenset(),
     provenance={},
     said=lambda _: "",

@@ -110,7 +110,9 @@ def _below(text: str, style: str) -> Text:
 def _said(row: Row) -> str:
     """The last words of a row: of Packer's, or what came out."""
     if row.status is BuildStatus.COMPLETE:
-        return one_line(", ".join(a.string or a.id for a in row.build.artifacts))
+        return one_line(
+            ", ".join(a.string or a.id for a in row.build.artifacts if a.string or a.id)
+        )
     if row.elsewhere and row.build.by is not None:
         return one_line(f"by {row.build.by}")
     return row.lines[-1] if row.lines else one_line(row.build.error)

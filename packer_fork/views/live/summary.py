@@ -138,7 +138,7 @@ def _took(row: Row) -> str:
 
 
 def _artifacts(artifacts: Iterable[Artifact]) -> str:
-    return one_line(", ".join(each.string or each.id for each in artifacts))
+    return one_line(", ".join(a.string or a.id for a in artifacts if a.string or a.id))
 
 
 def _table(entries: Sequence[_Entry], width: int) -> Iterator[Text]:
