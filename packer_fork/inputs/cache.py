@@ -63,6 +63,10 @@ class DigestCache:
             return known[4]
         return self._read(path)
 
+    def is_settled(self, path: str) -> bool:
+        """Whether the digest that was given last holds until the signature changes."""
+        return path in self._used
+
     def _read(self, path: str) -> str:
         with open(path, "rb", opener=nonblocking) as file:
             self.opens.opened(path)

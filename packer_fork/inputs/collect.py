@@ -1,17 +1,22 @@
-"""All inputs of a build, put together."""
+"""All inputs of a build, put together.
+
+What a template refers to is found by asking Packer, and parsing; what these references hold is
+looked at anew each time. `References` are the first without the second: as long as their
+trace holds, `declared_by` gives of them what `collect` would, digests of files as they are now.
+"""
 
 from __future__ import annotations
 
 import contextlib
 import os
 import re
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 
-from msgspec import Struct
+from msgspec import Struct, structs
 
 from packer_fork.errors import TemplateError
-from packer_fork.inputs import evaluated, loaded, unknowns
+from packer_fork.inputs import evaluated, loaded, purity, unknowns
 from packer_fork.inputs.cache import DigestCache, Known
 from packer_fork.inputs.dependence import Dependence, dependence
 from packer_fork.inputs.exclusions import Exclusions, Outputs, output_texts
@@ -20,7 +25,15 @@ from packer_fork.inputs.mentions import ANY_TYPE, At, Mention, Parsed, Section
 from packer_fork.inputs.record import COMMAND, Inputs, TemplateInputs, template_inputs
 from packer_fork.inputs.request import InputsRequest
 from packer_fork.inputs.texts import Values
-from packer_fork.inputs.tree import TooManyFilesError, Tree, keyed
+from packer_fork.inputs.trace import LeavesOut, Recorder, Trace
+from packer_fork.inputs.tree import (
+    EXCLUDED,
+    IGNORED,
+    TooManyFilesError,
+    Tree,
+    file_state,
+    keyed,
+)
 from packer_fork.inputs.unknowns import Unknowable
 
 
@@ -70,21 +83,58 @@ class Declared(Struct, frozen=True, kw_only=True):
     cache: DigestCache
 
 
+class References(Struct, frozen=True, kw_only=True):
+    """What a template refers to, without what the files hold, and without any value.
+
+    ``inputs``: those of each build; what stands for a file is looked at anew. ``paths``: of
+    every file; ``files`` and ``named`` count in these, by entry and by build. ``evaluated``:
+    see `Declared`; ``environment``: keyed digest of each variable that the template asks for, ""
+    if it is not set; ``outputs``: as the template names them. ``trusted`` and ``untracked``: see
+    `Provenance`.
+    """
+
+    inputs: TemplateInputs
+    paths: tuple[str, ...]
+    files: dict[str, int]
+    named: dict[str, tuple[int, ...]]
+    evaluated: tuple[str, ...]
+    environment: dict[str, str]
+    outputs: tuple[str, ...]
+    trusted: dict[str, tuple[Unknowable, ...]]
+    untracked: dict[str, tuple[Unknowable, ...]]
+    trace: Trace
+
+
+class Collected(Struct, frozen=True, kw_only=True):
+    """``references``: None where the next command has to ask Packer again."""
+
+    declared: Declared
+    references: References | None
+
+
 def collect(request: InputsRequest) -> Declared:
     """The inputs as they are now; what cannot be known is named in the answer.
 
     Raises TemplateError if a file that Packer would load cannot be read.
     """
+    return collected(request).declared
+
+
+def collected(request: InputsRequest) -> Collected:
+    """The same, with what of it can be kept."""
     parsed, unclear = _parse(request)
     told = evaluated.values(request, parsed)
     values = Values(told or {}, parsed.definitions, request.named_places)
-    excluded = Exclusions(request, parsed, values)
+    sources = [source.rpartition(".")[2] for source in parsed.sources]
+    outputs = tuple(output_texts(request, parsed.mentions, sources, values))
+    excluded = Exclusions(request, outputs)
     collector = _Collector(request, parsed, told, values, unclear, excluded)
     builds = {name: collector.build(name, called) for name, called in request.builds.items()}
     loaded = _loaded(request)
     files = {path: known for path, known in request.cache.hashed.items() if path not in loaded}
     named = {name: each.files & files.keys() for name, each in builds.items()}
-    return Declared(
+    evaluated_files = collector.evaluated()
+    declared = Declared(
         inputs=template_inputs({name: (each.own, each.inputs) for name, each in builds.items()}),
         root=os.path.realpath(request.root),
         folders=frozenset(map(str, request.folders)),
@@ -93,11 +143,108 @@ def collect(request: InputsRequest) -> Declared:
         said=lambda name: builds[name].said if name in builds else "",
         provenance={name: each.provenance for name, each in builds.items()},
         loaded=loaded,
-        evaluated=collector.evaluated(),
+        evaluated=evaluated_files,
         is_ignored=excluded.is_ignored,
         is_output=excluded.is_output,
         cache=request.cache,
     )
+    is_lasting = told is not None and not unclear and collector.is_pure()
+    kept = _references(declared, builds, collector, outputs) if is_lasting else None
+    return Collected(declared=declared, references=kept)
+
+
+def _references(
+    declared: Declared,
+    builds: Mapping[str, _Build],
+    collector: _Collector,
+    outputs: tuple[str, ...],
+) -> References | None:
+    """None if Packer has to be asked anyway: for what is not known, each build is made."""
+    environment = collector.environment()
+    is_lost = collector.recorder.is_lost or environment is None
+    if is_lost or any(each.inputs.unknown for each in builds.values()):
+        return None
+    paths = tuple(sorted(frozenset().union(*(each.files for each in builds.values()))))
+    numbers = {path: number for number, path in enumerate(paths)}
+    entries = {key: path for key, path in collector.paths.items() if key in declared.inputs.common}
+    common = {key: "" if key in entries else text for key, text in declared.inputs.common.items()}
+    return References(
+        inputs=structs.replace(declared.inputs, common=common),
+        paths=paths,
+        files={key: numbers[path] for key, path in entries.items()},
+        named={name: tuple(sorted(numbers[p] for p in b.files)) for name, b in builds.items()},
+        evaluated=tuple(sorted(declared.evaluated)),
+        environment=environment or {},
+        outputs=outputs,
+        trusted={name: each.provenance.trusted for name, each in builds.items()},
+        untracked={name: each.provenance.untracked for name, each in builds.items()},
+        trace=collector.recorder.trace(),
+    )
+
+
+def declared_by(references: References, request: InputsRequest) -> Declared | None:
+    """What `collect` would find, by references of before; None if they no longer hold."""
+    cache, excluded = request.cache, Exclusions(request, references.outputs)
+    filters: dict[str, LeavesOut] = {EXCLUDED: excluded, IGNORED: excluded.is_ignored}
+    if references.environment != _environment(request, references.environment):
+        return None
+    if not references.trace.holds(request.key, filters, cache.digest):
+        return None
+    try:
+        states = [file_state(path, request.key, cache) for path in references.paths]
+        loaded = _loaded(request)
+    except (OSError, TemplateError):
+        return None
+    entries = {key: states[number] for key, number in references.files.items()}
+    paths = frozenset(path for path in references.paths if path not in loaded)
+    files = {path: cache.hashed[path] for path in paths & cache.hashed.keys()}
+    named = {
+        name: frozenset(references.paths[number] for number in numbers) & files.keys()
+        for name, numbers in references.named.items()
+    }
+    return Declared(
+        inputs=structs.replace(references.inputs, common=references.inputs.common | entries),
+        root=os.path.realpath(request.root),
+        folders=frozenset(map(str, request.folders)),
+        files=files,
+        named=lambda name: named.get(name, frozenset(files)),
+        said=lambda name: _said(request, name),
+        provenance={
+            name: Provenance(
+                places={},
+                files={},
+                globbed=frozenset(),
+                unknown=(),
+                trusted=trusted,
+                untracked=references.untracked[name],
+            )
+            for name, trusted in references.trusted.items()
+        },
+        loaded=loaded,
+        evaluated=frozenset(references.evaluated),
+        is_ignored=excluded.is_ignored,
+        is_output=excluded.is_output,
+        cache=cache,
+    )
+
+
+def _environment(request: InputsRequest, names: Iterable[str]) -> dict[str, str]:
+    """A keyed digest of each variable, "" for one that is not set."""
+    given = {name: request.environ[name] for name in names if name in request.environ}
+    digests = {name: keyed(request.key, f"env {name}\0{text}") for name, text in given.items()}
+    return dict.fromkeys(names, "") | digests
+
+
+def _said(request: InputsRequest, name: str) -> str:
+    """What the template says of a build, read anew: it may hold secrets."""
+    if name not in request.builds:
+        return ""
+    parsed, _ = _parse(request)
+    return _text_of(dependence(parsed.sections, request.builds[name]))
+
+
+def _text_of(needed: Dependence) -> str:
+    return "\n".join(text for each in needed.sections for text in each.tokens.values())
 
 
 def _parse(request: InputsRequest) -> tuple[Parsed, tuple[Path, ...]]:
@@ -167,6 +314,9 @@ class _Collector:
         self._values = values
         self._excluded = excluded
         self._sections: dict[tuple[int, _Names], _Found] = {}
+        self.recorder = Recorder(request.key)
+        self.paths: dict[str, str] = {}
+        """Of files that stand for themselves, by their entries."""
         self._everyones = self._of_every_build(unclear)
 
     def build(self, name: str, called: str) -> _Build:
@@ -199,7 +349,7 @@ class _Collector:
                 unknown=tuple(each.name for each in unknown),
             ),
             files=frozenset().union(*(each.files for each in found)),
-            said="\n".join(text for each in needed.sections for text in each.tokens.values()),
+            said=_text_of(needed),
             provenance=Provenance(
                 places=needed.places
                 | {section.label: section.at for section in needed.locals.values()},
@@ -223,9 +373,24 @@ class _Collector:
         """Real paths of files that are read to evaluate the template, as by ``file()``."""
         tree = self._tree()
         opened = [mention for mention in self._parsed.mentions if mention.opened]
+        lookup = Lookup(self._request, tree)
         with contextlib.suppress(TooManyFilesError):
-            Lookup(self._request, tree).add_all(opened, self._values)
+            lookup.add_all(opened, self._values)
+        texts = lookup.record_contents(opened, self._values)
+        self.recorder.is_lost |= not all(purity.is_pure_text(self._parsed, each) for each in texts)
         return frozenset(map(os.path.realpath, tree.files))
+
+    def is_pure(self) -> bool:
+        """Whether Packer's answers are the same each time."""
+        return purity.is_pure(self._request, self._parsed, self._values)
+
+    def environment(self) -> dict[str, str] | None:
+        """See `References`; None if it is not known which variables count."""
+        try:
+            names = purity.environment(self._request, self._parsed)
+        except OSError:
+            return None
+        return None if names is None else _environment(self._request, sorted(names))
 
     def _of_section(self, section: Section, values: Values) -> _Found:
         """Looked up anew for each build only where a text depends on its name."""
@@ -249,6 +414,7 @@ class _Collector:
         except TooManyFilesError:
             unclear.append(f"more than {self._request.max_files} files")
         unclear += tree.unreadable
+        self.note(tree)
         return _Found(
             entries=tree.entries,
             unknown=tuple(unclear),
@@ -276,6 +442,7 @@ class _Collector:
             raise _unreadable(error) from error
         except TooManyFilesError:
             said.append(f"more than {request.max_files} files")
+        self.note(tree)
         entries = tree.entries | dict(_others(request))
         unknown = (*said, *tree.unreadable)
         return _Found(entries, unknown, frozenset(tree.files), tree.mentions)
@@ -295,7 +462,12 @@ class _Collector:
 
     def _tree(self) -> Tree:
         request, root = self._request, Path(os.path.realpath(self._request.root))
-        return Tree(root, request.key, request.cache, self._excluded, request.max_files)
+        cache, most = request.cache, request.max_files
+        return Tree(root, request.key, cache, self._excluded, most, self.recorder)
+
+    def note(self, tree: Tree) -> None:
+        for entry, path in tree.paths.items():
+            self.recorder.is_lost |= self.paths.setdefault(entry, path) != path
 
     def _keyed(self, label: str, text: str) -> str:
         return keyed(self._request.key, f"{label}\0{text}")

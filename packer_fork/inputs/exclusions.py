@@ -8,7 +8,7 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from packer_fork.inputs import globs
-from packer_fork.inputs.mentions import ANYTHING, Mention, Parsed
+from packer_fork.inputs.mentions import ANYTHING, Mention
 from packer_fork.inputs.request import InputsRequest
 from packer_fork.inputs.texts import Values, with_roles
 from packer_fork.inputs.value_roles import ValueRole
@@ -51,12 +51,11 @@ class Outputs:
 class Exclusions:
     """Called with an absolute path, answers whether it is left out if nothing names it."""
 
-    def __init__(self, request: InputsRequest, parsed: Parsed, values: Values) -> None:
+    def __init__(self, request: InputsRequest, texts: Iterable[str]) -> None:
+        """`texts`: outputs as the template names them."""
         self._root = os.path.realpath(request.root)
         self._ignored = [globs.pattern(glob) for glob in request.ignore]
-        sources = [source.rpartition(".")[2] for source in parsed.sources]
         made = [path for paths in request.outputs.values() for path in paths]
-        texts = output_texts(request, parsed.mentions, sources, values)
         self._outputs = Outputs(request, texts, made)
         self._born = Outputs(request, (), request.born)
 
