@@ -90,7 +90,7 @@ class References(Struct, frozen=True, kw_only=True):
     every file; ``files`` and ``named`` count in these, by entry and by build. ``evaluated``:
     see `Declared`; ``environment``: keyed digest of each variable that the template asks for, ""
     if it is not set; ``outputs``: as the template names them. ``trusted`` and ``untracked``: see
-    `Provenance`.
+    `Provenance`. ``is_checked_by_paths``: see `purity`.
     """
 
     inputs: TemplateInputs
@@ -102,14 +102,19 @@ class References(Struct, frozen=True, kw_only=True):
     outputs: tuple[str, ...]
     trusted: dict[str, tuple[Unknowable, ...]]
     untracked: dict[str, tuple[Unknowable, ...]]
+    is_checked_by_paths: bool
     trace: Trace
 
 
 class Collected(Struct, frozen=True, kw_only=True):
-    """``references``: None where the next command has to ask Packer again."""
+    """``references``: None where the next command has to ask Packer again. ``values``: what
+    Packer evaluated, by expression, secrets among them.
+    """
 
     declared: Declared
     references: References | None
+    values: Mapping[str, object]
+    request: InputsRequest
 
 
 def collect(request: InputsRequest) -> Declared:
@@ -150,7 +155,7 @@ def collected(request: InputsRequest) -> Collected:
     )
     is_lasting = told is not None and not unclear and collector.is_pure()
     kept = _references(declared, builds, collector, outputs) if is_lasting else None
-    return Collected(declared=declared, references=kept)
+    return Collected(declared=declared, references=kept, values=told or {}, request=request)
 
 
 def _references(
@@ -178,6 +183,8 @@ def _references(
         outputs=outputs,
         trusted={name: each.provenance.trusted for name, each in builds.items()},
         untracked={name: each.provenance.untracked for name, each in builds.items()},
+        is_checked_by_paths=collector.has_no_plugins()
+        and all(each.is_checked_by_paths for each in builds.values()),
         trace=collector.recorder.trace(),
     )
 
@@ -294,6 +301,7 @@ class _Build(Struct, frozen=True):
     files: frozenset[str]
     said: str
     provenance: Provenance
+    is_checked_by_paths: bool
 
 
 class _Collector:
@@ -359,6 +367,7 @@ class _Collector:
                 trusted=(*trusted, *ignored),
                 untracked=untracked,
             ),
+            is_checked_by_paths=purity.is_checked_by_paths(needed.types, needed.sections),
         )
 
     def _outputs(self, name: str, needed: Dependence, values: Values) -> Outputs:
@@ -379,6 +388,9 @@ class _Collector:
         texts = lookup.record_contents(opened, self._values)
         self.recorder.is_lost |= not all(purity.is_pure_text(self._parsed, each) for each in texts)
         return frozenset(map(os.path.realpath, tree.files))
+
+    def has_no_plugins(self) -> bool:
+        return not self._request.plugins
 
     def is_pure(self) -> bool:
         """Whether Packer's answers are the same each time."""

@@ -11,7 +11,7 @@ from collections.abc import Iterable
 
 from packer_fork.inputs.hcl import OPENING
 from packer_fork.inputs.loaded import is_legacy, template_files
-from packer_fork.inputs.mentions import ANYTHING, Parsed
+from packer_fork.inputs.mentions import ANYTHING, Parsed, Section
 from packer_fork.inputs.request import InputsRequest
 from packer_fork.inputs.texts import Values
 from packer_fork.inputs.unknowns import REMOTE_FUNCTIONS
@@ -84,6 +84,24 @@ def environment(request: InputsRequest, parsed: Parsed) -> frozenset[str] | None
         actions = [action[0] for source in sources for action in _ACTION.finditer(source)]
         return _names(name for each in actions for name in _LEGACY_ENV.findall(each))
     return _names(name for source in sources for name in _HCL_ENV.findall(source))
+
+
+_CHECKED_BY_PATHS = frozenset(
+    (
+        *("", "null", "file", "shell", "shell-local", "powershell", "windows-shell"),
+        *("windows-restart", "breakpoint", "sleep"),
+        *("manifest", "checksum", "compress", "artifice"),
+    )
+)
+"""Packer's own plugins, which check a template by itself and by whether files exist."""
+
+
+def is_checked_by_paths(types: Iterable[str], sections: Iterable[Section]) -> bool:
+    """Whether ``packer validate`` looks at nothing beside the template, the environment, and
+    whether files exist that the template names. It reads keys that an attribute ``..._file`` names.
+    """
+    keys = (key for section in sections for key in section.tokens)
+    return _CHECKED_BY_PATHS.issuperset(types) and not any("_file" in key for key in keys)
 
 
 def _names(found: Iterable[bytes]) -> frozenset[str] | None:

@@ -97,7 +97,13 @@ def _refusal(asked: Question, flags: PackerFlags) -> Refusal | None:
     if arguments is None:
         return None
     template = asked.template.given
-    found = validate.refusal(asked.prepared.program, template, arguments, asked.environ)
+    known = asked.prepared.acceptances
+    if known and known.has(arguments, asked.environ):
+        return None
+    checked = validate.check(asked.prepared.program, template, arguments, asked.environ)
+    if known and checked.is_accepted:
+        known.add(arguments, asked.environ)
+    found = checked.refusal
     left = found and found.without_existing_folders()
     if left == found or (not flags.force and asked.folders_count()):
         return found

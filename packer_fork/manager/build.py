@@ -19,6 +19,7 @@ from packer_fork.locks import Holder, Wait
 from packer_fork.manager import (
     acceptance,
     acquire,
+    evaluation,
     leftovers,
     locate,
     places,
@@ -33,8 +34,9 @@ from packer_fork.manager.follow import side_by_side
 from packer_fork.manager.job import Ended, Job
 from packer_fork.manager.observing import Observers
 from packer_fork.manager.plan import Plan
-from packer_fork.manager.prepare import Prepared, only, prepare, with_secrets
+from packer_fork.manager.prepare import Prepared, only, with_secrets
 from packer_fork.manager.run import run, sweep
+from packer_fork.model import State
 from packer_fork.packer import lines, outline
 from packer_fork.packer.flags import PackerFlags
 from packer_fork.packer.signals import SignalWatch
@@ -59,17 +61,26 @@ def build(request: BuildRequest, notify: Notify) -> int:
     template = locate.template(request.template)
     place = places.of_template(template, request.settings, request.environ, notify)
     request = structs.replace(request, environ=config.without_secrets(request.environ))
-    prepared = prepare(template, request.flags, place.settings, request.environ)
-    foreseen = foresee(request, template, prepared, place, notify)
-    prepared = with_secrets(prepared, template, request.flags, request.environ)
+    state = place.store.read()
+    prepared = evaluation.prepared(template, request.flags, place, request.environ, state)
+    foreseen = foresee(request, template, prepared, place, state, notify)
+
+    def masking(prepared: Prepared) -> Prepared:
+        found = with_secrets(prepared, template, request.flags, request.environ)
+        warn_of_secrets(found, notify)
+        return found
+
+    has_secrets = not foreseen.is_done
+    prepared = masking(prepared) if has_secrets else prepared
     warn(request, place, prepared, notify)
     tenure, wait = _lock(request, place, notify)
     try:
         unread.catch_up(place, tenure, notify)
         recover.recover(place.store, tenure, notify, reason="found by the next build")
         if wait.seconds:
-            prepared = prepare(template, request.flags, place.settings, request.environ)
-            prepared = with_secrets(prepared, template, request.flags, request.environ)
+            state = place.store.read()
+            prepared = evaluation.prepared(template, request.flags, place, request.environ, state)
+            has_secrets = False
         state = made_sure_of(place, tenure)
         sweep(place, notify)
         leftovers.warn(state, notify)
@@ -80,7 +91,7 @@ def build(request: BuildRequest, notify: Notify) -> int:
                 template, request.flags, prepared, place, request.environ, state, remember=True
             )
         else:
-            plan.declared.cache.save()
+            plan.remember()
         shown = everything(plan) if request.rebuild else plan
         names, note = planning.chosen(shown, prepared, request.flags)
         if not is_current:
@@ -90,6 +101,7 @@ def build(request: BuildRequest, notify: Notify) -> int:
         if names == ():
             skipping.record(place, tenure, wait, shown, state, notify)
             return EXIT_DONE
+        prepared = prepared if has_secrets else masking(prepared)
         return _Building(request, place, prepared, tenure, wait, plan, notify).go(names)
     finally:
         with contextlib.suppress(StoreError):
@@ -101,6 +113,7 @@ def foresee(
     template: locate.Template,
     prepared: Prepared,
     place: places.Place,
+    state: State | None,
     notify: Notify,
 ) -> planning.Foresight:
     """Raises TemplateError if Packer refuses all that is to be built; warns if part of it."""
@@ -110,7 +123,7 @@ def foresee(
         prepared,
         place,
         request.environ,
-        place.store.read(),
+        state,
         rebuild=request.rebuild,
     )
     if foreseen.refused:
@@ -159,7 +172,7 @@ def command_on_record(request: BuildRequest) -> tuple[str, ...]:
     return ("packer-fork", "build", *request.flags.without_values(), request.template)
 
 
-def warn(request: BuildRequest, place: places.Place, prepared: Prepared, notify: Notify) -> None:
+def warn_of_secrets(prepared: Prepared, notify: Notify) -> None:
     sensitive = prepared.sensitive
     texts = [
         *(f"The value of the sensitive {name!r} could not be learnt" for name in sensitive.unknown),
@@ -170,6 +183,9 @@ def warn(request: BuildRequest, place: places.Place, prepared: Prepared, notify:
     ]
     for text in texts:
         notify(Notice(level="warning", text=f"{text}: it is not masked."))
+
+
+def warn(request: BuildRequest, place: places.Place, prepared: Prepared, notify: Notify) -> None:
     for name in outline.shared_names(prepared.outlines):
         text = f"Two builds are called {name!r}: Packer's output does not tell them apart."
         hint = "Give each build block a name; until then their results are kept as one."

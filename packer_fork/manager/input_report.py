@@ -71,7 +71,7 @@ def report(
     names = _chosen([each.name for each in prepared.outlines], given, build)
     state = place.store.read()
     cache = DigestCache(place.folder.folder / "hashes")
-    declared = gather(template, flags, prepared, place.settings, environ, state, cache)
+    declared = gather(template, flags, prepared, place.settings, environ, state, cache).declared
     where = _Where(template, Mask(prepared.sensitive.values).text)
     observes = place.settings.observe != "off"
     builds = [

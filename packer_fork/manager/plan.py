@@ -14,13 +14,13 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import msgspec
-from msgspec import Struct
+from msgspec import Struct, structs
 
 from packer_fork.codec.builds import decode_build
 from packer_fork.config import Settings
 from packer_fork.events import Action, BuildPlan
 from packer_fork.inputs.cache import DigestCache
-from packer_fork.inputs.collect import Declared, collect
+from packer_fork.inputs.collect import Collected, Declared, collected
 from packer_fork.inputs.record import Inputs, TemplateInputs, difference
 from packer_fork.inputs.request import CommandOutput, InputsRequest
 from packer_fork.malformed import MALFORMED
@@ -34,6 +34,8 @@ from packer_fork.packer import outline, plugins
 from packer_fork.packer.evaluate import Evaluator
 from packer_fork.packer.flags import PackerFlags
 from packer_fork.packer.mask import Mask
+from packer_fork.packer.outline import BuildOutline
+from packer_fork.packer.program import Program
 from packer_fork.packer.sensitive import standing_plainly
 
 _MOST_REASONS = 20
@@ -45,12 +47,14 @@ class Plan(Struct, frozen=True, kw_only=True):
     """One line for each build, in Packer's order; empty if only Packer knows what it builds.
 
     ``untracked``: base images whose change nothing would notice, with their places.
+    ``remember``: keep what was found, so that the next command is faster.
     """
 
     builds: tuple[BuildPlan, ...]
     fingerprint: str
     declared: Declared
     untracked: tuple[str, ...] = ()
+    remember: Callable[[], None] = lambda: None
 
     @property
     def inputs(self) -> TemplateInputs:
@@ -68,7 +72,7 @@ def gather(
     environ: Mapping[str, str],
     state: State | None,
     cache: DigestCache,
-) -> Declared:
+) -> Collected:
     """The inputs as they are now. Raises TemplateError if the template cannot be read.
 
     Where a value is missing, Packer is asked first whether it takes the template at all:
@@ -80,38 +84,66 @@ def gather(
     def doubt() -> None:
         acceptance.require_loadable(asked)
 
-    return collect(
-        InputsRequest(
-            template=Path.cwd() / template.given,
-            builds={each.name: each.called or each.name for each in prepared.every},
-            root=template.project,
-            directory=Path.cwd(),
-            key=bytes.fromhex(state.key) if state and state.key else b"",
-            evaluate=Evaluator(program, template.given, flags, environ, doubt),
-            environ=environ,
-            packer_version=program.version_text,
+    evaluate = Evaluator(program, template.given, flags, environ, doubt)
+    return collected(
+        structs.replace(
+            request_of(template, flags, program, settings, environ, state, cache),
+            builds=names_of(prepared.every),
+            evaluate=evaluate,
             plugins=plugins.in_use(program, environ),
-            var_files=tuple(f.value or "" for f in flags.variables if f.name == "var-file"),
-            assignments=tuple(f.value or "" for f in flags.variables if f.name == "var"),
-            flags=flags.bearing_on_results,
-            outputs=_outputs(state),
-            born=tuple(
-                template.project / name for name in observed.products_of(state, template.project)
-            ),
-            input_globs=settings.inputs,
-            input_env=settings.input_env,
-            command_outputs=_command_outputs(
-                settings.input_commands,
-                template.project,
-                environ,
-                lambda: standing_plainly(template.given, flags, environ),
-            ),
-            ignore=settings.ignore,
-            ignore_vars=frozenset(settings.ignore_vars),
-            assume_unchanged=frozenset(settings.assume_unchanged),
-            cache=cache,
         )
     )
+
+
+def names_of(every: Iterable[BuildOutline]) -> dict[str, str]:
+    """By the names of the builds, what the template calls them."""
+    return {each.name: each.called or each.name for each in every}
+
+
+def request_of(
+    template: Template,
+    flags: PackerFlags,
+    program: Program,
+    settings: Settings,
+    environ: Mapping[str, str],
+    state: State | None,
+    cache: DigestCache,
+) -> InputsRequest:
+    """What collecting inputs begins with, before Packer is asked anything."""
+    return InputsRequest(
+        template=Path.cwd() / template.given,
+        builds={},
+        root=template.project,
+        directory=Path.cwd(),
+        key=key_of(state),
+        evaluate=lambda _: None,
+        environ=environ,
+        packer_version=program.version_text,
+        var_files=tuple(f.value or "" for f in flags.variables if f.name == "var-file"),
+        assignments=tuple(f.value or "" for f in flags.variables if f.name == "var"),
+        flags=flags.bearing_on_results,
+        outputs=_outputs(state),
+        born=tuple(
+            template.project / name for name in observed.products_of(state, template.project)
+        ),
+        input_globs=settings.inputs,
+        input_env=settings.input_env,
+        command_outputs=_command_outputs(
+            settings.input_commands,
+            template.project,
+            environ,
+            lambda: standing_plainly(template.given, flags, environ),
+        ),
+        ignore=settings.ignore,
+        ignore_vars=frozenset(settings.ignore_vars),
+        assume_unchanged=frozenset(settings.assume_unchanged),
+        cache=cache,
+    )
+
+
+def key_of(state: State | None) -> bytes:
+    """What digests are keyed by, empty before a state has begun."""
+    return bytes.fromhex(state.key) if state else b""
 
 
 def _command_outputs(

@@ -10,11 +10,12 @@ from msgspec import Struct, structs
 from packer_fork import config
 from packer_fork.events import Action, Notify, Planned
 from packer_fork.inputs.cache import DigestCache
+from packer_fork.inputs.collect import Declared
 from packer_fork.locks import Wait
-from packer_fork.manager import acceptance, input_report, locate, observed, places
+from packer_fork.manager import acceptance, evaluation, input_report, locate, observed, places
 from packer_fork.manager.acceptance import Question, Refused
-from packer_fork.manager.plan import Plan, gather, plan
-from packer_fork.manager.prepare import Prepared, only, prepare
+from packer_fork.manager.plan import Plan, gather, key_of, plan
+from packer_fork.manager.prepare import Prepared, only
 from packer_fork.model import State
 from packer_fork.packer.flags import PackerFlags
 from packer_fork.packer.mask import Mask
@@ -28,12 +29,13 @@ NAMES_PARTLY_UNKNOWN = "all are built: Packer alone knows the names of its other
 class Foresight(Struct, frozen=True, kw_only=True):
     """What can be said of a build before it takes the lock. ``serial``: of the state that it
     rests on, 0 if there is none; ``plan``: None where everything is to be built anyway.
-    ``refused``: some of the builds, never all.
+    ``refused``: some of the builds, never all. ``is_done``: nothing is to be built.
     """
 
     serial: int
     plan: Plan | None
     refused: Refused | None
+    is_done: bool
 
     def is_current(self, state: State, wait: Wait) -> bool:
         """Whether that still holds under the lock: the state has not changed since.
@@ -53,21 +55,59 @@ def make(
     *,
     remember: bool,
 ) -> Plan:
-    """`remember`: write down which files were hashed, so that the next time is faster."""
+    """`remember`: write down what was found, so that the next time is faster."""
+    recalled = prepared.recalled
+    if recalled is None or state is None or recalled.serial != state.serial:
+        return _gathered(template, flags, prepared, place, environ, state, remember=remember)
+
+    def keep() -> None:
+        recalled.declared.cache.save()
+        evaluation.keep_acceptances(place, key_of(state), prepared)
+
+    made = _compared(prepared, recalled.declared, place, state)
+    made = structs.replace(made, untracked=recalled.untracked, remember=keep)
+    if remember:
+        made.remember()
+    return made
+
+
+def _gathered(
+    template: locate.Template,
+    flags: PackerFlags,
+    prepared: Prepared,
+    place: places.Place,
+    environ: Mapping[str, str],
+    state: State | None,
+    *,
+    remember: bool,
+) -> Plan:
     cache = DigestCache(place.folder.folder / "hashes")
-    declared = gather(template, flags, prepared, place.settings, environ, state, cache)
+    found = gather(template, flags, prepared, place.settings, environ, state, cache)
+    declared = found.declared
+    made = _compared(prepared, declared, place, state)
+    names = [each.name for each in prepared.outlines]
+    untracked: tuple[str, ...] = ()
+    if any(declared.provenance[name].untracked for name in names):
+        mask = Mask(standing_plainly(template.given, flags, environ)).text
+        untracked = input_report.untracked_names(template, names, declared, mask)
+
+    def keep() -> None:
+        cache.save()
+        evaluation.keep(template, flags, place, environ, prepared, found, untracked)
+
+    made = structs.replace(made, untracked=untracked, remember=keep)
+    if remember:
+        made.remember()
+    return made
+
+
+def _compared(
+    prepared: Prepared, declared: Declared, place: places.Place, state: State | None
+) -> Plan:
     project = observed.project_of(declared, state.key if state else "", place.folder.root)
     is_off = place.settings.observe == "off"
     comparison = observed.Comparison(state, project, is_off=is_off)
-    made = plan(prepared, declared, place.settings, state, comparison)
-    if remember:
-        cache.save()
-    names = [each.name for each in prepared.outlines]
-    if not any(declared.provenance[name].untracked for name in names):
-        return made
-    mask = Mask(standing_plainly(template.given, flags, environ)).text
-    untracked = input_report.untracked_names(template, names, declared, mask)
-    return structs.replace(made, untracked=untracked)
+    return plan(prepared, declared, place.settings, state, comparison)
 
 
 def show(
@@ -81,8 +121,8 @@ def show(
     template = locate.template(given)
     place = places.of_template(template, settings, environ, notify)
     environ = config.without_secrets(environ)
-    prepared = prepare(template, flags, place.settings, environ)
     state = place.store.read()
+    prepared = evaluation.prepared(template, flags, place, environ, state)
     foreseen = foresee(template, flags, prepared, place, environ, state)
     made = foreseen.plan or make(template, flags, prepared, place, environ, state, remember=False)
     names, note = chosen(made, prepared, flags)
@@ -124,7 +164,8 @@ def foresee(
     refused = acceptance.refused(asked, names) if names != () else None
     if refused and refused.is_whole:
         raise refused.error
-    return Foresight(serial=state.serial if state else 0, plan=made, refused=refused)
+    serial = state.serial if state else 0
+    return Foresight(serial=serial, plan=made, refused=refused, is_done=names == ())
 
 
 def planned(place: places.Place, made: Plan, note: str) -> Planned:

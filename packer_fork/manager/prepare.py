@@ -10,6 +10,8 @@ from msgspec import Struct, structs
 
 from packer_fork.config import Settings
 from packer_fork.errors import TemplateError
+from packer_fork.inputs.collect import Declared
+from packer_fork.inputs.tree import keyed
 from packer_fork.manager.locate import Template
 from packer_fork.packer import outline, program, selection
 from packer_fork.packer.evaluate import Evaluator
@@ -18,11 +20,48 @@ from packer_fork.packer.outline import BuildOutline
 from packer_fork.packer.program import Program
 from packer_fork.packer.sensitive import Sensitive, collect
 
+_NOT_OF_PACKER = frozenset(("_", "SHLVL", "OLDPWD", "TERM", "COLUMNS", "LINES"))
+"""Variables of the environment by which a shell goes on, and nothing changes for Packer."""
+
+
+class Acceptances:
+    """What ``packer validate`` accepted of one template, by digests with `key` of flags and
+    environment.
+    """
+
+    def __init__(self, key: bytes = b"", known: Collection[str] = ()) -> None:
+        self.digests = dict.fromkeys(known)
+        self.is_new = False
+        self._key = key
+
+    def has(self, arguments: tuple[str, ...], environ: Mapping[str, str]) -> bool:
+        return bool(self.digests) and self._digest(arguments, environ) in self.digests
+
+    def add(self, arguments: tuple[str, ...], environ: Mapping[str, str]) -> None:
+        self.digests[self._digest(arguments, environ)] = None
+        self.is_new = True
+
+    def _digest(self, arguments: tuple[str, ...], environ: Mapping[str, str]) -> str:
+        kept = sorted((name, environ[name]) for name in environ.keys() - _NOT_OF_PACKER)
+        return keyed(self._key, f"validate\0{arguments!r}\0{kept!r}")
+
+
+class Recalled(Struct, frozen=True):
+    """Inputs that are known without Packer, of the state at ``serial``. ``untracked``: see
+    ``Plan``; ``name``: of the entry in the cache.
+    """
+
+    serial: int
+    declared: Declared
+    untracked: tuple[str, ...]
+    name: str
+
 
 class Prepared(Struct, frozen=True, kw_only=True):
     """``outlines``: the builds that Packer will make, as far as it tells beforehand; ``every``:
     all builds of the template, chosen or not. ``is_complete``: Packer makes no other
-    builds than ``outlines``. ``sensitive``: empty before `with_secrets`.
+    builds than ``outlines``. ``sensitive``: empty before `with_secrets`. ``basis``: what Packer's
+    answers rest on, see ``evaluation``; ``recalled``: None where it was asked.
     """
 
     program: Program
@@ -31,6 +70,9 @@ class Prepared(Struct, frozen=True, kw_only=True):
     is_complete: bool
     hcl: bool
     sensitive: Sensitive = Sensitive()
+    basis: bytes = b""
+    recalled: Recalled | None = None
+    acceptances: Acceptances | None = None
 
     @property
     def is_empty(self) -> bool:
@@ -39,11 +81,18 @@ class Prepared(Struct, frozen=True, kw_only=True):
 
 
 def prepare(
-    template: Template, flags: PackerFlags, settings: Settings, environ: Mapping[str, str]
+    template: Template,
+    flags: PackerFlags,
+    settings: Settings,
+    environ: Mapping[str, str],
+    found: Program | None = None,
 ) -> Prepared:
-    """Raises PackerError where Packer is missing, TemplateError for a variables file in a pipe."""
-    _require_lasting(flags)
-    found = program.find(settings.packer)
+    """Ask Packer, which is searched for unless it was `found` before.
+
+    Raises PackerError where Packer is missing, TemplateError for a variables file in a pipe.
+    """
+    require_lasting(flags)
+    found = found or program.find(settings.packer)
     inspected = program.inspect(found, flags, template.given, environ)
     hcl = outline.is_hcl(template.path)
     evaluate = Evaluator(found, template.given, flags, environ)
@@ -58,7 +107,7 @@ def prepare(
     )
 
 
-def _require_lasting(flags: PackerFlags) -> None:
+def require_lasting(flags: PackerFlags) -> None:
     """Packer is asked several things, each time with all variables files."""
     for flag in flags.variables:
         if flag.name == "var-file" and _is_passing(flag.value or ""):

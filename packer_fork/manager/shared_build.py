@@ -34,6 +34,7 @@ from packer_fork.manager.build import (
     repeat_artifacts,
     require,
     warn,
+    warn_of_secrets,
 )
 from packer_fork.manager.changing import made_sure_of
 from packer_fork.manager.crew import Crew, Terms
@@ -64,8 +65,9 @@ def build(request: BuildRequest, how: Together, notify: Notify) -> int:
     place = places.of_template(template, request.settings, request.environ, notify)
     request = structs.replace(request, environ=config.without_secrets(request.environ))
     prepared = prepare(template, request.flags, place.settings, request.environ)
-    foreseen = foresee(request, template, prepared, place, notify)
+    foreseen = foresee(request, template, prepared, place, place.store.read(), notify)
     prepared = with_secrets(prepared, template, request.flags, request.environ)
+    warn_of_secrets(prepared, notify)
     warn(request, place, prepared, notify)
     _check(request, prepared)
 

@@ -17,10 +17,14 @@ from pathlib import Path
 from packer_fork.packer.program import Program, ask
 
 _LISTS_PLUGINS = (1, 8, 0)
+_MOST_FILES = 10_000
 _INSTALLED = re.compile(r"(.+/)?packer-plugin-([^/]+?)_v(\d[^_/]*)_x[\d.]+_[^/]+")
 _UNVERSIONED = re.compile(
     r"packer-(?:builder|provisioner|post-processor|datasource|plugin)-[A-Za-z0-9._-]+"
 )
+
+Signature = tuple[str, int, int, int, int]
+"""Path, size, mtime, ctime (both in nanoseconds) and inode of a file."""
 
 
 def in_use(program: Program, environ: Mapping[str, str]) -> dict[str, str]:
@@ -34,6 +38,33 @@ def in_use(program: Program, environ: Mapping[str, str]) -> dict[str, str]:
         for path in _programs_in(folder):
             found.setdefault(path.name, set()).add(_digest(path))
     return {name: ", ".join(sorted(versions)) for name, versions in sorted(found.items())}
+
+
+def signatures(program: Program, environ: Mapping[str, str]) -> tuple[Signature, ...] | None:
+    """Of every file that could be a plugin of `program`; None if there are too many to tell."""
+    found = {path for folder in _beside(program) for path in _beginning_so(folder)}
+    for folder in _own(environ):
+        for parent, _, names in os.walk(folder, followlinks=True):
+            found.update(os.path.join(parent, name) for name in names)  # noqa: PTH118
+            if len(found) > _MOST_FILES:
+                return None
+    return tuple(sorted(map(_signature, found)))
+
+
+def _beginning_so(folder: Path) -> list[str]:
+    try:
+        names = os.listdir(folder)  # noqa: PTH208 (of all programs of a machine)
+    except OSError:
+        return []
+    return [f"{folder}/{name}" for name in names if name.startswith("packer-")]
+
+
+def _signature(path: str) -> Signature:
+    try:
+        found = os.stat(path)  # noqa: PTH116
+    except OSError:
+        return path, 0, 0, 0, 0
+    return path, found.st_size, found.st_mtime_ns, found.st_ctime_ns, found.st_ino
 
 
 def _listed(program: Program, environ: Mapping[str, str]) -> Iterator[Path]:
@@ -54,14 +85,23 @@ def _named(path: Path) -> tuple[str, str]:
 
 
 def _folders(program: Program, environ: Mapping[str, str]) -> list[Path]:
-    """Where Packer looks for unversioned ones: beside itself, in its folders, right here."""
+    """Where Packer looks for unversioned ones: beside itself, right here, in its folders."""
+    return list(dict.fromkeys([*_beside(program), *_own(environ)]))
+
+
+def _beside(program: Program) -> list[Path]:
+    """Folders of which Packer looks at the programs directly in them."""
+    return [Path(program.path).resolve().parent, Path(program.path).parent, Path.cwd()]
+
+
+def _own(environ: Mapping[str, str]) -> list[Path]:
+    """Folders for plugins."""
     home = Path(environ.get("HOME", "/"))
     configured = environ.get("PACKER_PLUGIN_PATH", "")
     named = [Path(part) for part in configured.split(os.pathsep) if part]
     config = Path(environ.get("PACKER_CONFIG_DIR") or home)
-    own = [Path(program.path).resolve().parent, config / ".packer.d/plugins"]
-    own += [home / ".config/packer/plugins", Path.cwd()]
-    return list(dict.fromkeys([*own, *named]))
+    settings = Path(environ.get("XDG_CONFIG_HOME") or home / ".config")
+    return [config / ".packer.d/plugins", settings / "packer/plugins", *named]
 
 
 def _programs_in(folder: Path) -> list[Path]:

@@ -134,7 +134,7 @@ class _VersionMemory:
         given = Path(os.environ.get("XDG_CACHE_HOME", ""))
         home = Path(os.environ.get("HOME", ""))
         folder = given if given.is_absolute() else home / ".cache"
-        self._key = _signature(Path(path).resolve()) if folder.is_absolute() else ""
+        self._key = signature(Path(path).resolve()) if folder.is_absolute() else ""
         self._file = folder / "packer-fork" / "packer-versions.json"
         self._known: dict[str, str] = {}
 
@@ -159,7 +159,7 @@ class _VersionMemory:
             durable.replace(self._file, data, durable=False)
 
 
-def _signature(path: Path) -> str:
+def signature(path: Path) -> str:
     """What a binary is known by; empty for all else."""
     try:
         with path.open("rb") as file:

@@ -55,6 +55,23 @@ def standing_plainly(
     return _summed_up(plain, {}).values
 
 
+def among(
+    told: Mapping[str, object], template: str, flags: PackerFlags, environ: Mapping[str, str]
+) -> tuple[str, ...] | None:
+    """Secrets of `template` of which Packer `told` the values, by expression, and those that
+    stand plainly. None if the value of one is not known. Raises TemplateError.
+    """
+    plain, asked = _read_plainly(template, flags, environ)
+    evaluated = {
+        name: tuple(literals.leaves(told[spelt]))
+        for name, source in asked.items()
+        for spelt in (source, source.replace('"', "`"))  # JSON templates have two quotes
+        if spelt in told
+    }
+    found = _summed_up(plain, evaluated)
+    return None if found.unknown else found.values
+
+
 def collect(
     program: Program, template: str, flags: PackerFlags, environ: Mapping[str, str]
 ) -> Sensitive:

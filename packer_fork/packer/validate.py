@@ -53,16 +53,22 @@ class Refusal(Struct, frozen=True):
         return Refusal(left) if left else None
 
 
-def refusal(
+class Checked(Struct, frozen=True):
+    """``refusal``: None if Packer would build. ``is_accepted``: it says so, and did not merely
+    fail to answer: what Packer cannot say now, it says in the build.
+    """
+
+    refusal: Refusal | None = None
+    is_accepted: bool = False
+
+
+def check(
     program: Program,
     template: str,
     arguments: Sequence[str],
     environ: Mapping[str, str],
-) -> Refusal | None:
-    """Why Packer would not build `template` with these flags; None if it would.
-
-    None also where Packer does not answer: what it cannot say now, it says in the build.
-    """
+) -> Checked:
+    """Whether Packer would build `template` with these flags."""
     how = _how(program) if _has_data(Path(template)) else ()
     command = (program.path, "validate", *how, *arguments, template)
     environ = {**environ, "PACKER_NO_COLOR": "1"}
@@ -71,10 +77,10 @@ def refusal(
         if answer.code == _REFUSED and not answer.output.strip():
             answer = ask(command, environ, stderr=subprocess.STDOUT)
     except (OSError, subprocess.TimeoutExpired):
-        return None
+        return Checked()
     if answer.code != _REFUSED:
-        return None
-    return Refusal(tuple(_errors(answer.output)) or ("Packer gives no reason.",))
+        return Checked(is_accepted=answer.code == 0)
+    return Checked(Refusal(tuple(_errors(answer.output)) or ("Packer gives no reason.",)))
 
 
 def _how(program: Program) -> tuple[str, ...]:

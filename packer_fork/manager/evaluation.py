@@ -1,0 +1,281 @@
+"""What was asked of Packer before, recalled as long as nothing changed that it rests on.
+
+It is kept beside the state, in a file that any command may delete: names of builds and steps,
+paths, keyed digests, and no value of a variable. An entry is found by a digest of what Packer
+loads (program, plugins, configuration, template, variables), and is taken only if what the
+template refers to, in the environment and the file system, is still what it was.
+
+Never kept: what another moment, a server or a data source may answer in another way; what a
+script says that passes for Packer; what holds a secret.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import hmac
+import os
+from collections.abc import Iterable, Iterator, Mapping
+from pathlib import Path
+
+import msgspec
+from msgspec import Struct, structs
+
+from packer_fork import durable
+from packer_fork.config import Settings
+from packer_fork.errors import TemplateError
+from packer_fork.inputs import collect
+from packer_fork.inputs.cache import DigestCache
+from packer_fork.inputs.collect import Collected, References, declared_by
+from packer_fork.inputs.loaded import automatic_variable_files, template_files
+from packer_fork.inputs.request import InputsRequest
+from packer_fork.malformed import MALFORMED
+from packer_fork.manager.locate import Template
+from packer_fork.manager.places import Place
+from packer_fork.manager.plan import key_of, names_of, request_of
+from packer_fork.manager.prepare import Acceptances, Prepared, Recalled, prepare, require_lasting
+from packer_fork.model import State
+from packer_fork.packer import outline, plugins, program, sensitive
+from packer_fork.packer.flags import PackerFlags
+from packer_fork.packer.outline import BuildOutline
+from packer_fork.packer.program import Program
+
+_FORMAT = 1
+_FILE = "evaluations"
+_MOST_ENTRIES = 8
+_MOST_BYTES = 16 << 20
+_MOST_ACCEPTANCES = 20
+_MOST_CONFIGURATION = 1 << 20
+_PROGRAMS = (b"builders", b"provisioners", b"post-processors", b"datasources", b"commands")
+"""Keys of Packer's configuration that name programs."""
+
+_BEARING = ("PACKER_", "PKR_VAR_", "ANSIBLE_", "HCP_")
+_IGNORED = ("PACKER_LOG", "PACKER_FORK_")
+_PLACES = ("HOME", "PWD", "XDG_CONFIG_HOME")
+"""Variables of the environment that bear on what Packer answers, by how they begin, or in full."""
+
+
+class _Entry(Struct, frozen=True, kw_only=True):
+    outlines: tuple[BuildOutline, ...]
+    every: tuple[BuildOutline, ...]
+    references: References
+    untracked: tuple[str, ...]
+    accepted: tuple[str, ...]
+
+
+class _Kept(Struct, frozen=True):
+    """``seals``: digests keyed by the state's key, of each entry with its name."""
+
+    seals: dict[str, bytes]
+    entries: dict[str, bytes]
+
+
+def prepared(
+    template: Template,
+    flags: PackerFlags,
+    place: Place,
+    environ: Mapping[str, str],
+    state: State | None,
+) -> Prepared:
+    """Recalled, or asked of Packer. Raises PackerError, TemplateError."""
+    require_lasting(flags)
+    found = program.find(place.settings.packer)
+    basis = _basis(template, flags, found, place.settings, environ)
+    if basis and state:
+        cache = DigestCache(place.folder.folder / "hashes")
+        request = request_of(template, flags, found, place.settings, environ, state, cache)
+        recalled = _recalled(template, place, request, found, basis, state.serial)
+        if recalled is not None:
+            return recalled
+    asked = prepare(template, flags, place.settings, environ, found)
+    acceptances = Acceptances(key_of(state)) if state else None
+    return structs.replace(asked, basis=basis, acceptances=acceptances)
+
+
+def _recalled(
+    template: Template,
+    place: Place,
+    request: InputsRequest,
+    found: Program,
+    basis: bytes,
+    serial: int,
+) -> Prepared | None:
+    name = _name(basis, request)
+    entry = _entry(place, request.key, name)
+    if entry is None:
+        return None
+    request = structs.replace(request, builds=names_of(entry.every))
+    declared = declared_by(entry.references, request)
+    if declared is None:
+        return None
+    return Prepared(
+        program=found,
+        outlines=entry.outlines,
+        every=entry.every,
+        is_complete=True,
+        hcl=outline.is_hcl(template.path),
+        basis=basis,
+        recalled=Recalled(serial, declared, entry.untracked, name),
+        acceptances=Acceptances(request.key, entry.accepted),
+    )
+
+
+def keep(
+    template: Template,
+    flags: PackerFlags,
+    place: Place,
+    environ: Mapping[str, str],
+    prepared: Prepared,
+    collected: Collected,
+    untracked: tuple[str, ...],
+) -> None:
+    """Keep what Packer answered, unless what that rests on has changed meanwhile."""
+    request, references = collected.request, collected.references
+    if not (prepared.basis and request.key and references and prepared.is_complete):
+        return
+    with contextlib.suppress(TemplateError):
+        secrets = sensitive.among(collected.values, template.given, flags, environ)
+        now = _basis(template, flags, prepared.program, place.settings, environ)
+        if secrets is not None and now == prepared.basis:
+            entry = _Entry(
+                outlines=prepared.outlines,
+                every=prepared.every,
+                references=references,
+                untracked=untracked,
+                accepted=_accepted(prepared, references),
+            )
+            _write(place, request.key, _name(prepared.basis, request), entry, secrets)
+
+
+def keep_acceptances(place: Place, key: bytes, prepared: Prepared) -> None:
+    """Of a template that was recalled, what Packer has accepted since."""
+    known, recalled = prepared.acceptances, prepared.recalled
+    if known is None or recalled is None or not known.is_new:
+        return
+    entry = _entry(place, key, recalled.name)
+    if entry is not None and entry.references.is_checked_by_paths:
+        accepted = _accepted(prepared, entry.references)
+        _write(place, key, recalled.name, structs.replace(entry, accepted=accepted), ())
+
+
+def _accepted(prepared: Prepared, references: References) -> tuple[str, ...]:
+    known = prepared.acceptances
+    if known is None or not references.is_checked_by_paths:
+        return ()
+    return tuple(known.digests)[-_MOST_ACCEPTANCES:]
+
+
+def _name(basis: bytes, request: InputsRequest) -> str:
+    """What an entry goes by: all that its inputs rest on but for the file system."""
+    outputs = {name: tuple(map(str, paths)) for name, paths in request.outputs.items()}
+    commands = [(each.command, each.digest, each.failure) for each in request.command_outputs]
+    declared = [(name, request.environ.get(name)) for name in request.input_env]
+    rest = (basis, outputs, tuple(map(str, request.born)), commands, declared)
+    encoded = msgspec.json.encode(rest, order="deterministic")
+    return hmac.digest(request.key, encoded, "sha256").hex()
+
+
+def _basis(
+    template: Template,
+    flags: PackerFlags,
+    found: Program,
+    settings: Settings,
+    environ: Mapping[str, str],
+) -> bytes:
+    """Digest of what Packer loads before it looks into the template; empty if it is not known."""
+    binary = program.signature(Path(found.path).resolve())
+    installed = plugins.signatures(found, environ)
+    arguments = flags.validate_arguments()
+    if not binary or installed is None or arguments is None or "HOME" not in environ:
+        return b""
+    try:
+        code = _code()
+        loaded = [*_configuration(environ), *_texts(template, flags)]
+    except OSError:
+        return b""
+    known = {name: text for name, text in environ.items() if _is_bearing(name)}
+    chosen = (settings.inputs, settings.input_env, settings.ignore, settings.assume_unchanged)
+    rest = (
+        (_FORMAT, code, found.path, found.version_text, binary, installed),
+        (template.given, str(template.path), str(template.project), os.getcwd()),  # noqa: PTH109
+        (arguments, flags.bearing_on_results, sorted(known.items())),
+        (chosen, settings.ignore_vars),
+        loaded,
+    )
+    return hashlib.sha256(repr(rest).encode("utf-8", "surrogateescape")).digest()
+
+
+def _code() -> list[tuple[str, int, int]]:
+    """Name, size and mtime of the modules that read templates: another release reads otherwise.
+
+    Raises OSError.
+    """
+    found = []
+    for module in (collect, outline):
+        with os.scandir(Path(str(module.__file__)).parent) as entries:
+            modules = [(each.name, each.stat()) for each in entries if each.name.endswith(".py")]
+        found += sorted((name, status.st_size, status.st_mtime_ns) for name, status in modules)
+    return found
+
+
+def _is_bearing(name: str) -> bool:
+    return name in _PLACES or (name.startswith(_BEARING) and not name.startswith(_IGNORED))
+
+
+def _configuration(environ: Mapping[str, str]) -> Iterator[tuple[str, bytes]]:
+    """Packer's own configuration. Raises OSError where it cannot be read, or names programs."""
+    path = Path(environ.get("PACKER_CONFIG") or Path(environ["HOME"], ".packerconfig"))
+    text = durable.read(path, _MOST_CONFIGURATION)
+    if text is not None:
+        if any(name in text.lower() for name in _PROGRAMS):
+            raise OSError(f"{path} names programs")
+        yield str(path), text
+
+
+def _texts(template: Template, flags: PackerFlags) -> Iterator[tuple[str, bytes]]:
+    """Digests of template and variable files, by path as Packer finds them. Raises OSError."""
+    given = [Path(flag.value or "") for flag in flags.variables if flag.name == "var-file"]
+    found = Path(template.given)
+    for path in (*template_files(found), *automatic_variable_files(found), *given):
+        yield str(path), hashlib.sha256(path.read_bytes()).digest()
+
+
+def _entry(place: Place, key: bytes, name: str) -> _Entry | None:
+    """The entry of this name; None if there is none, or it is damaged."""
+    kept = _read(place)
+    data = kept.entries.get(name, b"")
+    if not hmac.compare_digest(kept.seals.get(name, b""), _seal(key, name, data)):
+        return None
+    try:
+        return msgspec.msgpack.decode(data, type=_Entry)
+    except MALFORMED:
+        return None
+
+
+def _write(place: Place, key: bytes, name: str, entry: _Entry, secrets: Iterable[str]) -> None:
+    """Put an entry among the newest; one that cannot be written is done without."""
+    with contextlib.suppress(OSError, UnicodeEncodeError):
+        data = msgspec.msgpack.encode(entry)
+        if any(secret.encode("utf-8", "surrogateescape") in data for secret in secrets):
+            return
+        kept = _read(place)
+        older = [each for each in kept.entries if each != name][1 - _MOST_ENTRIES :]
+        entries = {each: kept.entries[each] for each in older} | {name: data}
+        seals = {each: kept.seals.get(each, b"") for each in older} | {name: _seal(key, name, data)}
+        encoded = msgspec.msgpack.encode(_Kept(seals, entries))
+        if len(encoded) > _MOST_BYTES:
+            encoded = msgspec.msgpack.encode(_Kept({name: seals[name]}, {name: data}))
+        if len(encoded) <= _MOST_BYTES:
+            durable.replace(place.folder.folder / _FILE, encoded, durable=False)
+
+
+def _read(place: Place) -> _Kept:
+    try:
+        data = durable.read(place.folder.folder / _FILE, _MOST_BYTES)
+        return msgspec.msgpack.decode(data, type=_Kept) if data else _Kept({}, {})
+    except (OSError, *MALFORMED):
+        return _Kept({}, {})
+
+
+def _seal(key: bytes, name: str, data: bytes) -> bytes:
+    return hmac.digest(key, name.encode() + b"\0" + data, "sha256")
