@@ -11,6 +11,7 @@ import hashlib
 import hmac
 import os
 import stat
+import sys
 from collections.abc import Callable, Iterator, Mapping
 
 from msgspec import Struct
@@ -20,6 +21,7 @@ from packer_fork.inputs import globs
 _NAME_BYTES = 12
 """Of the digest of a missing name: enough that no other name has it by chance."""
 
+_FOLDS_CASE = sys.platform == "darwin"
 _MOST_FOLDERS = 20_000
 
 LeavesOut = Callable[[str], bool]
@@ -227,5 +229,5 @@ def _names(folder: str) -> Iterator[str]:
 
 def _name_digest(key: bytes, name: str) -> bytes:
     """The same however a file system without case spells it."""
-    text = name.casefold().encode("utf-8", "surrogateescape")
-    return hmac.digest(key, text, "sha256")[:_NAME_BYTES]
+    text = name.casefold() if _FOLDS_CASE else name
+    return hmac.digest(key, text.encode("utf-8", "surrogateescape"), "sha256")[:_NAME_BYTES]

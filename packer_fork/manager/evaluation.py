@@ -167,10 +167,10 @@ def _accepted(prepared: Prepared, references: References) -> tuple[str, ...]:
 
 def _name(basis: bytes, request: InputsRequest) -> str:
     """What an entry goes by: all that its inputs rest on but for the file system."""
-    outputs = {name: tuple(map(str, paths)) for name, paths in request.outputs.items()}
+    outputs = {name: sorted({*map(str, paths)}) for name, paths in request.outputs.items()}
     commands = [(each.command, each.digest, each.failure) for each in request.command_outputs]
     declared = [(name, request.environ.get(name)) for name in request.input_env]
-    rest = (basis, outputs, tuple(map(str, request.born)), commands, declared)
+    rest = (basis, outputs, sorted(map(str, request.born)), commands, declared)
     encoded = msgspec.json.encode(rest, order="deterministic")
     return hmac.digest(request.key, encoded, "sha256").hex()
 
