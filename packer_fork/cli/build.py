@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from contextlib import AbstractContextManager
 
     from packer_fork.events import Notify
-    from packer_fork.manager.build import BuildRequest
+    from packer_fork.manager.prepare import BuildRequest
     from packer_fork.packer.flags import PackerFlags
     from packer_fork.views.amount import Amount
 
@@ -128,8 +128,8 @@ def build(
 ) -> None:
     """Run `packer build`, under the lock, for what is not up to date; keep what came of it."""
     from packer_fork.errors import UsageError
-    from packer_fork.manager.build import BuildRequest
     from packer_fork.manager.build import build as run_build
+    from packer_fork.manager.prepare import BuildRequest
     from packer_fork.views.ci import reported
     from packer_fork.views.several import several
 

@@ -1,120 +1,40 @@
-"""All inputs of a build, put together.
-
-What a template refers to is found by asking Packer, and parsing; what these references hold is
-looked at anew each time. `References` are the first without the second: as long as their
-trace holds, `declared_by` gives of them what `collect` would, digests of files as they are now.
-"""
+"""All inputs of a build, put together."""
 
 from __future__ import annotations
 
 import contextlib
 import os
 import re
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 from msgspec import Struct, structs
 
-from packer_fork.errors import TemplateError
 from packer_fork.inputs import evaluated, loaded, purity, unknowns
-from packer_fork.inputs.cache import DigestCache, Known
+from packer_fork.inputs.declared import (
+    Collected,
+    Declared,
+    Provenance,
+    References,
+    environment_of,
+    loaded_files,
+    unreadable,
+    variable_files,
+)
 from packer_fork.inputs.dependence import Dependence, dependence
 from packer_fork.inputs.exclusions import Exclusions, Outputs, output_texts
 from packer_fork.inputs.lookup import Lookup
-from packer_fork.inputs.mentions import ANY_TYPE, At, Mention, Parsed, Section
-from packer_fork.inputs.record import COMMAND, Inputs, TemplateInputs, template_inputs
+from packer_fork.inputs.mentions import ANY_TYPE, Mention, Parsed, Section
+from packer_fork.inputs.record import COMMAND, Inputs, template_inputs
 from packer_fork.inputs.request import InputsRequest
 from packer_fork.inputs.texts import Values
-from packer_fork.inputs.trace import LeavesOut, Recorder, Trace
+from packer_fork.inputs.trace import Recorder
 from packer_fork.inputs.tree import (
-    EXCLUDED,
-    IGNORED,
     TooManyFilesError,
     Tree,
-    file_state,
     keyed,
 )
 from packer_fork.inputs.unknowns import Unknowable
-
-
-class Provenance(Struct, frozen=True, kw_only=True):
-    """How the inputs of one build are known.
-
-    ``places``: where sections and locals of the template begin, by label. ``files``: by
-    entry, what names a file or folder first in the template; None if no text does. ``globbed``:
-    entries that ``input_globs`` name. ``unknown``: what cannot be known, so that the build is made;
-    ``trusted``: what the user trusts instead. ``untracked``: what bears on the build, and
-    does not count.
-    """
-
-    places: Mapping[str, At]
-    files: Mapping[str, Mention | None]
-    globbed: frozenset[str]
-    unknown: tuple[Unknowable, ...]
-    trusted: tuple[Unknowable, ...]
-    untracked: tuple[Unknowable, ...]
-
-
-class Declared(Struct, frozen=True, kw_only=True):
-    """What is known before Packer runs.
-
-    ``root``: real path of the project; ``folders``: of those that Packer is started in, and that
-    the template is in. ``files``: every file that the template names, by absolute path, as it
-    was when it was hashed; ``named`` gives those that count for a build, by its name, and
-    ``said`` what the template says of it: never kept, as it may hold secrets.
-    ``provenance``: how the inputs of each build are known, by its name.
-    ``loaded``: real paths of templates and variable files, which count by what they say;
-    ``evaluated``: of those that Packer itself opens to evaluate the template, as by ``file()``,
-    for every build. ``is_ignored`` and ``is_output`` say whether an absolute path never counts,
-    and whether builds make it. ``cache`` is the request's.
-    """
-
-    inputs: TemplateInputs
-    root: str
-    folders: frozenset[str]
-    files: Mapping[str, Known]
-    loaded: frozenset[str]
-    evaluated: frozenset[str]
-    named: Callable[[str], frozenset[str]]
-    said: Callable[[str], str]
-    provenance: Mapping[str, Provenance]
-    is_ignored: Callable[[str], bool]
-    is_output: Callable[[str], bool]
-    cache: DigestCache
-
-
-class References(Struct, frozen=True, kw_only=True):
-    """What a template refers to, without what the files hold, and without any value.
-
-    ``inputs``: those of each build; what stands for a file is looked at anew. ``paths``: of
-    every file; ``files`` and ``named`` count in these, by entry and by build. ``evaluated``:
-    see `Declared`; ``environment``: keyed digest of each variable that the template asks for, ""
-    if it is not set; ``outputs``: as the template names them. ``trusted`` and ``untracked``: see
-    `Provenance`. ``is_checked_by_paths``: see `purity`.
-    """
-
-    inputs: TemplateInputs
-    paths: tuple[str, ...]
-    files: dict[str, int]
-    named: dict[str, tuple[int, ...]]
-    evaluated: tuple[str, ...]
-    environment: dict[str, str]
-    outputs: tuple[str, ...]
-    trusted: dict[str, tuple[Unknowable, ...]]
-    untracked: dict[str, tuple[Unknowable, ...]]
-    is_checked_by_paths: bool
-    trace: Trace
-
-
-class Collected(Struct, frozen=True, kw_only=True):
-    """``references``: None where the next command has to ask Packer again. ``values``: what
-    Packer evaluated, by expression, secrets among them.
-    """
-
-    declared: Declared
-    references: References | None
-    values: Mapping[str, object]
-    request: InputsRequest
 
 
 def collect(request: InputsRequest) -> Declared:
@@ -135,7 +55,7 @@ def collected(request: InputsRequest) -> Collected:
     excluded = Exclusions(request, outputs)
     collector = _Collector(request, parsed, told, values, unclear, excluded)
     builds = {name: collector.build(name, called) for name, called in request.builds.items()}
-    loaded = _loaded(request)
+    loaded = loaded_files(request)
     files = {path: known for path, known in request.cache.hashed.items() if path not in loaded}
     named = {name: each.files & files.keys() for name, each in builds.items()}
     evaluated_files = collector.evaluated()
@@ -189,61 +109,8 @@ def _references(
     )
 
 
-def declared_by(references: References, request: InputsRequest) -> Declared | None:
-    """What `collect` would find, by references of before; None if they no longer hold."""
-    cache, excluded = request.cache, Exclusions(request, references.outputs)
-    filters: dict[str, LeavesOut] = {EXCLUDED: excluded, IGNORED: excluded.is_ignored}
-    if references.environment != _environment(request, references.environment):
-        return None
-    if not references.trace.holds(request.key, filters, cache.digest):
-        return None
-    try:
-        states = [file_state(path, request.key, cache) for path in references.paths]
-        loaded = _loaded(request)
-    except (OSError, TemplateError):
-        return None
-    entries = {key: states[number] for key, number in references.files.items()}
-    paths = frozenset(path for path in references.paths if path not in loaded)
-    files = {path: cache.hashed[path] for path in paths & cache.hashed.keys()}
-    named = {
-        name: frozenset(references.paths[number] for number in numbers) & files.keys()
-        for name, numbers in references.named.items()
-    }
-    return Declared(
-        inputs=structs.replace(references.inputs, common=references.inputs.common | entries),
-        root=os.path.realpath(request.root),
-        folders=frozenset(map(str, request.folders)),
-        files=files,
-        named=lambda name: named.get(name, frozenset(files)),
-        said=lambda name: _said(request, name),
-        provenance={
-            name: Provenance(
-                places={},
-                files={},
-                globbed=frozenset(),
-                unknown=(),
-                trusted=trusted,
-                untracked=references.untracked[name],
-            )
-            for name, trusted in references.trusted.items()
-        },
-        loaded=loaded,
-        evaluated=frozenset(references.evaluated),
-        is_ignored=excluded.is_ignored,
-        is_output=excluded.is_output,
-        cache=cache,
-    )
-
-
-def _environment(request: InputsRequest, names: Iterable[str]) -> dict[str, str]:
-    """A keyed digest of each variable, "" for one that is not set."""
-    given = {name: request.environ[name] for name in names if name in request.environ}
-    digests = {name: keyed(request.key, f"env {name}\0{text}") for name, text in given.items()}
-    return dict.fromkeys(names, "") | digests
-
-
-def _said(request: InputsRequest, name: str) -> str:
-    """What the template says of a build, read anew: it may hold secrets."""
+def said_of(request: InputsRequest, name: str) -> str:
+    """What the template says of a build; never kept, as it may hold secrets."""
     if name not in request.builds:
         return ""
     parsed, _ = _parse(request)
@@ -259,25 +126,9 @@ def _parse(request: InputsRequest) -> tuple[Parsed, tuple[Path, ...]]:
     try:
         files = {path: loaded.parse(path) for path in loaded.template_files(request.template)}
     except OSError as error:
-        raise _unreadable(error) from error
+        raise unreadable(error) from error
     unclear = tuple(path for path, file in files.items() if not file.intelligible)
     return loaded.together(list(files.values())), unclear
-
-
-def _loaded(request: InputsRequest) -> frozenset[str]:
-    """Real paths of templates and variable files. Raises TemplateError if one cannot be read."""
-    paths = [*loaded.template_files(request.template), *_variable_files(request)]
-    try:
-        for path in paths:
-            path.open("rb").close()
-    except OSError as error:
-        raise _unreadable(error) from error
-    return frozenset(map(os.path.realpath, paths))
-
-
-def _variable_files(request: InputsRequest) -> list[Path]:
-    given = (request.directory / name for name in request.var_files)
-    return [*loaded.automatic_variable_files(request.template), *given]
 
 
 class _Found(Struct, frozen=True):
@@ -402,7 +253,7 @@ class _Collector:
             names = purity.environment(self._request, self._parsed)
         except OSError:
             return None
-        return None if names is None else _environment(self._request, sorted(names))
+        return None if names is None else environment_of(self._request, sorted(names))
 
     def _of_section(self, section: Section, values: Values) -> _Found:
         """Looked up anew for each build only where a text depends on its name."""
@@ -451,7 +302,7 @@ class _Collector:
             for glob in request.input_globs:
                 lookup.add_glob(glob)
         except OSError as error:
-            raise _unreadable(error) from error
+            raise unreadable(error) from error
         except TooManyFilesError:
             said.append(f"more than {request.max_files} files")
         self.note(tree)
@@ -466,10 +317,10 @@ class _Collector:
             return {}
         tree = self._tree()
         try:
-            for path in _variable_files(self._request):
+            for path in variable_files(self._request):
                 tree.add_loaded("var-file", path)
         except OSError as error:
-            raise _unreadable(error) from error
+            raise unreadable(error) from error
         return tree.entries
 
     def _tree(self) -> Tree:
@@ -483,13 +334,6 @@ class _Collector:
 
     def _keyed(self, label: str, text: str) -> str:
         return keyed(self._request.key, f"{label}\0{text}")
-
-
-def _unreadable(error: OSError) -> TemplateError:
-    return TemplateError(
-        f"{error.filename or 'The template'} cannot be read: {error.strerror}.",
-        hint="Check the path and its permissions.",
-    )
 
 
 def _others(request: InputsRequest) -> Iterator[tuple[str, str]]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from packer_fork.inputs import dependence, hcl, hcl_json, legacy
+from packer_fork.inputs import dependence
 from packer_fork.inputs.mentions import Parsed
 
 _TEMPLATES = (".pkr.hcl", ".pkr.json")
@@ -32,6 +32,8 @@ def _directly_in(folder: Path, suffixes: tuple[str, ...]) -> list[Path]:
 
 def parse(path: Path) -> Parsed:
     """What one file says. Raises OSError if it cannot be read."""
+    from packer_fork.inputs import hcl, hcl_json, legacy
+
     source, file = path.read_bytes(), str(path)
     if path.name.endswith(".pkr.json"):
         return hcl_json.parse(source, file)

@@ -22,9 +22,7 @@ from packer_fork.manager.prepare import Prepared, only
 from packer_fork.model import RunStatus, State
 from packer_fork.packer import validate
 from packer_fork.packer.flags import PackerFlags
-from packer_fork.packer.mask import Mask
 from packer_fork.packer.program import missing_plugin_hint
-from packer_fork.packer.sensitive import standing_plainly
 from packer_fork.packer.validate import Refusal
 
 _MOST_NAMES = 20
@@ -115,6 +113,9 @@ def _error(asked: Question, found: Refusal) -> TemplateError:
     hint = missing_plugin_hint(found.text, template) if asked.prepared.hcl else ""
     if found.without_existing_folders() != found:
         hint = "Remove the output folder, or build with -force."
+    from packer_fork.packer.mask import Mask
+    from packer_fork.packer.sensitive import standing_plainly
+
     secrets = standing_plainly(template, asked.flags, asked.environ)
     text = f"Packer refuses {_label(asked.template)}:\n\n{Mask(secrets).text(found.text)}"
     return TemplateError(f"{text}\n" if hint else text, hint=hint)

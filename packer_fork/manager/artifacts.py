@@ -6,14 +6,16 @@ import hashlib
 import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from msgspec import structs
 
 from packer_fork import config
 from packer_fork.inputs.cache import UNOBSERVED, DigestCache, Opens
-from packer_fork.manager import user_commands
 from packer_fork.model import Artifact, Build, BuildStatus, File, Result
-from packer_fork.packer.outcome import Outcome
+
+if TYPE_CHECKING:
+    from packer_fork.packer.outcome import Outcome
 
 
 def hashed(outcome: Outcome, opens: Opens = UNOBSERVED, *, has_just_ended: bool = False) -> Outcome:
@@ -113,6 +115,8 @@ def _changed(file: File, cache: DigestCache) -> str:
 
 
 def _exists(command: Sequence[str], artifact_id: str) -> bool:
+    from packer_fork.manager import user_commands
+
     environ = config.without_secrets(os.environ)
     (done,) = user_commands.run([[*command, artifact_id]], directory=Path.cwd(), environ=environ)
     return not done.failure

@@ -3,17 +3,12 @@
 from __future__ import annotations
 
 import contextlib
-import random
-import time
-from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
-from pathlib import Path
-from typing import Any
 
-from msgspec import Struct, structs
+from msgspec import structs
 
 from packer_fork import config, host
-from packer_fork.errors import EXIT_DONE, CancelledError, StoreError
+from packer_fork.errors import EXIT_DONE, StoreError
 from packer_fork.events import Action, MachineLine, Notice, Notify
 from packer_fork.locks import Holder, Wait
 from packer_fork.manager import (
@@ -27,33 +22,13 @@ from packer_fork.manager import (
     recover,
     skipping,
     unread,
-    upkeep,
 )
 from packer_fork.manager.changing import made_sure_of
-from packer_fork.manager.follow import side_by_side
-from packer_fork.manager.job import Ended, Job
-from packer_fork.manager.observing import Observers
 from packer_fork.manager.plan import Plan
-from packer_fork.manager.prepare import Prepared, only, with_secrets
-from packer_fork.manager.run import run, sweep
+from packer_fork.manager.prepare import BuildRequest, Prepared, with_secrets
 from packer_fork.model import State
 from packer_fork.packer import lines, outline
-from packer_fork.packer.flags import PackerFlags
-from packer_fork.packer.signals import SignalWatch
 from packer_fork.stores.base import TAKE_OVER, Tenure
-
-_LONGEST_PAUSE = 300.0
-"""Seconds between two attempts at the most."""
-
-
-class BuildRequest(Struct, frozen=True, kw_only=True):
-    """What the user asked for. ``settings`` are the flags that set one, None if not given."""
-
-    template: str
-    flags: PackerFlags
-    settings: Mapping[str, Any]
-    environ: Mapping[str, str]
-    rebuild: bool = False
 
 
 def build(request: BuildRequest, notify: Notify) -> int:
@@ -82,7 +57,7 @@ def build(request: BuildRequest, notify: Notify) -> int:
             prepared = evaluation.prepared(template, request.flags, place, request.environ, state)
             has_secrets = False
         state = made_sure_of(place, tenure)
-        sweep(place, notify)
+        leftovers.sweep(place, notify)
         leftovers.warn(state, notify)
         is_current = foreseen.is_current(state, wait)
         plan = foreseen.plan if is_current else None
@@ -102,7 +77,9 @@ def build(request: BuildRequest, notify: Notify) -> int:
             skipping.record(place, tenure, wait, shown, state, notify)
             return EXIT_DONE
         prepared = prepared if has_secrets else masking(prepared)
-        return _Building(request, place, prepared, tenure, wait, plan, notify).go(names)
+        from packer_fork.manager.executor import Executor
+
+        return Executor(request, place, prepared, tenure, wait, plan, notify).go(names)
     finally:
         with contextlib.suppress(StoreError):
             tenure.close()
@@ -162,14 +139,10 @@ def asking(request: BuildRequest, place: places.Place) -> Holder:
         "build",
         template=place.folder.label,
         workspace=place.folder.workspace,
-        command=command_on_record(request),
+        command=request.on_record,
         environ=request.environ,
         only=request.flags.only,
     )
-
-
-def command_on_record(request: BuildRequest) -> tuple[str, ...]:
-    return ("packer-fork", "build", *request.flags.without_values(), request.template)
 
 
 def warn_of_secrets(prepared: Prepared, notify: Notify) -> None:
@@ -197,82 +170,6 @@ def warn(request: BuildRequest, place: places.Place, prepared: Prepared, notify:
         notify(Notice(level="warning", text=text))
 
 
-class _Building:
-    """What to build, as often as it is worth it."""
-
-    def __init__(
-        self,
-        request: BuildRequest,
-        place: places.Place,
-        prepared: Prepared,
-        tenure: Tenure,
-        wait: Wait,
-        plan: Plan,
-        notify: Notify,
-    ) -> None:
-        self._request = request
-        self._place = place
-        self._prepared = prepared
-        self._tenure = tenure
-        self._wait = wait
-        self._plan = plan
-        self._notify = notify
-        self._observers = Observers(notify)
-        self._git = host.git_of(Path.cwd())
-
-    def go(self, names: tuple[str, ...] | None) -> int:
-        try:
-            return self._run_and_retry(names)
-        finally:
-            upkeep.after_run(self._place, self._tenure, self._notify)
-
-    def _run_and_retry(self, names: tuple[str, ...] | None) -> int:
-        ended = self._run(names)
-        for attempt in range(1, self._place.settings.retries + 1):
-            if ended.exit_code == EXIT_DONE or ended.cancelled or not ended.failed:
-                break
-            self._pause(attempt, ended.failed)
-            ended = self._run(ended.failed)
-        return ended.exit_code
-
-    def _run(self, names: tuple[str, ...] | None) -> Ended:
-        """One Packer for all of `names`, or with ``isolate`` one for each."""
-        alone = self._place.settings.isolate and names
-        jobs = [(name,) for name in names] if alone and names else [names]
-        reasons: set[str] = set()
-        with SignalWatch() as watch:
-            runs = [run(self._job(each, reasons), watch, self._notify) for each in jobs]
-            most = self._request.flags.parallel_builds or len(runs)
-            ended = list(side_by_side(runs, watch, most))
-            return _together(ended, watch)
-
-    def _job(self, names: tuple[str, ...] | None, reasons: set[str]) -> Job:
-        known = tuple(build.name for build in self._plan.builds)
-        fine = self._plan.names(Action.UP_TO_DATE)
-        some = names is not None and names != known
-        flags = only(self._prepared, self._request.flags, names) if some and names else None
-        return Job(
-            template=self._request.template,
-            flags=flags or self._request.flags,
-            command=command_on_record(self._request),
-            environ=self._request.environ,
-            place=self._place,
-            prepared=self._prepared,
-            tenure=self._tenure,
-            wait=self._wait,
-            plan=self._plan,
-            names=names if flags else None,
-            up_to_date=tuple(name for name in fine if names and name not in names),
-            reasons=reasons,
-            observers=self._observers,
-            git=self._git,
-            fail_fast=self._place.settings.fail_fast,
-        )
-
-    def _pause(self, attempt: int, failed: tuple[str, ...]) -> None:
-        time.sleep(pause_before(attempt, failed, self._place.settings, self._notify))
-
-
 def repeat_artifacts(plan: Plan, notify: Notify) -> None:
     """Who reads machine-readable lines finds those of what is up to date as well."""
     now = datetime.now(UTC)
@@ -281,26 +178,6 @@ def repeat_artifacts(plan: Plan, notify: Notify) -> None:
             for line in lines.of_artifacts(build.name, build.result.artifacts, now):
                 text = lines.encode(line).decode("utf-8", "replace").rstrip("\n")
                 notify(MachineLine(line=text))
-
-
-def pause_before(
-    attempt: int, failed: tuple[str, ...], settings: config.Settings, notify: Notify
-) -> float:
-    """Seconds of a back-off with jitter, told: whatever failed may be a neighbour's load."""
-    longest = min(_LONGEST_PAUSE, settings.retry_pause * 2 ** (attempt - 1))
-    seconds = random.uniform(longest / 2, longest)  # noqa: S311 (spreads load, no secret)
-    text = f"Attempt {attempt} of {settings.retries} to build again: {', '.join(failed)}"
-    notify(Notice(level="info", text=f"{text}; in {seconds:.0f} s."))
-    return seconds
-
-
-def _together(ended: Sequence[Ended], watch: SignalWatch) -> Ended:
-    """The worst of several; none at all if a signal came before the first."""
-    if watch.signals and not ended:
-        raise CancelledError(watch.signals[0])
-    code = next((each.exit_code for each in ended if each.exit_code != EXIT_DONE), EXIT_DONE)
-    failed = tuple(name for each in ended for name in each.failed)
-    return Ended(code, failed, cancelled=bool(watch.signals))
 
 
 def everything(plan: Plan) -> Plan:

@@ -24,9 +24,9 @@ from msgspec import Struct, structs
 from packer_fork import durable
 from packer_fork.config import Settings
 from packer_fork.errors import TemplateError
-from packer_fork.inputs import collect
+from packer_fork.inputs import loaded
 from packer_fork.inputs.cache import DigestCache
-from packer_fork.inputs.collect import Collected, References, declared_by
+from packer_fork.inputs.declared import Collected, References, declared_by
 from packer_fork.inputs.loaded import automatic_variable_files, template_files
 from packer_fork.inputs.request import InputsRequest
 from packer_fork.malformed import MALFORMED
@@ -35,7 +35,7 @@ from packer_fork.manager.places import Place
 from packer_fork.manager.plan import key_of, names_of, request_of
 from packer_fork.manager.prepare import Acceptances, Prepared, Recalled, prepare, require_lasting
 from packer_fork.model import State
-from packer_fork.packer import outline, plugins, program, sensitive
+from packer_fork.packer import outline, plugins, program
 from packer_fork.packer.flags import PackerFlags
 from packer_fork.packer.outline import BuildOutline
 from packer_fork.packer.program import Program
@@ -105,7 +105,7 @@ def _recalled(
     if entry is None:
         return None
     request = structs.replace(request, builds=names_of(entry.every))
-    declared = declared_by(entry.references, request)
+    declared = declared_by(entry.references, request, lambda name: _said(request, name))
     if declared is None:
         return None
     return Prepared(
@@ -118,6 +118,12 @@ def _recalled(
         recalled=Recalled(serial, declared, entry.untracked, name),
         acceptances=Acceptances(request.key, entry.accepted),
     )
+
+
+def _said(request: InputsRequest, name: str) -> str:
+    from packer_fork.inputs.collect import said_of
+
+    return said_of(request, name)
 
 
 def keep(
@@ -133,6 +139,8 @@ def keep(
     request, references = collected.request, collected.references
     if not (prepared.basis and request.key and references and prepared.is_complete):
         return
+    from packer_fork.packer import sensitive
+
     with contextlib.suppress(TemplateError):
         secrets = sensitive.among(collected.values, template.given, flags, environ)
         now = _basis(template, flags, prepared.program, place.settings, environ)
@@ -190,7 +198,7 @@ def _basis(
         return b""
     try:
         code = _code()
-        loaded = [*_configuration(environ), *_texts(template, flags)]
+        read = [*_configuration(environ), *_texts(template, flags)]
     except OSError:
         return b""
     known = {name: text for name, text in environ.items() if _is_bearing(name)}
@@ -200,7 +208,7 @@ def _basis(
         (template.given, str(template.path), str(template.project), os.getcwd()),  # noqa: PTH109
         (arguments, flags.bearing_on_results, sorted(known.items())),
         (chosen, settings.ignore_vars),
-        loaded,
+        read,
     )
     return hashlib.sha256(repr(rest).encode("utf-8", "surrogateescape")).digest()
 
@@ -211,7 +219,7 @@ def _code() -> list[tuple[str, int, int]]:
     Raises OSError.
     """
     found = []
-    for module in (collect, outline):
+    for module in (loaded, outline):
         with os.scandir(Path(str(module.__file__)).parent) as entries:
             modules = [(each.name, each.stat()) for each in entries if each.name.endswith(".py")]
         found += sorted((name, status.st_size, status.st_mtime_ns) for name, status in modules)

@@ -16,7 +16,7 @@ from packer_fork.codec.builds import decode_build
 from packer_fork.errors import TemplateError, UsageError, nearest
 from packer_fork.events import Notify
 from packer_fork.inputs.cache import DigestCache
-from packer_fork.inputs.collect import Declared, Provenance
+from packer_fork.inputs.declared import Declared, Provenance
 from packer_fork.inputs.mentions import At, Mention
 from packer_fork.inputs.observation import Observation
 from packer_fork.inputs.record import COMMAND

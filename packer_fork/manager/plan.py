@@ -20,23 +20,19 @@ from packer_fork.codec.builds import decode_build
 from packer_fork.config import Settings
 from packer_fork.events import Action, BuildPlan
 from packer_fork.inputs.cache import DigestCache
-from packer_fork.inputs.collect import Collected, Declared, collected
+from packer_fork.inputs.declared import Collected, Declared
 from packer_fork.inputs.record import Inputs, TemplateInputs, difference
 from packer_fork.inputs.request import CommandOutput, InputsRequest
 from packer_fork.malformed import MALFORMED
-from packer_fork.manager import acceptance, artifacts, observed, results, user_commands
-from packer_fork.manager.acceptance import Question
+from packer_fork.manager import artifacts, observed, results
 from packer_fork.manager.locate import Template
 from packer_fork.manager.observed import Comparison
 from packer_fork.manager.prepare import Prepared
 from packer_fork.model import Build, BuildStatus, Result, State, StepStatus
-from packer_fork.packer import outline, plugins
-from packer_fork.packer.evaluate import Evaluator
+from packer_fork.packer import outline
 from packer_fork.packer.flags import PackerFlags
-from packer_fork.packer.mask import Mask
 from packer_fork.packer.outline import BuildOutline
 from packer_fork.packer.program import Program
-from packer_fork.packer.sensitive import standing_plainly
 
 _MOST_REASONS = 20
 _CLOCK_SKEW = timedelta(hours=1)
@@ -78,8 +74,13 @@ def gather(
     Where a value is missing, Packer is asked first whether it takes the template at all:
     to find out which of many variables are not set would cost a Packer for each.
     """
+    from packer_fork.inputs.collect import collected
+    from packer_fork.manager import acceptance
+    from packer_fork.packer import plugins
+    from packer_fork.packer.evaluate import Evaluator
+
     program = prepared.program
-    asked = Question(template=template, flags=flags, prepared=prepared, environ=environ)
+    asked = acceptance.Question(template=template, flags=flags, prepared=prepared, environ=environ)
 
     def doubt() -> None:
         acceptance.require_loadable(asked)
@@ -128,12 +129,7 @@ def request_of(
         ),
         input_globs=settings.inputs,
         input_env=settings.input_env,
-        command_outputs=_command_outputs(
-            settings.input_commands,
-            template.project,
-            environ,
-            lambda: standing_plainly(template.given, flags, environ),
-        ),
+        command_outputs=_command_outputs(settings.input_commands, template, flags, environ),
         ignore=settings.ignore,
         ignore_vars=frozenset(settings.ignore_vars),
         assume_unchanged=frozenset(settings.assume_unchanged),
@@ -148,16 +144,20 @@ def key_of(state: State | None) -> bytes:
 
 def _command_outputs(
     commands: Iterable[tuple[str, ...]],
-    project: Path,
+    template: Template,
+    flags: PackerFlags,
     environ: Mapping[str, str],
-    secrets: Callable[[], tuple[str, ...]],
 ) -> tuple[CommandOutput, ...]:
     """Run ``input_commands`` in the project's root. What they print is never kept in the clear."""
     distinct = list(dict.fromkeys(commands))
     if not distinct:
         return ()
-    mask = Mask(secrets())
-    completed = user_commands.run(distinct, directory=project, environ=environ)
+    from packer_fork.manager import user_commands
+    from packer_fork.packer.mask import Mask
+    from packer_fork.packer.sensitive import standing_plainly
+
+    mask = Mask(standing_plainly(template.given, flags, environ))
+    completed = user_commands.run(distinct, directory=template.project, environ=environ)
     return tuple(
         CommandOutput(
             command=mask.text(_typed(words)),

@@ -10,16 +10,14 @@ from msgspec import Struct, structs
 from packer_fork import config
 from packer_fork.events import Action, Notify, Planned
 from packer_fork.inputs.cache import DigestCache
-from packer_fork.inputs.collect import Declared
+from packer_fork.inputs.declared import Declared
 from packer_fork.locks import Wait
-from packer_fork.manager import acceptance, evaluation, input_report, locate, observed, places
+from packer_fork.manager import acceptance, evaluation, locate, observed, places
 from packer_fork.manager.acceptance import Question, Refused
 from packer_fork.manager.plan import Plan, gather, key_of, plan
 from packer_fork.manager.prepare import Prepared, only
 from packer_fork.model import State
 from packer_fork.packer.flags import PackerFlags
-from packer_fork.packer.mask import Mask
-from packer_fork.packer.sensitive import standing_plainly
 
 ALL_ARE_BUILT = "all are built: Packer cannot be told to build just these"
 NAMES_UNKNOWN = "Packer alone knows the names of its builds: all are built each time"
@@ -88,6 +86,10 @@ def _gathered(
     names = [each.name for each in prepared.outlines]
     untracked: tuple[str, ...] = ()
     if any(declared.provenance[name].untracked for name in names):
+        from packer_fork.manager import input_report
+        from packer_fork.packer.mask import Mask
+        from packer_fork.packer.sensitive import standing_plainly
+
         mask = Mask(standing_plainly(template.given, flags, environ)).text
         untracked = input_report.untracked_names(template, names, declared, mask)
 

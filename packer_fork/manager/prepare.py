@@ -5,20 +5,36 @@ from __future__ import annotations
 import stat
 from collections.abc import Collection, Mapping
 from pathlib import Path
+from typing import Any
 
 from msgspec import Struct, structs
 
 from packer_fork.config import Settings
 from packer_fork.errors import TemplateError
-from packer_fork.inputs.collect import Declared
+from packer_fork.inputs.declared import Declared
 from packer_fork.inputs.tree import keyed
 from packer_fork.manager.locate import Template
 from packer_fork.packer import outline, program, selection
-from packer_fork.packer.evaluate import Evaluator
 from packer_fork.packer.flags import PackerFlags
+from packer_fork.packer.mask import Sensitive
 from packer_fork.packer.outline import BuildOutline
 from packer_fork.packer.program import Program
-from packer_fork.packer.sensitive import Sensitive, collect
+
+
+class BuildRequest(Struct, frozen=True, kw_only=True):
+    """What the user asked for. ``settings`` are the flags that set one, None if not given."""
+
+    template: str
+    flags: PackerFlags
+    settings: Mapping[str, Any]
+    environ: Mapping[str, str]
+    rebuild: bool = False
+
+    @property
+    def on_record(self) -> tuple[str, ...]:
+        """The command line as it is recorded, without the values of variables."""
+        return ("packer-fork", "build", *self.flags.without_values(), self.template)
+
 
 _NOT_OF_PACKER = frozenset(("_", "SHLVL", "OLDPWD", "TERM", "COLUMNS", "LINES"))
 """Variables of the environment by which a shell goes on, and nothing changes for Packer."""
@@ -92,6 +108,8 @@ def prepare(
     Raises PackerError where Packer is missing, TemplateError for a variables file in a pipe.
     """
     require_lasting(flags)
+    from packer_fork.packer.evaluate import Evaluator
+
     found = found or program.find(settings.packer)
     inspected = program.inspect(found, flags, template.given, environ)
     hcl = outline.is_hcl(template.path)
@@ -137,8 +155,10 @@ def with_secrets(
     prepared: Prepared, template: Template, flags: PackerFlags, environ: Mapping[str, str]
 ) -> Prepared:
     """Raises TemplateError where the template cannot be searched for them."""
-    sensitive = collect(prepared.program, template.given, flags, environ)
-    return structs.replace(prepared, sensitive=sensitive)
+    from packer_fork.packer import sensitive
+
+    found = sensitive.collect(prepared.program, template.given, flags, environ)
+    return structs.replace(prepared, sensitive=found)
 
 
 def only(prepared: Prepared, flags: PackerFlags, names: tuple[str, ...]) -> PackerFlags | None:

@@ -35,6 +35,18 @@ its spelling in JSON and in machine-readable lines."""
 T = TypeVar("T")
 
 
+class Sensitive(Struct, frozen=True):
+    """Values to hide, longest first.
+
+    ``too_short`` names variables with a value that is too short to be hidden,
+    ``unknown`` those that nothing could be learnt about.
+    """
+
+    values: tuple[str, ...] = ()
+    too_short: tuple[str, ...] = ()
+    unknown: tuple[str, ...] = ()
+
+
 class Mask:
     """Hides a fixed set of values; those shorter than `MIN_LENGTH` are left alone."""
 

@@ -15,15 +15,13 @@ from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from msgspec import Struct
-
 from packer_fork.errors import TemplateError
 from packer_fork.grammar import MAX_SOURCE, TooComplexError
 from packer_fork.packer import literals
 from packer_fork.packer.evaluate import Evaluator
 from packer_fork.packer.flags import PackerFlags
 from packer_fork.packer.literals import Declaration
-from packer_fork.packer.mask import MIN_LENGTH
+from packer_fork.packer.mask import MIN_LENGTH, Sensitive
 from packer_fork.packer.program import Program
 
 _ENVIRONMENT = "PKR_VAR_"
@@ -33,18 +31,6 @@ _IDENTIFIER = re.compile(r"(?:var|local)\.[^\W\d][\w-]*")
 
 Values = dict[str, tuple[str, ...]]
 """By name: every string and number in the value. What is unknown is missing."""
-
-
-class Sensitive(Struct, frozen=True):
-    """Values to hide, longest first.
-
-    ``too_short`` names variables with a value that is too short to be hidden,
-    ``unknown`` those that nothing could be learnt about.
-    """
-
-    values: tuple[str, ...] = ()
-    too_short: tuple[str, ...] = ()
-    unknown: tuple[str, ...] = ()
 
 
 def standing_plainly(

@@ -13,7 +13,8 @@ import pytest
 from msgspec import structs
 
 from packer_fork.inputs.cache import DigestCache
-from packer_fork.inputs.collect import Collected, collected, declared_by
+from packer_fork.inputs.collect import collected, said_of
+from packer_fork.inputs.declared import Collected, declared_by
 from packer_fork.inputs.request import InputsRequest
 from tests.inputs.test_rebuilds import (
     HCL,
@@ -168,7 +169,7 @@ def test_what_changes_in_the_file_system_is_seen(tmp_path: Path, change: str) ->
     assert found.references is not None
     CHANGES[change](root)
     asked = structs.replace(asked, cache=DigestCache(None))
-    recalled = declared_by(kept(found.references), asked)
+    recalled = declared_by(kept(found.references), asked, lambda name: said_of(asked, name))
     anew = collected(structs.replace(asked, cache=DigestCache(None))).declared
     assert recalled is None or outcome(recalled) == outcome(anew)
     if change in WITHOUT_PACKER:
@@ -230,7 +231,7 @@ def test_a_variable_of_the_environment_counts(tmp_path: Path, name: str, text: s
     assert_recalled(found, asked)
     assert found.references is not None
     for environ in ({"HOME": "/root"}, {"HOME": "/root", "FLAVOUR": "sour"}):
-        assert declared_by(found.references, structs.replace(asked, environ=environ)) is None
+        assert declared_by(found.references, structs.replace(asked, environ=environ), str) is None
     (tmp_path / name).write_text(
         text.replace('env("FLAVOUR")', 'env("${1}")').replace("`FL", "`F-")
     )

@@ -8,7 +8,7 @@ import pytest
 from packer_fork import sharing
 from packer_fork.errors import LockedError
 from packer_fork.inputs.cache import DigestCache
-from packer_fork.inputs.collect import Declared
+from packer_fork.inputs.declared import Declared
 from packer_fork.inputs.record import Inputs, template_inputs
 from packer_fork.locks import LockStatus
 from packer_fork.manager import joining

@@ -11,9 +11,9 @@ import pytest
 from packer_fork.errors import TemplateError
 from packer_fork.packer import program
 from packer_fork.packer.flags import PackerFlags, take
-from packer_fork.packer.mask import HIDDEN, Mask
+from packer_fork.packer.mask import HIDDEN, Mask, Sensitive
 from packer_fork.packer.program import Program
-from packer_fork.packer.sensitive import Sensitive, collect
+from packer_fork.packer.sensitive import collect
 from tests.conftest import Project
 
 HCL = """

@@ -8,7 +8,8 @@ import msgspec
 from msgspec import structs
 
 from packer_fork.inputs.cache import DigestCache
-from packer_fork.inputs.collect import Collected, Declared, References, collected, declared_by
+from packer_fork.inputs.collect import collected, said_of
+from packer_fork.inputs.declared import Collected, Declared, References, declared_by
 from packer_fork.inputs.record import Inputs, TemplateInputs
 from packer_fork.inputs.request import InputsRequest
 from packer_fork.packer import outline, program
@@ -66,7 +67,7 @@ def kept(references: References) -> References:
 def assert_recalled(found: Collected, request: InputsRequest) -> None:
     """Whether what was found is the same without Packer, by what is kept of it."""
     assert found.references is not None
-    again = declared_by(kept(found.references), request)
+    again = declared_by(kept(found.references), request, lambda name: said_of(request, name))
     assert again is not None
     assert outcome(again) == outcome(found.declared)
 

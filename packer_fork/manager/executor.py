@@ -1,0 +1,121 @@
+"""The runs of one build: what is not up to date, again if it failed and is to be retried."""
+
+from __future__ import annotations
+
+import random
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+from packer_fork import config, host
+from packer_fork.errors import EXIT_DONE, CancelledError
+from packer_fork.events import Action, Notice, Notify
+from packer_fork.locks import Wait
+from packer_fork.manager import places, upkeep
+from packer_fork.manager.follow import side_by_side
+from packer_fork.manager.job import Ended, Job
+from packer_fork.manager.observing import Observers
+from packer_fork.manager.plan import Plan
+from packer_fork.manager.prepare import BuildRequest, Prepared, only
+from packer_fork.manager.run import run
+from packer_fork.packer.signals import SignalWatch
+from packer_fork.stores.base import Tenure
+
+_LONGEST_PAUSE = 300.0
+"""Seconds between two attempts at the most."""
+
+
+class Executor:
+    """What to build, as often as it is worth it."""
+
+    def __init__(
+        self,
+        request: BuildRequest,
+        place: places.Place,
+        prepared: Prepared,
+        tenure: Tenure,
+        wait: Wait,
+        plan: Plan,
+        notify: Notify,
+    ) -> None:
+        self._request = request
+        self._place = place
+        self._prepared = prepared
+        self._tenure = tenure
+        self._wait = wait
+        self._plan = plan
+        self._notify = notify
+        self._observers = Observers(notify)
+        self._git = host.git_of(Path.cwd())
+
+    def go(self, names: tuple[str, ...] | None) -> int:
+        try:
+            return self._run_and_retry(names)
+        finally:
+            upkeep.after_run(self._place, self._tenure, self._notify)
+
+    def _run_and_retry(self, names: tuple[str, ...] | None) -> int:
+        ended = self._run(names)
+        for attempt in range(1, self._place.settings.retries + 1):
+            if ended.exit_code == EXIT_DONE or ended.cancelled or not ended.failed:
+                break
+            self._pause(attempt, ended.failed)
+            ended = self._run(ended.failed)
+        return ended.exit_code
+
+    def _run(self, names: tuple[str, ...] | None) -> Ended:
+        """One Packer for all of `names`, or with ``isolate`` one for each."""
+        alone = self._place.settings.isolate and names
+        jobs = [(name,) for name in names] if alone and names else [names]
+        reasons: set[str] = set()
+        with SignalWatch() as watch:
+            runs = [run(self._job(each, reasons), watch, self._notify) for each in jobs]
+            most = self._request.flags.parallel_builds or len(runs)
+            ended = list(side_by_side(runs, watch, most))
+            return _together(ended, watch)
+
+    def _job(self, names: tuple[str, ...] | None, reasons: set[str]) -> Job:
+        known = tuple(build.name for build in self._plan.builds)
+        fine = self._plan.names(Action.UP_TO_DATE)
+        some = names is not None and names != known
+        flags = only(self._prepared, self._request.flags, names) if some and names else None
+        return Job(
+            template=self._request.template,
+            flags=flags or self._request.flags,
+            command=self._request.on_record,
+            environ=self._request.environ,
+            place=self._place,
+            prepared=self._prepared,
+            tenure=self._tenure,
+            wait=self._wait,
+            plan=self._plan,
+            names=names if flags else None,
+            up_to_date=tuple(name for name in fine if names and name not in names),
+            reasons=reasons,
+            observers=self._observers,
+            git=self._git,
+            fail_fast=self._place.settings.fail_fast,
+        )
+
+    def _pause(self, attempt: int, failed: tuple[str, ...]) -> None:
+        time.sleep(pause_before(attempt, failed, self._place.settings, self._notify))
+
+
+def pause_before(
+    attempt: int, failed: tuple[str, ...], settings: config.Settings, notify: Notify
+) -> float:
+    """Seconds of a back-off with jitter, told: whatever failed may be a neighbour's load."""
+    longest = min(_LONGEST_PAUSE, settings.retry_pause * 2 ** (attempt - 1))
+    seconds = random.uniform(longest / 2, longest)  # noqa: S311 (spreads load, no secret)
+    text = f"Attempt {attempt} of {settings.retries} to build again: {', '.join(failed)}"
+    notify(Notice(level="info", text=f"{text}; in {seconds:.0f} s."))
+    return seconds
+
+
+def _together(ended: Sequence[Ended], watch: SignalWatch) -> Ended:
+    """The worst of several; none at all if a signal came before the first."""
+    if watch.signals and not ended:
+        raise CancelledError(watch.signals[0])
+    code = next((each.exit_code for each in ended if each.exit_code != EXIT_DONE), EXIT_DONE)
+    failed = tuple(name for each in ended for name in each.failed)
+    return Ended(code, failed, cancelled=bool(watch.signals))
