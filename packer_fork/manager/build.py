@@ -19,9 +19,8 @@ from packer_fork.manager import (
     locate,
     places,
     planning,
-    recover,
+    runlog,
     skipping,
-    unread,
 )
 from packer_fork.manager.changing import made_sure_of
 from packer_fork.manager.plan import Plan
@@ -50,8 +49,7 @@ def build(request: BuildRequest, notify: Notify) -> int:
     warn(request, place, prepared, notify)
     tenure, wait = _lock(request, place, notify)
     try:
-        unread.catch_up(place, tenure, notify)
-        recover.recover(place.store, tenure, notify, reason="found by the next build")
+        _catch_up(place, tenure, notify)
         if wait.seconds:
             state = place.store.read()
             prepared = evaluation.prepared(template, request.flags, place, request.environ, state)
@@ -83,6 +81,18 @@ def build(request: BuildRequest, notify: Notify) -> int:
     finally:
         with contextlib.suppress(StoreError):
             tenure.close()
+
+
+def _catch_up(place: places.Place, tenure: Tenure, notify: Notify) -> None:
+    """What earlier runs left unfinished, or told to nobody: as a rule there is nothing."""
+    state = place.store.read()
+    running = state.running if state else {}
+    if place.outbox is None and not running and not runlog.with_raw(place.store.logs):
+        return
+    from packer_fork.manager import recover, unread
+
+    unread.catch_up(place, tenure, notify)
+    recover.recover(place.store, tenure, notify, reason="found by the next build")
 
 
 def foresee(

@@ -42,7 +42,7 @@ def in_use(program: Program, environ: Mapping[str, str]) -> dict[str, str]:
 
 def signatures(program: Program, environ: Mapping[str, str]) -> tuple[Signature, ...] | None:
     """Of every file that could be a plugin of `program`; None if there are too many to tell."""
-    found = {path for folder in _beside(program) for path in _beginning_so(folder)}
+    found = {path for folder in {*_beside(program)} for path in _beginning_so(folder)}
     for folder in _own(environ):
         for parent, _, names in os.walk(folder, followlinks=True):
             found.update(os.path.join(parent, name) for name in names)  # noqa: PTH118
