@@ -28,7 +28,7 @@ from packer_fork.inputs.mentions import ANY_TYPE, Mention, Parsed, Section
 from packer_fork.inputs.record import COMMAND, Inputs, template_inputs
 from packer_fork.inputs.request import InputsRequest
 from packer_fork.inputs.texts import Values
-from packer_fork.inputs.trace import Recorder
+from packer_fork.inputs.trace import Tracer
 from packer_fork.inputs.tree import (
     TooManyFilesError,
     Tree,
@@ -86,7 +86,7 @@ def _references(
 ) -> References | None:
     """None if Packer has to be asked anyway: for what is not known, each build is made."""
     environment = collector.environment()
-    is_lost = collector.recorder.is_lost or environment is None
+    is_lost = collector.tracer.is_lost or environment is None
     if is_lost or any(each.inputs.unknown for each in builds.values()):
         return None
     paths = tuple(sorted(frozenset().union(*(each.files for each in builds.values()))))
@@ -105,7 +105,7 @@ def _references(
         untracked={name: each.provenance.untracked for name, each in builds.items()},
         is_checked_by_paths=collector.has_no_plugins()
         and all(each.is_checked_by_paths for each in builds.values()),
-        trace=collector.recorder.trace(),
+        trace=collector.tracer.trace(),
     )
 
 
@@ -173,7 +173,7 @@ class _Collector:
         self._values = values
         self._excluded = excluded
         self._sections: dict[tuple[int, _Names], _Found] = {}
-        self.recorder = Recorder(request.key)
+        self.tracer = Tracer(request.key)
         self.paths: dict[str, str] = {}
         """Of files that stand for themselves, by their entries."""
         self._everyones = self._of_every_build(unclear)
@@ -237,7 +237,7 @@ class _Collector:
         with contextlib.suppress(TooManyFilesError):
             lookup.add_all(opened, self._values)
         texts = lookup.record_contents(opened, self._values)
-        self.recorder.is_lost |= not all(purity.is_pure_text(self._parsed, each) for each in texts)
+        self.tracer.is_lost |= not all(purity.is_pure_text(self._parsed, each) for each in texts)
         return frozenset(map(os.path.realpath, tree.files))
 
     def has_no_plugins(self) -> bool:
@@ -326,11 +326,11 @@ class _Collector:
     def _tree(self) -> Tree:
         request, root = self._request, Path(os.path.realpath(self._request.root))
         cache, most = request.cache, request.max_files
-        return Tree(root, request.key, cache, self._excluded, most, self.recorder)
+        return Tree(root, request.key, cache, self._excluded, most, self.tracer)
 
     def note(self, tree: Tree) -> None:
         for entry, path in tree.paths.items():
-            self.recorder.is_lost |= self.paths.setdefault(entry, path) != path
+            self.tracer.is_lost |= self.paths.setdefault(entry, path) != path
 
     def _keyed(self, label: str, text: str) -> str:
         return keyed(self._request.key, f"{label}\0{text}")

@@ -30,7 +30,7 @@ class Lookup:
 
     def __init__(self, request: InputsRequest, tree: Tree) -> None:
         self._tree = tree
-        self._recorder = tree.recorder
+        self._recorder = tree.tracer
         self._root = os.path.realpath(request.root)
         self._folders = [str(folder) for folder in request.folders]
         self._request = request

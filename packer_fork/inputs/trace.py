@@ -51,7 +51,7 @@ class Trace(Struct, frozen=True, kw_only=True):
     def holds(
         self, key: bytes, filters: Mapping[str, LeavesOut], digest: Callable[[str], str]
     ) -> bool:
-        """Whether all of it is still so. `filters`: by the names that the recorder was given."""
+        """Whether all of it is still so. `filters`: by the names that the tracer was given."""
         try:
             return (
                 all(_kind(path) == kind for path, kind in self.present.items())
@@ -64,7 +64,7 @@ class Trace(Struct, frozen=True, kw_only=True):
             return False
 
 
-class Recorder:
+class Tracer:
     """Answers questions about the file system, and writes down the answers.
 
     ``is_lost``: something was seen that a trace cannot hold.

@@ -13,7 +13,7 @@ from packer_fork.inputs.cache import DigestCache
 from packer_fork.inputs.exclusions import Exclusions
 from packer_fork.inputs.mentions import Mention
 from packer_fork.inputs.record import EXECUTABLE
-from packer_fork.inputs.trace import Child, Recorder
+from packer_fork.inputs.trace import Child, Tracer
 
 EXCLUDED, IGNORED = "excluded", "ignored"
 """Names of what leaves out files: all that `Exclusions` does, or the ignored alone."""
@@ -33,9 +33,9 @@ class Tree:
         cache: DigestCache,
         excluded: Exclusions,
         max_files: int,
-        recorder: Recorder,
+        tracer: Tracer,
     ) -> None:
-        self.recorder = recorder
+        self.tracer = tracer
         self._root = str(root)
         self._key = key
         self._cache = cache
@@ -107,7 +107,7 @@ class Tree:
 
     def _children(self, folder: str, leaves_out: Callable[[str], bool]) -> Iterator[Child]:
         try:
-            children = self.recorder.children(folder, leaves_out, self._filter_name(leaves_out))
+            children = self.tracer.children(folder, leaves_out, self._filter_name(leaves_out))
         except OSError:
             self._miss(f"directory {self.name(folder)}")
             return
@@ -122,14 +122,14 @@ class Tree:
         key = f"file {self.name(path)}"
         self.files.add(path)
         self.mentions[key] = self.mention
-        self.recorder.is_lost |= self.paths.setdefault(key, path) != path
+        self.tracer.is_lost |= self.paths.setdefault(key, path) != path
         try:
             self.entries[key] = file_state(path, self._key, self._cache)
         except OSError:
             self._miss(key)
 
     def _miss(self, entry: str) -> None:
-        self.recorder.is_lost = True
+        self.tracer.is_lost = True
         self.unreadable.append(entry)
 
     def _spend(self) -> None:
@@ -140,7 +140,7 @@ class Tree:
     def below(self, folder: str) -> list[str]:
         """Every file below `folder` that is not excluded; symlinked folders are not entered."""
         if folder not in self._listed:
-            self.recorder.exists(folder)
+            self.tracer.exists(folder)
             present = os.path.isdir(folder)  # noqa: PTH112
             self._listed[folder] = list(self._walk(folder)) if present else []
         return self._listed[folder]
@@ -156,7 +156,7 @@ class Tree:
 
     def glob(self, folder: str, wild: str) -> list[str]:
         """What exists in `folder` of what `wild` names."""
-        return self.recorder.glob(folder, wild, self._excluded, EXCLUDED)
+        return self.tracer.glob(folder, wild, self._excluded, EXCLUDED)
 
     def digest(self, path: str) -> tuple[str, bool]:
         """SHA-256 of a regular file, and whether it was left alone of late. Raises OSError."""

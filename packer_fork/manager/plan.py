@@ -76,7 +76,6 @@ def gather(
     """
     from packer_fork.inputs.collect import collected
     from packer_fork.manager import acceptance
-    from packer_fork.packer import plugins
     from packer_fork.packer.evaluate import Evaluator
 
     program = prepared.program
@@ -91,7 +90,7 @@ def gather(
             request_of(template, flags, program, settings, environ, state, cache),
             builds=names_of(prepared.every),
             evaluate=evaluate,
-            plugins=plugins.in_use(program, environ),
+            plugins=prepared.plugins,
         )
     )
 

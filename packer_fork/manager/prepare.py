@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import stat
 from collections.abc import Collection, Mapping
 from pathlib import Path
@@ -14,7 +15,7 @@ from packer_fork.errors import TemplateError
 from packer_fork.inputs.declared import Declared
 from packer_fork.inputs.tree import keyed
 from packer_fork.manager.locate import Template
-from packer_fork.packer import outline, program, selection
+from packer_fork.packer import outline, plugins, program, selection
 from packer_fork.packer.flags import PackerFlags
 from packer_fork.packer.mask import Sensitive
 from packer_fork.packer.outline import BuildOutline
@@ -76,7 +77,8 @@ class Recalled(Struct, frozen=True):
 class Prepared(Struct, frozen=True, kw_only=True):
     """``outlines``: the builds that Packer will make, as far as it tells beforehand; ``every``:
     all builds of the template, chosen or not. ``is_complete``: Packer makes no other
-    builds than ``outlines``. ``sensitive``: empty before `with_secrets`. ``basis``: what Packer's
+    builds than ``outlines``. ``sensitive``: empty before `with_secrets`. ``plugins``: versions by
+    name, empty where ``recalled``; ``basis``: what Packer's
     answers rest on, see ``evaluation``; ``recalled``: None where it was asked.
     """
 
@@ -86,6 +88,7 @@ class Prepared(Struct, frozen=True, kw_only=True):
     is_complete: bool
     hcl: bool
     sensitive: Sensitive = Sensitive()
+    plugins: Mapping[str, str] = {}
     basis: bytes = b""
     recalled: Recalled | None = None
     acceptances: Acceptances | None = None
@@ -108,10 +111,17 @@ def prepare(
     Raises PackerError where Packer is missing, TemplateError for a variables file in a pipe.
     """
     require_lasting(flags)
-    from packer_fork.packer.evaluate import Evaluator
-
     found = found or program.find(settings.packer)
-    inspected = program.inspect(found, flags, template.given, environ)
+    with contextlib.ExitStack() as asked:
+        inspection = asked.enter_context(program.inspect(found, flags, template.given, environ))
+        listing = plugins.installed(found, environ)
+        if listing is not None:
+            asked.enter_context(listing)
+        # What reads a template is imported while Packer starts.
+        from packer_fork.packer.evaluate import Evaluator
+
+        inspected = inspection.output()
+        in_use = plugins.in_use(found, environ, listing.output() if listing else None)
     hcl = outline.is_hcl(template.path)
     evaluate = Evaluator(found, template.given, flags, environ)
     every = outline.outline(inspected or "", template.path, evaluate, found.version)
@@ -122,6 +132,7 @@ def prepare(
         every=every.builds,
         is_complete=every.is_complete or _are_named(flags.only, selectors),
         hcl=hcl,
+        plugins=in_use,
     )
 
 

@@ -10,11 +10,10 @@ from __future__ import annotations
 import hashlib
 import os
 import re
-import subprocess
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 
-from packer_fork.packer.program import Program, ask
+from packer_fork.packer.program import Program, Question
 
 _LISTS_PLUGINS = (1, 8, 0)
 _MOST_FILES = 10_000
@@ -27,12 +26,22 @@ Signature = tuple[str, int, int, int, int]
 """Path, size, mtime, ctime (both in nanoseconds) and inode of a file."""
 
 
-def in_use(program: Program, environ: Mapping[str, str]) -> dict[str, str]:
-    """Version by plugin, several joined by a comma; ``sha256:...`` of one without a version."""
+def installed(program: Program, environ: Mapping[str, str]) -> Question | None:
+    """Ask which plugins Packer installed; None if it does not list them."""
+    if program.version < _LISTS_PLUGINS:
+        return None
+    return Question((program.path, "plugins", "installed"), environ)
+
+
+def in_use(program: Program, environ: Mapping[str, str], listed: str | None) -> dict[str, str]:
+    """Version by plugin, several joined by a comma; ``sha256:...`` of one without a version.
+
+    `listed`: the answer to `installed`.
+    """
     found: dict[str, set[str]] = {}
-    if program.version >= _LISTS_PLUGINS:
-        for path in _listed(program, environ):
-            name, version = _named(path)
+    for line in (listed or "").splitlines():
+        if "/" in line:
+            name, version = _named(Path(line.strip()))
             found.setdefault(name, set()).add(version)
     for folder in _folders(program, environ):
         for path in _programs_in(folder):
@@ -65,15 +74,6 @@ def _signature(path: str) -> Signature:
     except OSError:
         return path, 0, 0, 0, 0
     return path, found.st_size, found.st_mtime_ns, found.st_ctime_ns, found.st_ino
-
-
-def _listed(program: Program, environ: Mapping[str, str]) -> Iterator[Path]:
-    try:
-        answer = ask((program.path, "plugins", "installed"), environ)
-    except (OSError, subprocess.TimeoutExpired):
-        return
-    if answer.code == 0:
-        yield from (Path(line.strip()) for line in answer.output.splitlines() if "/" in line)
 
 
 def _named(path: Path) -> tuple[str, str]:

@@ -35,7 +35,7 @@ def builds_of(root: Path, template: str, *flags: str, **changed: Any) -> Templat
     environ = changed.pop("environ", dict(os.environ))
     packer = program.find(None)
     evaluate = Evaluator(packer, str(root / template), packer_flags, environ)
-    inspected = program.inspect(packer, packer_flags, str(root / template), environ)
+    inspected = program.inspect(packer, packer_flags, str(root / template), environ).output()
     outlines = outline.outline(inspected or "", root / template, evaluate, packer.version)
     request = {
         "template": root / template,
