@@ -176,6 +176,23 @@ def test_what_changes_in_the_file_system_is_seen(tmp_path: Path, change: str) ->
         assert recalled is not None
 
 
+@pytest.mark.parametrize("name", ["ansible.cfg", "data.txt"])
+def test_what_a_file_says_that_decides_on_others_counts(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    for each in ("ansible.cfg", "data.txt", "play/site.yml"):
+        touch(tmp_path / each, "before")
+    now = time.time_ns() + 3_600 * 10**9
+    monkeypatch.setattr("packer_fork.inputs.cache.time.time_ns", lambda: now)
+    source = 'locals { l = fileexists("data.txt") ? file("data.txt") : "" }\n'
+    found, asked = collect_hcl(tmp_path, source + FILES)
+    assert_recalled(found, structs.replace(asked, cache=DigestCache(None)))
+    assert found.references is not None
+    touch(tmp_path / name, "after")
+    anew = structs.replace(asked, cache=DigestCache(None))
+    assert declared_by(kept(found.references), anew, str) is None
+
+
 IMPURE = {
     "timestamp()": False,
     "uuidv4()": False,
