@@ -28,8 +28,8 @@ class Item(Struct, frozen=True, kw_only=True):
     """One Packer process, or several that overlapped. ``builds``: all that they built, by name.
 
     ``named``: by build, the real paths of the files that the template names for it;
-    ``evaluated``: of those that Packer opens for every build; ``said``: by build, what the
-    template says of it;
+    ``evaluated``: of those that Packer opens for every build; ``said`` gives what the template
+    says of a build;
     ``narrows``: whether a file that is named for some builds counts for these alone.
     ``exempt``: folders whose listing says nothing, as Packer itself lists them.
     ``is_output``: whether the template says that builds make this path. ``mask`` hides secrets
@@ -39,7 +39,7 @@ class Item(Struct, frozen=True, kw_only=True):
     builds: tuple[str, ...]
     named: Mapping[str, frozenset[str]]
     evaluated: frozenset[str]
-    said: Mapping[str, str]
+    said: Callable[[str], str]
     narrows: bool
     exempt: frozenset[str]
     is_output: Callable[[str], bool]

@@ -179,7 +179,7 @@ class Observer:
             builds=tuple(sorted(builds)),
             named=self._named(builds) if narrows else {},
             evaluated=self._declared.evaluated,
-            said={name: self._declared.said(name) for name in builds} if narrows else {},
+            said=self._declared.said if narrows else lambda _: "",
             narrows=narrows,
             exempt=self._declared.folders,
             is_output=self._declared.is_output,

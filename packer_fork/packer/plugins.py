@@ -52,8 +52,13 @@ def in_use(program: Program, environ: Mapping[str, str], listed: str | None) -> 
 def signatures(program: Program, environ: Mapping[str, str]) -> tuple[Signature, ...] | None:
     """Of every file that could be a plugin of `program`; None if there are too many to tell."""
     found = {path for folder in {*_beside(program)} for path in _beginning_so(folder)}
+    entered = set[str]()
     for folder in _own(environ):
-        for parent, _, names in os.walk(folder, followlinks=True):
+        for parent, folders, names in os.walk(folder, followlinks=True):
+            if (real := os.path.realpath(parent)) in entered:
+                folders.clear()  # a link that leads back
+                continue
+            entered.add(real)
             found.update(os.path.join(parent, name) for name in names)  # noqa: PTH118
             if len(found) > _MOST_FILES:
                 return None
