@@ -55,7 +55,9 @@ _PLACES = ("HOME", "PWD", "XDG_CONFIG_HOME")
 """Variables of the environment that bear on what Packer answers, by how they begin, or in full."""
 
 
-class _Entry(Struct, frozen=True, kw_only=True):
+class Entry(Struct, frozen=True, kw_only=True):
+    """``accepted``: see ``Acceptances``; all else as in ``Prepared`` and ``Plan``."""
+
     outlines: tuple[BuildOutline, ...]
     every: tuple[BuildOutline, ...]
     references: References
@@ -101,7 +103,7 @@ def _recalled(
     serial: int,
 ) -> Prepared | None:
     name = _name(basis, request)
-    entry = _entry(place, request.key, name)
+    entry = entry_in(_path(place), request.key, name)
     if entry is None:
         return None
     request = structs.replace(request, builds=names_of(entry.every))
@@ -149,14 +151,14 @@ def keep(
         secrets = sensitive.among(collected.values, template.given, flags, environ)
         now = _basis(template, flags, prepared.program, place.settings, environ)
         if secrets is not None and now == prepared.basis:
-            entry = _Entry(
+            entry = Entry(
                 outlines=prepared.outlines,
                 every=prepared.every,
                 references=references,
                 untracked=untracked,
                 accepted=_accepted(prepared, references),
             )
-            _write(place, request.key, _name(prepared.basis, request), entry, secrets)
+            _write(_path(place), request.key, _name(prepared.basis, request), entry, secrets)
 
 
 def keep_acceptances(place: Place, key: bytes, prepared: Prepared) -> None:
@@ -164,10 +166,10 @@ def keep_acceptances(place: Place, key: bytes, prepared: Prepared) -> None:
     known, recalled = prepared.acceptances, prepared.recalled
     if known is None or recalled is None or not known.is_new:
         return
-    entry = _entry(place, key, recalled.name)
+    entry = entry_in(_path(place), key, recalled.name)
     if entry is not None and entry.references.is_checked_by_paths:
         accepted = _accepted(prepared, entry.references)
-        _write(place, key, recalled.name, structs.replace(entry, accepted=accepted), ())
+        _write(_path(place), key, recalled.name, structs.replace(entry, accepted=accepted), ())
 
 
 def _accepted(prepared: Prepared, references: References) -> tuple[str, ...]:
@@ -175,6 +177,10 @@ def _accepted(prepared: Prepared, references: References) -> tuple[str, ...]:
     if known is None or not references.is_checked_by_paths:
         return ()
     return tuple(known.digests)[-_MOST_ACCEPTANCES:]
+
+
+def _path(place: Place) -> Path:
+    return place.folder.folder / _FILE
 
 
 def _name(basis: bytes, request: InputsRequest) -> str:
@@ -252,25 +258,25 @@ def _texts(template: Template, flags: PackerFlags) -> Iterator[tuple[str, bytes]
         yield str(path), hashlib.sha256(path.read_bytes()).digest()
 
 
-def _entry(place: Place, key: bytes, name: str) -> _Entry | None:
-    """The entry of this name; None if there is none, or it is damaged."""
-    kept = _read(place)
+def entry_in(path: Path, key: bytes, name: str) -> Entry | None:
+    """The entry of this name in the file `path`; None if there is none, or it is damaged."""
+    kept = _read(path)
     data = kept.entries.get(name, b"")
     if not hmac.compare_digest(kept.seals.get(name, b""), _seal(key, name, data)):
         return None
     try:
-        return msgspec.msgpack.decode(data, type=_Entry)
+        return msgspec.msgpack.decode(data, type=Entry)
     except MALFORMED:
         return None
 
 
-def _write(place: Place, key: bytes, name: str, entry: _Entry, secrets: Iterable[str]) -> None:
+def _write(path: Path, key: bytes, name: str, entry: Entry, secrets: Iterable[str]) -> None:
     """Put an entry among the newest; one that cannot be written is done without."""
     with contextlib.suppress(OSError, UnicodeEncodeError):
         data = msgspec.msgpack.encode(entry)
         if any(secret.encode("utf-8", "surrogateescape") in data for secret in secrets):
             return
-        kept = _read(place)
+        kept = _read(path)
         older = [each for each in kept.entries if each != name][1 - _MOST_ENTRIES :]
         entries = {each: kept.entries[each] for each in older} | {name: data}
         seals = {each: kept.seals.get(each, b"") for each in older} | {name: _seal(key, name, data)}
@@ -278,12 +284,12 @@ def _write(place: Place, key: bytes, name: str, entry: _Entry, secrets: Iterable
         if len(encoded) > _MOST_BYTES:
             encoded = msgspec.msgpack.encode(_Kept({name: seals[name]}, {name: data}))
         if len(encoded) <= _MOST_BYTES:
-            durable.replace(place.folder.folder / _FILE, encoded, durable=False)
+            durable.replace(path, encoded, durable=False)
 
 
-def _read(place: Place) -> _Kept:
+def _read(path: Path) -> _Kept:
     try:
-        data = durable.read(place.folder.folder / _FILE, _MOST_BYTES)
+        data = durable.read(path, _MOST_BYTES)
         return msgspec.msgpack.decode(data, type=_Kept) if data else _Kept({}, {})
     except (OSError, *MALFORMED):
         return _Kept({}, {})
