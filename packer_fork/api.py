@@ -15,6 +15,7 @@ from packer_fork.events import Event, Notify, Planned
 from packer_fork.locks import LockStatus
 from packer_fork.manager import build as _build
 from packer_fork.manager import locate, made, places, planning
+from packer_fork.manager import prepare as _prepare
 from packer_fork.manager import show as _show
 from packer_fork.manager.made import Made
 from packer_fork.model import Build
@@ -37,7 +38,7 @@ def build(
     `flags` are Packer's own, as on its command line (``"-var", "region=eu"``); `settings`
     those of packer-fork.toml (``workspace="staging"``); `notify` gets every event.
     """
-    request = _build.BuildRequest(
+    request = _prepare.BuildRequest(
         template=template,
         flags=take(flags)[0],
         settings=settings,

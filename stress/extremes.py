@@ -17,7 +17,7 @@ from packer_fork import config
 from packer_fork.codec import segment
 from packer_fork.inputs.cache import DigestCache
 from packer_fork.locks import LockStatus
-from packer_fork.manager import ancestor, backup, replay, transfer
+from packer_fork.manager import ancestor, backup, evaluation, replay, transfer
 from packer_fork.manager.record import Recorder
 from packer_fork.manager.runlog import LogFiles, RunLog
 from packer_fork.packer import lines, outline
@@ -97,6 +97,7 @@ _DOCUMENTS: Mapping[str, tuple[str, Callable[[Path], object]]] = {
     "late": ("1-1.late.json", _replay),
     "secrets": ("1.secrets", _secrets),
     "hashes": ("hashes", DigestCache),
+    "evaluations": ("evaluations", lambda path: evaluation.entry_in(path, b"key", "name")),
     "settings": (config.FILE_NAME, _settings),
     "json template": ("t.pkr.json", _read_template),
     "legacy template": ("t.json", _read_template),

@@ -41,6 +41,7 @@ _LOCK, _BUILD, _DEMO = (
     "i. a build of one null source",
     "j. the demo of the tests, nothing to do",
 )
+_RECALLED = "n. deciding with what Packer was asked before"
 _WAITERS = (2, 10, 50)
 _BARE_WRITE = "bare write of the same bytes, synced and renamed"
 
@@ -83,6 +84,26 @@ ROWS = (
             (_DEMO, "plan, up to date"),
             (_DEMO, "build, up to date"),
         ),
+    ),
+    Row(
+        "up to date, to `--version`: `plan`, `build`",
+        ((_RECALLED, "plan, up to date"), (_RECALLED, "build, up to date")),
+        ratio=True,
+    ),
+    Row(
+        "up to date, to `packer build` of a template that does nothing: `plan`, `build`",
+        ((_RECALLED, "plan, up to date: to Packer"), (_RECALLED, "build, up to date: to Packer")),
+        ratio=True,
+    ),
+    Row(
+        "what a build adds, to `packer build`: when Packer was asked before, when it has to be",
+        ((_RECALLED, "build that recalls: added"), (_RECALLED, "build that asks: added")),
+        ratio=True,
+    ),
+    Row(
+        "up to date, 40 sources and 200 files to one source",
+        ((_RECALLED, "build, up to date, 40 sources and 200 files"),),
+        ratio=True,
     ),
     Row(
         "start-up: `python -c pass`, a Typer command that does nothing",

@@ -23,10 +23,10 @@ from packer_fork import processes
 from packer_fork.errors import LockLostError
 from packer_fork.manager import acquire, recover, results, runlog
 from packer_fork.manager.changing import made_sure_of
+from packer_fork.manager.leftovers import sweep
 from packer_fork.manager.outbox import Outbox
 from packer_fork.manager.places import Place
 from packer_fork.manager.record import Recorder
-from packer_fork.manager.run import sweep
 from packer_fork.manager.runlog import LogFiles, RunLog
 from packer_fork.model import Artifact, Run, State
 from packer_fork.packer import lines, outcome

@@ -28,7 +28,7 @@ from packer_fork.manager import locate, results
 from packer_fork.manager.made import Made
 from packer_fork.packer import flags
 from packer_fork.stores.local import journal
-from packer_fork.template import grammar
+from packer_fork.template import contents, grammar
 from packer_fork.views.history import VerifiedEntry
 from packer_fork.views.locks import Report, Sharer
 from packer_fork.views.settings import Shown
@@ -242,7 +242,7 @@ def test_sizes_and_limits_are_those_of_the_code() -> None:
     assert f"no longer than {journal.REST_SIZE >> 20} MiB" in files
     assert f"nested {model.MAX_METADATA_DEPTH} levels deep" in limits
     assert f"up to {statefile.MAX_SIZE >> 30} GiB" in limits
-    assert f"HCL is read up to {grammar.MAX_SOURCE >> 20} MiB" in limits
+    assert f"HCL is read up to {contents.MAX_SOURCE >> 20} MiB" in limits
     assert grammar.MAX_SECONDS == 1
     assert f"may have {config.MAX_FILE >> 10} KiB" in limits
     kept = section("Where states are kept")

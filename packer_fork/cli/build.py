@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from contextlib import AbstractContextManager
 
     from packer_fork.events import Notify
-    from packer_fork.manager.build import BuildRequest
+    from packer_fork.manager.prepare import BuildRequest
     from packer_fork.packer.flags import PackerFlags
     from packer_fork.views.amount import Amount
 
@@ -128,8 +128,8 @@ def build(
 ) -> None:
     """Run `packer build`, under the lock, for what is not up to date; keep what came of it."""
     from packer_fork.errors import UsageError
-    from packer_fork.manager.build import BuildRequest
     from packer_fork.manager.build import build as run_build
+    from packer_fork.manager.prepare import BuildRequest
     from packer_fork.views.ci import reported
     from packer_fork.views.several import several
 
@@ -235,13 +235,16 @@ def _watched(
     flags: PackerFlags, place: list[str], amount: Amount | None, *, as_json: bool
 ) -> AbstractContextManager[Notify]:
     """The live view where somebody looks, and Packer itself does not need the terminal."""
-    from packer_fork.manager import attached
     from packer_fork.views import ci
     from packer_fork.views.amount import Amount
 
     plain = _view(flags, as_json=as_json, amount=amount)
     for_programs = as_json or flags.machine_readable
-    if for_programs or not ci.is_watched(os.environ) or attached.asks(flags):
+    if for_programs or not ci.is_watched(os.environ):
+        return contextlib.nullcontext(plain)
+    from packer_fork.manager import attached
+
+    if attached.asks(flags):
         return contextlib.nullcontext(plain)
     from packer_fork.views.live.view import live_view
 

@@ -125,15 +125,15 @@ def attribute(
     builds: Collection[str],
     named: Mapping[str, frozenset[str]],
     evaluated: frozenset[str],
-    said: Mapping[str, str],
+    said: Callable[[str], str],
     text: Callable[[str], str],
 ) -> dict[str, frozenset[str]]:
     """By build, which of `reads` count for it.
 
     `named`: by build, of the whole template, the files that the template names for it.
     `evaluated`: files that Packer itself opens for every build. A Packer of one build
-    reads all others for that build. `said`: what the template says of a build. `text` gives
-    the text of a file, empty if it has none.
+    reads all others for that build. `said` gives what the template says of a build, and `text`
+    the text of a file, empty if it has none: both are only asked where there is a doubt.
     """
     known = evaluated.union(*named.values()) if len(builds) > 1 else evaluated
     everyones = frozenset(reads) - known
@@ -145,7 +145,7 @@ def attribute(
 
     found = {}
     for build in builds:
-        spoken = Text(said.get(build, ""))
+        spoken = Text(said(build) if contested else "")
         mentioned = frozenset(each for each in contested if spoken.mentions(each))
         own = named.get(build, frozenset()) | mentioned
         found[build] = everyones | _own(contested, everyones, own, of)

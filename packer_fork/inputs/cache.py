@@ -93,6 +93,10 @@ class DigestCache:
         known = self._known.get(path)
         return 0 if known and known[:4] == signature(status) else status.st_size
 
+    def is_settled(self, path: str) -> bool:
+        """Whether the digest that was given last holds until the signature changes."""
+        return path in self._used
+
     def _read(self, path: str) -> str:
         with open(path, "rb", opener=nonblocking) as file:
             self.opens.opened(path)

@@ -8,90 +8,54 @@ import re
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
-from msgspec import Struct
+from msgspec import Struct, structs
 
-from packer_fork.inputs import evaluated, unknowns
-from packer_fork.inputs.cache import DigestCache, Known
+from packer_fork.inputs import evaluated, purity, unknowns
+from packer_fork.inputs.declared import (
+    Collected,
+    Declared,
+    Provenance,
+    References,
+    environment_of,
+    loaded_files,
+)
 from packer_fork.inputs.dependence import Dependence, dependence
 from packer_fork.inputs.exclusions import MANIFEST, Exclusions, Outputs, output_texts
 from packer_fork.inputs.lookup import Lookup
-from packer_fork.inputs.record import COMMAND, Inputs, TemplateInputs, template_inputs
+from packer_fork.inputs.record import COMMAND, Inputs, template_inputs
 from packer_fork.inputs.request import InputsRequest
 from packer_fork.inputs.texts import Values
-from packer_fork.inputs.tree import TooManyFilesError, Tree, keyed
+from packer_fork.inputs.trace import Tracer
+from packer_fork.inputs.tree import (
+    TooManyFilesError,
+    Tree,
+    keyed,
+)
 from packer_fork.inputs.unknowns import Unknowable
-from packer_fork.template.contents import ANY_TYPE, ANYTHING, At, Contents, Mention, Section
+from packer_fork.template.contents import ANY_TYPE, ANYTHING, Contents, Mention, Section
 from packer_fork.template.planned import PlannedBuild, planned
-
-
-class Provenance(Struct, frozen=True, kw_only=True):
-    """How the inputs of one build are known.
-
-    ``places``: where sections and locals of the template begin, by label. ``files``: by
-    entry, what names a file or folder first in the template; None if no text does. ``globbed``:
-    entries that ``input_globs`` name. ``unknown``: what cannot be known, so that the build is made;
-    ``trusted``: what the user trusts instead. ``untracked``: what bears on the build, and
-    does not count.
-    """
-
-    places: Mapping[str, At]
-    files: Mapping[str, Mention | None]
-    globbed: frozenset[str]
-    unknown: tuple[Unknowable, ...]
-    trusted: tuple[Unknowable, ...]
-    untracked: tuple[Unknowable, ...]
-
-
-class Declared(Struct, frozen=True, kw_only=True):
-    """What is known before Packer runs.
-
-    ``root``: real path of the project; ``folders``: of those that Packer is started in, and that
-    the template is in. ``files``: every file that the template names, by absolute path, as it
-    was when it was hashed; ``named`` gives those that count for a build, by its name, and
-    ``said`` what the template says of it: never kept, as it may hold secrets.
-    ``provenance``: how the inputs of each build are known, by its name.
-    ``loaded``: real paths of templates and variable files, which count by what they say;
-    ``evaluated``: of those that Packer itself opens to evaluate the template, as by ``file()``,
-    for every build. ``artifacts``: by build, absolute paths that the template names for it and
-    that only other builds may make; ``makes``: whether a build, by its name, makes an absolute
-    path. ``manifests``: by build, paths of the manifests that Packer tells it in, as far as
-    they are known. ``is_ignored`` and ``is_output`` say whether an absolute path never counts,
-    and whether builds make it. ``cache`` is the request's. ``planned``: what the template says that
-    a build will run, by its name.
-    """
-
-    inputs: TemplateInputs
-    root: str
-    folders: frozenset[str]
-    files: Mapping[str, Known]
-    loaded: frozenset[str]
-    evaluated: frozenset[str]
-    manifests: Mapping[str, tuple[str, ...]]
-    named: Callable[[str], frozenset[str]]
-    said: Callable[[str], str]
-    provenance: Mapping[str, Provenance]
-    artifacts: Mapping[str, frozenset[str]]
-    makes: Callable[[str, str], bool]
-    is_ignored: Callable[[str], bool]
-    is_output: Callable[[str], bool]
-    cache: DigestCache
-    planned: Callable[[str], PlannedBuild | None]
 
 
 def collect(request: InputsRequest) -> Declared:
     """The inputs as they are now; what cannot be known is named in the answer."""
-    template = request.template
-    parsed = template.contents
+    return collected(request).declared
+
+
+def collected(request: InputsRequest) -> Collected:
+    """The same, with what of it can be kept."""
+    parsed = request.template.contents
     told = evaluated.values(request, parsed)
     values = Values(told or {}, parsed.definitions, request.named_places)
-    excluded = Exclusions(request, parsed, values)
+    sources = [source.rpartition(".")[2] for source in parsed.sources]
+    outputs = tuple(output_texts(request, parsed.mentions, sources, values))
+    excluded = Exclusions(request, outputs)
     collector = _Collector(request, told, values, excluded)
     builds = {name: collector.build(name, called) for name, called in request.builds.items()}
-    sources = (*template.files, *template.variable_files)
-    loaded = frozenset(os.path.realpath(file.path) for file in sources)
+    loaded = loaded_files(request)
     files = {path: known for path, known in request.cache.hashed.items() if path not in loaded}
     named = {name: each.files & files.keys() for name, each in builds.items()}
-    return Declared(
+    evaluated_files = collector.evaluated()
+    declared = Declared(
         inputs=template_inputs({name: (each.own, each.inputs) for name, each in builds.items()}),
         root=os.path.realpath(request.root),
         folders=frozenset(map(str, request.folders)),
@@ -100,7 +64,7 @@ def collect(request: InputsRequest) -> Declared:
         said=lambda name: builds[name].said if name in builds else "",
         provenance={name: each.provenance for name, each in builds.items()},
         loaded=loaded,
-        evaluated=collector.evaluated(),
+        evaluated=evaluated_files,
         artifacts={name: each.artifacts for name, each in builds.items()},
         makes=lambda name, path: name in builds and builds[name].outputs.has(path),
         manifests={name: each.manifests for name, each in builds.items()},
@@ -109,6 +73,61 @@ def collect(request: InputsRequest) -> Declared:
         cache=request.cache,
         planned=lambda name: planned(parsed.sections, request.builds.get(name, name), told or {}),
     )
+    is_lasting = told is not None and parsed.is_parsable and collector.is_pure()
+    kept = _references(declared, builds, collector, outputs) if is_lasting else None
+    return Collected(declared=declared, references=kept, values=told or {}, request=request)
+
+
+def _references(
+    declared: Declared,
+    builds: Mapping[str, _Build],
+    collector: _Collector,
+    outputs: tuple[str, ...],
+) -> References | None:
+    """None if Packer has to be asked anyway: for what is not known, each build is made."""
+    environment = collector.environment()
+    is_lost = collector.tracer.is_lost or environment is None
+    if is_lost or any(each.inputs.unknown for each in builds.values()):
+        return None
+    paths = tuple(sorted(frozenset().union(*(each.files for each in builds.values()))))
+    numbers = {path: number for number, path in enumerate(paths)}
+    entries = {key: path for key, path in collector.paths.items() if key in declared.inputs.common}
+    common = {key: "" if key in entries else text for key, text in declared.inputs.common.items()}
+    return References(
+        inputs=structs.replace(declared.inputs, common=common),
+        paths=paths,
+        files={key: numbers[path] for key, path in entries.items()},
+        named={name: tuple(sorted(numbers[p] for p in b.files)) for name, b in builds.items()},
+        evaluated=tuple(sorted(declared.evaluated)),
+        environment=environment or {},
+        outputs=outputs,
+        made={name: each.outputs.texts for name, each in builds.items()},
+        artifacts={name: tuple(sorted(each.artifacts)) for name, each in builds.items()},
+        manifests={name: each.manifests for name, each in builds.items()},
+        trusted={name: each.provenance.trusted for name, each in builds.items()},
+        untracked={name: each.provenance.untracked for name, each in builds.items()},
+        is_checked_by_paths=collector.has_no_plugins()
+        and all(each.is_checked_by_paths for each in builds.values()),
+        trace=collector.tracer.trace(),
+    )
+
+
+def said_of(request: InputsRequest, name: str) -> str:
+    """What the template says of a build; never kept, as it may hold secrets."""
+    if name not in request.builds:
+        return ""
+    return _text_of(dependence(request.template.contents.sections, request.builds[name]))
+
+
+def planned_by(request: InputsRequest) -> Callable[[str], PlannedBuild | None]:
+    """What the template says that a build will run, by its name; Packer evaluates it once asked."""
+    contents = request.template.contents
+    told = evaluated.values(request, contents) or {}
+    return lambda name: planned(contents.sections, request.builds.get(name, name), told)
+
+
+def _text_of(needed: Dependence) -> str:
+    return "\n".join(text for each in needed.sections for text in each.tokens.values())
 
 
 class _Found(Struct, frozen=True):
@@ -136,6 +155,7 @@ class _Build(Struct, frozen=True):
     said: str
     manifests: tuple[str, ...]
     provenance: Provenance
+    is_checked_by_paths: bool
 
 
 class _Collector:
@@ -154,6 +174,9 @@ class _Collector:
         self._values = values
         self._excluded = excluded
         self._sections: dict[tuple[int, _Names], _Found] = {}
+        self.tracer = Tracer(request.key)
+        self.paths: dict[str, str] = {}
+        """Of files that stand for themselves, by their entries."""
         self._everyones = self._of_every_build()
 
     def build(self, name: str, called: str) -> _Build:
@@ -193,7 +216,7 @@ class _Collector:
                 if self._excluded.is_output(path) and not own.has(path)
             ),
             outputs=own,
-            said="\n".join(text for each in needed.sections for text in each.tokens.values()),
+            said=_text_of(needed),
             manifests=tuple(self._manifests(needed, values)),
             provenance=Provenance(
                 places=needed.places
@@ -204,6 +227,7 @@ class _Collector:
                 trusted=(*trusted, *ignored),
                 untracked=untracked,
             ),
+            is_checked_by_paths=purity.is_checked_by_paths(needed.types, needed.sections),
         )
 
     def _outputs(self, name: str, needed: Dependence, values: Values) -> Outputs:
@@ -228,9 +252,24 @@ class _Collector:
         """Real paths of files that are read to evaluate the template, as by ``file()``."""
         tree = self._tree()
         opened = [mention for mention in self._parsed.mentions if mention.opened]
+        lookup = Lookup(self._request, tree)
         with contextlib.suppress(TooManyFilesError):
-            Lookup(self._request, tree).add_all(opened, self._values)
+            lookup.add_all(opened, self._values)
+        texts = lookup.record_contents(opened, self._values)
+        self.tracer.is_lost |= not all(purity.is_pure_text(self._parsed, each) for each in texts)
         return frozenset(map(os.path.realpath, tree.files))
+
+    def has_no_plugins(self) -> bool:
+        return not self._request.plugins
+
+    def is_pure(self) -> bool:
+        """Whether Packer's answers are the same each time."""
+        return purity.is_pure(self._request, self._parsed, self._values)
+
+    def environment(self) -> dict[str, str] | None:
+        """See `References`; None if it is not known which variables count."""
+        names = purity.environment(self._request, self._parsed)
+        return None if names is None else environment_of(self._request, sorted(names))
 
     def _of_section(self, section: Section, values: Values) -> _Found:
         """Looked up anew for each build only where a text depends on its name."""
@@ -254,6 +293,7 @@ class _Collector:
         except TooManyFilesError:
             unclear.append(f"more than {self._request.max_files} files")
         unclear += tree.unreadable
+        self.note(tree)
         return _Found(
             entries=tree.entries,
             unknown=tuple(unclear),
@@ -281,6 +321,7 @@ class _Collector:
                 lookup.add_glob(glob)
         except TooManyFilesError:
             said.append(f"more than {request.max_files} files")
+        self.note(tree)
         entries = tree.entries | dict(_others(request))
         unknown = (*said, *tree.unreadable)
         return _Found(entries, unknown, frozenset(tree.files), tree.mentions)
@@ -297,7 +338,12 @@ class _Collector:
 
     def _tree(self) -> Tree:
         request, root = self._request, Path(os.path.realpath(self._request.root))
-        return Tree(root, request.key, request.cache, self._excluded, request.max_files)
+        cache, most = request.cache, request.max_files
+        return Tree(root, request.key, cache, self._excluded, most, self.tracer)
+
+    def note(self, tree: Tree) -> None:
+        for entry, path in tree.paths.items():
+            self.tracer.is_lost |= self.paths.setdefault(entry, path) != path
 
     def _keyed(self, label: str, text: str) -> str:
         return keyed(self._request.key, f"{label}\0{text}")

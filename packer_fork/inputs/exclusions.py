@@ -10,7 +10,7 @@ from pathlib import Path
 from packer_fork.inputs import globs
 from packer_fork.inputs.request import InputsRequest
 from packer_fork.inputs.texts import Values, with_roles
-from packer_fork.template.contents import ANYTHING, Contents, Mention
+from packer_fork.template.contents import ANYTHING, Mention
 from packer_fork.template.value_roles import ValueRole
 
 _NEVER = frozenset((".packer-fork", "packer_cache", ".git", "__pycache__"))
@@ -28,7 +28,8 @@ class Outputs:
         self._open: list[re.Pattern[str]] = []
         folder = os.path.realpath(request.directory)
         kept = [*map(str, request.folders), os.path.realpath(request.root)]
-        for text in filter(None, texts):
+        self.texts = tuple(filter(None, texts))
+        for text in self.texts:
             self._add(os.path.normpath(os.path.join(folder, request.here(text))), kept)  # noqa: PTH118
 
     def _add(self, output: str, kept: Iterable[str]) -> None:
@@ -52,12 +53,11 @@ class Outputs:
 class Exclusions:
     """Called with an absolute path, answers whether it is left out if nothing names it."""
 
-    def __init__(self, request: InputsRequest, parsed: Contents, values: Values) -> None:
+    def __init__(self, request: InputsRequest, texts: Iterable[str]) -> None:
+        """`texts`: outputs as the template names them."""
         self._root = os.path.realpath(request.root)
         self._ignored = [globs.pattern(glob) for glob in request.ignore]
-        sources = [source.rpartition(".")[2] for source in parsed.sources]
         made = [path for paths in request.outputs.values() for path in paths]
-        texts = output_texts(request, parsed.mentions, sources, values)
         self._outputs = Outputs(request, texts, made)
         self._born = Outputs(request, (), request.born)
 

@@ -30,6 +30,7 @@ class Lookup:
 
     def __init__(self, request: InputsRequest, tree: Tree) -> None:
         self._tree = tree
+        self._recorder = tree.tracer
         self._root = os.path.realpath(request.root)
         self._folders = [str(folder) for folder in request.folders]
         self._request = request
@@ -45,6 +46,11 @@ class Lookup:
                         for each in text.split(","):
                             self._add_text(each.strip(), role)
 
+    def record_contents(self, mentions: Sequence[Mention], values: Values) -> list[str]:
+        """Of files that Packer reads itself, in its own or in the template's folder: the texts."""
+        named = dict.fromkeys(text for each in mentions for text in values.texts(each))
+        return [self._record_content(path) for text in named for path in self._existing(text)]
+
     def add_settings_of_ansible(self, mentions: Sequence[Mention], values: Values) -> None:
         """ansible.cfg, and what of the project it and the environment set as paths."""
         self._tree.mention = None
@@ -54,17 +60,31 @@ class Lookup:
                 given = (text.partition("=") for text in values.texts(mention))
                 environ |= {name: value for name, _, value in given}
         config = os.path.join(here, environ.get("ANSIBLE_CONFIG", "ansible.cfg"))  # noqa: PTH118
+        self._record_content(config)
         paths = [*ansible.of_settings(config, here), *ansible.of_environment(environ, here)]
         for path in (config, *paths):
             self._add_inside(path)
 
+    def _record_content(self, path: str) -> str:
+        """The text of a file that decides what else counts, "" if there is none."""
+        if not self._recorder.exists(path):
+            return ""
+        try:
+            digest, is_settled = self._tree.digest(path)
+            self._recorder.content(path, digest)
+            self._recorder.is_lost |= not is_settled
+            return Path(path).read_text("utf-8", "replace")
+        except OSError:
+            self._recorder.is_lost = True
+            return ""
+
     def _add_inside(self, path: str) -> None:
-        if _exists(path) and not self._is_outside(path, path) and path != self._root:
+        if self._recorder.exists(path) and not self._is_outside(path, path) and path != self._root:
             self._tree.add(path, named=True)
 
     def add_glob(self, glob: str) -> None:
         """Files that the user names, relative to the project; a folder with all in it."""
-        if os.path.lexists(f"{self._root}/{glob}"):
+        if self._recorder.exists(f"{self._root}/{glob}"):
             self._tree.add(os.path.normpath(f"{self._root}/{glob}"))
             return
         pattern = globs.pattern(glob)
@@ -118,6 +138,7 @@ class Lookup:
             self._tree.add(str(folder), outside=outside)
         if role is ValueRole.PLAYBOOK:
             for name in ansible.BESIDE_FOLDER:
+                self._recorder.exists(str(folder / name))
                 if not (folder / name).exists():
                     self._add_inside(str(folder.parent / name))
         if role is ValueRole.INVENTORY:
@@ -159,8 +180,8 @@ class Lookup:
         if literal or (self._is_outside(text, text) and not outside):
             return
         for folder in self._folders:
-            for path in globs.expand(folder, text):
-                self._tree.add(_plain(path), outside=self._is_outside(path, text))
+            for path in self._tree.glob(folder, text):
+                self._tree.add(self._plain(path), outside=self._is_outside(path, text))
 
     def _add_open(self, text: str, *, local: bool) -> None:
         """Whatever `text` may turn out to name once its unknown parts are known."""
@@ -183,29 +204,21 @@ class Lookup:
         if "\0" in text:
             return
         for path in dict.fromkeys(os.path.join(f, text) for f in self._folders):  # noqa: PTH118
-            if _exists(path):
-                yield _plain(path)
+            if self._recorder.exists(path):
+                yield self._plain(path)
             else:
-                self._tree.named.add(_plain(path))
+                self._tree.named.add(self._plain(path))
+
+    def _plain(self, path: str) -> str:
+        """Without ``.`` and ``..``; symlinks matter only where a ``..`` follows them."""
+        if ".." not in path.split("/"):
+            return os.path.normpath(path)
+        folder, name = os.path.split(path.rstrip("/"))
+        if name == "..":
+            return self._recorder.real_path(path)
+        return os.path.normpath(f"{self._recorder.real_path(folder)}/{name}")
 
     def _is_outside(self, path: str, text: str) -> bool:
         """Whether an absolute path (or the home folder) leads out of the project."""
         absolute = text.startswith(("/", "~"))
         return absolute and path != self._root and not path.startswith(f"{self._root}/")
-
-
-def _exists(path: str) -> bool:
-    try:
-        return os.path.lexists(path)
-    except (OSError, ValueError):
-        return False
-
-
-def _plain(path: str) -> str:
-    """Without ``.`` and ``..``; symlinks matter only where a ``..`` follows them."""
-    if ".." not in path.split("/"):
-        return os.path.normpath(path)
-    folder, name = os.path.split(path.rstrip("/"))
-    if name == "..":
-        return os.path.realpath(path)
-    return os.path.normpath(f"{os.path.realpath(folder)}/{name}")

@@ -35,8 +35,8 @@ class Item(Struct, frozen=True, kw_only=True):
     """One Packer process, or several that overlapped. ``builds``: all that they built, by name.
 
     ``named``: by build, the real paths of the files that the template names for it;
-    ``evaluated``: of those that Packer opens for every build; ``said``: by build, what the
-    template says of it;
+    ``evaluated``: of those that Packer opens for every build; ``said`` gives what the template
+    says of a build;
     ``narrows``: whether a file that is named for some builds counts for these alone.
     ``exempt``: folders whose listing says nothing, as Packer itself lists them.
     ``is_output``: whether the template says that builds make this path; ``makes``: by name, which
@@ -47,7 +47,7 @@ class Item(Struct, frozen=True, kw_only=True):
     builds: tuple[str, ...]
     named: Mapping[str, frozenset[str]]
     evaluated: frozenset[str]
-    said: Mapping[str, str]
+    said: Callable[[str], str]
     narrows: bool
     exempt: frozenset[str]
     is_output: Callable[[str], bool]
@@ -244,7 +244,8 @@ class Recording:
             }
             named = frozenset(map(self._name, item.named.get(build, ())))
             own = (named | whose[build]) - products.keys()
-            found[build] = mentioned(products, own, item.said.get(build, ""), self._text)
+            said = item.said(build) if products else ""
+            found[build] = mentioned(products, own, said, self._text)
         return found
 
     def _born_artifacts(self) -> set[str]:

@@ -13,8 +13,12 @@ from urllib.parse import quote
 from packer_fork.inputs.cache import DigestCache
 from packer_fork.inputs.exclusions import Exclusions
 from packer_fork.inputs.record import EXECUTABLE
+from packer_fork.inputs.trace import Child, Tracer
 from packer_fork.template.contents import Mention
 from packer_fork.template.reader import SourceFile
+
+EXCLUDED, IGNORED = "excluded", "ignored"
+"""Names of what leaves out files: all that `Exclusions` does, or the ignored alone."""
 
 
 class TooManyFilesError(Exception):
@@ -31,7 +35,9 @@ class Tree:
         cache: DigestCache,
         excluded: Exclusions,
         max_files: int,
+        tracer: Tracer,
     ) -> None:
+        self.tracer = tracer
         self._root = str(root)
         self._key = key
         self._cache = cache
@@ -43,6 +49,8 @@ class Tree:
         self.entries: dict[str, str] = {}
         self.files: set[str] = set()
         """Paths of all files among the entries."""
+        self.paths: dict[str, str] = {}
+        """Those that stand for themselves, not loaded by Packer, by entry."""
         self.mention: Mention | None = None
         """What names the files that are added next; None if nothing in the template does."""
         self.mentions: dict[str, Mention | None] = {}
@@ -95,47 +103,44 @@ class Tree:
         waiting = [(top, real, frozenset((real,)))]
         while waiting:
             folder, real, above = waiting.pop()
-            for path in self._children(folder, leaves_out):
-                if os.path.isdir(path):  # noqa: PTH112
-                    inner = _real(path, real)
+            for child in self._children(folder, leaves_out):
+                if child.is_folder:
+                    inner = _real(child, real)
                     if inner not in above:
-                        waiting.append((path, inner, above | {inner}))
-                elif path not in self._seen:
-                    self._seen.add(path)
-                    files.append(path)
+                        waiting.append((child.path, inner, above | {inner}))
+                elif child.path not in self._seen:
+                    self._seen.add(child.path)
+                    files.append(child.path)
         self._cache.ahead(files)
         for path in files:
             self._add_file(path)
 
-    def _children(self, folder: str, leaves_out: Callable[[str], bool]) -> Iterator[str]:
+    def _children(self, folder: str, leaves_out: Callable[[str], bool]) -> Iterator[Child]:
         try:
-            names = sorted(os.listdir(folder))  # noqa: PTH208
+            children = self.tracer.children(folder, leaves_out, self._filter_name(leaves_out))
         except OSError:
-            self.unreadable.append(f"directory {self.name(folder)}")
+            self._miss(f"directory {self.name(folder)}")
             return
-        for name in names:
-            path = f"{folder.rstrip('/')}/{name}"
-            if not leaves_out(path):
-                self._spend()
-                yield path
+        for child in children:
+            self._spend()
+            yield child
+
+    def _filter_name(self, leaves_out: Callable[[str], bool]) -> str:
+        return EXCLUDED if leaves_out is self._excluded else IGNORED
 
     def _add_file(self, path: str) -> None:
         key = f"file {self.name(path)}"
         self.files.add(path)
         self.mentions[key] = self.mention
+        self.tracer.is_lost |= self.paths.setdefault(key, path) != path
         try:
-            self.entries[key] = self._state(path)
-        except FileNotFoundError:
-            self.entries[key] = "dangling"
+            self.entries[key] = file_state(path, self._key, self._cache)
         except OSError:
-            self.unreadable.append(key)
+            self._miss(key)
 
-    def _state(self, path: str) -> str:
-        mode = os.stat(path).st_mode  # noqa: PTH116
-        if not stat.S_ISREG(mode):
-            return "special"
-        executable = EXECUTABLE if mode & stat.S_IXUSR else ""
-        return keyed(self._key, self._cache.digest(path)) + executable
+    def _miss(self, entry: str) -> None:
+        self.tracer.is_lost = True
+        self.unreadable.append(entry)
 
     def _spend(self) -> None:
         self._left -= 1
@@ -145,6 +150,7 @@ class Tree:
     def below(self, folder: str) -> list[str]:
         """Every file below `folder` that is not excluded; symlinked folders are not entered."""
         if folder not in self._listed:
+            self.tracer.exists(folder)
             present = os.path.isdir(folder)  # noqa: PTH112
             self._listed[folder] = list(self._walk(folder)) if present else []
         return self._listed[folder]
@@ -152,11 +158,19 @@ class Tree:
     def _walk(self, top: str) -> Iterator[str]:
         waiting = [top]
         while waiting:
-            for path in self._children(waiting.pop(), self._excluded):
-                if os.path.isdir(path) and not os.path.islink(path):  # noqa: PTH112, PTH114
-                    waiting.append(path)
+            for child in self._children(waiting.pop(), self._excluded):
+                if child.is_folder and not child.is_link:
+                    waiting.append(child.path)
                 else:
-                    yield path
+                    yield child.path
+
+    def glob(self, folder: str, wild: str) -> list[str]:
+        """What exists in `folder` of what `wild` names."""
+        return self.tracer.glob(folder, wild, self._excluded, EXCLUDED)
+
+    def digest(self, path: str) -> tuple[str, bool]:
+        """SHA-256 of a regular file, and whether it was left alone of late. Raises OSError."""
+        return self._cache.digest(path), self._cache.is_settled(path)
 
     def name(self, path: str) -> str:
         """Relative to the project, also where that leads out of it; UTF-8 in any case."""
@@ -169,13 +183,25 @@ class Tree:
         return name
 
 
-def _real(path: str, parent: str) -> str:
-    """The real path of `path`, whose folder's is `parent`: only a link has to be followed."""
-    if os.path.islink(path):  # noqa: PTH114
-        return os.path.realpath(path)
-    return f"{parent.rstrip('/')}/{os.path.basename(path)}"  # noqa: PTH119
+def _real(child: Child, parent: str) -> str:
+    """The real path of `child`, whose folder's is `parent`: only a link has to be followed."""
+    if child.is_link:
+        return os.path.realpath(child.path)
+    return f"{parent.rstrip('/')}/{os.path.basename(child.path)}"  # noqa: PTH119
+
+
+def file_state(path: str, key: bytes, cache: DigestCache) -> str:
+    """What counts of a file that need not be one any more. Raises OSError if it is unreadable."""
+    try:
+        mode = os.stat(path).st_mode  # noqa: PTH116 (a hot loop)
+        if not stat.S_ISREG(mode):
+            return "special"
+        executable = EXECUTABLE if mode & stat.S_IXUSR else ""
+        return keyed(key, cache.digest(path)) + executable
+    except FileNotFoundError:
+        return "dangling"
 
 
 def keyed(key: bytes, content: str) -> str:
     """A digest that tells nothing to whom the key is not known."""
-    return hmac.new(key, content.encode("utf-8", "surrogateescape"), hashlib.sha256).hexdigest()
+    return hmac.digest(key, content.encode("utf-8", "surrogateescape"), "sha256").hex()

@@ -22,9 +22,7 @@ from packer_fork.manager.prepare import Prepared, only
 from packer_fork.model import RunStatus, State
 from packer_fork.packer import validate
 from packer_fork.packer.flags import PackerFlags
-from packer_fork.packer.mask import Mask
 from packer_fork.packer.program import missing_plugin_hint
-from packer_fork.packer.sensitive import standing_plainly
 from packer_fork.packer.validate import Refusal
 
 _MOST_NAMES = 20
@@ -96,8 +94,13 @@ def _refusal(asked: Question, flags: PackerFlags) -> Refusal | None:
     arguments = flags.validate_arguments()
     if arguments is None:
         return None
-    prepared = asked.prepared
-    found = validate.refusal(prepared.program, prepared.template, arguments, asked.environ)
+    known, template = asked.prepared.acceptances, asked.prepared.template
+    if known and known.has(arguments, asked.environ):
+        return None
+    checked = validate.check(asked.prepared.program, template, arguments, asked.environ)
+    if known and checked.is_accepted:
+        known.add(arguments, asked.environ)
+    found = checked.refusal
     left = found and found.without_existing_folders()
     if left == found or (not flags.force and asked.folders_count()):
         return found
@@ -110,6 +113,9 @@ def _error(asked: Question, found: Refusal) -> TemplateError:
     why = ""
     if found.without_existing_folders() != found:
         why = ", as an output folder exists: remove it, or build with -force"
+    from packer_fork.packer.mask import Mask
+    from packer_fork.packer.sensitive import standing_plainly
+
     secrets = standing_plainly(asked.prepared.template, asked.flags, asked.environ)
     text = f"Packer refuses {_label(asked.template)}{why}:\n\n{Mask(secrets).text(found.text)}"
     return TemplateError(f"{text}\n" if hint else text, hint=hint)

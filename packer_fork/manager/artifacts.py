@@ -6,7 +6,7 @@ import hashlib
 import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import TypedDict
+from typing import TYPE_CHECKING, TypedDict
 
 import msgspec
 from msgspec import structs
@@ -14,9 +14,10 @@ from msgspec import structs
 from packer_fork import config, durable
 from packer_fork.inputs.cache import UNOBSERVED, DigestCache, Opens
 from packer_fork.malformed import MALFORMED
-from packer_fork.manager import user_commands
 from packer_fork.model import Artifact, Build, BuildStatus, File, Result, Step
-from packer_fork.packer.outcome import Outcome
+
+if TYPE_CHECKING:
+    from packer_fork.packer.outcome import Outcome
 
 _MANIFEST = "packer.post-processor.manifest"
 _MAX_MANIFEST = 16 << 20
@@ -207,6 +208,8 @@ def _changed(file: File, cache: DigestCache) -> str:
 
 
 def _exists(command: Sequence[str], artifact_id: str) -> bool:
+    from packer_fork.manager import user_commands
+
     environ = config.without_secrets(os.environ)
     (done,) = user_commands.run([[*command, artifact_id]], directory=Path.cwd(), environ=environ)
     return not done.failure

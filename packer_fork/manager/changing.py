@@ -9,7 +9,7 @@ from msgspec import Struct
 
 from packer_fork.errors import StoreError
 from packer_fork.events import Notify
-from packer_fork.manager import acquire, recover, unread
+from packer_fork.manager import acquire
 from packer_fork.manager.places import Place
 from packer_fork.model import Draft, State
 from packer_fork.stores.base import Tenure
@@ -55,6 +55,8 @@ def changing(place: Place, command: Command, notify: Notify) -> Iterator[Tenure]
         place.store, asking, notify, timeout=timeout, even_damaged=command.mends
     )
     try:
+        from packer_fork.manager import recover, unread
+
         if command.recovers and not command.mends:
             reason = f"found by state {command.operation}"
             unread.catch_up(place, tenure, notify)

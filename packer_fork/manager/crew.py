@@ -25,7 +25,7 @@ from packer_fork.errors import (
 from packer_fork.events import Elsewhere, Notice, Notify
 from packer_fork.locks import Share, Stop, Verdict
 from packer_fork.manager import joint, recover, sources
-from packer_fork.manager.build import pause_before
+from packer_fork.manager.executor import pause_before
 from packer_fork.manager.job import Ended, Job
 from packer_fork.manager.places import Place
 from packer_fork.manager.run import run

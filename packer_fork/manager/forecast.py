@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from datetime import UTC, datetime
-from statistics import median
 
 from msgspec import Struct
 
@@ -60,4 +59,6 @@ def usual(build: Build) -> float | None:
         for result in build.results
         if result.started and result.ended
     ]
+    from statistics import median  # it brings fractions and random
+
     return median(times) if times else None

@@ -15,7 +15,7 @@ from packer_fork.answers import Input, InputsOfBuild, InputsReport, Untracked
 from packer_fork.codec.builds import decode_build
 from packer_fork.errors import TemplateError, UsageError, nearest
 from packer_fork.events import Notify
-from packer_fork.inputs.collect import Declared, Provenance
+from packer_fork.inputs.declared import Declared, Provenance
 from packer_fork.inputs.observation import Observation
 from packer_fork.inputs.record import COMMAND
 from packer_fork.inputs.unknowns import Unknowable
@@ -70,7 +70,7 @@ def report(
     names = _chosen([each.name for each in prepared.outlines], given, build)
     state = place.store.read()
     cache = digest_cache(place, notify)
-    declared = gather(template, flags, prepared, place.settings, environ, state, cache)
+    declared = gather(template, flags, prepared, place.settings, environ, state, cache).declared
     where = _Where(template, Mask(prepared.sensitive.values).text)
     observes = place.settings.observe != "off"
     builds = [

@@ -13,7 +13,7 @@ from msgspec import structs
 
 from packer_fork import host
 from packer_fork.codec.builds import decode_build
-from packer_fork.inputs.collect import Declared
+from packer_fork.inputs.declared import Declared
 from packer_fork.inputs.observation import Names, Observation, Past, Project, differences
 from packer_fork.malformed import MALFORMED
 from packer_fork.model import Build, Result, State

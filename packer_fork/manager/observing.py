@@ -175,6 +175,7 @@ class Observer:
 
     def _item(self, outcome: Outcome, mask: Mask) -> Item:
         builds = frozenset(outcome.builds) | self.builds | self.neighbours
+        narrows = self._setting == "auto"
         artifacts = {name: _files_of(build) for name, build in outcome.builds.items()}
 
         def makes(name: str, path: str) -> bool:
@@ -184,8 +185,8 @@ class Observer:
             builds=tuple(sorted(builds)),
             named=self._named(builds),
             evaluated=self._declared.evaluated,
-            said={name: self._declared.said(name) for name in builds},
-            narrows=self._setting == "auto",
+            said=self._declared.said if narrows else lambda _: "",
+            narrows=narrows,
             exempt=self._declared.folders,
             is_output=self._declared.is_output,
             makes=makes,

@@ -14,28 +14,27 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import msgspec
-from msgspec import Struct
+from msgspec import Struct, structs
 
 from packer_fork.codec.builds import decode_build
 from packer_fork.config import Settings
 from packer_fork.events import Action, BuildPlan, Hashing, Notify
 from packer_fork.inputs.cache import DigestCache, Progress
-from packer_fork.inputs.collect import Declared, collect
+from packer_fork.inputs.declared import Collected, Declared
 from packer_fork.inputs.record import Inputs, TemplateInputs, difference
 from packer_fork.inputs.request import CommandOutput, InputsRequest
 from packer_fork.malformed import MALFORMED
-from packer_fork.manager import acceptance, artifacts, observed, results, user_commands
-from packer_fork.manager.acceptance import Question
+from packer_fork.manager import artifacts, observed, results
 from packer_fork.manager.locate import Template
 from packer_fork.manager.observed import Comparison
 from packer_fork.manager.places import Place
 from packer_fork.manager.prepare import Prepared
 from packer_fork.model import Build, BuildStatus, KnownBy, Result, State, StepStatus
-from packer_fork.packer import outline, plugins
-from packer_fork.packer.evaluate import Evaluator
+from packer_fork.packer import outline
 from packer_fork.packer.flags import PackerFlags
-from packer_fork.packer.mask import Mask
-from packer_fork.packer.sensitive import standing_plainly
+from packer_fork.packer.outline import BuildOutline
+from packer_fork.packer.program import Program
+from packer_fork.template.reader import ParsedTemplate
 
 _MOST_REASONS = 20
 _CLOCK_SKEW = timedelta(hours=1)
@@ -46,12 +45,14 @@ class Plan(Struct, frozen=True, kw_only=True):
     """One line for each build, in Packer's order; empty if only Packer knows what it builds.
 
     ``untracked``: base images whose change nothing would notice, with their places.
+    ``remember``: keep what was found, so that the next command is faster.
     """
 
     builds: tuple[BuildPlan, ...]
     fingerprint: str
     declared: Declared
     untracked: tuple[str, ...] = ()
+    remember: Callable[[], None] = lambda: None
 
     @property
     def inputs(self) -> TemplateInputs:
@@ -78,49 +79,88 @@ def gather(
     environ: Mapping[str, str],
     state: State | None,
     cache: DigestCache,
-) -> Declared:
+) -> Collected:
     """The inputs as they are now. Raises TemplateError if the template cannot be read.
 
     Where a value is missing, Packer is asked first whether it takes the template at all:
     to find out which of many variables are not set would cost a Packer for each.
     """
+    from packer_fork.inputs.collect import collected
+    from packer_fork.manager import acceptance
+    from packer_fork.packer.evaluate import Evaluator
+
     program = prepared.program
-    asked = Question(template=template, flags=flags, prepared=prepared, environ=environ)
+    asked = acceptance.Question(template=template, flags=flags, prepared=prepared, environ=environ)
 
     def doubt() -> None:
         acceptance.require_loadable(asked)
 
-    return collect(
-        InputsRequest(
-            template=prepared.template,
-            builds={each.name: each.called or each.name for each in prepared.every},
-            root=template.project,
-            directory=Path.cwd(),
-            key=bytes.fromhex(state.key) if state and state.key else b"",
-            evaluate=Evaluator(program, template.given, flags, environ, doubt),
-            environ=environ,
-            packer_version=program.version_text,
-            plugins=plugins.in_use(program, environ),
-            assignments=tuple(f.value or "" for f in flags.variables if f.name == "var"),
-            flags=flags.bearing_on_results,
-            outputs=_outputs(state),
-            born=tuple(
-                template.project / name for name in observed.products_of(state, template.project)
+    evaluate = Evaluator(program, template.given, flags, environ, doubt)
+    return collected(
+        structs.replace(
+            request_of(
+                template, prepared.template, flags, program, settings, environ, state, cache=cache
             ),
-            input_globs=settings.inputs,
-            input_env=settings.input_env,
-            command_outputs=_command_outputs(
-                settings.input_commands,
-                template.project,
-                environ,
-                lambda: standing_plainly(prepared.template, flags, environ),
-            ),
-            ignore=settings.ignore,
-            ignore_vars=frozenset(settings.ignore_vars),
-            assume_unchanged=frozenset(settings.assume_unchanged),
-            cache=cache,
+            builds=names_of(prepared.every),
+            evaluate=evaluate,
+            plugins=prepared.plugins,
         )
     )
+
+
+def names_of(every: Iterable[BuildOutline]) -> dict[str, str]:
+    """By the names of the builds, what the template calls them."""
+    return {each.name: each.called or each.name for each in every}
+
+
+def request_of(  # noqa: PLR0913 (all that inputs depend on)
+    template: Template,
+    parsed: ParsedTemplate,
+    flags: PackerFlags,
+    program: Program,
+    settings: Settings,
+    environ: Mapping[str, str],
+    state: State | None,
+    *,
+    cache: DigestCache,
+) -> InputsRequest:
+    """What collecting inputs begins with, before Packer is asked anything."""
+
+    def secrets() -> tuple[str, ...]:
+        from packer_fork.packer.sensitive import standing_plainly
+
+        return standing_plainly(parsed, flags, environ)
+
+    return InputsRequest(
+        template=parsed,
+        builds={},
+        root=template.project,
+        directory=Path.cwd(),
+        key=key_of(state),
+        evaluate=lambda _: None,
+        environ=environ,
+        packer_version=program.version_text,
+        assignments=tuple(f.value or "" for f in flags.variables if f.name == "var"),
+        flags=flags.bearing_on_results,
+        outputs=_outputs(state),
+        born=tuple(
+            template.project / name for name in observed.products_of(state, template.project)
+        ),
+        input_globs=settings.inputs,
+        input_env=settings.input_env,
+        command_outputs=_command_outputs(
+            settings.input_commands, template.project, environ, secrets
+        ),
+        ignore=settings.ignore,
+        ignore_vars=frozenset(settings.ignore_vars),
+        assume_unchanged=frozenset(settings.assume_unchanged),
+        cache=cache,
+    )
+
+
+def key_of(state: State | None) -> bytes:
+    """What digests are keyed by, empty before a state has begun."""
+    return bytes.fromhex(state.key) if state else b""
 
 
 def _command_outputs(
@@ -133,6 +173,9 @@ def _command_outputs(
     distinct = list(dict.fromkeys(commands))
     if not distinct:
         return ()
+    from packer_fork.manager import user_commands
+    from packer_fork.packer.mask import Mask
+
     mask = Mask(secrets())
     completed = user_commands.run(distinct, directory=project, environ=environ)
     return tuple(

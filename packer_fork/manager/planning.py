@@ -9,16 +9,15 @@ from msgspec import Struct, structs
 
 from packer_fork import config
 from packer_fork.events import Action, Notify, Planned
+from packer_fork.inputs.declared import Declared
 from packer_fork.inputs.observation import Project
 from packer_fork.locks import Wait
-from packer_fork.manager import acceptance, input_report, layers, locate, observed, places
+from packer_fork.manager import acceptance, evaluation, layers, locate, observed, places
 from packer_fork.manager.acceptance import Question, Refused
-from packer_fork.manager.plan import Plan, digest_cache, gather, plan
-from packer_fork.manager.prepare import Prepared, only, prepare
+from packer_fork.manager.plan import Plan, digest_cache, gather, key_of, plan
+from packer_fork.manager.prepare import Prepared, only
 from packer_fork.model import State
 from packer_fork.packer.flags import PackerFlags
-from packer_fork.packer.mask import Mask
-from packer_fork.packer.sensitive import standing_plainly
 
 ALL_ARE_BUILT = "all are built: Packer cannot be told to build just these"
 NAMES_UNKNOWN = "Packer alone knows the names of its builds: all are built each time"
@@ -28,12 +27,13 @@ NAMES_PARTLY_UNKNOWN = "all are built: Packer alone knows the names of its other
 class Foresight(Struct, frozen=True, kw_only=True):
     """What can be said of a build before it takes the lock. ``serial``: of the state that it
     rests on, 0 if there is none; ``plan``: None where everything is to be built anyway.
-    ``refused``: some of the builds, never all.
+    ``refused``: some of the builds, never all. ``is_done``: nothing is to be built.
     """
 
     serial: int
     plan: Plan | None
     refused: Refused | None
+    is_done: bool
 
     def is_current(self, state: State, wait: Wait) -> bool:
         """Whether that still holds under the lock: the state has not changed since.
@@ -52,21 +52,57 @@ def make(
     state: State | None,
     notify: Notify,
 ) -> Plan:
-    """What was hashed is written down, so that the next time is faster."""
+    """What is found can be kept, so that the next command is faster; see ``Plan.remember``."""
+    recalled = prepared.recalled
+    if recalled is None or state is None or prepared.is_older_than(state):
+        return _gathered(template, flags, prepared, place, environ, state, notify)
+
+    def keep() -> None:
+        recalled.declared.cache.save()
+        evaluation.keep_acceptances(place, key_of(state), prepared)
+
+    made = _compared(prepared, recalled.declared, place, state)
+    return structs.replace(made, untracked=recalled.untracked, remember=keep)
+
+
+def _gathered(
+    template: locate.Template,
+    flags: PackerFlags,
+    prepared: Prepared,
+    place: places.Place,
+    environ: Mapping[str, str],
+    state: State | None,
+    notify: Notify,
+) -> Plan:
     cache = digest_cache(place, notify)
-    declared = gather(template, flags, prepared, place.settings, environ, state, cache)
+    found = gather(template, flags, prepared, place.settings, environ, state, cache)
+    declared = found.declared
+    made = _compared(prepared, declared, place, state)
+    names = [each.name for each in prepared.outlines]
+    untracked: tuple[str, ...] = ()
+    if any(declared.provenance[name].untracked for name in names):
+        from packer_fork.manager import input_report
+        from packer_fork.packer.mask import Mask
+        from packer_fork.packer.sensitive import standing_plainly
+
+        mask = Mask(standing_plainly(prepared.template, flags, environ)).text
+        untracked = input_report.untracked_names(template, names, declared, mask)
+
+    def keep() -> None:
+        cache.save()
+        evaluation.keep(template, flags, place, environ, prepared, found, untracked)
+
+    return structs.replace(made, untracked=untracked, remember=keep)
+
+
+def _compared(
+    prepared: Prepared, declared: Declared, place: places.Place, state: State | None
+) -> Plan:
     project = observed.project_of(declared, state.key if state else "", place.folder.root)
     is_off = place.settings.observe == "off"
     comparison = observed.Comparison(state, project, is_off=is_off)
     made = plan(prepared, declared, place.settings, state, comparison)
-    made = _in_layers(made, state, None if is_off else project)
-    cache.save()
-    names = [each.name for each in prepared.outlines]
-    if not any(declared.provenance[name].untracked for name in names):
-        return made
-    mask = Mask(standing_plainly(prepared.template, flags, environ)).text
-    untracked = input_report.untracked_names(template, names, declared, mask)
-    return structs.replace(made, untracked=untracked)
+    return _in_layers(made, state, None if is_off else project)
 
 
 def _in_layers(made: Plan, state: State | None, project: Project | None) -> Plan:
@@ -86,10 +122,11 @@ def show(
     template = locate.template(given)
     place = places.of_template(template, settings, environ, notify)
     environ = config.without_secrets(environ)
-    prepared = prepare(template, flags, place.settings, environ)
     state = place.store.read()
+    prepared = evaluation.prepared(template, flags, place, environ, state, notify)
     foreseen = foresee(template, flags, prepared, place, environ, state, notify)
     made = foreseen.plan or make(template, flags, prepared, place, environ, state, notify)
+    made.remember()
     names, note = chosen(made, prepared, flags)
     notify(planned(place, made, note))
     if foreseen.refused:
@@ -135,7 +172,8 @@ def foresee(  # noqa: PLR0913 (it joins rooms, as `show` does)
         refused = acceptance.refused(asked, first) if later else refused
     if refused and refused.is_whole:
         raise refused.error
-    return Foresight(serial=state.serial if state else 0, plan=made, refused=refused)
+    serial = state.serial if state else 0
+    return Foresight(serial=serial, plan=made, refused=refused, is_done=names == ())
 
 
 def planned(place: places.Place, made: Plan, note: str) -> Planned:

@@ -2,29 +2,87 @@
 
 from __future__ import annotations
 
+import contextlib
 import stat
 from collections.abc import Collection, Mapping
 from pathlib import Path
+from typing import Any
 
 from msgspec import Struct, structs
 
 from packer_fork.config import Settings
 from packer_fork.errors import TemplateError
+from packer_fork.inputs.declared import Declared
+from packer_fork.inputs.tree import keyed
 from packer_fork.manager.locate import Template
-from packer_fork.packer import outline, program, selection
-from packer_fork.packer.evaluate import Evaluator
+from packer_fork.model import State
+from packer_fork.packer import outline, plugins, program, selection
 from packer_fork.packer.flags import PackerFlags
+from packer_fork.packer.mask import Sensitive
 from packer_fork.packer.outline import BuildOutline
 from packer_fork.packer.program import Program
-from packer_fork.packer.sensitive import Sensitive, collect
-from packer_fork.template.reader import ParsedTemplate, read
+from packer_fork.template import reader
+from packer_fork.template.reader import ParsedTemplate
+
+
+class BuildRequest(Struct, frozen=True, kw_only=True):
+    """What the user asked for. ``settings`` are the flags that set one, None if not given."""
+
+    template: str
+    flags: PackerFlags
+    settings: Mapping[str, Any]
+    environ: Mapping[str, str]
+    rebuild: bool = False
+
+    @property
+    def on_record(self) -> tuple[str, ...]:
+        """The command line as it is recorded, without the values of variables."""
+        return ("packer-fork", "build", *self.flags.without_values(), self.template)
+
+
+_NOT_OF_PACKER = frozenset(("_", "SHLVL", "OLDPWD", "TERM", "COLUMNS", "LINES"))
+"""Variables of the environment by which a shell goes on, and nothing changes for Packer."""
+
+
+class Acceptances:
+    """What ``packer validate`` accepted of one template, by digests with `key` of flags and
+    environment.
+    """
+
+    def __init__(self, key: bytes = b"", known: Collection[str] = ()) -> None:
+        self.digests = dict.fromkeys(known)
+        self.is_new = False
+        self._key = key
+
+    def has(self, arguments: tuple[str, ...], environ: Mapping[str, str]) -> bool:
+        return bool(self.digests) and self._digest(arguments, environ) in self.digests
+
+    def add(self, arguments: tuple[str, ...], environ: Mapping[str, str]) -> None:
+        self.digests[self._digest(arguments, environ)] = None
+        self.is_new = True
+
+    def _digest(self, arguments: tuple[str, ...], environ: Mapping[str, str]) -> str:
+        kept = sorted((name, environ[name]) for name in environ.keys() - _NOT_OF_PACKER)
+        return keyed(self._key, f"validate\0{arguments!r}\0{kept!r}")
+
+
+class Recalled(Struct, frozen=True):
+    """Inputs that are known without Packer, of the state at ``serial``. ``untracked``: see
+    ``Plan``; ``name``: of the entry in the cache.
+    """
+
+    serial: int
+    declared: Declared
+    untracked: tuple[str, ...]
+    name: str
 
 
 class Prepared(Struct, frozen=True, kw_only=True):
     """``template``: as it was read, once. ``outlines``: the builds that Packer will make, as far
     as it tells beforehand; ``every``: all builds of the template, chosen or not.
     ``is_complete``: Packer makes no other builds than ``outlines``. ``sensitive``: empty before
-    `with_secrets`.
+    `with_secrets`. ``plugins``: versions by name, empty where ``recalled``; ``basis``: what
+    Packer's answers rest on, see ``evaluation``; ``recalled``: None where it was asked.
     """
 
     program: Program
@@ -33,6 +91,14 @@ class Prepared(Struct, frozen=True, kw_only=True):
     every: tuple[BuildOutline, ...]
     is_complete: bool
     sensitive: Sensitive = Sensitive()
+    plugins: Mapping[str, str] = {}
+    basis: bytes = b""
+    recalled: Recalled | None = None
+    acceptances: Acceptances | None = None
+
+    def is_older_than(self, state: State) -> bool:
+        """Whether it was recalled for another state, with other results."""
+        return self.recalled is not None and self.recalled.serial != state.serial
 
     @property
     def is_empty(self) -> bool:
@@ -44,11 +110,32 @@ def prepare(
     template: Template, flags: PackerFlags, settings: Settings, environ: Mapping[str, str]
 ) -> Prepared:
     """Raises PackerError where Packer is missing, TemplateError where a file cannot be read."""
+    parsed = read(template, flags)
+    return ask(parsed, program.find(settings.packer), flags, environ)
+
+
+def read(template: Template, flags: PackerFlags) -> ParsedTemplate:
+    """Raises TemplateError where a file cannot be read, or only once."""
     _require_lasting(flags)
-    parsed = read(template.given, flags.variable_files)
-    found = program.find(settings.packer)
-    inspected = program.inspect(found, flags, template.given, environ)
-    evaluate = Evaluator(found, template.given, flags, environ)
+    return reader.read(template.given, flags.variable_files)
+
+
+def ask(
+    parsed: ParsedTemplate, found: Program, flags: PackerFlags, environ: Mapping[str, str]
+) -> Prepared:
+    """What Packer `found` tells of a template."""
+    with contextlib.ExitStack() as asked:
+        inspection = asked.enter_context(program.inspect(found, flags, parsed.given, environ))
+        listing = plugins.installed(found, environ)
+        if listing is not None:
+            asked.enter_context(listing)
+        # The template is parsed, and what that takes is imported, while Packer starts.
+        from packer_fork.packer.evaluate import Evaluator
+
+        _ = parsed.contents
+        inspected = inspection.output()
+        in_use = plugins.in_use(found, environ, listing.output() if listing else None)
+    evaluate = Evaluator(found, parsed.given, flags, environ)
     every = outline.outline(inspected or "", parsed, evaluate, found.version)
     selectors = {each.selector for each in every.builds}
     return Prepared(
@@ -57,6 +144,7 @@ def prepare(
         outlines=outline.chosen(every.builds, flags.only, flags.except_, hcl=parsed.is_hcl),
         every=every.builds,
         is_complete=every.is_complete or _are_named(flags.only, selectors),
+        plugins=in_use,
     )
 
 
@@ -88,8 +176,10 @@ def _are_named(patterns: tuple[str, ...], selectors: Collection[str]) -> bool:
 
 def with_secrets(prepared: Prepared, flags: PackerFlags, environ: Mapping[str, str]) -> Prepared:
     """Raises TemplateError where the template cannot be searched for them."""
-    sensitive = collect(prepared.program, prepared.template, flags, environ)
-    return structs.replace(prepared, sensitive=sensitive)
+    from packer_fork.packer import sensitive
+
+    found = sensitive.collect(prepared.program, prepared.template, flags, environ)
+    return structs.replace(prepared, sensitive=found)
 
 
 def only(prepared: Prepared, flags: PackerFlags, names: tuple[str, ...]) -> PackerFlags | None:

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import msgspec
 from msgspec import structs
 
 from packer_fork.codec.builds import decode_build
 from packer_fork.model import Build, BuildStatus, Result, State, possibly_left
-from packer_fork.packer.outcome import Outcome
+
+if TYPE_CHECKING:
+    from packer_fork.packer.outcome import Outcome
 
 KEPT = 20
 """Complete results that are kept of each build, besides its last run's."""
@@ -23,7 +27,7 @@ def carried_over(outcome: Outcome, state: State | None, inputs: str, observed: s
         )
         for name, build in outcome.builds.items()
     }
-    return Outcome(outcome.run, builds)
+    return structs.replace(outcome, builds=builds)
 
 
 def in_part(outcome: Outcome) -> Outcome:
@@ -33,7 +37,7 @@ def in_part(outcome: Outcome) -> Outcome:
         name: structs.replace(build, part=run.part, by=run.by)
         for name, build in outcome.builds.items()
     }
-    return Outcome(run, builds)
+    return structs.replace(outcome, builds=builds)
 
 
 def _continued(build: Build, raw: msgspec.Raw | None) -> Build:

@@ -21,12 +21,11 @@ from packer_fork.errors import (
 )
 from packer_fork.events import Notice, Notify, RunEnded, RunStarted
 from packer_fork.locks import ProcessId
-from packer_fork.manager import artifacts, attached, circuits, forecast, results, runlog
+from packer_fork.manager import artifacts, attached, circuits, forecast, results
 from packer_fork.manager.follow import End, Start, follow
 from packer_fork.manager.job import Ended, Job, describe, next_number
 from packer_fork.manager.observing import Documents, Observer
 from packer_fork.manager.outbox import Outbox
-from packer_fork.manager.places import Place
 from packer_fork.manager.plan import kept_inputs
 from packer_fork.manager.planned_steps import with_planned_steps
 from packer_fork.manager.record import Recorder
@@ -41,18 +40,6 @@ from packer_fork.packer.signals import SignalWatch
 def run(job: Job, watch: SignalWatch, notify: Notify) -> Generator[None, None, Ended]:
     """A run under way. Raises StoreError or PackerError where Packer was not started."""
     return (yield from _Running(job, watch, notify).go())
-
-
-def sweep(place: Place, notify: Notify) -> None:
-    """Clear away raw files of the dead; those of a run that was closed alive are its own."""
-    alive = place.store.left_alive()
-    if not alive:
-        runlog.sweep(place.store.logs)
-        return
-    numbers = ", ".join(map(str, alive))
-    text = f"Something of tenure {numbers}, which was unlocked while it lived, still runs."
-    hint = "What it does is not kept apart from this build; `ps` and the cloud console tell."
-    notify(Notice(level="warning", text=text, hint=hint))
 
 
 class _Running:

@@ -26,22 +26,20 @@ from packer_fork.manager import (
     unread,
 )
 from packer_fork.manager.build import (
-    BuildRequest,
     asking,
-    command_on_record,
     everything,
     foresee,
     repeat_artifacts,
     require,
     warn,
+    warn_of_secrets,
 )
 from packer_fork.manager.changing import made_sure_of
 from packer_fork.manager.crew import Crew, Terms
 from packer_fork.manager.job import Job, describe, next_number
 from packer_fork.manager.observing import Observers
 from packer_fork.manager.plan import Plan, kept_inputs
-from packer_fork.manager.prepare import Prepared, only, prepare, with_secrets
-from packer_fork.manager.run import sweep
+from packer_fork.manager.prepare import BuildRequest, Prepared, only, prepare, with_secrets
 from packer_fork.model import Draft, Git, State
 from packer_fork.packer.signals import SignalWatch
 
@@ -64,8 +62,9 @@ def build(request: BuildRequest, how: Together, notify: Notify) -> int:
     place = places.of_template(template, request.settings, request.environ, notify)
     request = structs.replace(request, environ=config.without_secrets(request.environ))
     prepared = prepare(template, request.flags, place.settings, request.environ)
-    foreseen = foresee(request, template, prepared, place, notify)
+    foreseen = foresee(request, template, prepared, place, place.store.read(), notify)
     prepared = with_secrets(prepared, request.flags, request.environ)
+    warn_of_secrets(prepared, notify)
     warn(request, place, prepared, notify)
     _check(request, prepared)
 
@@ -79,7 +78,7 @@ def build(request: BuildRequest, how: Together, notify: Notify) -> int:
         unread.catch_up(place, entry.tenure, notify)
         if entry.is_first:
             recover.recover(place.store, entry.tenure, notify, reason="found by the next build")
-            sweep(place, notify)
+            leftovers.sweep(place, notify)
         if entry.wait.seconds:
             prepared = prepare(template, request.flags, place.settings, request.environ)
             prepared = with_secrets(prepared, request.flags, request.environ)
@@ -213,7 +212,7 @@ class _Here(Struct, frozen=True, kw_only=True):
     def _begin(self, names: tuple[str, ...]) -> int:
         """A run is on record before others may join it."""
         number = next_number(self.place.store, self.state)
-        tenure, wait, command = self.entry.tenure, self.entry.wait, command_on_record(self.request)
+        tenure, wait, command = self.entry.tenure, self.entry.wait, self.request.on_record
         described = describe(number, tenure, wait, self.plan, self.prepared, command, self.git)
         fine = self.plan.names(Action.UP_TO_DATE)
         run = structs.replace(described, builds=names, up_to_date=fine, shared=True)
@@ -246,7 +245,7 @@ class _Here(Struct, frozen=True, kw_only=True):
         return Job(
             template=self.request.template,
             flags=flags or self.request.flags,
-            command=command_on_record(self.request),
+            command=self.request.on_record,
             environ=self.request.environ,
             place=self.place,
             prepared=self.prepared,

@@ -47,6 +47,18 @@ its spelling in JSON and in machine-readable lines."""
 T = TypeVar("T")
 
 
+class Sensitive(Struct, frozen=True):
+    """Values and their lines, longest first; the short ones only cut others into pieces.
+
+    ``too_short`` names variables with a value that is too short to be hidden,
+    ``unknown`` those that nothing could be learnt about.
+    """
+
+    values: tuple[str, ...] = ()
+    too_short: tuple[str, ...] = ()
+    unknown: tuple[str, ...] = ()
+
+
 class Mask:
     """Hides a fixed set of values; those shorter than `MIN_LENGTH` are left alone.
 

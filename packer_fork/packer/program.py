@@ -10,6 +10,7 @@ import signal
 import subprocess
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Self
 
 import msgspec
 from msgspec import Struct
@@ -134,7 +135,7 @@ class _VersionMemory:
         given = Path(os.environ.get("XDG_CACHE_HOME", ""))
         home = Path(os.environ.get("HOME", ""))
         folder = given if given.is_absolute() else home / ".cache"
-        self._key = _signature(Path(path).resolve()) if folder.is_absolute() else ""
+        self._key = signature(Path(path).resolve()) if folder.is_absolute() else ""
         self._file = folder / "packer-fork" / "packer-versions.json"
         self._known: dict[str, str] = {}
 
@@ -159,7 +160,7 @@ class _VersionMemory:
             durable.replace(self._file, data, durable=False)
 
 
-def _signature(path: Path) -> str:
+def signature(path: Path) -> str:
     """What a binary is known by; empty for all else."""
     try:
         with path.open("rb") as file:
@@ -178,17 +179,13 @@ def build_command(program: Program, flags: PackerFlags, template: str) -> tuple[
 
 def inspect(
     program: Program, flags: PackerFlags, template: str, environ: Mapping[str, str]
-) -> str | None:
-    """What ``packer inspect -machine-readable`` says of `template`; None if it cannot.
+) -> Question:
+    """Ask ``packer inspect -machine-readable`` about `template`.
 
-    Holds values of variables, sensitive ones as well: never log or show it.
+    The answer holds values of variables, sensitive ones as well: never log or show it.
     """
     command = [program.path, "inspect", "-machine-readable", *flags.variable_arguments(), template]
-    try:
-        answer = ask(command, environ)
-    except (OSError, subprocess.TimeoutExpired):
-        return None
-    return answer.output if answer.code == 0 else None
+    return Question(command, environ)
 
 
 def missing_plugin_hint(text: str, template: str) -> str:
@@ -200,6 +197,68 @@ def missing_plugin_hint(text: str, template: str) -> str:
     )
 
 
+class Question:
+    """Packer, started for its answer: several run side by side. `line` is what it reads, `stderr`
+    as for Popen. Leaving the context ends a Packer that has not answered.
+    """
+
+    def __init__(
+        self,
+        command: Sequence[str],
+        environ: Mapping[str, str],
+        *,
+        line: str | None = None,
+        stderr: int = subprocess.DEVNULL,
+    ) -> None:
+        is_simple = line is None and stderr == subprocess.DEVNULL
+        self._line = None if line is None else f"{line}\n".encode()
+        self._process: subprocess.Popen[bytes] | None = None
+        self._error: OSError | None = None
+        try:
+            self._process = subprocess.Popen(
+                list(command),
+                stdin=subprocess.DEVNULL if line is None else subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=stderr,
+                env=_quiet(environ) | (_ONE_PROCESS if is_simple else {}),
+                start_new_session=True,
+            )
+        except OSError as error:
+            self._error = error
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._process is not None and self._process.returncode is None:
+            self._end(self._process)
+
+    def answer(self, seconds: float = _ASK_SECONDS) -> Answer:
+        """Raises OSError or TimeoutExpired; then nothing of it is left."""
+        if self._process is None:
+            raise self._error or OSError("not started")
+        try:
+            output, _ = self._process.communicate(self._line, seconds)
+        except BaseException:
+            self._end(self._process)
+            raise
+        return Answer(self._process.returncode, output.decode("utf-8", "replace"))
+
+    def output(self) -> str | None:
+        """What it says if it ends well; None where it does not answer, or fails."""
+        try:
+            answer = self.answer()
+        except (OSError, subprocess.TimeoutExpired):
+            return None
+        return answer.output if answer.code == 0 else None
+
+    def _end(self, process: subprocess.Popen[bytes]) -> None:
+        # Its plugins hold the pipe: killing Packer alone would not end the wait.
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)
+        process.communicate()
+
+
 def ask(
     command: Sequence[str],
     environ: Mapping[str, str],
@@ -208,28 +267,11 @@ def ask(
     seconds: float = _ASK_SECONDS,
     stderr: int = subprocess.DEVNULL,
 ) -> Answer:
-    """Run Packer for its answer, giving it one `line` to read; `stderr` as for Popen.
+    """One question, answered before anything else is done.
 
     Raises OSError or TimeoutExpired; then nothing of it is left.
     """
-    is_simple = line is None and stderr == subprocess.DEVNULL
-    process = subprocess.Popen(
-        list(command),
-        stdin=subprocess.DEVNULL if line is None else subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        stderr=stderr,
-        env=_quiet(environ) | (_ONE_PROCESS if is_simple else {}),
-        start_new_session=True,
-    )
-    try:
-        output, _ = process.communicate(None if line is None else f"{line}\n".encode(), seconds)
-    except BaseException:
-        # Its plugins hold the pipe: killing Packer alone would not end the wait.
-        with contextlib.suppress(ProcessLookupError):
-            os.killpg(process.pid, signal.SIGKILL)
-        process.communicate()
-        raise
-    return Answer(process.returncode, output.decode("utf-8", "replace"))
+    return Question(command, environ, line=line, stderr=stderr).answer(seconds)
 
 
 def _quiet(environ: Mapping[str, str]) -> dict[str, str]:

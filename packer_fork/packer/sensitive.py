@@ -10,12 +10,10 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
 
-from msgspec import Struct
-
 from packer_fork.errors import TemplateError
 from packer_fork.packer.evaluate import Evaluator
 from packer_fork.packer.flags import PackerFlags
-from packer_fork.packer.mask import MIN_LENGTH
+from packer_fork.packer.mask import MIN_LENGTH, Sensitive
 from packer_fork.packer.program import Program
 from packer_fork.template import hcl, reader
 from packer_fork.template.contents import Secret
@@ -30,23 +28,28 @@ Values = Mapping[Secret, tuple[str, ...]]
 """Every string and number in the value. What is unknown is missing."""
 
 
-class Sensitive(Struct, frozen=True):
-    """Values and their lines, longest first; the short ones only cut others into pieces.
-
-    ``too_short`` names variables with a value that is too short to be hidden,
-    ``unknown`` those that nothing could be learnt about.
-    """
-
-    values: tuple[str, ...] = ()
-    too_short: tuple[str, ...] = ()
-    unknown: tuple[str, ...] = ()
-
-
 def standing_plainly(
     template: ParsedTemplate, flags: PackerFlags, environ: Mapping[str, str]
 ) -> tuple[str, ...]:
     """Secrets of `template` that are known without asking Packer. Raises TemplateError."""
     return _summed_up(_plain(template, flags, environ), {}).values
+
+
+def among(
+    told: Mapping[str, object],
+    template: ParsedTemplate,
+    flags: PackerFlags,
+    environ: Mapping[str, str],
+) -> tuple[str, ...] | None:
+    """Secrets of `template` of which Packer `told` the values, by expression, and those that
+    stand plainly, unless they are too short. None if one is not known. Raises TemplateError.
+    """
+    plain = _plain(template, flags, environ)
+    known = (secret for secret in plain if secret.expression in told)
+    evaluated = {secret: tuple(leaves(told[secret.expression])) for secret in known}
+    found = _summed_up(plain, evaluated)
+    long = tuple(value for value in found.values if len(value.strip()) >= MIN_LENGTH)
+    return None if found.unknown else long
 
 
 def collect(

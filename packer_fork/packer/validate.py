@@ -46,16 +46,22 @@ class Refusal(Struct, frozen=True):
         return Refusal(left) if left else None
 
 
-def refusal(
+class Checked(Struct, frozen=True):
+    """``refusal``: None if Packer would build. ``is_accepted``: it says so, and did not merely
+    fail to answer: what Packer cannot say now, it says in the build.
+    """
+
+    refusal: Refusal | None = None
+    is_accepted: bool = False
+
+
+def check(
     program: Program,
     template: ParsedTemplate,
     arguments: Sequence[str],
     environ: Mapping[str, str],
-) -> Refusal | None:
-    """Why Packer would not build `template` with these flags; None if it would.
-
-    None also where Packer does not answer: what it cannot say now, it says in the build.
-    """
+) -> Checked:
+    """Whether Packer would build `template` with these flags."""
     how = _how(program) if _may_have_data(template) else ()
     command = (program.path, "validate", *how, *arguments, template.given)
     environ = {**environ, "PACKER_NO_COLOR": "1"}
@@ -64,10 +70,11 @@ def refusal(
         if answer.code == _REFUSED and not answer.output.strip():
             answer = ask(command, environ, stderr=subprocess.STDOUT)
     except (OSError, subprocess.TimeoutExpired):
-        return None
+        return Checked()
     if answer.code != _REFUSED:
-        return None
-    return Refusal(diagnostics.errors_of(answer.output) or ("Packer gives no reason.",))
+        return Checked(is_accepted=answer.code == 0)
+    errors = diagnostics.errors_of(answer.output) or ("Packer gives no reason.",)
+    return Checked(Refusal(errors))
 
 
 def _how(program: Program) -> tuple[str, ...]:

@@ -14,6 +14,9 @@ Evaluate = Callable[[Mapping[str, str]], Mapping[str, object] | None]
 JSON templates. The answer has the JSON values of those that Packer could evaluate, and is
 None where it could evaluate nothing at all."""
 
+MAX_SOURCE = 16 << 20
+"""Bytes of a file that is read."""
+
 ANYTHING = "\0"
 """Stands in a text for a part whose value is not known before the build runs."""
 

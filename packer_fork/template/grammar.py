@@ -8,8 +8,7 @@ from functools import cache
 import tree_sitter_hcl
 from tree_sitter import Language, Node, Parser
 
-MAX_SOURCE = 16 << 20
-"""Bytes of one file that are read."""
+from packer_fork.template.contents import MAX_SOURCE
 
 MAX_SECONDS = 1.0
 """Of the processor, for one file: an open text is read in the square of its length."""

@@ -2,19 +2,23 @@
 
 from __future__ import annotations
 
+import os
 import stat
 from collections.abc import Iterable, Mapping, Sequence
+from functools import cached_property
 from pathlib import Path
 
 from msgspec import Struct
 
 from packer_fork.errors import TemplateError
-from packer_fork.template import hcl, hcl_json, json_document, legacy
-from packer_fork.template.contents import Contents, Literals, Sections
-from packer_fork.template.grammar import MAX_SOURCE
+from packer_fork.template.contents import MAX_SOURCE, Contents, Literals, Sections
 
 _TEMPLATES = (".pkr.hcl", ".pkr.json")
 _VARIABLES = (".auto.pkrvars.hcl", ".auto.pkrvars.json")
+
+
+Signature = tuple[int, ...]
+"""What a file is known by: inode, size, mtime and ctime."""
 
 
 class SourceFile(Struct, frozen=True):
@@ -23,24 +27,36 @@ class SourceFile(Struct, frozen=True):
     path: Path
     source: bytes = b""
     is_regular: bool = True
+    signature: Signature = ()
 
 
-class ParsedTemplate(Struct, frozen=True, kw_only=True):
-    """A template as it was read.
+class ParsedTemplate(Struct, frozen=True, kw_only=True, dict=True):
+    """A template as it was read; it is parsed once it is asked for its contents.
 
     ``given`` is how the user wrote it, and what Packer is given; ``path`` the same, absolute.
     ``is_hcl``: whether Packer takes it for HCL2, in either syntax. ``files`` are its own,
-    ``unparsable`` those of them that we cannot read in full; ``variable_files`` those that Packer
-    loads by itself and those given, in its order.
+    ``variable_files`` those that Packer loads by itself and those given, in its order.
     """
 
     given: str
     path: Path
     is_hcl: bool
-    contents: Contents
     files: tuple[SourceFile, ...]
-    unparsable: tuple[SourceFile, ...]
     variable_files: tuple[SourceFile, ...]
+
+    @cached_property
+    def contents(self) -> Contents:
+        return _together(self._parsed)
+
+    @cached_property
+    def unparsable(self) -> tuple[SourceFile, ...]:
+        """Those of its files that we cannot read in full."""
+        parsed = zip(self.files, self._parsed, strict=True)
+        return tuple(file for file, contents in parsed if not contents.is_parsable)
+
+    @cached_property
+    def _parsed(self) -> list[Contents]:
+        return [_parse(file) for file in self.files]
 
 
 def read(given: str, variable_files: Iterable[str] = ()) -> ParsedTemplate:
@@ -49,27 +65,33 @@ def read(given: str, variable_files: Iterable[str] = ()) -> ParsedTemplate:
     Raises TemplateError if a file cannot be read or is larger than MAX_SOURCE.
     """
     path = Path.cwd() / given
+    named = tuple(Path.cwd() / name for name in variable_files)
     try:
-        found = _directly_in(path, _TEMPLATES) if path.is_dir() else [path]
-        automatic = _directly_in(path, _VARIABLES) if path.is_dir() else []
-        files = tuple(map(_read, found))
-        variables = (*automatic, *(Path.cwd() / name for name in variable_files))
-        variable_sources = tuple(map(_read, variables))
+        files = tuple(map(_read, _template_files(path)))
+        variables = tuple(map(_read, (*_automatic_variable_files(path), *named)))
     except OSError as error:
         raise TemplateError(
             f"{error.filename or given} cannot be read: {error.strerror or error}.",
             hint="Check the path and its permissions.",
         ) from error
-    parsed = [_parse(file) for file in files]
     return ParsedTemplate(
         given=given,
         path=path,
         is_hcl=is_hcl(path),
-        contents=_together(parsed),
         files=files,
-        unparsable=tuple(f for f, each in zip(files, parsed, strict=True) if not each.is_parsable),
-        variable_files=variable_sources,
+        variable_files=variables,
     )
+
+
+def is_current(template: ParsedTemplate) -> bool:
+    """Whether its files are still those that were read."""
+    known = (*template.files, *template.variable_files)
+    try:
+        found = [*_template_files(template.path), *_automatic_variable_files(template.path)]
+        are_same = all(_signature(file.path.stat()) == file.signature for file in known)
+    except OSError:
+        return False
+    return are_same and found == [file.path for file in known[: len(found)]]
 
 
 def is_hcl(template: Path) -> bool:
@@ -78,6 +100,14 @@ def is_hcl(template: Path) -> bool:
     It goes by the name as given, not by that of the file that a link leads to.
     """
     return template.is_dir() or template.name.endswith(_TEMPLATES)
+
+
+def _template_files(path: Path) -> list[Path]:
+    return _directly_in(path, _TEMPLATES) if path.is_dir() else [path]
+
+
+def _automatic_variable_files(path: Path) -> list[Path]:
+    return _directly_in(path, _VARIABLES) if path.is_dir() else []
 
 
 def _directly_in(folder: Path, suffixes: Sequence[str]) -> list[Path]:
@@ -97,10 +127,17 @@ def _read(path: Path) -> SourceFile:
             f"{path} is larger than {MAX_SOURCE >> 20} MiB.",
             hint="Is it the right file? Large data is better read by file() at build time.",
         )
-    return SourceFile(path, path.read_bytes())
+    return SourceFile(path, path.read_bytes(), signature=_signature(found))
+
+
+def _signature(status: os.stat_result) -> Signature:
+    return (status.st_ino, status.st_size, status.st_mtime_ns, status.st_ctime_ns)
 
 
 def _parse(file: SourceFile) -> Contents:
+    # Where a plan is recalled, nothing is parsed: this loads the grammar.
+    from packer_fork.template import hcl, hcl_json, legacy
+
     if not file.is_regular:
         return Contents(is_parsable=False)
     if file.path.name.endswith(".pkr.json"):
@@ -112,6 +149,8 @@ def _parse(file: SourceFile) -> Contents:
 
 def assignments(file: SourceFile) -> Mapping[str, Literals]:
     """The literals in what a file of variables assigns. Raises TooComplexError."""
+    from packer_fork.template import hcl, json_document
+
     document = json_document.decode(file.source)
     if not isinstance(document, dict):
         return hcl.assignments(file.source)

@@ -7,8 +7,8 @@ after white space, or, older, has ``##[`` anywhere; on stdout and on stderr alik
 
 from __future__ import annotations
 
+import os
 import re
-import secrets
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TextIO
@@ -144,5 +144,5 @@ def outputs(results: Results) -> Iterator[str]:
 
 def _value(name: str, value: str) -> str:
     """In the form for values of several lines, whose end nobody can guess."""
-    end = f"end_{secrets.token_hex(16)}"
+    end = f"end_{os.urandom(16).hex()}"
     return f"{name}<<{end}\n{value}\n{end}\n"

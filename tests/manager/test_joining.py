@@ -17,16 +17,15 @@ from packer_fork.config import Settings
 from packer_fork.errors import LockedError, StoreError
 from packer_fork.events import Elsewhere, Event, RunEnded
 from packer_fork.inputs.cache import DigestCache
-from packer_fork.inputs.collect import Declared
+from packer_fork.inputs.declared import Declared
 from packer_fork.inputs.record import Inputs, template_inputs
 from packer_fork.locks import Holder, LockStatus, Share, Stop
 from packer_fork.manager import crew, ending, joining, locate, planning, shared_build
-from packer_fork.manager.build import BuildRequest
 from packer_fork.manager.changing import made_sure_of
 from packer_fork.manager.locate import StateFolder
 from packer_fork.manager.places import Place
 from packer_fork.manager.plan import Plan
-from packer_fork.manager.prepare import prepare
+from packer_fork.manager.prepare import BuildRequest, prepare
 from packer_fork.manager.runlog import LogFiles
 from packer_fork.model import Build, BuildStatus, Draft, Run, RunStatus, State
 from packer_fork.packer.flags import take

@@ -11,6 +11,12 @@ from packer_fork.packer.program import Program
 
 pytestmark = pytest.mark.processes
 
+
+def in_use(program_: Program, environ: dict[str, str]) -> dict[str, str]:
+    question = plugins.installed(program_, environ)
+    return plugins.in_use(program_, environ, question.output() if question else None)
+
+
 DIGEST = f"sha256:{sha256(b'program').hexdigest()}"
 
 
@@ -26,7 +32,7 @@ def test_unversioned_plugins_are_told_by_their_content(
     (here / "packer-plugin.txt").write_bytes(b"program")
     monkeypatch.chdir(here)
     environ = {**os.environ, "HOME": str(tmp_path), "PACKER_PLUGIN_PATH": str(named)}
-    found = plugins.in_use(program.find(str(packer)), environ)
+    found = in_use(program.find(str(packer)), environ)
     names = ("packer-builder-a", "packer-provisioner-b", "packer-post-processor-c")
     assert {name: found.get(name) for name in names} == dict.fromkeys(names, DIGEST)
     assert "packer-plugin.txt" not in found
@@ -47,7 +53,7 @@ def test_listed_plugins_are_told_by_their_version(
     )
     newer.chmod(0o755)
     monkeypatch.chdir(tmp_path)
-    found = plugins.in_use(Program(str(newer), (1, 11, 2), "1.11.2"), {"HOME": str(tmp_path)})
+    found = in_use(Program(str(newer), (1, 11, 2), "1.11.2"), {"HOME": str(tmp_path)})
     assert found == {
         "github.com/hashicorp/docker": "1.0.8, 1.1.0",
         "github.com/hashicorp/qemu": "1.2.0-dev",

@@ -145,13 +145,14 @@ def test_inspect(project: Project, packer: Path) -> None:
     )
     found = program.find(str(packer))
     flags, _ = take(["-force", "-var", "who=somebody"])
-    text = program.inspect(found, flags, str(template), os.environ)
+    text = program.inspect(found, flags, str(template), os.environ).output()
     assert text is not None
     assert "null.web" in text
     assert "somebody" in text
     broken = project.write("broken.pkr.hcl", "source {")
-    assert program.inspect(found, flags, str(broken), os.environ) is None
-    assert program.inspect(Program("/no", (1, 6, 6), ""), flags, str(template), os.environ) is None
+    assert program.inspect(found, flags, str(broken), os.environ).output() is None
+    missing = Program("/no", (1, 6, 6), "")
+    assert program.inspect(missing, flags, str(template), os.environ).output() is None
 
 
 def test_build_command() -> None:

@@ -12,9 +12,9 @@ import pytest
 from packer_fork.errors import TemplateError
 from packer_fork.packer import program
 from packer_fork.packer.flags import PackerFlags, take
-from packer_fork.packer.mask import HIDDEN, Mask
+from packer_fork.packer.mask import HIDDEN, Mask, Sensitive
 from packer_fork.packer.program import Program
-from packer_fork.packer.sensitive import Sensitive, collect
+from packer_fork.packer.sensitive import collect
 from packer_fork.template.reader import read
 from tests.conftest import Project
 from tests.support.packer_versions import masks_machine_readable

@@ -8,7 +8,7 @@ from msgspec import Struct
 
 from tests.conftest import Cli, Project
 
-PASSING = frozenset({"lock", "mutex", "mutex.turn", "hashes"})
+PASSING = frozenset({"lock", "mutex", "mutex.turn", "hashes", "evaluations"})
 """What even a command that does nothing may write."""
 
 ONE = """

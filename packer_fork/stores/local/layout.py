@@ -12,6 +12,7 @@ history/             sealed segments, named by the SHA-256 of their bytes
 backups/             copies of the state file, and what was damaged
 queue/N              locked by the waiter that arrived as the Nth
 hashes               digests of input files, so that what is untouched is not read again
+evaluations          what Packer answered about the template, sealed with the state's key
 logs/                masked logs, late results, and the raw log while its run lives
 """
 

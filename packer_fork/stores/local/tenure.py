@@ -8,12 +8,13 @@ from __future__ import annotations
 
 import contextlib
 import os
+import sys
 import threading
 from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
+from types import ModuleType
 
-import portalocker
 from msgspec import structs
 
 from packer_fork import durable
@@ -26,6 +27,28 @@ from packer_fork.stores.base import Committed
 from packer_fork.stores.local import mutex, probe
 from packer_fork.stores.local.journal import Journal
 from packer_fork.stores.local.layout import Layout
+
+
+@contextlib.contextmanager
+def _without_metadata() -> Iterator[None]:
+    """Import a package that looks up its own version, which nobody here asks for.
+
+    ``importlib.metadata`` brings email, zipfile and socket, twice what a build that is up to
+    date imports besides.
+    """
+    name = "importlib.metadata"
+    if name in sys.modules:
+        yield
+        return
+    sys.modules[name] = ModuleType(name)
+    try:
+        yield
+    finally:
+        del sys.modules[name]
+
+
+with _without_metadata():
+    import portalocker
 
 
 class KernelLocks:

@@ -1,0 +1,244 @@
+"""What Packer was asked before: the same plan as if it was asked now, or it is asked."""
+
+import json
+import os
+import re
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import pytest
+
+from tests.conftest import Cli, Project, Result, eventually
+from tests.support import states
+from tests.support.strace import read_calls, under_strace
+
+pytestmark = pytest.mark.usefixtures("packer")
+
+SECRET = "hunter2-the-secret"  # noqa: S105
+TEMPLATE = """
+    variable "region" { default = "eu" }
+    variable "flavour" { default = env("FLAVOUR") }
+    variable "token" {
+      default   = "none"
+      sensitive = true
+    }
+    locals {
+      data = file("data.txt")
+      text = trimspace(file("${path.root}/text.txt"))
+      here = path.cwd
+    }
+    source "file" "a" {
+      content = "${var.region} ${var.flavour} ${local.data} ${local.text} ${local.here}"
+      target  = "a.out"
+    }
+    source "null" "n" { communicator = "none" }
+    build {
+      sources = ["file.a", "null.n"]
+      provisioner "shell-local" { script = "scripts/setup.sh" }
+      provisioner "shell-local" {
+        environment_vars = ["TOKEN=${var.token}"]
+        inline           = ["ls ./lib/ late-file"]
+        valid_exit_codes = [0, 1, 2]
+      }
+    }
+"""
+
+
+@pytest.fixture
+def kept(cli: Cli, project: Project, tmp_path: Path) -> Path:
+    """The file that holds what Packer answered, of a template that was built."""
+    program = Path(shutil.copy(str(shutil.which("packer")), tmp_path / "packer"))
+    program.chmod(0o755)
+    cli.environment["PACKER_FORK_PACKER"] = str(program)  # type: ignore[index]
+    project.write("scripts/setup.sh", "#!/bin/sh\ntrue\n").chmod(0o755)
+    project.write("lib/a", "a")
+    project.write("data.txt", "data")
+    project.write("text.txt", "a-text")
+    project.write("t.pkr.hcl", TEMPLATE)
+    return filled(cli, project, "t.pkr.hcl")
+
+
+def filled(cli: Cli, project: Project, template: str, *flags: str) -> Path:
+    """Built until its answers are kept: files that are new are not trusted at once."""
+    path = states.folder(project.root, template) / "evaluations"
+
+    def is_kept() -> bool:
+        done = cli("build", *flags, template)
+        assert done.rc == 0, done
+        again = cli("build", *flags, template)
+        return "everything is up to date" in again.err and path.exists()
+
+    eventually(is_kept)
+    return path
+
+
+def planned(cli: Cli, *words: str, **more: Any) -> object:
+    """What a user sees, without times."""
+    done: Result = cli("plan", "--json", *words, **more)
+    if done.rc:
+        return done.rc, done.err
+    builds = json.loads(done.out)["builds"]
+    return [(build["name"], build["action"], build["reasons"]) for build in builds]
+
+
+def put_back(path: Path, data: bytes | None) -> None:
+    if data is None:
+        path.unlink(missing_ok=True)
+    else:
+        path.write_bytes(data)
+        path.chmod(0o755 if path.suffix == ".sh" else 0o644)
+
+
+class Change(msgspec.Struct, frozen=True, kw_only=True):
+    """Of files of the project (None: gone), words of the command line, environment, folder."""
+
+    files: dict[str, str | None] = {}
+    words: tuple[str, ...] = ()
+    env: dict[str, str] = {}
+    template: str = "t.pkr.hcl"
+    cwd: str = ""
+    is_seen: bool = True
+
+
+CHANGES = {
+    "nothing": Change(is_seen=False),
+    "variable": Change(words=("-var", "region=us")),
+    "variables file": Change(files={"x.hcl": 'region = "us"'}, words=("-var-file=x.hcl",)),
+    "PKR_VAR": Change(env={"PKR_VAR_region": "us"}),
+    "PKR_VAR that is not asked for": Change(env={"PKR_VAR_other": "us"}, is_seen=False),
+    "env()": Change(env={"FLAVOUR": "sour"}),
+    "file()": Change(files={"data.txt": "other"}),
+    "file() is gone": Change(files={"data.txt": None}),
+    "file() by path.root": Change(files={"text.txt": "other"}),
+    "template": Change(files={"t.pkr.hcl": TEMPLATE.replace('"eu"', '"us"')}),
+    "script": Change(files={"scripts/setup.sh": "#!/bin/sh\nfalse\n"}),
+    "script is gone": Change(files={"scripts/setup.sh": None}),
+    "file in a folder": Change(files={"lib/b": "b"}),
+    "word that is a file": Change(files={"late-file": "late"}),
+    "selection": Change(words=("-only=null.n",)),
+    "other spelling": Change(template="./t.pkr.hcl", is_seen=False),
+    "other folder": Change(template="../t.pkr.hcl", cwd="lib"),
+    "configuration": Change(env={"PACKER_CONFIG": "lib/a"}),
+    "plugin": Change(files={"packer-builder-null": "plugin"}),
+    "home": Change(env={"HOME": "/nowhere"}, is_seen=False),
+    "setting": Change(words=("--ignore-var", "region")),
+    "environment that counts": Change(words=("--input-env", "CI_X"), env={"CI_X": "1"}),
+}
+
+
+def test_every_change_is_seen_as_it_is_without(cli: Cli, project: Project, kept: Path) -> None:
+    answers = kept.read_bytes()
+    unchanged = planned(cli, "t.pkr.hcl")
+    for name, change in CHANGES.items():
+        before = {
+            project.root / file: (project.root / file).read_bytes()
+            if (project.root / file).exists()
+            else None
+            for file in change.files
+        }
+        for file, text in change.files.items():
+            put_back(project.root / file, None if text is None else text.encode())
+        words, more = (*change.words, change.template), {"env": change.env}
+        place = project.root / change.cwd
+        recalled = planned(cli, *words, cwd=place, **more)
+        kept.unlink()
+        asked = planned(cli, *words, cwd=place, **more)
+        assert recalled == asked, name
+        assert (asked != unchanged) == change.is_seen, (name, asked)
+        for path, data in before.items():
+            put_back(path, data)
+        kept.write_bytes(answers)
+    assert planned(cli, "t.pkr.hcl") == unchanged
+
+
+def packers(cli: Cli, *words: str, log: Path, **more: Any) -> list[str]:
+    """What Packer was started for, in the order of its starts."""
+    done = cli(*words, under=under_strace(log, "-s", "999", "-e", "trace=execve"), **more)
+    assert done.rc == 0, done
+    calls = [line for line in read_calls(log).splitlines() if " = -1 " not in line]
+    words_of = [re.findall(r'"([^"]*)"', line.partition("[")[2]) for line in calls]
+    return [each[1] for each in words_of if each[1:] and each[0].endswith("/packer")]
+
+
+@pytest.mark.usefixtures("strace")
+def test_what_is_up_to_date_starts_no_packer(
+    cli: Cli, project: Project, kept: Path, tmp_path: Path
+) -> None:
+    log = tmp_path / "calls"
+    assert packers(cli, "plan", "t.pkr.hcl", log=log) == []
+    assert packers(cli, "build", "t.pkr.hcl", log=log) == []
+    (project.root / "scripts/setup.sh").write_text("#!/bin/sh\ntrue # other\n")
+    first = packers(cli, "build", "t.pkr.hcl", log=log)
+    assert first.count("validate") == 1
+    assert not {"inspect", "plugins"} & set(first)
+    (project.root / "scripts/setup.sh").write_text("#!/bin/sh\ntrue # third\n")
+    assert "validate" not in packers(cli, "build", "t.pkr.hcl", log=log)
+    kept.unlink()
+    assert "inspect" in packers(cli, "plan", "t.pkr.hcl", log=log)
+
+
+@pytest.mark.usefixtures("strace")
+@pytest.mark.parametrize("which", ["another Packer", "a script"])
+def test_another_packer_is_asked(cli: Cli, kept: Path, tmp_path: Path, which: str) -> None:
+    log, program = tmp_path / "calls", tmp_path / "packer"
+    if which == "a script":
+        real = program.rename(tmp_path / "real")
+        program.write_text(f'#!/bin/sh\nexec {real} "$@"\n')
+        program.chmod(0o755)
+    else:
+        os.utime(program, ns=(1, 1))
+    assert kept.exists()
+    assert "inspect" in packers(cli, "plan", "t.pkr.hcl", log=log)
+
+
+DAMAGES: dict[str, Callable[[bytes], bytes]] = {
+    "empty": lambda _: b"",
+    "cut": lambda data: data[: len(data) // 2],
+    "garbage": lambda _: b"\xff\x00garbage",
+    "list": lambda _: msgspec.msgpack.encode([]),
+    **{f"byte {n}": lambda data, n=n: flipped(data, len(data) * n // 40) for n in range(40)},  # type: ignore[misc]
+}
+
+
+def flipped(data: bytes, at: int) -> bytes:
+    return data[:at] + bytes([data[at] ^ 1]) + data[at + 1 :]
+
+
+def test_damage_is_no_answer(cli: Cli, kept: Path) -> None:
+    unchanged, answers = planned(cli, "t.pkr.hcl"), kept.read_bytes()
+    for name, damage in DAMAGES.items():
+        kept.write_bytes(damage(answers))
+        assert planned(cli, "t.pkr.hcl") == unchanged, name
+    kept.write_bytes(b"garbage")
+    assert cli("build", "t.pkr.hcl").rc == 0
+    assert len(kept.read_bytes()) > len(b"garbage")
+
+
+def test_no_secret_and_no_value_is_kept(cli: Cli, project: Project, kept: Path) -> None:
+    flags = ("-var", f"token={SECRET}", "-var", "region=a-value-of-a-variable")
+    filled(cli, project, "t.pkr.hcl", *flags)
+    assert kept.stat().st_mode & 0o777 == 0o600
+    for secret in (SECRET, "a-value-of-a-variable", "a-text"):
+        assert secret.encode() not in kept.read_bytes()
+
+
+def test_few_answers_are_kept(cli: Cli, kept: Path) -> None:
+    size = len(kept.read_bytes())
+    for number in range(12):
+        assert cli("build", "-var", f"region={number}", "-only=null.n", "t.pkr.hcl").rc == 0
+    assert len(kept.read_bytes()) < 9 * size
+    assert [*kept.parent.glob(".evaluations*")] == []
+
+
+def test_a_template_that_names_a_secret_file_is_not_kept(cli: Cli, project: Project) -> None:
+    project.write(f"{SECRET}.sh", "#!/bin/sh\n").chmod(0o755)
+    project.write("data.txt", "data")
+    project.write("text.txt", "text")
+    source = TEMPLATE.replace("scripts/setup.sh", "${var.token}.sh")
+    project.write("t.pkr.hcl", source.replace('"none"', f'"{SECRET}"', 1))
+    for _ in range(2):
+        assert cli("build", "t.pkr.hcl").rc == 0
+    assert not (states.folder(project.root) / "evaluations").exists()
