@@ -90,7 +90,7 @@ class Tracer:
         )
 
     def exists(self, path: str) -> bool:
-        """Whether there is anything at `path`, be it a link that leads nowhere."""
+        """Whether there is anything at `path`; a link that leads nowhere counts."""
         kind = _kind(path)
         if kind:
             self._present[path] = kind

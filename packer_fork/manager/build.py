@@ -84,7 +84,7 @@ def build(request: BuildRequest, notify: Notify) -> int:
 
 
 def _catch_up(place: places.Place, tenure: Tenure, notify: Notify) -> None:
-    """What earlier runs left unfinished, or told to nobody: as a rule there is nothing."""
+    """Recover unfinished runs and unread logs; most builds find none."""
     state = place.store.read()
     running = state.running if state else {}
     if place.outbox is None and not running and not runlog.with_raw(place.store.logs):

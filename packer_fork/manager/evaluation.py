@@ -210,7 +210,8 @@ def _path(place: Place) -> Path:
 
 def _name(basis: bytes, request: InputsRequest) -> str:
     """What an entry goes by: all that its inputs rest on but for the file system."""
-    outputs = {name: sorted({*map(str, paths)}) for name, paths in request.outputs.items()}
+    made = ((name, sorted({*map(str, paths)})) for name, paths in request.outputs.items())
+    outputs = {name: paths for name, paths in made if paths}
     commands = [(each.command, each.digest, each.failure) for each in request.command_outputs]
     declared = [(name, request.environ.get(name)) for name in request.input_env]
     rest = (basis, outputs, sorted(map(str, request.born)), commands, declared)

@@ -98,3 +98,25 @@ def test_a_state_is_shown_without_anything_heavy(locked: Path) -> None:
     found = imported(locked, "state", "show", "t.pkr.hcl")
     assert not among(found, HEAVY)
     assert "stores.local.reader" in ours(found)
+
+
+NOT_FOR_UP_TO_DATE = {
+    *(HEAVY - {"portalocker", "socket", "tree_sitter", "tree_sitter_hcl", "secrets"}),
+    *("importlib.metadata", "statistics", "zipfile", "packer_fork.inputs.collect"),
+    *("packer_fork.inputs.hcl", "packer_fork.manager.executor", "packer_fork.manager.recover"),
+    *("packer_fork.inputs.watcher", "packer_fork.packer.evaluate", "packer_fork.packer.process"),
+}
+"""What asks Packer, reads templates or runs builds."""
+
+MOST_OF_UP_TO_DATE = 135
+
+
+@pytest.mark.usefixtures("packer")
+@pytest.mark.parametrize("command", ["plan", "build"])
+def test_what_is_up_to_date_is_told_without_what_builds(tmp_path: Path, command: str) -> None:
+    source = 'source "null" "n" { communicator = "none" }\nbuild { sources = ["null.n"] }\n'
+    (tmp_path / "t.pkr.hcl").write_text(source)
+    assert "packer_fork.inputs.collect" in imported(tmp_path, "build", "t.pkr.hcl")
+    found = imported(tmp_path, command, "t.pkr.hcl")
+    assert not among(found, NOT_FOR_UP_TO_DATE)
+    assert len(ours(found)) <= MOST_OF_UP_TO_DATE

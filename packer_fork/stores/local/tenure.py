@@ -31,7 +31,7 @@ from packer_fork.stores.local.layout import Layout
 
 @contextlib.contextmanager
 def _without_metadata() -> Iterator[None]:
-    """Import a package that looks up its own version, which nobody here asks for.
+    """Import a package that looks up its own version, which packer-fork does not use.
 
     ``importlib.metadata`` brings email, zipfile and socket, twice what a build that is up to
     date imports besides.
