@@ -224,8 +224,11 @@ class Recorder:
         self._notify(Output(at=datetime.now(UTC), kind="stderr", text=text))
 
     def _tell(self, before: Outcome) -> None:
-        for build in _changed(before.builds, self.outcome.builds).values():
-            self._notify(BuildChanged(build=self._mask.document(build)))
+        for name, build in _changed(before.builds, self.outcome.builds).items():
+            known = before.builds.get(name)
+            # Its end lets go of `places`, which only the fold needs: that is no news.
+            if known is None or structs.replace(known, places=build.places) != build:
+                self._notify(BuildChanged(build=self._mask.document(build)))
 
 
 def _gone(before: dict[str, Build], after: dict[str, Build]) -> dict[str, None]:

@@ -42,6 +42,7 @@ from packer_fork.manager.plan import Plan, kept_inputs
 from packer_fork.manager.prepare import BuildRequest, Prepared, only, prepare, with_secrets
 from packer_fork.model import Draft, Git, State
 from packer_fork.packer.signals import SignalWatch
+from packer_fork.template import reader
 
 
 class Together(Struct, frozen=True, kw_only=True):
@@ -79,7 +80,7 @@ def build(request: BuildRequest, how: Together, notify: Notify) -> int:
         if entry.is_first:
             recover.recover(place.store, entry.tenure, notify, reason="found by the next build")
             leftovers.sweep(place, notify)
-        if entry.wait.seconds:
+        if entry.wait.seconds or not reader.is_current(prepared.template):
             prepared = prepare(template, request.flags, place.settings, request.environ)
             prepared = with_secrets(prepared, request.flags, request.environ)
             _check(request, prepared)

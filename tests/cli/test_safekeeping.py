@@ -436,6 +436,7 @@ def test_a_failed_instance_is_on_record_after_a_rollback(cli: Cli, project: Proj
     document["builds"]["null.n"] |= {
         "status": "failed",
         "instance": {"id": "i-1", "provider": "amazon"},
+        "evidence": {},
         "leftovers": [{"id": "i-0"}],
     }
     project.write("pushed.json", json.dumps(document))

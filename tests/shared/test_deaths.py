@@ -110,8 +110,8 @@ def test_raw_logs_of_a_frozen_holder_go_with_the_next_command(
     assert "is read now" in done(here.cli, *command)
     assert not holding_secrets(here)
     assert [each["run"]["status"] for each in listed(there)][-1] == "complete"
-    assert "S3cretToken" not in "".join(
-        path.read_text() for path in here.root.rglob("default/**/*") if path.is_file()
+    assert b"S3cretToken" not in b"".join(
+        path.read_bytes() for path in here.root.rglob("default/**/*") if path.is_file()
     )
 
 
