@@ -13,6 +13,7 @@ from msgspec import Struct, structs
 from packer_fork.config import Settings
 from packer_fork.errors import TemplateError
 from packer_fork.inputs.declared import Declared
+from packer_fork.inputs.request import CommandOutput
 from packer_fork.inputs.tree import keyed
 from packer_fork.manager.locate import Template
 from packer_fork.model import State
@@ -83,6 +84,7 @@ class Prepared(Struct, frozen=True, kw_only=True):
     ``is_complete``: Packer makes no other builds than ``outlines``. ``sensitive``: empty before
     `with_secrets`. ``plugins``: versions by name, empty where ``recalled``; ``basis``: what
     Packer's answers rest on, see ``evaluation``; ``recalled``: None where it was asked.
+    ``command_outputs``: of ``input_commands``; None where they have yet to run.
     """
 
     program: Program
@@ -95,6 +97,7 @@ class Prepared(Struct, frozen=True, kw_only=True):
     basis: bytes = b""
     recalled: Recalled | None = None
     acceptances: Acceptances | None = None
+    command_outputs: tuple[CommandOutput, ...] | None = None
 
     def is_older_than(self, state: State) -> bool:
         """Whether it was recalled for another state, with other results."""
