@@ -45,7 +45,8 @@ class Plan(Struct, frozen=True, kw_only=True):
     """One line for each build, in Packer's order; empty if only Packer knows what it builds.
 
     ``untracked``: base images whose change nothing would notice, with their places.
-    ``remember``: keep what was found, so that the next command is faster.
+    ``remember``: keep what was found, so that the next command is faster. ``values``: what Packer
+    evaluated for it, by expression, secrets among them; empty where it was recalled.
     """
 
     builds: tuple[BuildPlan, ...]
@@ -53,6 +54,7 @@ class Plan(Struct, frozen=True, kw_only=True):
     declared: Declared
     untracked: tuple[str, ...] = ()
     remember: Callable[[], None] = lambda: None
+    values: Mapping[str, object] = {}
 
     @property
     def inputs(self) -> TemplateInputs:

@@ -177,11 +177,19 @@ def _are_named(patterns: tuple[str, ...], selectors: Collection[str]) -> bool:
     return bool(patterns) and all(pattern in selectors for pattern in patterns)
 
 
-def with_secrets(prepared: Prepared, flags: PackerFlags, environ: Mapping[str, str]) -> Prepared:
-    """Raises TemplateError where the template cannot be searched for them."""
+def with_secrets(
+    prepared: Prepared,
+    flags: PackerFlags,
+    environ: Mapping[str, str],
+    told: Mapping[str, object] = {},
+) -> Prepared:
+    """`told`: what Packer evaluated of this template, by expression, and is not asked again.
+
+    Raises TemplateError where the template cannot be searched for them.
+    """
     from packer_fork.packer import sensitive
 
-    found = sensitive.collect(prepared.program, prepared.template, flags, environ)
+    found = sensitive.collect(prepared.program, prepared.template, flags, environ, told)
     return structs.replace(prepared, sensitive=found)
 
 
