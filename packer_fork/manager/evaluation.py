@@ -257,13 +257,13 @@ def _basis(
 
 
 def _code() -> list[tuple[str, int, int]]:
-    """Name, size and mtime of the modules that read templates: another release reads otherwise.
+    """Name, size and mtime of the modules that decide: another release reads otherwise.
 
     Raises OSError.
     """
     found = []
-    for module in (declared, outline, reader):
-        with os.scandir(Path(str(module.__file__)).parent) as entries:
+    for path in (__file__, declared.__file__, outline.__file__, reader.__file__):
+        with os.scandir(Path(path).parent) as entries:
             modules = [(each.name, each.stat()) for each in entries if each.name.endswith(".py")]
         found += sorted((name, status.st_size, status.st_mtime_ns) for name, status in modules)
     return found

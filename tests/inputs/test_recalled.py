@@ -207,6 +207,24 @@ def test_what_a_file_says_that_decides_on_others_counts(
     assert declared_by(references, anew, said=str, planned=planned_by(anew)) is None
 
 
+def test_another_target_of_a_link_that_packer_reads_counts(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its text may be the same: the file that was opened is another one."""
+    for name in ("one", "two"):
+        touch(tmp_path / name, "same")
+    (tmp_path / "data.txt").symlink_to("one")
+    now = time.time_ns() + 3_600 * 10**9
+    monkeypatch.setattr("packer_fork.inputs.cache.time.time_ns", lambda: now)
+    found, asked = collect_hcl(tmp_path, 'locals { l = file("data.txt") }\n' + FILES)
+    assert_recalled(found, structs.replace(asked, cache=DigestCache(None)))
+    assert found.references is not None
+    relink(tmp_path / "data.txt", "two")
+    anew = structs.replace(asked, cache=DigestCache(None))
+    references = kept(found.references)
+    assert declared_by(references, anew, said=str, planned=planned_by(anew)) is None
+
+
 IMPURE = {
     "timestamp()": False,
     "uuidv4()": False,

@@ -11,6 +11,7 @@ from typing import Any
 import msgspec
 import pytest
 
+from packer_fork.manager import evaluation
 from tests.conftest import Cli, Project, Result, eventually
 from tests.support import states
 from tests.support.strace import read_calls, under_strace
@@ -214,6 +215,12 @@ def test_another_packer_is_asked(cli: Cli, kept: Path, tmp_path: Path, which: st
         os.utime(program, ns=(1, 1))
     assert kept.exists()
     assert "inspect" in packers(cli, "plan", "t.pkr.hcl", log=log)
+
+
+def test_another_release_decides_anew() -> None:
+    """All packages count that read templates, collect inputs or ask Packer, and their managers."""
+    names = {name for name, _, _ in evaluation._code()}
+    assert {"hcl.py", "reader.py", "collect.py", "outline.py", "input_report.py"} <= names
 
 
 DAMAGES: dict[str, Callable[[bytes], bytes]] = {
