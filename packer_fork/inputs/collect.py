@@ -257,7 +257,7 @@ class _Collector:
             lookup.add_all(opened, self._values)
         texts = lookup.record_contents(opened, self._values)
         self.tracer.is_lost |= not all(purity.is_pure_text(self._parsed, each) for each in texts)
-        return frozenset(map(os.path.realpath, tree.files))
+        return frozenset(map(self.tracer.real_path, tree.files))
 
     def has_no_plugins(self) -> bool:
         return not self._request.plugins

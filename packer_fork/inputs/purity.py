@@ -39,18 +39,22 @@ _ENV = "env"
 _CHANGING = (*REMOTE_FUNCTIONS, "timestamp", "isotime", "strftime", "uuid")
 """Functions of JSON templates that are not pure."""
 
+_SPACE = rb"(?:\s|/\*.*?\*/|(?:#|//)[^\n]*\n)*"
 _CHANGING_IN_TEXTS = re.compile(
     r"\b(?:file\w*|templatefile|timestamp|uuidv4|bcrypt|env|vault|consul_key|(?:legacy|aws)_\w+)"
-    r"\s*\("
+    + _SPACE.decode()
+    + r"\(",
+    re.DOTALL,
 )
 """What a text for ``templatefile()`` may call, and is not pure."""
 
-_SPACE = rb"(?:\s|/\*.*?\*/|(?:#|//)[^\n]*\n)*"
 _HCL_ENV = re.compile(
     rb"\benv" + _SPACE + rb"\(" + _SPACE + rb'(?:\\?"([A-Za-z_]\w*)\\?")?', re.DOTALL
 )
 _LEGACY_ENV = re.compile(rb'\benv\b(?:\s+(?:`|\\")([A-Za-z_]\w*)(?:`|\\"))?')
 _ACTION = re.compile(rb"\{\{.*?\}\}", re.DOTALL)
+_ESCAPE = re.compile(rb"\\(?:u00([2-7][0-9a-fA-F])|.)", re.DOTALL)
+_SPACES = {rb"\n": b"\n", rb"\r": b"\r", rb"\t": b"\t", rb"\/": b"/"}
 
 
 def is_pure(request: InputsRequest, parsed: Contents, values: Values) -> bool:
@@ -75,11 +79,23 @@ def environment(request: InputsRequest, parsed: Contents) -> frozenset[str] | No
     """The variables of the environment that the template names; None if one is not literal."""
     if _ENV not in parsed.calls:
         return frozenset()
-    sources = [file.source for file in request.template.files]
-    if not request.template.is_hcl:
+    is_hcl = request.template.is_hcl
+    sources = [
+        file.source
+        if is_hcl and file.path.suffix != ".json"
+        else _ESCAPE.sub(_unescaped, file.source)
+        for file in request.template.files
+    ]
+    if not is_hcl:
         actions = [action[0] for source in sources for action in _ACTION.finditer(source)]
         return _names(name for each in actions for name in _LEGACY_ENV.findall(each))
     return _names(name for source in sources for name in _HCL_ENV.findall(source))
+
+
+def _unescaped(escape: re.Match[bytes]) -> bytes:
+    """Of JSON: spaces and ASCII as they stand, quotes and backslashes as before."""
+    text = bytes.fromhex(escape[1].decode()) if escape[1] else _SPACES.get(escape[0], escape[0])
+    return rb"\%b" % text if text in (b'"', b"\\") else text
 
 
 _CHECKED_BY_PATHS = frozenset(

@@ -39,13 +39,20 @@ def build(request: BuildRequest, notify: Notify) -> int:
     prepared = evaluation.prepared(template, request.flags, place, request.environ, state, notify)
     foreseen = foresee(request, template, prepared, place, state, notify)
 
-    def masking(prepared: Prepared) -> Prepared:
-        found = with_secrets(prepared, request.flags, request.environ)
+    def masking(prepared: Prepared, plan: Plan | None) -> Prepared:
+        told = plan.values if plan else {}
+        found = with_secrets(prepared, request.flags, request.environ, told)
         warn_of_secrets(found, notify)
         return found
 
-    has_secrets = not foreseen.is_done
-    prepared = masking(prepared) if has_secrets else prepared
+    is_evaluated_later = foreseen.plan is None and prepared.recalled is None
+    has_secrets = not foreseen.is_done and not is_evaluated_later
+    if has_secrets:
+        prepared = masking(prepared, foreseen.plan)
+    elif is_evaluated_later:
+        from packer_fork.packer.sensitive import standing_plainly
+
+        standing_plainly(prepared.template, request.flags, request.environ)  # may refuse it
     warn(request, place, prepared, notify)
     tenure, wait = _lock(request, place, notify)
     try:
@@ -74,7 +81,7 @@ def build(request: BuildRequest, notify: Notify) -> int:
         if names == ():
             skipping.record(place, tenure, wait, shown, state, notify)
             return EXIT_DONE
-        prepared = prepared if has_secrets else masking(prepared)
+        prepared = prepared if has_secrets else masking(prepared, plan)
         from packer_fork.manager.executor import Executor
 
         return Executor(request, place, prepared, tenure, wait, plan, notify).go(names)

@@ -28,7 +28,7 @@ from packer_fork.errors import TemplateError
 from packer_fork.events import Notify
 from packer_fork.inputs import declared
 from packer_fork.inputs.declared import Collected, References, declared_by
-from packer_fork.inputs.request import InputsRequest
+from packer_fork.inputs.request import CommandOutput, InputsRequest
 from packer_fork.malformed import MALFORMED
 from packer_fork.manager.locate import Template
 from packer_fork.manager.places import Place
@@ -87,6 +87,7 @@ def prepared(
     parsed = read(template, flags)
     found = program.find(place.settings.packer)
     basis = _basis(template, parsed, flags, found, place.settings, environ)
+    outputs: tuple[CommandOutput, ...] | None = None
     if basis and state:
         digests = digest_cache(place, notify)
         request = request_of(
@@ -95,9 +96,10 @@ def prepared(
         recalled = _recalled(place, request, found, flags, basis, state.serial)
         if recalled is not None:
             return recalled
+        outputs = request.command_outputs
     asked = ask(parsed, found, flags, environ)
     acceptances = Acceptances(key_of(state)) if state else None
-    return structs.replace(asked, basis=basis, acceptances=acceptances)
+    return structs.replace(asked, basis=basis, acceptances=acceptances, command_outputs=outputs)
 
 
 def _recalled(
@@ -255,13 +257,13 @@ def _basis(
 
 
 def _code() -> list[tuple[str, int, int]]:
-    """Name, size and mtime of the modules that read templates: another release reads otherwise.
+    """Name, size and mtime of the modules that decide: another release reads otherwise.
 
     Raises OSError.
     """
     found = []
-    for module in (declared, outline, reader):
-        with os.scandir(Path(str(module.__file__)).parent) as entries:
+    for path in (__file__, declared.__file__, outline.__file__, reader.__file__):
+        with os.scandir(Path(path).parent) as entries:
             modules = [(each.name, each.stat()) for each in entries if each.name.endswith(".py")]
         found += sorted((name, status.st_size, status.st_mtime_ns) for name, status in modules)
     return found

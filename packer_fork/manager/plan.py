@@ -45,7 +45,8 @@ class Plan(Struct, frozen=True, kw_only=True):
     """One line for each build, in Packer's order; empty if only Packer knows what it builds.
 
     ``untracked``: base images whose change nothing would notice, with their places.
-    ``remember``: keep what was found, so that the next command is faster.
+    ``remember``: keep what was found, so that the next command is faster. ``values``: what Packer
+    evaluated for it, by expression, secrets among them; empty where it was recalled.
     """
 
     builds: tuple[BuildPlan, ...]
@@ -53,6 +54,7 @@ class Plan(Struct, frozen=True, kw_only=True):
     declared: Declared
     untracked: tuple[str, ...] = ()
     remember: Callable[[], None] = lambda: None
+    values: Mapping[str, object] = {}
 
     @property
     def inputs(self) -> TemplateInputs:
@@ -99,7 +101,15 @@ def gather(
     return collected(
         structs.replace(
             request_of(
-                template, prepared.template, flags, program, settings, environ, state, cache=cache
+                template,
+                prepared.template,
+                flags,
+                program,
+                settings,
+                environ,
+                state,
+                cache=cache,
+                command_outputs=prepared.command_outputs,
             ),
             builds=names_of(prepared.every),
             evaluate=evaluate,
@@ -123,14 +133,22 @@ def request_of(  # noqa: PLR0913 (all that inputs depend on)
     state: State | None,
     *,
     cache: DigestCache,
+    command_outputs: tuple[CommandOutput, ...] | None = None,
 ) -> InputsRequest:
-    """What collecting inputs begins with, before Packer is asked anything."""
+    """What collecting inputs begins with, before Packer is asked anything.
+
+    ``input_commands`` run unless `command_outputs` has their outputs.
+    """
 
     def secrets() -> tuple[str, ...]:
         from packer_fork.packer.sensitive import standing_plainly
 
         return standing_plainly(parsed, flags, environ)
 
+    if command_outputs is None:
+        command_outputs = _command_outputs(
+            settings.input_commands, template.project, environ, secrets
+        )
     return InputsRequest(
         template=parsed,
         builds={},
@@ -148,9 +166,7 @@ def request_of(  # noqa: PLR0913 (all that inputs depend on)
         ),
         input_globs=settings.inputs,
         input_env=settings.input_env,
-        command_outputs=_command_outputs(
-            settings.input_commands, template.project, environ, secrets
-        ),
+        command_outputs=command_outputs,
         ignore=settings.ignore,
         ignore_vars=frozenset(settings.ignore_vars),
         assume_unchanged=frozenset(settings.assume_unchanged),

@@ -92,7 +92,7 @@ def _gathered(
         cache.save()
         evaluation.keep(template, flags, place, environ, prepared, found, untracked)
 
-    return structs.replace(made, untracked=untracked, remember=keep)
+    return structs.replace(made, untracked=untracked, remember=keep, values=found.values)
 
 
 def _compared(

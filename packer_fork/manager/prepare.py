@@ -13,6 +13,7 @@ from msgspec import Struct, structs
 from packer_fork.config import Settings
 from packer_fork.errors import TemplateError
 from packer_fork.inputs.declared import Declared
+from packer_fork.inputs.request import CommandOutput
 from packer_fork.inputs.tree import keyed
 from packer_fork.manager.locate import Template
 from packer_fork.model import State
@@ -83,6 +84,7 @@ class Prepared(Struct, frozen=True, kw_only=True):
     ``is_complete``: Packer makes no other builds than ``outlines``. ``sensitive``: empty before
     `with_secrets`. ``plugins``: versions by name, empty where ``recalled``; ``basis``: what
     Packer's answers rest on, see ``evaluation``; ``recalled``: None where it was asked.
+    ``command_outputs``: of ``input_commands``; None where they have yet to run.
     """
 
     program: Program
@@ -95,6 +97,7 @@ class Prepared(Struct, frozen=True, kw_only=True):
     basis: bytes = b""
     recalled: Recalled | None = None
     acceptances: Acceptances | None = None
+    command_outputs: tuple[CommandOutput, ...] | None = None
 
     def is_older_than(self, state: State) -> bool:
         """Whether it was recalled for another state, with other results."""
@@ -174,11 +177,19 @@ def _are_named(patterns: tuple[str, ...], selectors: Collection[str]) -> bool:
     return bool(patterns) and all(pattern in selectors for pattern in patterns)
 
 
-def with_secrets(prepared: Prepared, flags: PackerFlags, environ: Mapping[str, str]) -> Prepared:
-    """Raises TemplateError where the template cannot be searched for them."""
+def with_secrets(
+    prepared: Prepared,
+    flags: PackerFlags,
+    environ: Mapping[str, str],
+    told: Mapping[str, object] = {},
+) -> Prepared:
+    """`told`: what Packer evaluated of this template, by expression, and is not asked again.
+
+    Raises TemplateError where the template cannot be searched for them.
+    """
     from packer_fork.packer import sensitive
 
-    found = sensitive.collect(prepared.program, prepared.template, flags, environ)
+    found = sensitive.collect(prepared.program, prepared.template, flags, environ, told)
     return structs.replace(prepared, sensitive=found)
 
 

@@ -53,16 +53,22 @@ def among(
 
 
 def collect(
-    program: Program, template: ParsedTemplate, flags: PackerFlags, environ: Mapping[str, str]
+    program: Program,
+    template: ParsedTemplate,
+    flags: PackerFlags,
+    environ: Mapping[str, str],
+    told: Mapping[str, object] = {},
 ) -> Sensitive:
     """The secrets of `template` with these variables.
 
-    Packer is asked only if there are any. Raises TemplateError for a text that is too complex
-    to be read; what else is wrong with a template is Packer's to tell.
+    Packer is asked only for those that it has not `told`, by expression. Raises TemplateError for
+    a text that is too complex to be read; what else is wrong with a template is Packer's to tell.
     """
     plain = _plain(template, flags, environ)
-    asked = {secret.expression: secret.expression for secret in plain if secret.expression}
-    told = (Evaluator(program, template.given, flags, environ)(asked) if asked else None) or {}
+    expressions = (secret.expression for secret in plain)
+    asked = {each: each for each in expressions if each and each not in told}
+    if asked:
+        told = {**told, **(Evaluator(program, template.given, flags, environ)(asked) or {})}
     known = (secret for secret in plain if secret.expression in told)
     evaluated = {secret: tuple(leaves(told[secret.expression])) for secret in known}
     return _summed_up(plain, evaluated)

@@ -11,6 +11,7 @@ from typing import Any
 import msgspec
 import pytest
 
+from packer_fork.manager import evaluation
 from tests.conftest import Cli, Project, Result, eventually
 from tests.support import states
 from tests.support.strace import read_calls, under_strace
@@ -181,6 +182,28 @@ def test_what_is_up_to_date_starts_no_packer(
 
 
 @pytest.mark.usefixtures("strace")
+@pytest.mark.parametrize("before", ["no state", "a state"])
+def test_values_of_secrets_are_asked_once(
+    cli: Cli, project: Project, kept: Path, tmp_path: Path, before: str
+) -> None:
+    """They are evaluated with all other values, for the plan."""
+    source = TEMPLATE.replace('"none"', f'"{SECRET}"', 1).replace("ls ./", "echo $TOKEN ./")
+    project.write("t.pkr.hcl", source)
+    if before == "no state":
+        shutil.rmtree(project.root / ".packer-fork")
+    else:
+        kept.unlink()
+    built = packers(cli, "build", "t.pkr.hcl", log=tmp_path / "built")
+    kept.unlink()
+    planned = packers(cli, "plan", "t.pkr.hcl", log=tmp_path / "planned")
+    assert built.count("console") == planned.count("console") > 0
+    logs = states.folder(project.root).glob("logs/*.log")
+    shown = b"".join(log.read_bytes() for log in logs)
+    assert SECRET.encode() not in shown
+    assert b"<sensitive>" in shown
+
+
+@pytest.mark.usefixtures("strace")
 @pytest.mark.parametrize("which", ["another Packer", "a script"])
 def test_another_packer_is_asked(cli: Cli, kept: Path, tmp_path: Path, which: str) -> None:
     log, program = tmp_path / "calls", tmp_path / "packer"
@@ -192,6 +215,12 @@ def test_another_packer_is_asked(cli: Cli, kept: Path, tmp_path: Path, which: st
         os.utime(program, ns=(1, 1))
     assert kept.exists()
     assert "inspect" in packers(cli, "plan", "t.pkr.hcl", log=log)
+
+
+def test_another_release_decides_anew() -> None:
+    """All packages count that read templates, collect inputs or ask Packer, and their managers."""
+    names = {name for name, _, _ in evaluation._code()}
+    assert {"hcl.py", "reader.py", "collect.py", "outline.py", "input_report.py"} <= names
 
 
 DAMAGES: dict[str, Callable[[bytes], bytes]] = {

@@ -117,6 +117,20 @@ def test_a_build_rests_on_the_output_of_commands(cli: Cli, project: Project) -> 
 
 
 @pytest.mark.usefixtures("packer")
+def test_a_command_runs_once_whether_packer_is_asked_or_not(cli: Cli, project: Project) -> None:
+    project.write("t.pkr.hcl", NULL_AND_FILE)
+    command = shlex.join((*SH, "echo once >> runs; echo printed"))
+    edited = project.root / "t.pkr.hcl"
+    done(cli, "build", "--input-command", command, "t.pkr.hcl")
+    for number, text in enumerate((NULL_AND_FILE, f"{NULL_AND_FILE}\n", NULL_AND_FILE)):
+        edited.write_text(text)
+        for each in ("plan", "build"):
+            (project.root / "runs").unlink()
+            done(cli, each, "--input-command", command, "t.pkr.hcl")
+            assert (project.root / "runs").read_text() == "once\n", (number, each)
+
+
+@pytest.mark.usefixtures("packer")
 def test_no_secret_comes_out_of_a_command(cli: Cli, project: Project) -> None:
     project.write(
         "t.pkr.hcl",

@@ -236,6 +236,20 @@ def test_packer_is_not_asked_without_secrets(
     assert (tmp_path / "was-run").exists()
 
 
+def test_packer_is_not_asked_what_it_told_before(
+    project: Project, dead: Program, tmp_path: Path
+) -> None:
+    """As to a plan, which evaluates all variables."""
+    template = read(str(project.write("t.pkr.hcl", HCL)))
+    told = {"var.password": "computed", "var.nested": ["a-leaf"], "var.from_environment": "here"}
+    found = collect(dead, template, PackerFlags(()), os.environ, told)
+    assert {"computed", "a-leaf", "here", "hunter22"} <= {*found.values}
+    assert not (tmp_path / "was-run").exists()
+    del told["var.nested"]
+    collect(dead, template, PackerFlags(()), os.environ, told)
+    assert (tmp_path / "was-run").exists()
+
+
 @pytest.mark.parametrize("text", ["", "{", "variable", "\0\xff", '{"variable": 3}', "[" * 100_000])
 @pytest.mark.parametrize("name", ["t.pkr.hcl", "t.pkr.json", "t.json"])
 def test_broken_templates_are_no_matter(
