@@ -186,7 +186,8 @@ def test_steps_that_builds_share_make_no_layers(cli: Cli, project: Project) -> N
         ({"a": "", "b": "", "c": ""}, ["abc"]),
         ({"a": "b", "b": "", "c": ""}, ["bc", "a"]),
         ({"a": "b", "b": "c", "c": ""}, ["c", "b", "a"]),
-        ({"a": "b", "b": "a", "c": ""}, ["c", "ab"]),
+        ({"a": "b", "b": "a", "c": ""}, ["abc"]),
+        ({"a": "b", "b": "a", "c": "a"}, ["ab", "c"]),
         ({"a": "x", "b": "", "c": "ab"}, ["ab", "c"]),
     ],
 )
