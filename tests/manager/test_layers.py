@@ -147,6 +147,9 @@ def test_build_that_reads_the_artifact_of_a_failed_one_is_left_out(
     assert expected in result.err
     assert (project.root / "images" / "app.img").read_text() == "1"
     assert plan(cli, *CHANGED).keys() == {"file.base", "file.app"}
+    result = cli("build", "--fail-fast", *CHANGED, "t.pkr.hcl")
+    assert result.rc == 1
+    assert "Not built, as the run before did not complete: file.app." in result.err
 
 
 def test_steps_that_builds_share_make_no_layers(cli: Cli, project: Project) -> None:
