@@ -78,6 +78,14 @@ def test_artifact_that_a_build_names_is_built_first(cli: Cli, project: Project) 
     assert image.read_text() == "3"
 
 
+def test_a_shared_build_says_that_it_keeps_no_order(cli: Cli, project: Project) -> None:
+    project.write("t.pkr.hcl", BASE + NAMED)
+    build(cli)
+    warning = "--share may build file.app before file.base, whose artifact it reads."
+    assert warning in build(cli, "--share", *CHANGED).err
+    assert warning not in build(cli, "--share", "-only=file.app").err
+
+
 def test_artifact_that_a_script_reads_is_built_first_once_that_was_seen(
     cli: Cli, project: Project
 ) -> None:
