@@ -78,6 +78,19 @@ def test_artifact_that_a_build_names_is_built_first(cli: Cli, project: Project) 
     assert image.read_text() == "3"
 
 
+@pytest.mark.parametrize("link", [("latest", "images/base.img"), ("latest", "images")])
+def test_artifact_that_a_build_names_by_a_link_is_built_first(
+    cli: Cli, project: Project, link: tuple[str, str]
+) -> None:
+    name, target = link
+    (project.root / name).symlink_to(target)
+    named = name if target.endswith(".img") else f"{name}/base.img"
+    project.write("t.pkr.hcl", BASE + NAMED.replace("images/base.img", named))
+    build(cli)
+    assert (project.root / "images" / "app.img").read_text() == "1"
+    assert plan(cli, *CHANGED)["file.app"] == [REASON]
+
+
 def test_a_shared_build_says_that_it_keeps_no_order(cli: Cli, project: Project) -> None:
     project.write("t.pkr.hcl", BASE + NAMED)
     build(cli)
