@@ -241,11 +241,16 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--only", default="", metavar="TEXT", help="layouts whose name has it")
     parser.add_argument("--names", action="store_true", help="list the files of each column")
     asked = parser.parse_args(arguments)
+    layouts = [each for each in LAYOUTS if asked.only in each.name]
+    if not layouts:
+        parser.error(f"no layout has {asked.only!r} in its name")
+    if asked.readme and asked.only:
+        parser.error("--readme takes the table of all layouts, not that of --only")
     for program in ("strace", "packer"):
         if shutil.which(program) is None:
             print(f"error: {program} is not installed: the audit needs it", file=sys.stderr)
             return EXIT_USAGE
-    found = [_audited(each) for each in LAYOUTS if asked.only in each.name]
+    found = [_audited(each) for each in layouts]
     print(table(found), end="")
     for each in found:
         _explain(each, names=asked.names)

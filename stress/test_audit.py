@@ -55,3 +55,13 @@ def test_missing_strace_is_one_sentence(
     monkeypatch.setenv("PATH", str(tmp_path))
     assert audit.main([]) == 2
     assert capsys.readouterr().err == "error: strace is not installed: the audit needs it\n"
+
+
+@pytest.mark.parametrize("arguments", [("--only=none such",), ("--only=JSON", "--readme")])
+def test_a_table_of_some_or_no_layouts_is_refused(
+    arguments: tuple[str, ...], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit) as ended:
+        audit.main([*arguments, *([str(tmp_path)] if "--readme" in arguments else [])])
+    assert ended.value.code == 2
+    assert "error: " in capsys.readouterr().err

@@ -212,7 +212,8 @@ class _Collector:
             artifacts=frozenset(
                 path
                 for each in found
-                for path in each.named
+                for named in each.named
+                for path in (named, os.path.realpath(named))
                 if self._excluded.is_output(path) and not own.has(path)
             ),
             outputs=own,

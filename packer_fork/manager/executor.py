@@ -59,7 +59,8 @@ class Executor:
     def _in_stages(self, names: tuple[str, ...] | None) -> int:
         """Artifacts that others read come first: what reads them is planned when they are there."""
         code, failed = EXIT_DONE, set[str]()
-        for number, stage in enumerate(self._stages(names)):
+        stages = self._stages(names)
+        for number, stage in enumerate(stages):
             left = self._without_followers(stage, failed) if stage else stage
             if left == ():
                 continue
@@ -71,8 +72,14 @@ class Executor:
                 failed |= set(ended.failed)
             goes_on = ended.exit_code in (EXIT_DONE, EXIT_PACKER_FAILED) and not ended.cancelled
             if not goes_on or (failed and self._place.settings.fail_fast):
+                self._tell_of_left(stages[number + 1 :])
                 break
         return code
+
+    def _tell_of_left(self, stages: Sequence[tuple[str, ...] | None]) -> None:
+        if names := [name for stage in stages for name in stage or ()]:
+            text = f"Not built, as the run before did not complete: {', '.join(names)}."
+            self._notify(Notice(level="warning", text=text))
 
     def _stages(self, names: tuple[str, ...] | None) -> Sequence[tuple[str, ...] | None]:
         """One Packer after the other, as far as each can be told what to build."""

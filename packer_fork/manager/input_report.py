@@ -22,7 +22,7 @@ from packer_fork.inputs.unknowns import Unknowable
 from packer_fork.manager import acceptance, locate, observed, places, results
 from packer_fork.manager.acceptance import Question
 from packer_fork.manager.plan import digest_cache, gather
-from packer_fork.manager.prepare import prepare, with_secrets
+from packer_fork.manager.prepare import Prepared, prepare, with_secrets
 from packer_fork.model import State
 from packer_fork.packer.flags import PackerFlags
 from packer_fork.packer.mask import Mask
@@ -56,16 +56,18 @@ def report(
 ) -> InputsReport:
     """Of the builds that -only and -except leave, or of `build` alone.
 
-    Raises UsageError if there is no such build, TemplateError if no build is known.
+    Raises UsageError if there is no such build, TemplateError if no build is known, or if
+    Packer refuses one that it does not name.
     """
     template = locate.template(given)
     place = places.of_template(template, settings, environ, notify)
     environ = config.without_secrets(environ)
     prepared = prepare(template, flags, place.settings, environ)
+    asked = Question(template=template, flags=flags, prepared=prepared, environ=environ)
     if not prepared.outlines:
-        raise _nothing_known(
-            Question(template=template, flags=flags, prepared=prepared, environ=environ)
-        )
+        raise _nothing_known(asked)
+    if _misses_a_block(prepared) and (found := acceptance.refused(asked, None)):
+        raise found.error
     prepared = with_secrets(prepared, flags, environ)
     names = _chosen([each.name for each in prepared.outlines], given, build)
     state = place.store.read()
@@ -108,6 +110,12 @@ def _nothing_known(asked: Question) -> TemplateError:
         f"No build of {given} is known before Packer runs.",
         hint=f"Build it once with `packer-fork build {given}`, whose output names its builds.",
     )
+
+
+def _misses_a_block(prepared: Prepared) -> bool:
+    """Whether ``packer inspect`` left out a build block, as it does where one is faulty."""
+    blocks = prepared.template.contents.sections.builds
+    return not all(any(b.may_make(each.name) for each in prepared.every) for b in blocks)
 
 
 def _chosen(known: Sequence[str], given: str, build: str | None) -> tuple[str, ...]:

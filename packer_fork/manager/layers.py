@@ -89,11 +89,21 @@ def _built_after(build: BuildPlan, built: frozenset[str], reads: Reads, root: st
 
 
 def stages(builds: Sequence[BuildPlan], names: Sequence[str]) -> list[tuple[str, ...]]:
-    """`names` in groups that are built one after the other; what reads in a circle is one."""
-    after = {build.name: build.after for build in builds}
+    """`names` in groups that are built one after the other; what reads in a circle is in one."""
+    after = {build.name: frozenset(build.after).intersection(names) for build in builds}
+    above = {name: _above(name, after) for name in names}
     left, found = list(names), list[tuple[str, ...]]()
     while left:
-        ready = tuple(name for name in left if not set(after[name]) & set(left))
-        found.append(ready or tuple(left))
+        waits = {name: above[name].intersection(left) for name in left}
+        found.append(tuple(n for n in left if all(n in above[other] for other in waits[n])))
         left = [name for name in left if name not in found[-1]]
+    return found
+
+
+def _above(name: str, after: Mapping[str, frozenset[str]]) -> frozenset[str]:
+    """What `name` comes after, directly or not; itself only in a circle."""
+    found, asked = frozenset[str](), after[name]
+    while asked:
+        found |= asked
+        asked = frozenset[str]().union(*(after[each] for each in asked)) - found
     return found

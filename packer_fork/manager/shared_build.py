@@ -153,6 +153,7 @@ class _Here(Struct, frozen=True, kw_only=True):
         chosen, _ = planning.chosen(self.plan, self.prepared, self.request.flags)
         names = chosen or ()
         self.notify(planning.planned(self.place, self._shown(), ""))
+        self._warn_of_layers(names)
         repeat_artifacts(self.plan, self.notify)
         if self.entry.is_first and not names:
             skipping.record(
@@ -182,6 +183,15 @@ class _Here(Struct, frozen=True, kw_only=True):
         code = ending.exit_code(result, crew.codes, watch.signals)
         self.notify(RunEnded(run=result.run, builds=result.builds, log="", exit_code=code))
         return code
+
+    def _warn_of_layers(self, names: tuple[str, ...]) -> None:
+        """Sources are claimed in any order, whatever reads what."""
+        for build in self.plan.builds:
+            makers = [each for each in build.after if each in names]
+            if build.name in names and makers:
+                text = f"--share may build {build.name} before {makers[0]}, whose artifact it reads"
+                hint = "Build again, to be sure, or leave out --share."
+                self.notify(Notice(level="warning", text=f"{text}.", hint=hint))
 
     def _carried_out(self, crew: Crew, number: int, watch: SignalWatch) -> ending.Result | None:
         """None if something that was built here is not on record.

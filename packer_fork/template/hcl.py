@@ -258,7 +258,8 @@ class _Reader:
             else:
                 is_known = kind == "hcp_packer_registry"
                 plugin = plugin if is_known else ANY_TYPE
-                uses = None if kind == "dynamic" else uses
+                makes_sources = kind == "dynamic" and _STEPS.keys().isdisjoint(labels)
+                uses = None if makes_sources else uses
                 self.block(child, own, f"{'.'.join((kind, *labels))}.")
         section = self.seal(own, node, "build", plugin)
         found = None if uses is None else tuple(uses)

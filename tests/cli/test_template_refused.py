@@ -19,9 +19,9 @@ pytestmark = pytest.mark.usefixtures("packer")
 COMMANDS = (("plan",), ("plan", "--json", "--detailed-exitcode"), ("build",))
 NO_INPUTS = (
     *("syntax", "undeclared -var", "missing var file", "no build block", "-only", "-except"),
-    *("-only that is no pattern", "json: syntax", "json: -only"),
+    *("build block of several", "-only that is no pattern", "json: syntax", "json: -only"),
 )
-"""Of these no build is known, so that `inputs` refuses them too."""
+"""Of these not all builds are known, so that `inputs` refuses them too."""
 
 NULL = 'source "null" "n" { communicator = "none" }\n'
 HCL = f'{NULL}build {{ sources = ["null.n"] }}\n'
@@ -49,6 +49,11 @@ REFUSED: Mapping[str, Refused] = {
     "syntax": Refused(f"{HCL}source {{", "t.pkr.hcl line 3"),
     "undefined variable": Refused(
         f'{HCL}build {{\n  sources = ["null.n"]\n  name = var.x\n}}', "t.pkr.hcl line 5"
+    ),
+    "build block of several": Refused(
+        f'{HCL}build {{\n  name = "b"\n  sources = ["null.n"]\n  dynamic "provisioner" {{\n'
+        '    for_each = local.none\n    labels = ["shell-local"]\n    content {}\n  }\n}',
+        "t.pkr.hcl line",
     ),
     "unset variable": Refused(f'variable "x" {{}}\n{HCL}', 'Unset variable "x"'),
     "undeclared -var": Refused(HCL, 'A "y" variable', ("-var", "y=1")),

@@ -273,6 +273,25 @@ def test_a_name_that_is_not_known_is_no_name() -> None:
     assert dependence(legacy.parse(document).sections, "None").types == {"null", "qemu"}
 
 
+@pytest.mark.parametrize(
+    ("dynamic", "builds"),
+    [("provisioner", {A}), ("post-processor", {A}), ("source", {A, B})],
+)
+def test_sources_are_known_beside_dynamic_steps(dynamic: str, builds: set[str]) -> None:
+    block = DYNAMIC.replace('"provisioner"', f'"{dynamic}"')
+    source = f"""
+    source "null" "a" {{ ssh_host = "a.example" }}
+    source "null" "b" {{}}
+    build {{
+      sources = ["null.a", "null.b"]
+    {block}
+    }}
+    """
+    before = digests(hcl.parse(source.encode()).sections, (A, B))
+    after = hcl.parse(source.replace("a.example", "z.example").encode()).sections
+    assert rebuilt(before, digests(after, (A, B))) == builds
+
+
 def test_plugins_of_dynamic_steps_are_not_known() -> None:
     source = """
     source "null" "a" {}

@@ -78,6 +78,27 @@ def test_artifact_that_a_build_names_is_built_first(cli: Cli, project: Project) 
     assert image.read_text() == "3"
 
 
+@pytest.mark.parametrize("link", [("latest", "images/base.img"), ("latest", "images")])
+def test_artifact_that_a_build_names_by_a_link_is_built_first(
+    cli: Cli, project: Project, link: tuple[str, str]
+) -> None:
+    name, target = link
+    (project.root / name).symlink_to(target)
+    named = name if target.endswith(".img") else f"{name}/base.img"
+    project.write("t.pkr.hcl", BASE + NAMED.replace("images/base.img", named))
+    build(cli)
+    assert (project.root / "images" / "app.img").read_text() == "1"
+    assert plan(cli, *CHANGED)["file.app"] == [REASON]
+
+
+def test_a_shared_build_says_that_it_keeps_no_order(cli: Cli, project: Project) -> None:
+    project.write("t.pkr.hcl", BASE + NAMED)
+    build(cli)
+    warning = "--share may build file.app before file.base, whose artifact it reads."
+    assert warning in build(cli, "--share", *CHANGED).err
+    assert warning not in build(cli, "--share", "-only=file.app").err
+
+
 def test_artifact_that_a_script_reads_is_built_first_once_that_was_seen(
     cli: Cli, project: Project
 ) -> None:
@@ -147,6 +168,9 @@ def test_build_that_reads_the_artifact_of_a_failed_one_is_left_out(
     assert expected in result.err
     assert (project.root / "images" / "app.img").read_text() == "1"
     assert plan(cli, *CHANGED).keys() == {"file.base", "file.app"}
+    result = cli("build", "--fail-fast", *CHANGED, "t.pkr.hcl")
+    assert result.rc == 1
+    assert "Not built, as the run before did not complete: file.app." in result.err
 
 
 def test_steps_that_builds_share_make_no_layers(cli: Cli, project: Project) -> None:
@@ -186,7 +210,8 @@ def test_steps_that_builds_share_make_no_layers(cli: Cli, project: Project) -> N
         ({"a": "", "b": "", "c": ""}, ["abc"]),
         ({"a": "b", "b": "", "c": ""}, ["bc", "a"]),
         ({"a": "b", "b": "c", "c": ""}, ["c", "b", "a"]),
-        ({"a": "b", "b": "a", "c": ""}, ["c", "ab"]),
+        ({"a": "b", "b": "a", "c": ""}, ["abc"]),
+        ({"a": "b", "b": "a", "c": "a"}, ["ab", "c"]),
         ({"a": "x", "b": "", "c": "ab"}, ["ab", "c"]),
     ],
 )
