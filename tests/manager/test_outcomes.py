@@ -416,6 +416,19 @@ def test_plan_names_the_step_that_failed(
     assert "provisioner 2" not in said
 
 
+def test_plan_says_that_a_run_has_not_ended(cli: Cli, project: Project) -> None:
+    project.write("t.pkr.hcl", GATED)
+    running = begun(cli, project, "t.pkr.hcl")
+    (project.root / "begun").unlink()  # its script names it: an input that would have changed
+    eventually(lambda: states.state(cli)["builds"]["null.n"]["status"] == "provisioning")
+    planned = cli("plan", "t.pkr.hcl")
+    assert "null.n: build (run 1 has not ended)" in planned.out
+    assert "Run 1 is marked running" in planned.err
+    go_on(project.root)
+    assert running.wait().rc == 0
+    assert cli("plan", "t.pkr.hcl").err == ""
+
+
 def test_a_failure_that_never_started_spoils_no_earlier_result(cli: Cli, project: Project) -> None:
     """Packer does not begin a source whose script is missing; here the script is no input."""
     project.write("packer-fork.toml", 'ignore = ["ignored.sh"]\n')
