@@ -140,7 +140,7 @@ def _warn_of_unfinished(state: State | None, notify: Notify) -> None:
     numbers = [str(run.number) for run in (state.running.values() if state else ()) if not run.part]
     if numbers:
         text = f"Run {', '.join(numbers)} is marked running: what it completes is not known yet."
-        hint = "`packer-fork lock status` tells whether it lives; the next build takes it over."
+        hint = "`packer-fork lock status` tells whether it lives; if not, `build` recovers it."
         notify(Notice(level="warning", text=text, hint=hint))
 
 
