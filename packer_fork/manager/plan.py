@@ -355,6 +355,8 @@ def _failure(build: Build) -> str:
             if step.status is StepStatus.FAILED:
                 likely = "" if step.known_by is KnownBy.OBSERVED else ", probably"
                 return f"last run failed{likely} at {kind} {number} ({step.name or step.type})"
+    if not build.status.is_final:
+        return f"run {build.run} has not ended"
     return f"last run was {build.status}" if build.status != "failed" else "last run failed"
 
 

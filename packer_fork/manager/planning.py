@@ -8,7 +8,7 @@ from typing import Any
 from msgspec import Struct, structs
 
 from packer_fork import config
-from packer_fork.events import Action, Notify, Planned
+from packer_fork.events import Action, Notice, Notify, Planned
 from packer_fork.inputs.declared import Declared
 from packer_fork.inputs.observation import Project
 from packer_fork.locks import Wait
@@ -123,6 +123,7 @@ def show(
     place = places.of_template(template, settings, environ, notify)
     environ = config.without_secrets(environ)
     state = place.store.read()
+    _warn_of_unfinished(state, notify)
     prepared = evaluation.prepared(template, flags, place, environ, state, notify)
     foreseen = foresee(template, flags, prepared, place, environ, state, notify)
     made = foreseen.plan or make(template, flags, prepared, place, environ, state, notify)
@@ -132,6 +133,15 @@ def show(
     if foreseen.refused:
         raise foreseen.refused.error
     return names != ()
+
+
+def _warn_of_unfinished(state: State | None, notify: Notify) -> None:
+    """A plan knows of such a run what was committed last; `build` recovers it first."""
+    numbers = [str(run.number) for run in (state.running.values() if state else ()) if not run.part]
+    if numbers:
+        text = f"Run {', '.join(numbers)} is marked running: what it completes is not known yet."
+        hint = "`packer-fork lock status` tells whether it lives; if not, `build` recovers it."
+        notify(Notice(level="warning", text=text, hint=hint))
 
 
 def foresee(  # noqa: PLR0913 (it joins rooms, as `show` does)

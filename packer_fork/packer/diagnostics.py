@@ -36,6 +36,11 @@ def headline(error: str) -> str:
     return " ".join(text.partition("\n\n")[0].split())
 
 
+def led_by_cause(text: str, cause: str) -> str:
+    """`text` behind `cause`, unless its first line tells that."""
+    return text if cause in text.partition("\n")[0] else f"{cause}\n\n{text}"
+
+
 def is_of_folders(error: str) -> bool:
     """Whether `error` only says that output folders exist."""
     _, *bullets = _bullets(error)

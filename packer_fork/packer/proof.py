@@ -8,7 +8,7 @@ from pathlib import PurePosixPath
 from msgspec import structs
 
 from packer_fork.model import Artifact, Build, BuildStatus, File, Run
-from packer_fork.packer import steps
+from packer_fork.packer import diagnostics, steps
 
 _LONGEST_ERROR = 20_000
 _COUNT_DIGITS = 9
@@ -28,11 +28,12 @@ def finished(build: Build, run: Run, at: datetime) -> Build:
 def errored(build: Build, run: Run, at: datetime, error: str) -> Build:
     begun = started(build, at)
     error = bounded(error)
+    told = bounded(diagnostics.led_by_cause(error, diagnostics.headline(error)))
     if run.cancelled:
         after, status = steps.cut_short(begun, at), BuildStatus.CANCELLED
     else:
         after, status = steps.failed(begun, at, error), BuildStatus.FAILED
-    return structs.replace(after, status=status, ended=at, error=error)
+    return structs.replace(after, status=status, ended=at, error=told)
 
 
 def started(build: Build, at: datetime) -> Build:

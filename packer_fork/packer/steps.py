@@ -108,7 +108,7 @@ def heard(build: Build, text: str, at: datetime, *, by_script: bool) -> Build:
         return _post_processor(build, text.removeprefix(_POST_PROCESSOR), at, by_script=by_script)
     may_imitate = by_script and _may_imitate(build)
     if text.startswith(_FAILED):
-        return build if may_imitate else provisioning_failed(build, at)
+        return build if may_imitate else _provisioning_failed(build, at, by_script=by_script)
     if build.evidence.provisioning_failed:
         return build  # what runs now is there to clean up
     if _RETRY.match(text):
@@ -134,6 +134,38 @@ def provisioning_failed(build: Build, at: datetime) -> Build:
     evidence = structs.replace(build.evidence, provisioning_failed=True)
     after = structs.replace(_before_post_processing(build), evidence=evidence)
     return structs.replace(after, status=BuildStatus.PROVISIONING, provisioners=steps)
+
+
+def _provisioning_failed(build: Build, at: datetime, *, by_script: bool) -> Build:
+    """The same, where a script may have said so: in its own words, or in those of its output."""
+    if not by_script:
+        return provisioning_failed(build, at)
+    if build.evidence.provisioning_failed:  # Packer says it once
+        return _unclear_since(build, _first(build.provisioners, StepStatus.FAILED))
+    after = provisioning_failed(build, at)
+    blamed = _first(after.provisioners, StepStatus.FAILED)
+    steps = tuple(
+        structs.replace(step, known_by=KnownBy.INFERRED)
+        if number == blamed and number + 1 < len(after.provisioners)
+        else step
+        for number, step in enumerate(after.provisioners)
+    )
+    return structs.replace(after, provisioners=steps)
+
+
+def _first(steps: Steps, status: StepStatus) -> int | None:
+    return next((number for number, step in enumerate(steps) if step.status is status), None)
+
+
+def _unclear_since(build: Build, first: int | None) -> Build:
+    """`build` with its provisioners from `first` on unknown."""
+    if first is None:
+        return build
+    steps = tuple(
+        structs.replace(step, status=StepStatus.UNKNOWN) if number >= first else step
+        for number, step in enumerate(build.provisioners)
+    )
+    return structs.replace(build, provisioners=steps)
 
 
 def run_through(build: Build, at: datetime) -> Build:

@@ -157,7 +157,4 @@ def _failure(run: Run, builds: Collection[Build], end: End, *, is_whole: bool) -
 def _summed_up(errors: str) -> str:
     """Packer's errors, the last cause before all where the first line does not tell it."""
     found = diagnostics.errors_of(errors)
-    if not found:
-        return errors
-    cause = diagnostics.headline(found[-1])
-    return errors if cause in errors.partition("\n")[0] else f"{cause}\n\n{errors}"
+    return diagnostics.led_by_cause(errors, diagnostics.headline(found[-1])) if found else errors

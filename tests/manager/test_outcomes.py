@@ -10,7 +10,7 @@ import pytest
 from packer_fork.manager import record
 from tests.conftest import Cli, Project, eventually
 from tests.support import states
-from tests.support.packer_versions import json_build
+from tests.support.packer_versions import first_of_two_failed, json_build
 from tests.support.templates import FAST_AND_GATED, GATED, NULL_AND_FILE, begun, go_on
 
 pytestmark = pytest.mark.usefixtures("packer")
@@ -373,7 +373,8 @@ def test_the_step_is_blamed_that_failed(cli: Cli, project: Project) -> None:
     }
     assert "exit status: 1" in builds["null.a"]["provisioners"][0]["error"]
     again = cli("plan", "t.pkr.hcl")
-    assert "null.a: build (last run failed at provisioner 1 (shell-local))" in again.out
+    failed = first_of_two_failed("provisioner 1 (shell-local)")
+    assert f"null.a: build (last run {failed})" in again.out
 
 
 @pytest.mark.parametrize(
@@ -413,6 +414,19 @@ def test_plan_names_the_step_that_failed(
         or ("b.sh" in steps and "(last run failed)" in said)
     )
     assert "provisioner 2" not in said
+
+
+def test_plan_says_that_a_run_has_not_ended(cli: Cli, project: Project) -> None:
+    project.write("t.pkr.hcl", GATED)
+    running = begun(cli, project, "t.pkr.hcl")
+    (project.root / "begun").unlink()  # its script names it: an input that would have changed
+    eventually(lambda: states.state(cli)["builds"]["null.n"]["status"] == "provisioning")
+    planned = cli("plan", "t.pkr.hcl")
+    assert "null.n: build (run 1 has not ended)" in planned.out
+    assert "Run 1 is marked running" in planned.err
+    go_on(project.root)
+    assert running.wait().rc == 0
+    assert cli("plan", "t.pkr.hcl").err == ""
 
 
 def test_a_failure_that_never_started_spoils_no_earlier_result(cli: Cli, project: Project) -> None:

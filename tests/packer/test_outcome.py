@@ -520,6 +520,21 @@ def test_each_source_that_never_started_has_its_own_errors() -> None:
     assert all(build.evidence.never_started for build in done.builds.values())
 
 
+@pytest.mark.parametrize(
+    ("error", "first_line"),
+    [
+        ("2 error(s) occurred:\\n\\n* first\\n* second", "second"),
+        ("Error: no\\n\\nmore", "Error: no"),
+        ("Script exited.\\n* a line of it", "Script exited."),
+    ],
+)
+def test_an_error_of_several_causes_begins_with_the_last(error: str, first_line: str) -> None:
+    done = finish(fold(start("n"), f"1795466850,,ui,error,Build 'n' errored: {error}\n{EMPTY}"), 1)
+    told = done.builds["n"].error
+    assert told.partition("\n")[0] == first_line
+    assert told.endswith(error.replace("\\n", "\n"))
+
+
 def test_errors_of_no_place_that_is_known_are_those_of_every_source() -> None:
     done = never_started("q", "n", places=False)
     assert all("already exists" in build.error for build in done.builds.values())

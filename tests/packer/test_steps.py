@@ -185,6 +185,26 @@ def test_what_a_script_may_have_printed_is_inferred() -> None:
         assert (first.known_by, second.known_by) == (KnownBy.OBSERVED, known_by)
 
 
+def test_a_failure_that_a_script_may_have_told_is_inferred() -> None:
+    """Only behind the last step no other can have gone on."""
+    two, one = [inline(), inline()], [inline()]
+    for provisioners, by_script, known_by in (
+        (two, True, KnownBy.INFERRED),
+        (two, False, KnownBy.OBSERVED),
+        (one, True, KnownBy.OBSERVED),
+    ):
+        build = heard(provisioners, local(), FAILED, by_script=by_script)
+        assert build.provisioners[0].status is StepStatus.FAILED
+        assert build.provisioners[0].known_by is known_by
+
+
+def test_of_two_failures_that_a_build_tells_one_is_a_scripts() -> None:
+    build = heard([inline()] * 3, local(), local(), FAILED, local(), FAILED)
+    assert short(steps.failed(build, AT, EXIT)) == "complete unknown unknown"
+    build = heard([inline()] * 2, local(), FAILED, FAILED, by_script=False)
+    assert short(steps.failed(build, AT, EXIT)) == "failed skipped"
+
+
 def test_packers_own_words_count_more_than_the_template() -> None:
     build = heard([scripts("a"), ANSIBLE], local("elsewhere/a"), by_script=False)
     assert short(build) == "running pending"

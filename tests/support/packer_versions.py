@@ -31,6 +31,14 @@ def script_line(build: str, text: str) -> str:
     return f"==> {build}: {text}" if _is_at_least(1, 13, 0) else f"    {build}: {text}"
 
 
+def first_of_two_failed(step: str) -> str:
+    """What `plan` says where the first of two provisioners has failed.
+
+    Since 1.13 a script may print the words of the failure.
+    """
+    return f"failed{', probably' * _is_at_least(1, 13, 0)} at {step}"
+
+
 def json_build(builder: str, name: str) -> str:
     """What `packer build` calls a builder of a JSON template that has a `name`."""
     return f"{builder}.{name}" if _is_at_least(1, 8, 4) else name
