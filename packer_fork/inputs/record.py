@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 
 import msgspec
 from msgspec import Struct
@@ -95,18 +95,28 @@ def difference_of(build: str, old: TemplateInputs, new: TemplateInputs) -> tuple
     return difference(before, after) if before is not None and after is not None else None
 
 
-def difference(old: Inputs, new: Inputs) -> tuple[str, ...]:
-    """What changed from `old` to `new`, a short sentence each; empty if nothing did."""
-    reasons = list(_reasons(old.entries, new.entries))
+def difference(
+    old: Inputs, new: Inputs, is_there: Callable[[str], bool] = lambda _: False
+) -> tuple[str, ...]:
+    """What changed from `old` to `new`, a short sentence each; empty if nothing did.
+
+    `is_there`: whether a file that counts no more still exists, by its name in the entries.
+    """
+    reasons = list(_reasons(old.entries, new.entries, is_there))
     chief = [text for kind, text in reasons if kind not in _DERIVED]
     return tuple(chief or [text for _, text in reasons])
 
 
-def _reasons(old: dict[str, str], new: dict[str, str]) -> Iterator[tuple[str, str]]:
+def _reasons(
+    old: dict[str, str], new: dict[str, str], is_there: Callable[[str], bool]
+) -> Iterator[tuple[str, str]]:
     for key in sorted(old.keys() | new.keys()):
         if old.get(key) != new.get(key):
             kind, _, name = key.partition(" ")
-            yield kind, _sentence(kind, name, old.get(key), new.get(key))
+            if key not in new and kind in _FILES and is_there(name):
+                yield kind, f"{name} counts no more"
+            else:
+                yield kind, _sentence(kind, name, old.get(key), new.get(key))
 
 
 def _sentence(kind: str, name: str, old: str | None, new: str | None) -> str:

@@ -291,7 +291,7 @@ def _plan(
         return to_build(f"run {build.run} was revoked: {reason}")
     same = [r for r in reversed(results.complete(build)) if is_same(r.inputs)]
     if not same:
-        return to_build(*_why_not(build, inputs, stored))
+        return to_build(*_why_not(build, inputs, stored, declared.root))
     alike = [each for each in same if not comparison.problems(each)]
     return (
         _by_results(name, alike, declared, settings)
@@ -337,7 +337,7 @@ def _by_result(name: str, result: Result, declared: Declared, settings: Settings
     )
 
 
-def _why_not(build: Build, inputs: Inputs, stored: StoredInputs) -> tuple[str, ...]:
+def _why_not(build: Build, inputs: Inputs, stored: StoredInputs, root: str) -> tuple[str, ...]:
     """No complete run had these inputs: what failed, or what has changed since the last."""
     past = results.complete(build)
     if not past:
@@ -345,7 +345,8 @@ def _why_not(build: Build, inputs: Inputs, stored: StoredInputs) -> tuple[str, .
     before = stored.of(past[-1].inputs, build.name)
     if before is None:
         return (f"the inputs of run {past[-1].run} are not known",)
-    return difference(before, inputs) or ("inputs changed",)
+    changed = difference(before, inputs, lambda name: (Path(root) / name).exists())
+    return changed or ("inputs changed",)
 
 
 def _failure(build: Build) -> str:

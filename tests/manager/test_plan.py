@@ -132,7 +132,11 @@ def test_each_kind_of_change_is_seen_and_named(cli: Cli, project: Project) -> No
     data.write_text("data\n")
     more = project.write("extra/file", "x")
     assert reasons("--input", "extra/**") == ["extra/file is new"]
-    assert more.exists()
+    assert cli("build", "--input", "extra/**", "t.pkr.hcl").rc == 0
+    us = ("-var", "region=us")
+    assert reasons(*us) == ["extra/file counts no more", "variable region changed"]
+    more.unlink()
+    assert reasons(*us) == ["extra/file is gone", "variable region changed"]
     assert reasons("--max-age", "0s") == ["run 1 is older than max_age"]
     (project.root / "a.txt").write_text("overwritten")
     assert reasons() == ["artifact a.txt differs from its recorded SHA-256"]
