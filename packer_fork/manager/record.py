@@ -226,7 +226,7 @@ class Recorder:
     def _tell(self, before: Outcome) -> None:
         for name, build in _changed(before.builds, self.outcome.builds).items():
             known = before.builds.get(name)
-            # Its end lets go of `places`, which only the fold needs: that is no news.
+            # `places` is dropped at the end: only the fold needs it, so that is no news.
             if known is None or structs.replace(known, places=build.places) != build:
                 self._notify(BuildChanged(build=self._mask.document(build)))
 
