@@ -17,6 +17,9 @@ from tests.support.templates import GATED, begun, go_on
 
 pytestmark = pytest.mark.usefixtures("packer")
 
+SLEPT = 0.9
+"""Seconds that each build takes at least: times are as fine as packer-fork reads output."""
+
 TWO = """
     variable "bad" { default = "none" }
     source "null" "a" { communicator = "none" }
@@ -93,12 +96,12 @@ def test_builds_that_end_well_fail_and_are_skipped(cli: Cli, project: Project) -
     assert found("run_duration_seconds_count") == 3
     last, _, first = answers(cli, "list")
     saved, again, b = map(seconds, (first["builds"][0], *last["builds"]))
-    assert min(saved, again, b) >= 1
+    assert min(saved, again, b) >= SLEPT
     assert [found("skips_total", each) for each in ("null.a", "null.b")] == [2, 1]
     assert found("skips_saved_seconds_total", "null.a") == pytest.approx(saved + again)
     assert found("skips_saved_seconds_total", "null.b") == pytest.approx(b)
     assert found("build_duration_seconds_count", "null.a", "complete") == 2
-    assert found("build_duration_seconds_sum", "null.a", "complete") >= saved + 1
+    assert found("build_duration_seconds_sum", "null.a", "complete") >= saved + SLEPT
     assert found("build_duration_seconds_count", "null.b", "failed") == 2
     the_lock_was_free(cli, found)
     the_state_is_measured(cli, project, found)
@@ -219,7 +222,7 @@ def test_what_was_pruned_is_not_counted_but_what_it_saves_is(cli: Cli, project: 
     after = metrics(cli)
     assert (before("runs_total", "failed"), after("runs_total", "failed")) == (2, 1)
     saved = before("skips_saved_seconds_total", "null.a")
-    assert after("skips_saved_seconds_total", "null.a") == saved >= 1
+    assert after("skips_saved_seconds_total", "null.a") == saved >= SLEPT
     assert after("state_changes_total") == before("state_changes_total") + 1
 
 
