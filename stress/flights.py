@@ -21,7 +21,7 @@ from msgspec import structs
 
 from packer_fork import processes
 from packer_fork.errors import LockLostError
-from packer_fork.manager import acquire, recover, results, runlog
+from packer_fork.manager import acquire, recover, results, runlog, unread
 from packer_fork.manager.changing import made_sure_of
 from packer_fork.manager.leftovers import sweep
 from packer_fork.manager.outbox import Outbox
@@ -139,6 +139,7 @@ def take(place: Place) -> Tenure:
     asking = acquire.holder("build", template="t", workspace="default", command=(), environ={})
     tenure, _ = acquire.acquire(place.store, asking, silent, timeout=0, over=TAKE_OVER)
     try:
+        unread.catch_up(place, tenure, silent)
         recover.recover(place.store, tenure, silent, reason="found by the next build")
         made_sure_of(place, tenure)
         sweep(place, silent)

@@ -25,6 +25,7 @@ from packer_fork.manager import (
     replacing,
     replay,
     rollback,
+    runlog,
     transfer,
     unlock,
 )
@@ -79,6 +80,8 @@ class Operated:
         self.holder: Holder | None = None
         self.lost: list[Holder] = []
         self.late: list[Late] = []
+        self.unread: dict[int, int] = {}
+        """By run, how much of what was said in it waits in its raw log for the next command."""
         self.bundles: list[Document] = []
         self.pulled: list[Document] = []
         self._verdict = Verdict.FREE
@@ -140,6 +143,7 @@ class Operated:
     ) -> None:
         """A process takes the lock and begins a run; `more` of its output is not on record."""
         flight = self._flight(names, failing)
+        self._reads_logs()
         self._recovers()
         self.holder = Holder(self.place, flight, folded=folded, more=more, with_packer=packer)
         self.expected.started(flight)
@@ -166,8 +170,11 @@ class Operated:
         self.holder, self._verdict = None, Verdict.ABANDONED
 
     def kill_lost(self, index: int) -> None:
-        """It ends without a word."""
-        self.lost.pop(index).end()
+        """It ends without a word; what it had said is read by the next command."""
+        lost = self.lost.pop(index)
+        lost.end()
+        if said := self._raw(lost.flight.number):
+            self.unread[lost.flight.number] = said
 
     def finish_lost(self, index: int) -> None:
         """A process whose lock was closed under it comes to its end: too late, and not lost."""
@@ -186,10 +193,13 @@ class Operated:
 
     def recover(self) -> None:
         code = recover.recover_place(self.place, silent, environ={})
-        hindered = self.is_locked and bool(self.expected.now.running)
+        has_raw = bool(runlog.with_raw(self.place.store.logs))
+        hindered = self.is_locked and (bool(self.expected.now.running) or has_raw)
         assert code == (LockedError.exit_code if hindered else 0)
-        if not hindered and self.expected.now.running:
-            self._recovers()
+        if not hindered:
+            self._reads_logs()
+            if self.expected.now.running or has_raw:
+                self._recovers()
 
     def force_unlock(self, how: unlock.How) -> None:
         found = unlock.Found(self.place, self.place.store.status())
@@ -399,10 +409,18 @@ class Operated:
                 work()
             return False
         work()
+        self._reads_logs()
         if recovers:
             self._recovers()
         self._verdict = Verdict.FREE
         return True
+
+    def _reads_logs(self) -> None:
+        """Whoever takes the lock reads the logs of runs that ended without them."""
+        for number, said in self.unread.items():
+            if self._began(number) in self.expected.kept:
+                self.expected.replayed(number, said)
+        self.unread.clear()
 
     def _recovers(self) -> None:
         """Whoever takes the lock finishes what was left unfinished."""
@@ -420,14 +438,18 @@ class Operated:
         """
         found = look()
         is_left = self._verdict is Verdict.ABANDONED or bool(self.expected.now.running)
+        is_left = is_left or bool(self.unread)
         if is_left and not self.is_locked:
             try:
                 work(found)
             except StateError as error:
-                if "has changed" not in error.message or not self.expected.now.running:
+                if "has changed" not in error.message:
                     raise
+                assert self.expected.now.running or self.unread
+                self._reads_logs()
                 self._recovers()
             else:
+                self._reads_logs()
                 self._recovers()
                 self.expected.replaced(then)
         elif self._under_lock(lambda: work(found)):
