@@ -109,7 +109,8 @@ def sync_folder(path: Path) -> None:
 def read(path: Path, limit: int) -> bytes | None:
     """At most `limit` bytes of a file that may be missing (None)."""
     try:
-        descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+        # Without O_NONBLOCK a pipe without a writer would hold it up.
+        descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
     except FileNotFoundError:
         return None
     try:

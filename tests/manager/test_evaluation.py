@@ -246,6 +246,13 @@ def test_damage_is_no_answer(cli: Cli, kept: Path) -> None:
     assert len(kept.read_bytes()) > len(b"garbage")
 
 
+def test_a_pipe_in_its_place_holds_nothing_up(cli: Cli, kept: Path) -> None:
+    unchanged = planned(cli, "t.pkr.hcl")
+    kept.unlink()
+    os.mkfifo(kept)
+    assert planned(cli, "t.pkr.hcl") == unchanged
+
+
 def test_no_secret_and_no_value_is_kept(cli: Cli, project: Project, kept: Path) -> None:
     flags = ("-var", f"token={SECRET}", "-var", "region=a-value-of-a-variable")
     filled(cli, project, "t.pkr.hcl", *flags)
