@@ -31,23 +31,23 @@ def await_told(running: Running, text: str) -> None:
     eventually(lambda: text in running.out(), 30)
 
 
-def await_another_second() -> None:
-    """Packer tells the time of what it says in whole seconds."""
-    now = int(time.time())
-    eventually(lambda: int(time.time()) > now)
+def await_seconds(seconds: float) -> None:
+    """So that what ends after them took that much longer than what ended before."""
+    begun = time.monotonic()
+    eventually(lambda: time.monotonic() > begun + seconds)
 
 
 def test_what_took_longest_is_taken_first(local: Site) -> None:
-    """Of a the second complete run tells, and so on: the last one is not known as usual yet."""
+    """In the median of both runs, which differ: in the first one b took two seconds more than c."""
     (machine,) = few(local, "m1")
-    for gates in ("cba", "bca"):
+    for gates, seconds in (("cba", 2), ("bca", 1)):
         running = machine.start("--rebuild")
         local.await_begun(3, running)
         for name in gates:
             local.open(name)
             await_told(running, f"Build 'null.{name}' finished")
             if name != gates[-1]:
-                await_another_second()
+                await_seconds(seconds)
         succeed(running)
         for name in gates:
             (local.folder / name).unlink()

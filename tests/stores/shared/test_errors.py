@@ -258,6 +258,7 @@ def test_a_server_is_frozen(trio: Cluster) -> None:
                 UnsureError, match=f"{leader.endpoint} does not answer within 0.5 s"
             ):
                 keys.transact([], [Put("b", b"1")])
+            assert trio.leader() is not leader
             assert keys.transact([], [Put("a", b"2")]), "by another one"
             assert keys.names("a") == ["a"]
         finally:
