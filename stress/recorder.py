@@ -31,8 +31,18 @@ class Recorder:
 
 def events(path: Path) -> list[AnyEvent]:
     """All that was recorded. Raises msgspec.DecodeError on a line that is not whole."""
+    return _decoded(path.read_bytes())
+
+
+def events_so_far(path: Path) -> list[AnyEvent]:
+    """The same, without a last line that is being written."""
+    whole, end, _ = path.read_bytes().rpartition(b"\n")
+    return _decoded(whole + end)
+
+
+def _decoded(lines: bytes) -> list[AnyEvent]:
     decoder = msgspec.json.Decoder(AnyEvent)
-    return decoder.decode_lines(path.read_bytes())
+    return decoder.decode_lines(lines)
 
 
 def kept(folder: Path) -> list[Kept]:

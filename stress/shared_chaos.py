@@ -105,7 +105,8 @@ class SharedChaos:
             yield "the lock is not free"
 
     def _held(self) -> int:
-        return sum(isinstance(event, Acquired) for event in self.events())
+        events = recorder.events_so_far(self._path)
+        return sum(isinstance(event, Acquired) for event in events)
 
     def _have(self, *troubles: Trouble) -> None:
         """All of them at the same time, for a while."""
