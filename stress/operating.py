@@ -416,7 +416,7 @@ class Operated:
         return True
 
     def _reads_logs(self) -> None:
-        """Whoever takes the lock reads the logs of runs that ended without them."""
+        """A command that takes the lock reads the logs of runs that ended without them."""
         for number, said in self.unread.items():
             if self._began(number) in self.expected.kept:
                 self.expected.replayed(number, said)
