@@ -53,10 +53,12 @@ class SharedFiles:
         return [key.removeprefix(prefix) for key in self._keys.names(prefix)]
 
     def _witness(self) -> bytes | None:
-        item = self._keys.get(HEAD)
+        """Of the head, or of a newer change that this machine has seen."""
+        item, mark = self._keys.get(HEAD), self._reader.mark.read()
         if item is None:
-            return None
+            return encode_witness(mark) if mark else None
         try:
-            return encode_witness(head.decode(item, self.where(ACKED)).witness)
+            found = head.decode(item, self.where(ACKED)).witness
         except DamagedError:
             return item.value
+        return encode_witness(mark if mark and mark.serial > found.serial else found)

@@ -12,10 +12,12 @@ from typing import NamedTuple
 from packer_fork.codec import statefile
 from packer_fork.codec.lines import read_change, unseal
 from packer_fork.codec.statefile import StateFile
+from packer_fork.codec.witness import Witness
 from packer_fork.errors import DamagedError
 from packer_fork.malformed import MALFORMED
 from packer_fork.stores.shared import blobs, head, names
 from packer_fork.stores.shared.head import Head
+from packer_fork.stores.shared.high_water import HighWaterMark
 from packer_fork.stores.shared.keys import Item, Keys
 
 _ATTEMPTS = 20
@@ -32,8 +34,9 @@ class Seen(NamedTuple):
 class SharedReader:
     """Safe for threads: what is kept is replaced in one step."""
 
-    def __init__(self, keys: Keys) -> None:
+    def __init__(self, keys: Keys, mark: HighWaterMark) -> None:
         self._keys = keys
+        self.mark = mark
         self.kept: Seen | None = None
 
     def read(self) -> StateFile | None:
@@ -47,9 +50,11 @@ class SharedReader:
     def look(self) -> Seen | None:
         """What is proven, or None where no state was ever written. Raises DamagedError."""
         for _ in range(_ATTEMPTS):
+            mark = self.mark.read()  # before the head, which another process may move meanwhile
             item, kept = self._keys.get(names.HEAD), self.kept
             if item is None:
                 if not self._keys.names(names.CHANGES):
+                    self._refuse_lost_state(mark)
                     return None
                 if self._keys.get(names.HEAD):
                     continue  # somebody began it, and committed, in between
@@ -58,7 +63,9 @@ class SharedReader:
             if kept is not None and kept.item == item:
                 return kept
             try:
-                return self.keep(self._follow(item))
+                found = self._follow(item)
+                self._refuse_older_copy(found, mark)
+                return self.keep(found)
             except DamagedError:
                 if self.marks() == item.modified:
                     raise
@@ -67,7 +74,23 @@ class SharedReader:
     def keep(self, seen: Seen) -> Seen:
         """What a writer has put there needs not be fetched again."""
         self.kept = seen
+        self.mark.lift(seen.head.witness)
         return seen
+
+    def _refuse_lost_state(self, mark: Witness | None) -> None:
+        if mark is not None and mark.serial:
+            what = f"it is missing, though serial {mark.serial} was acknowledged"
+            lost = f"if it was removed on purpose, remove {self.mark.path} on this machine"
+            raise DamagedError(self.where(names.HEAD), 0, what, lost=lost)
+
+    def _refuse_older_copy(self, seen: Seen, mark: Witness | None) -> None:
+        if mark is None or seen.file.reaches(mark):
+            return
+        what = f"the server went back in time: it does not have serial {mark.serial} of this state"
+        lost = f"serials after {seen.head.serial} up to {mark.serial} are lost"
+        if mark.serial <= seen.head.serial:
+            lost = f"another change has serial {mark.serial} there"
+        raise DamagedError(self.where(names.HEAD), 0, what, lost=lost)
 
     def where(self, key: str) -> str:
         """A key for messages."""

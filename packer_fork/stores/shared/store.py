@@ -21,6 +21,7 @@ from packer_fork.stores.base import TAKE_OVER, Tenure
 from packer_fork.stores.shared import opening, probe, queue
 from packer_fork.stores.shared.companion import Companion
 from packer_fork.stores.shared.files import SharedFiles
+from packer_fork.stores.shared.high_water import HighWaterMark
 from packer_fork.stores.shared.keys import Keys
 from packer_fork.stores.shared.lease import Lease
 from packer_fork.stores.shared.reader import SharedReader
@@ -62,7 +63,7 @@ class SharedStore:
         self._start = partial(making.first_state, template, workspace)
         self._terms = terms
         self._register = register
-        self._reader = SharedReader(keys)
+        self._reader = SharedReader(keys, HighWaterMark(companion.layout.acked))
         self._files = SharedFiles(keys, self._reader)
 
     @property
