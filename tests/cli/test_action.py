@@ -127,9 +127,48 @@ def test_instances_on_record_are_listed(build: Build) -> None:
         assert line.replace("%25", "%").endswith(f"state rm --instance {instance.id}")
 
 
+def test_instances_of_an_unreadable_state_are_one_sentence() -> None:
+    done = subprocess.run(
+        [sys.executable, ACTION / "leaked.py"], input=b"", capture_output=True, check=False
+    )
+    assert done.returncode == 1
+    assert done.stderr.decode().splitlines() == [
+        "packer-fork: the state could not be read; see the lines above"
+    ]
+
+
+def found(project: Project, step: dict[str, str]) -> dict[str, str]:
+    """The outputs of the step that finds the state."""
+    output = project.root / "output"
+    output.write_text("")
+    named = {"GITHUB_OUTPUT": str(output), "GITHUB_WORKSPACE": str(project.root.parent)}
+    done = run("find-state", project, step | named)
+    assert done.returncode == 0, done
+    return dict(line.split("=", 1) for line in output.read_text().splitlines())
+
+
+def test_state_folder_is_kept_between_jobs(
+    cli: Cli, project: Project, step: dict[str, str]
+) -> None:
+    project.write("t.pkr.hcl", FILE)
+    one, other = found(project, step), found(project, step | {"ARGUMENTS": "--workspace=w\n"})
+    assert one["folder"] == str(project.root / ".packer-fork/t.pkr.hcl/default")
+    assert other["folder"] == str(project.root / ".packer-fork/t.pkr.hcl/w")
+    assert len({one["key"], other["key"], found(project, step)["key"]}) == 2
+    built = cli("build", "-var=x=1", "t.pkr.hcl", env={"CI": "true"})
+    assert built.rc == 0
+    assert "ends with the CI job" not in built.err
+
+
+def test_state_on_a_server_is_not_cached(project: Project, step: dict[str, str]) -> None:
+    project.write("t.pkr.hcl", FILE)
+    remote = {"PACKER_FORK_STATE": "etcd://127.0.0.1:1/x", "PACKER_FORK_PROJECT": "p"}
+    assert found(project, step | remote) == {}
+
+
 def test_the_action_runs_its_scripts_and_nothing_else() -> None:
     text = (ACTION / "action.yml").read_text(encoding="utf-8")
     runs = re.findall(r"^\s+run: (.*)$", text, re.MULTILINE)
-    scripts = ("install", "build", "after")
+    scripts = ("install", "find-state", "build", "after")
     assert runs == [f'exec "$GITHUB_ACTION_PATH/{name}"' for name in scripts]
     assert all(os.access(ACTION / name, os.X_OK) for name in scripts)

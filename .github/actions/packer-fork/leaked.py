@@ -23,7 +23,10 @@ def escaped(text: str) -> str:
 
 
 def main() -> None:
-    state = json.load(sys.stdin) or {"builds": {}}
+    try:
+        state = json.load(sys.stdin) or {"builds": {}}
+    except ValueError:
+        sys.exit("packer-fork: the state could not be read; see the lines above")
     for name, build in state["builds"].items():
         for instance in leaked(build):
             words = (instance.get(key, "") for key in ("provider", "region", "id"))
