@@ -55,9 +55,10 @@ dist: $(STAMP) ## build sdist and wheel into dist/
 	@.ci/make-dist $(BIN)/python dist
 	@ls dist/*
 
+# DIST=FOLDER: the sdist and the wheel that were built there already.
 wheel: $(STAMP)
-	@.ci/make-dist $(BIN)/python build/dist
-	@.ci/install-wheel $(VENV) build/dist $(TREE)
+	@$(if $(DIST),,.ci/make-dist $(BIN)/python build/dist)
+	@.ci/install-wheel $(VENV) $(or $(DIST),build/dist) $(TREE)
 	@rm $(STAMP) # so that no other target takes the wheel for the source
 
 packer:
