@@ -152,6 +152,10 @@ def without_secrets(environ: Mapping[str, str]) -> dict[str, str]:
     return {name: value for name, value in environ.items() if name not in kept}
 
 
+OTHER_VARIABLES = ("PACKER", "DOTENV", "LOCK_ID")
+"""Variables of packer-fork that are no settings, without the prefix."""
+
+
 def _variable(name: str) -> str:
     return f"PACKER_FORK_{name.upper()}"
 
@@ -223,6 +227,7 @@ def _from_file(path: Path) -> dict[str, Setting]:
 
 
 def _from_environment(environ: Mapping[str, str]) -> dict[str, Setting]:
+    _refuse_misspelt(environ)
     found = {}
     for name in Settings.__struct_fields__:
         variable = _variable(name)
@@ -230,6 +235,23 @@ def _from_environment(environ: Mapping[str, str]) -> dict[str, Setting]:
             text = environ[variable]
             found[name] = Setting(_listed(name, text, variable), variable)
     return found
+
+
+def _refuse_misspelt(environ: Mapping[str, str]) -> None:
+    """Raises UsageError for a variable that is almost a setting: it would be ignored.
+
+    Variables that resemble no setting may belong to the user's own scripts.
+    """
+    prefix = _variable("")
+    known = [*(name.upper() for name in Settings.__struct_fields__), *OTHER_VARIABLES]
+    for variable in environ:
+        name = variable.removeprefix(prefix)
+        if name != variable and name not in known:
+            import difflib
+
+            if near := difflib.get_close_matches(name, known, n=1, cutoff=0.85):
+                hint = f"did you mean {prefix}{near[0]}?"
+                raise UsageError(f"{variable} is not a variable of packer-fork", hint=hint)
 
 
 def _listed(name: str, text: str, variable: str) -> Any:

@@ -75,6 +75,18 @@ def test_an_unknown_key_names_the_nearest(cli: Cli, project: Project) -> None:
     assert "Did you mean 'workspace'?" in result.err
 
 
+def test_misspelt_variable_is_refused_with_the_nearest_one(cli: Cli) -> None:
+    result = cli("config", "show", env={"PACKER_FORK_WORKSPCE": "x"})
+    assert result.rc == 2
+    assert "PACKER_FORK_WORKSPCE" in result.err
+    assert "PACKER_FORK_WORKSPACE" in result.err
+
+
+def test_variable_that_resembles_no_setting_is_the_users_own(cli: Cli) -> None:
+    own = {"PACKER_FORK_TRACE": "1", "PACKER_FORK_IMAGE": "x", "PACKER_FORK_DOTENV": "env"}
+    assert cli("config", "show", env=own).rc == 0
+
+
 def test_a_template_that_is_not_there(cli: Cli) -> None:
     assert cli("config", "show", "missing.pkr.hcl").rc == 14
 
