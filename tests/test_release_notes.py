@@ -37,7 +37,7 @@ def notes(folder: Path, version: str, changelog: str) -> subprocess.CompletedPro
     shutil.copy(ROOT / ".ci/release-notes", folder / ".ci")
     (folder / "packer_fork/__init__.py").write_text(f'__version__ = "{__version__}"\n')
     (folder / "CHANGELOG.md").write_text(changelog)
-    command = [folder / ".ci/release-notes", version]
+    command = [str(folder / ".ci/release-notes"), version]
     return subprocess.run(command, capture_output=True, text=True, check=False)
 
 
