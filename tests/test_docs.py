@@ -1,4 +1,4 @@
-"""README.md is a contract: what it says of commands, codes, settings and documents is so.
+"""README.md and the docs are a contract: commands, codes, settings and documents are as stated.
 
 Tables are found by the first words of their header; a name counts as documented where
 it stands in backticks.
@@ -33,11 +33,13 @@ from packer_fork.views.history import VerifiedEntry
 from packer_fork.views.locks import Report, Sharer
 from packer_fork.views.settings import Shown
 from tests.support.commands import commands
-from tests.support.readme import (
+from tests.support.docs import (
     CODE,
-    README,
+    DOCS,
+    PAGES,
     ROOT,
     example,
+    linked,
     names,
     options_in,
     section,
@@ -56,7 +58,7 @@ def options_of(command: Any) -> set[str]:
 def command_sections() -> dict[str, str]:
     """By the words of the command: ``state show`` of `packer-fork state show [TEMPLATE]`."""
     found = {}
-    for title, text in sections(3, section("Commands")):
+    for title, _, text in sections(section("Commands")):
         words = [word for word in title.strip("`").split()[1:] if word.islower()]
         found[" ".join(word for word in words if not word.startswith("-"))] = text
     return found
@@ -81,7 +83,7 @@ def test_every_flag_of_packer_is_documented_and_no_other() -> None:
 
 
 def test_every_argument_is_documented() -> None:
-    titles = [each.title for each in sections(3, section("Commands"))]
+    titles = [each.title for each in sections(section("Commands"))]
     for words, command in commands().items():
         arguments = [param for param in command.params if param.param_type_name == "argument"]
         expected = " ".join(["packer-fork", words, *(param.metavar for param in arguments)])
@@ -252,9 +254,9 @@ def test_sizes_and_limits_are_those_of_the_code() -> None:
 
 def command_lines() -> list[str]:
     """Every command line of packer-fork in the text and in what it shows."""
-    text = re.sub(r"^```.*?^```", "", README, flags=re.DOTALL | re.MULTILINE)
+    text = re.sub(r"^```.*?^```", "", DOCS, flags=re.DOTALL | re.MULTILINE)
     spans = (found for found in CODE.findall(text) if found.startswith("packer-fork "))
-    shown = re.findall(r"^\$ (packer-fork .+)$", README, re.MULTILINE)
+    shown = re.findall(r"^\$ (packer-fork .+)$", DOCS, re.MULTILINE)
     return sorted({*spans, *shown})
 
 
@@ -272,19 +274,22 @@ def test_a_command_line_in_the_text_exists(line: str) -> None:
     assert given <= options_of(known.get(name, commands()[""]))
 
 
-def test_links_lead_somewhere() -> None:
-    anchors = {
+def anchors(page: Path) -> set[str]:
+    return {
         re.sub(r"[^\w -]", "", each.title.lower()).replace(" ", "-")
-        for level in (2, 3)
-        for each in sections(level)
+        for each in sections(PAGES[page])
     }
-    targets = re.findall(r"\]\(([^)]+)\)", README)
-    assert targets
-    for target in targets:
-        if target.startswith("#"):
-            assert target[1:] in anchors, target
-        elif "://" not in target:
-            assert (ROOT / target).exists(), target
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)
+def test_links_lead_somewhere(page: Path) -> None:
+    for target in re.findall(r"\]\(([^)]+)\)", PAGES[page]):
+        if "://" in target:
+            continue
+        name, _, anchor = target.partition("#")
+        aim = linked(page, name) if name else page
+        assert aim.exists(), target
+        assert not anchor or anchor in anchors(aim), target
 
 
 def test_rooms_on_the_map_exist() -> None:

@@ -19,7 +19,7 @@ from packer_fork.manager.made import Made, flat
 from packer_fork.model import Artifact
 from packer_fork.stores.access import parse_address
 from tests.conftest import Cli, Project, eventually
-from tests.support.readme import ROOT, example, examples, lasting, ours, transcript
+from tests.support.docs import ROOT, example, examples, lasting, ours, transcript
 from tests.support.states import folder, verdict
 from tests.support.templates import GATED, begun, go_on
 
