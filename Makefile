@@ -49,7 +49,7 @@ bench: packer $(STAMP) ## measure it beside what it is compared with, into packe
 	$(BIN)/python -m stress.bench --page packer_fork/docs/figures.md --plots stress
 
 audit: packer test-tools $(STAMP) ## compare what Packer reads under strace with what counts, into packer_fork/docs
-	$(BIN)/python -m stress.audit --page packer_fork/docs/what-is-rebuilt.md
+	$(BIN)/python -m stress.audit --page packer_fork/docs/input-detection.md
 
 dist: $(STAMP) ## build sdist and wheel into dist/
 	@.ci/make-dist $(BIN)/python dist
