@@ -105,6 +105,18 @@ def test_every_example_is_run() -> None:
     assert not missing
 
 
+@pytest.mark.parametrize(
+    "text", [pytest.param(e.text, id=e.name) for e in examples() if e.language == "yaml"]
+)
+def test_yaml_is_indented_level_by_level(text: str) -> None:
+    assert "\t" not in text
+    level = 0
+    for line in filter(str.strip, text.splitlines()):
+        indent = len(line) - len(line.lstrip())
+        assert indent in range(0, level + 3, 2), line
+        level = indent + (2 if line.lstrip().startswith("- ") else 0)
+
+
 def test_what_make_is_asked_for_exists() -> None:
     targets = re.findall(r"^make (\S+)", example("make"), re.MULTILINE)
     known = re.findall(r"^([a-z-]+):", (ROOT / "Makefile").read_text(), re.MULTILINE)
