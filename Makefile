@@ -45,11 +45,11 @@ stress: packer test-tools $(STAMP) ## the same at ten times the size
 soak: packer test-tools $(STAMP) ## the same for hours, at every place there is
 	$(BIN)/pytest stress -n auto --dist worksteal --scale soak $(SEEDED)
 
-bench: packer $(STAMP) ## measure it beside what it is compared with, into README.md
-	$(BIN)/python -m stress.bench --readme README.md --plots stress
+bench: packer $(STAMP) ## measure it beside what it is compared with, into packer_fork/docs
+	$(BIN)/python -m stress.bench --page packer_fork/docs/figures.md --plots stress
 
-audit: packer test-tools $(STAMP) ## compare what Packer reads under strace with what counts, into README.md
-	$(BIN)/python -m stress.audit --readme README.md
+audit: packer test-tools $(STAMP) ## compare what Packer reads under strace with what counts, into packer_fork/docs
+	$(BIN)/python -m stress.audit --page packer_fork/docs/input-detection.md
 
 dist: $(STAMP) ## build sdist and wheel into dist/
 	@.ci/make-dist $(BIN)/python dist

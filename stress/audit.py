@@ -1,4 +1,4 @@
-"""Whether every file that Packer reads counts: python -m stress.audit [--readme FILE]
+"""Whether every file that Packer reads counts: python -m stress.audit [--page FILE]
 
 Small projects in the layouts of practice are built under strace. Each file that Packer's
 processes opened for reading must be an input of the build, by reference (the template
@@ -237,15 +237,15 @@ def renew(path: Path, text: str) -> None:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="stress.audit")
-    parser.add_argument("--readme", type=Path, metavar="FILE", help="renew the table in it")
+    parser.add_argument("--page", type=Path, metavar="FILE", help="renew the table in it")
     parser.add_argument("--only", default="", metavar="TEXT", help="layouts whose name has it")
     parser.add_argument("--names", action="store_true", help="list the files of each column")
     asked = parser.parse_args(arguments)
     layouts = [each for each in LAYOUTS if asked.only in each.name]
     if not layouts:
         parser.error(f"no layout has {asked.only!r} in its name")
-    if asked.readme and asked.only:
-        parser.error("--readme takes the table of all layouts, not that of --only")
+    if asked.page and asked.only:
+        parser.error("--page takes the table of all layouts, not that of --only")
     for program in ("strace", "packer"):
         if shutil.which(program) is None:
             print(f"error: {program} is not installed: the audit needs it", file=sys.stderr)
@@ -254,8 +254,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     print(table(found), end="")
     for each in found:
         _explain(each, names=asked.names)
-    if asked.readme:
-        renew(asked.readme, table(found))
+    if asked.page:
+        renew(asked.page, table(found))
     return 1 if any(each.missed or not each.read for each in found) else 0
 
 

@@ -34,7 +34,7 @@ def main() -> int:
     parser.add_argument("--json", type=Path, metavar="FILE", help="all figures, for programs")
     parser.add_argument("--only", default="hlmiabcdekgf", metavar="PARTS", help="some of them")
     parser.add_argument(
-        "--readme",
+        "--page",
         type=Path,
         metavar="FILE",
         help="the table in it, anew; of other parts than --only the rows stay",
@@ -56,10 +56,10 @@ def main() -> int:
     }
     if unknown := set(asked.only) - parts.keys():
         parser.error(f"--only: no part is called {min(unknown)!r}; there are {''.join(parts)}")
-    if asked.readme and asked.quick:
-        parser.error("--readme: its table is not for --quick")
-    if asked.readme and not figures.has_place(asked.readme):
-        parser.error(f"--readme: {asked.readme} is no file with the two marks of the table")
+    if asked.page and asked.quick:
+        parser.error("--page: its table is not for --quick")
+    if asked.page and not figures.has_place(asked.page):
+        parser.error(f"--page: {asked.page} is no file with the two marks of the table")
     with tempfile.TemporaryDirectory(dir=asked.folder) as place:
         told = machine.line(Path(place))
         print(told)
@@ -68,8 +68,8 @@ def main() -> int:
             parts[part](bench)
             bench.clear()
             os.sync()  # what is written back later would disturb the next
-    if asked.readme and not bench.wrong:
-        figures.renew(asked.readme, told, bench.figures)
+    if asked.page and not bench.wrong:
+        figures.renew(asked.page, told, bench.figures)
     if asked.json:
         asked.json.write_bytes(bench.as_json())
     print(f"{len(bench.wrong)} wrong" if bench.wrong else "\nall that was written reads back")

@@ -1,4 +1,4 @@
-"""The README's table of figures, renewed between its two marks by what was measured."""
+"""The docs' table of figures, renewed between its two marks by what was measured."""
 
 from __future__ import annotations
 

@@ -11,7 +11,7 @@ import pytest
 
 from stress import audit
 from stress.audit_layouts import LAYOUTS
-from tests.support.readme import README
+from tests.support.docs import DOCS
 
 _SHORT = next(each for each in LAYOUTS if each.name.startswith("monorepo"))
 
@@ -40,7 +40,7 @@ def test_audit_sees_what_is_read_and_does_not_count(folder: Path) -> None:
 
 
 def test_table_in_readme_has_all_layouts_and_nothing_missed() -> None:
-    _, _, rest = README.partition(audit.BEGIN)
+    _, _, rest = DOCS.partition(audit.BEGIN)
     rows = re.findall(r"^\| (.+) \|$", rest.partition(audit.END)[0], re.MULTILINE)
     cells = [each.split(" | ") for each in rows]
     assert tuple(cells[0]) == audit.COLUMNS
@@ -57,11 +57,11 @@ def test_missing_strace_is_one_sentence(
     assert capsys.readouterr().err == "error: strace is not installed: the audit needs it\n"
 
 
-@pytest.mark.parametrize("arguments", [("--only=none such",), ("--only=JSON", "--readme")])
+@pytest.mark.parametrize("arguments", [("--only=none such",), ("--only=JSON", "--page")])
 def test_a_table_of_some_or_no_layouts_is_refused(
     arguments: tuple[str, ...], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     with pytest.raises(SystemExit) as ended:
-        audit.main([*arguments, *([str(tmp_path)] if "--readme" in arguments else [])])
+        audit.main([*arguments, *([str(tmp_path)] if "--page" in arguments else [])])
     assert ended.value.code == 2
     assert "error: " in capsys.readouterr().err

@@ -1,4 +1,4 @@
-"""The README's table of figures: the rows that `make bench` writes, and how it renews them."""
+"""The docs' table of figures: the rows that `make bench` writes, and how it renews them."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ from msgspec import structs
 
 from stress import figures
 from stress.meter import Figure
-from tests.support.readme import README
+from tests.support.docs import DOCS
 
 
 def test_figures_are_those_that_make_bench_writes() -> None:
-    _, _, rest = README.partition(figures.BEGIN)
+    _, _, rest = DOCS.partition(figures.BEGIN)
     rows = re.findall(r"^\| (.+?) \| (.+?) \|$", rest.partition(figures.END)[0], re.MULTILINE)
     assert [text for text, _ in rows[1:]] == [row.text for row in figures.ROWS]
     assert len(dict(rows)) == len(rows)

@@ -18,8 +18,8 @@ from packer_fork.metrics.measures import PHASES, Measures, Now, Past, Standing
 from packer_fork.model import BuildStatus, Draft, RunStatus
 from packer_fork.stores.archive import history
 from packer_fork.stores.circuit import Phase
+from tests.support.docs import names, section, table
 from tests.support.local_states import drafts, open_store, tenure_of
-from tests.support.readme import names, section, table
 
 FULL = Measures(
     template="t.pkr.hcl",
@@ -75,21 +75,23 @@ def test_every_metric_is_documented_and_no_other() -> None:
     }
     documented = {
         name: (row[1], names(row[2]))
-        for row in table("metric", section("Watch it with Prometheus"))
+        for row in table("metric", section("Monitor builds with Prometheus metrics"))
         for name in names(row[0])
     }
     assert documented == printed
 
 
 def test_what_holds_for_a_moment_only_is_marked_so() -> None:
-    rows = table("metric", section("Watch it with Prometheus"))
+    rows = table("metric", section("Monitor builds with Prometheus metrics"))
     marked = {name for row in rows if row[3].startswith("*now*: ") for name in names(row[0])}
     lasting = {named(each) for each in families(structs.replace(FULL, now=None)) if each.samples}
     assert marked == {named(each) for each in families(FULL)} - lasting
 
 
 def alerts() -> list[str]:
-    (rules,) = re.findall(r"```yaml\n(.*?)```", section("Watch it with Prometheus"), re.DOTALL)
+    (rules,) = re.findall(
+        r"```yaml\n(.*?)```", section("Monitor builds with Prometheus metrics"), re.DOTALL
+    )
     return re.findall(r"expr: (?:>-)?(.*?)\n +(?:for|annotations):", rules, re.DOTALL)
 
 

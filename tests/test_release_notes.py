@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from packer_fork import __version__
-from tests.support.readme import ROOT
+from tests.support.docs import ROOT
 
 pytestmark = pytest.mark.processes
 

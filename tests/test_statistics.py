@@ -1,10 +1,8 @@
 """Numbers of statistics, and how these are shown on a terminal."""
 
 import random
-import re
 import time
 from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 from rich.cells import cell_len
@@ -13,10 +11,10 @@ from packer_fork.statistics import BuildPoint, spread, success
 from packer_fork.views.stats.sentences import counts, number, percent, took
 from packer_fork.views.stats.sparkline import sparkline
 from packer_fork.views.stats.terminal import Paper, lines
+from tests.support.docs import example
 from tests.support.statistics_samples import Ends, source, statistics
 
 OK = "complete"
-README = Path(__file__).parent.parent / "README.md"
 HOSTILE = "a\x1b[2J\x9b31m\u202e宽\nb<script>"
 
 
@@ -108,8 +106,7 @@ def utc() -> Iterator[None]:
 
 @pytest.mark.usefixtures("utc")
 def test_the_example_is_what_is_shown() -> None:
-    (example,) = re.findall(r"<!-- stats -->\n```text\n(.*?)```", README.read_text(), re.DOTALL)
-    assert example.splitlines() == list(lines(SHOWN, Paper(80)))
+    assert example("stats").splitlines() == list(lines(SHOWN, Paper(80)))
 
 
 WIDE = statistics(

@@ -91,6 +91,12 @@ _STATE_COMMANDS: Mapping[str, tuple[str, str]] = {
 """Module and function of those that are not in ``cli.state`` itself, in the order of ``--help``."""
 
 
+def _help(app: typer.Typer) -> None:
+    from packer_fork.cli import help as help_command
+
+    app.command("help")(help_command.help_page)
+
+
 def _state(app: typer.Typer, name: str = "") -> None:
     """The group with all its commands, or at least with the one of that name."""
     from packer_fork.cli import state
@@ -128,6 +134,7 @@ COMMANDS: Mapping[str, Callable[[typer.Typer], None]] = {
     "force-unlock": _force_unlock,
     "completion": _completion,
     "version": _version_command,
+    "help": _help,
     "state": _state,
     "lock": _lock,
     "config": _config,
@@ -195,4 +202,4 @@ def _needed(arguments: Sequence[str]) -> Iterable[str]:
     if arguments == ["--version"]:
         return ()
     name = arguments[0] if arguments else ""
-    return (name,) if name in COMMANDS else COMMANDS
+    return (name,) if name in COMMANDS and arguments[:1] != ["help"] else COMMANDS

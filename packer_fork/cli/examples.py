@@ -70,6 +70,11 @@ EXAMPLES: Mapping[str, tuple[str, ...]] = {
         "packer-fork force-unlock 7c0e6f4a-52a1-4a36-9d53-0f3f4c1f1f0e --if-abandoned",
     ),
     "version": ("packer-fork version",),
+    "help": (
+        "packer-fork help",
+        "packer-fork help stuck-lock",
+        "packer-fork help state show",
+    ),
     "state": (
         "packer-fork state show web.pkr.hcl",
         "packer-fork state list --status failed web.pkr.hcl",

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from tests.conftest import Cli, eventually, unavailable
-from tests.support.readme import example
+from tests.support.docs import example
 from tests.support.tmux import Terminal, shell_in_tmux
 
 _SHOW = Path(__file__).parent / "show_words.py"

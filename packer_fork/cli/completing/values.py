@@ -205,6 +205,12 @@ def the_shells(_: Wanted) -> Iterator[Candidate]:
     return map(Candidate, Shell)
 
 
+def topics(_: Wanted) -> Iterator[Candidate]:
+    from packer_fork.cli.help import TOPICS
+
+    return (Candidate(name, group) for group, names in TOPICS.items() for name in names)
+
+
 VALUES: Mapping[str, Callable[[Wanted], Iterable[Candidate]]] = {
     "build": builds,
     "-only": builds,
@@ -223,6 +229,7 @@ VALUES: Mapping[str, Callable[[Wanted], Iterable[Candidate]]] = {
     "input_env": variables,
     "-on-error": on_error,
     "shell": the_shells,
+    "topic": topics,
 }
 """By the name of the parameter, which for some commands stands behind theirs."""
 

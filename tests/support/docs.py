@@ -1,38 +1,61 @@
-"""README.md taken apart: sections, tables, names, examples, transcripts."""
+"""README.md and the pages of the docs, parsed: sections, tables, examples, transcripts."""
 
 from __future__ import annotations
 
+import os
 import re
 import shlex
 from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
 
+import packer_fork
+
 ROOT = Path(__file__).parents[2]
-README = (ROOT / "README.md").read_text(encoding="utf-8")
+PACKAGE = Path(packer_fork.__file__).parent  # of the installed wheel, when that is tested
+PAGES = {
+    path: path.read_text(encoding="utf-8")
+    for path in (ROOT / "README.md", *sorted((PACKAGE / "docs").glob("*.md")))
+}
+DOCS = "\n".join(PAGES.values())
 CODE = re.compile(r"`([^`]+)`")
 OPTION = re.compile(r"--?[a-z][a-z-]*")
 _FENCE = re.compile(r"^(?:<!-- ([^\n]+) -->\n)?```(\w+)\n(.*?)^```$", re.DOTALL | re.MULTILINE)
+_FENCED = re.compile(r"^```.*?^```$", re.DOTALL | re.MULTILINE)
+_HEADING = re.compile(r"^(#+) (.+)$", re.MULTILINE)
+
+
+def linked(page: Path, target: str) -> Path:
+    """The file that a relative link on `page` leads to."""
+    folder = Path("packer_fork/docs") if page.parent == PACKAGE / "docs" else Path()
+    path = Path(os.path.normpath(folder / target))
+    in_package = path.parts[0] == "packer_fork"
+    return PACKAGE.joinpath(*path.parts[1:]) if in_package else ROOT / path
 
 
 class Section(NamedTuple):
-    """A heading with what stands below it, up to the next of its level or above."""
+    """A heading with the text below it, up to the next heading of its level or above."""
 
     title: str
+    level: int
     text: str
 
 
-def sections(level: int, text: str = README) -> Iterator[Section]:
-    heading = re.compile(rf"^#{{{level}}} (.+)$", re.MULTILINE)
-    higher = re.compile(rf"^#{{1,{level}}} ", re.MULTILINE)
-    for found in heading.finditer(text):
-        end = higher.search(text, found.end())
-        yield Section(found[1], text[found.end() : end.start() if end else None])
+def sections(text: str) -> Iterator[Section]:
+    """Every section of one page or of one section, nested ones included."""
+    # a comment of a shell script in an example is no heading
+    bare = _FENCED.sub(lambda found: re.sub(r"[^\n]", " ", found[0]), text)
+    headings = [(found, len(found[1])) for found in _HEADING.finditer(bare)]
+    for index, (found, level) in enumerate(headings):
+        ends = (later.start() for later, deep in headings[index + 1 :] if deep <= level)
+        yield Section(found[2], level, text[found.end() : next(ends, None)])
 
 
-def section(title: str, level: int = 2) -> str:
-    (found,) = (each.text for each in sections(level) if each.title == title)
-    return found
+def section(title: str) -> str:
+    """The one section of that title, whichever page it is on."""
+    found = [each for page in PAGES.values() for each in sections(page) if each.title == title]
+    (only,) = found
+    return only.text
 
 
 def table(first_header: str, text: str) -> list[list[str]]:
@@ -66,7 +89,7 @@ class Example(NamedTuple):
 
 
 def examples() -> Iterator[Example]:
-    for name, language, text in _FENCE.findall(README):
+    for name, language, text in _FENCE.findall(DOCS):
         yield Example(name, language, text)
 
 

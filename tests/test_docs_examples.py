@@ -14,12 +14,12 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from packer_fork import config, locks
+from packer_fork import config, errors, locks
 from packer_fork.manager.made import Made, flat
 from packer_fork.model import Artifact
 from packer_fork.stores.access import parse_address
 from tests.conftest import Cli, Project, eventually
-from tests.support.readme import ROOT, example, examples, lasting, ours, transcript
+from tests.support.docs import ROOT, example, examples, lasting, ours, transcript
 from tests.support.states import folder, verdict
 from tests.support.templates import GATED, begun, go_on
 
@@ -45,6 +45,11 @@ RUN_BY = {
     "plan": "test_the_transcripts_are_true",
     "github": "test_the_workflow_gives_the_action_what_it_takes",
     "gitlab": "test_the_job_of_gitlab_runs",
+    "jenkins": "test_the_pipeline_of_jenkins_runs",
+    "buildkite": "test_the_step_of_buildkite_runs",
+    "cron": "test_the_line_of_cron_runs",
+    "exclude": "test_the_exclusions_are_valid",
+    "artifact check": "test_the_check_of_an_artifact_is_valid",
     "settings": "test_the_example_of_settings_is_valid",
     "shared store": "test_the_settings_of_a_shared_store_are_valid",
     "share": "test_a_command_line_in_the_text_exists",
@@ -53,6 +58,7 @@ RUN_BY = {
     "fetched": "test_the_commands_that_track_what_is_fetched_are_valid",
     "terraform": "test_terraform_finds_the_image",
     "back": "test_going_back_is_as_it_is_shown",
+    "backup": "test_a_backup_is_made_and_restored_by_these_commands",
     "inputs": "test_what_counts_is_listed_as_it_is_shown",
     "verdicts": "test_the_page_for_operators_shows_what_they_see",
     "damaged": "test_a_damaged_state_is_told_of_and_repaired_as_it_is_shown",
@@ -97,6 +103,18 @@ def test_every_example_is_run() -> None:
     tests = "".join(path.read_text(encoding="utf-8") for path in (ROOT / "tests").rglob("*.py"))
     missing = {name for name in RUN_BY.values() if f"\ndef {name}(" not in tests}
     assert not missing
+
+
+@pytest.mark.parametrize(
+    "text", [pytest.param(e.text, id=e.name) for e in examples() if e.language == "yaml"]
+)
+def test_yaml_is_indented_level_by_level(text: str) -> None:
+    assert "\t" not in text
+    level = 0
+    for line in filter(str.strip, text.splitlines()):
+        indent = len(line) - len(line.lstrip())
+        assert indent in range(0, level + 3, 2), line
+        level = indent + (2 if line.lstrip().startswith("- ") else 0)
 
 
 def test_what_make_is_asked_for_exists() -> None:
@@ -165,14 +183,78 @@ def test_the_job_of_gitlab_runs(cli: Cli, project: Project) -> None:
     assert "PACKER_ARTIFACT_FILE_WEB=" in (project.root / dotenv).read_text()
 
 
+def in_ci(cli: Cli, project: Project, lines: list[str], **environ: str) -> str:
+    """What the commands of a job print, its state in a folder of the project, outside git."""
+    project.write("web.pkr.hcl", FILE)
+    state = project.root / "lasting"
+    said = shell(cli, "\n".join(lines), PACKER_FORK_STATE=str(state), **environ)
+    assert (state / "web.pkr.hcl/default/state.json").exists()
+    return said
+
+
+def made(project: Project) -> list[str]:
+    """The builds that a job wrote into the file that it archives."""
+    listed = msgspec.json.decode((project.root / "images.json").read_bytes(), type=list[Made])
+    return [each.build for each in listed]
+
+
+@pytest.mark.usefixtures("packer")
+def test_the_pipeline_of_jenkins_runs(cli: Cli, project: Project) -> None:
+    text = example("jenkins")
+    lines = re.findall(r"^ +sh '(.*)'$", text, re.MULTILINE)
+    assert len(lines) == text.count("packer-fork ")
+    in_ci(cli, project, lines, JENKINS_URL="https://jenkins.example.org")
+    assert made(project) == ["file.web"]
+    assert "artifacts: 'images.json'" in text
+    assert re.search(r"^ +PACKER_FORK_STATE = '/\S+'$", text, re.MULTILINE)
+
+
+@pytest.mark.usefixtures("packer")
+def test_the_step_of_buildkite_runs(cli: Cli, project: Project) -> None:
+    text = example("buildkite")
+    lines = re.findall(r"^ +- (packer-fork .*)$", text, re.MULTILINE)
+    assert len(lines) == 2
+    in_ci(cli, project, lines, BUILDKITE="true")
+    assert made(project) == ["file.web"]
+    assert "artifact_paths: images.json" in text
+    codes = [int(code) for code in re.findall(r"exit_status: (\d+)", text)]
+    assert codes == [errors.EXIT_STORE]
+
+
+@pytest.mark.usefixtures("packer")
+def test_the_line_of_cron_runs(cli: Cli, project: Project) -> None:
+    (line,) = re.findall(r"^17 3 \* \* \* (.*)$", example("cron"), re.MULTILINE)
+    (command,) = re.findall(r"packer-fork .*$", line)
+    assert line == f"cd /srv/images && {command}"
+    assert "file.web: complete" in in_ci(cli, project, [f"{command} 2>&1"])
+    assert in_ci(cli, project, [f"{command} 2>&1"]) == ""
+
+
+def test_the_exclusions_are_valid(project: Project) -> None:
+    project.write("packer-fork.toml", example("exclude"))
+    settings, _ = config.load(project.root, {}, {})
+    assert settings.ignore_vars == ("git_sha", "token")
+    assert "docs/**" in settings.ignore
+
+
+def test_the_check_of_an_artifact_is_valid(project: Project) -> None:
+    project.write("packer-fork.toml", example("artifact check"))
+    settings, _ = config.load(project.root, {}, {})
+    assert settings.artifact_check == {"mitchellh.amazonebs": ("./ami-exists",)}
+
+
 def test_the_workflow_gives_the_action_what_it_takes() -> None:
     text = example("github")
     action = (ROOT / ".github/actions/packer-fork/action.yml").read_text(encoding="utf-8")
     given = text.partition("uses: OWNER/packer-fork/.github/actions/packer-fork@REF")[2]
-    used = set(re.findall(r"^          ([a-z-]+):", given.partition("- run:")[0], re.MULTILINE))
+    used = set(re.findall(r"^          ([a-z-]+):", given.partition("\n      - ")[0], re.MULTILINE))
     inputs = action.partition("inputs:")[2].partition("outputs:")[0]
     assert used
     assert used <= set(re.findall(r"^  ([a-z-]+):", inputs, re.MULTILINE))
+    caches = re.findall(r"actions/cache/(\w+)@v\d\n +with:\n +(path: .*)\n +(key: .*)\n", text)
+    assert [step for step, *_ in caches] == ["restore", "save"]
+    assert caches[0][1:] == caches[1][1:]
+    assert re.search(r"- if: always\(\)\n +uses: actions/cache/save@", text)
     (output,) = re.findall(r"steps\.images\.outputs\.([a-z]+)", text)
     assert re.search(rf"^  {output}:", action.partition("outputs:")[2], re.MULTILINE)
 
@@ -224,6 +306,16 @@ def play(cli: Cli, kind: str, env: Mapping[str, str]) -> None:
 def test_going_back_is_as_it_is_shown(cli: Cli, project: Project) -> None:
     project.example("demo")
     play(cli, "back", {})
+
+
+@pytest.mark.usefixtures("packer")
+def test_a_backup_is_made_and_restored_by_these_commands(cli: Cli, project: Project) -> None:
+    project.write("web.pkr.hcl", FILE)
+    assert cli("build", "web.pkr.hcl").rc == 0
+    told = shell(cli, example("backup").replace("state restore", "state restore --yes"))
+    assert "manual" in told
+    assert (project.root / "web-state.tar").exists()
+    assert cli("plan", "--detailed-exitcode", "web.pkr.hcl").rc == 0
 
 
 @pytest.mark.usefixtures("packer")

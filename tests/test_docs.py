@@ -1,4 +1,4 @@
-"""README.md is a contract: what it says of commands, codes, settings and documents is so.
+"""README.md and the docs are a contract: commands, codes, settings and documents are as stated.
 
 Tables are found by the first words of their header; a name counts as documented where
 it stands in backticks.
@@ -33,11 +33,13 @@ from packer_fork.views.history import VerifiedEntry
 from packer_fork.views.locks import Report, Sharer
 from packer_fork.views.settings import Shown
 from tests.support.commands import commands
-from tests.support.readme import (
+from tests.support.docs import (
     CODE,
-    README,
+    DOCS,
+    PAGES,
     ROOT,
     example,
+    linked,
     names,
     options_in,
     section,
@@ -56,7 +58,7 @@ def options_of(command: Any) -> set[str]:
 def command_sections() -> dict[str, str]:
     """By the words of the command: ``state show`` of `packer-fork state show [TEMPLATE]`."""
     found = {}
-    for title, text in sections(3, section("Commands")):
+    for title, _, text in sections(section("Commands")):
         words = [word for word in title.strip("`").split()[1:] if word.islower()]
         found[" ".join(word for word in words if not word.startswith("-"))] = text
     return found
@@ -81,7 +83,7 @@ def test_every_flag_of_packer_is_documented_and_no_other() -> None:
 
 
 def test_every_argument_is_documented() -> None:
-    titles = [each.title for each in sections(3, section("Commands"))]
+    titles = [each.title for each in sections(section("Commands"))]
     for words, command in commands().items():
         arguments = [param for param in command.params if param.param_type_name == "argument"]
         expected = " ".join(["packer-fork", words, *(param.metavar for param in arguments)])
@@ -89,7 +91,9 @@ def test_every_argument_is_documented() -> None:
 
 
 def test_every_command_that_is_handed_over_is_documented_and_no_other() -> None:
-    (listed,) = re.findall(r"^ {6}(console .*)$", section("Move from plain Packer"), re.MULTILINE)
+    (listed,) = re.findall(
+        r"^ {6}(console .*)$", section("Move from packer to packer-fork"), re.MULTILINE
+    )
     assert listed.split() == sorted(handover.OF_PACKER)
 
 
@@ -158,7 +162,7 @@ INTERNAL = {"Document", "Draft", "Wait", "LockStatus", "Salvage"}
 
 
 def documented_keys() -> dict[str, set[str]]:
-    rows = table("document", section("JSON"))
+    rows = table("document", section("JSON output"))
     return {name: names(row[1]) for row in rows for name in names(row[0])}
 
 
@@ -176,7 +180,7 @@ def test_every_key_of_a_document_is_documented_and_no_other(document: type[Struc
 
 
 def test_every_event_is_documented_and_no_other() -> None:
-    rows = table("event", section("JSON"))
+    rows = table("event", section("JSON output"))
     documented = {name: names(row[1]) for row in rows for name in names(row[0])}
     known = {
         str(each.__struct_config__.tag): set(each.__struct_fields__)
@@ -189,24 +193,26 @@ def test_every_event_is_documented_and_no_other() -> None:
 def test_every_status_and_verdict_is_documented() -> None:
     builds = set().union(*(names(row[0]) for row in table("status", section("Commands"))))
     assert builds == {str(each) for each in model.BuildStatus}
-    verdicts = [names(row[0]) for row in table("verdict", section("A lock is stuck at 3 a.m."))]
-    assert verdicts == [{str(each)} for each in locks.Verdict]
-    rows = {row[0]: names(row[2]) for row in table("document", section("JSON"))}
+    titles = [each.title for each in sections(section("Free a stuck lock"))]
+    verdicts = [title for title in titles if title.startswith("The lock is ")]
+    assert verdicts == [f"The lock is `{each}`" for each in locks.Verdict]
+    rows = {row[0]: names(row[2]) for row in table("document", section("JSON output"))}
     assert {str(each) for each in model.RunStatus} <= rows["`Run`"]
     assert {str(each) for each in (*model.StepStatus, *model.KnownBy)} <= rows["`Step`"]
     assert {str(each) for each in events.Action} <= rows["`BuildPlan`"]
 
 
 def test_what_cannot_be_known_is_documented() -> None:
-    text = section("What is built, and what is not")
+    text = section("How input files are found")
     rows = [names(row[0]) for row in table("X", text)]
     assert set(unknowns.REMOTE_FUNCTIONS) in rows
     assert {f"more than {MAX_FILES} files"} in rows
-    assert f"among the last {results.KEPT} complete runs" in text
+    decision = " ".join(section("What is rebuilt, and why").split())
+    assert f"among the last {results.KEPT} complete runs" in decision
 
 
 def test_every_function_of_the_python_api_is_documented_and_no_other() -> None:
-    rows = table("function", section("Call it from Python"))
+    rows = table("function", section("Call packer-fork from Python"))
     documented = {name.partition("(")[0] for row in rows for name in names(row[0])}
     assert documented == set(packer_fork.__all__) - {"__version__"}
     for row in rows:
@@ -223,7 +229,7 @@ def test_every_input_and_output_of_the_action_is_documented_and_no_other() -> No
     for word in ("input", "output"):
         (block,) = re.findall(rf"^{word}s:\n((?:(?:  .*)?\n)+)", action, re.MULTILINE)
         known = set(re.findall(r"^  ([a-z-]+):", block, re.MULTILINE))
-        rows = table(word, section("Put it into GitHub Actions"))
+        rows = table(word, section("Run builds in GitHub Actions"))
         assert set().union(*(names(row[0]) for row in rows)) == known
 
 
@@ -236,7 +242,7 @@ def test_the_examples_of_json_are_what_they_say() -> None:
 
 
 def test_sizes_and_limits_are_those_of_the_code() -> None:
-    files, limits = section("Files, to the byte"), section("Limits")
+    files, limits = (" ".join(section(each).split()) for each in ("File formats", "Known limits"))
     assert f"{journal.COMPRESSED_SIZE:,} bytes" in files
     assert f"{WITNESS_SIZE} bytes in one line" in files
     assert f"no longer than {journal.REST_SIZE >> 20} MiB" in files
@@ -245,16 +251,16 @@ def test_sizes_and_limits_are_those_of_the_code() -> None:
     assert f"HCL is read up to {contents.MAX_SOURCE >> 20} MiB" in limits
     assert grammar.MAX_SECONDS == 1
     assert f"may have {config.MAX_FILE >> 10} KiB" in limits
-    kept = section("Where states are kept")
-    assert f"at most {locate._DEEPEST} folders deep" in re.sub(r"\s+", " ", kept)
+    kept = section("Where state is stored")
+    assert f"at most {locate._DEEPEST} folders deep" in " ".join(kept.split())
     assert names(kept) >= locate._NOT_SEARCHED
 
 
 def command_lines() -> list[str]:
     """Every command line of packer-fork in the text and in what it shows."""
-    text = re.sub(r"^```.*?^```", "", README, flags=re.DOTALL | re.MULTILINE)
+    text = re.sub(r"^```.*?^```", "", DOCS, flags=re.DOTALL | re.MULTILINE)
     spans = (found for found in CODE.findall(text) if found.startswith("packer-fork "))
-    shown = re.findall(r"^\$ (packer-fork .+)$", README, re.MULTILINE)
+    shown = re.findall(r"^\$ (packer-fork .+)$", DOCS, re.MULTILINE)
     return sorted({*spans, *shown})
 
 
@@ -272,19 +278,94 @@ def test_a_command_line_in_the_text_exists(line: str) -> None:
     assert given <= options_of(known.get(name, commands()[""]))
 
 
-def test_links_lead_somewhere() -> None:
-    anchors = {
+def found_by_search(page: str) -> str:
+    """Its headings and the first paragraph below its title."""
+    title, *_ = sections(page)
+    first = title.text.strip().partition("\n\n")[0]
+    headings = (each.title for each in sections(page))
+    return " ".join([*headings, *first.split()]).casefold()
+
+
+SEARCHED = {
+    "exclude a variable": "control-rebuilds",
+    "exclude files": "control-rebuilds",
+    "force a rebuild": "control-rebuilds",
+    "latest AMI": "track-downloads",
+    "base image": "track-downloads",
+    "S3": "share-state",
+    "etcd": "share-state",
+    "Consul": "share-state",
+    "stuck lock": "stuck-lock",
+    "orphaned": "stuck-lock",
+    "abandoned": "stuck-lock",
+    "force-unlock": "stuck-lock",
+    "CI cache": "github",
+    "GitHub Actions": "github",
+    "GitLab": "gitlab",
+    "Jenkins": "other-ci",
+    "Buildkite": "other-ci",
+    "cron": "other-ci",
+    "checksum": "track-downloads",
+    "macOS": "install",
+    "Windows": "install",
+    "shell completion": "install",
+    "cancel": "signals",
+    "Ctrl-C": "signals",
+    "retry": "retry",
+    "leaked instances": "retry",
+    "secrets": "masking",
+    "rollback": "roll-back",
+    "backup": "manage-state",
+    "migrate": "manage-state",
+    "disk space": "manage-state",
+    "exit code": "exit-codes",
+    "metrics": "prometheus",
+    "alerts": "prometheus",
+    "matrix": "workspaces",
+    "branch": "workspaces",
+    "AMI": "terraform",
+    "what is rebuilt": "what-is-rebuilt",
+    "unverified": "results",
+    "damaged": "damaged-state",
+    "crashed": "recovery",
+    "network file systems": "limits",
+    "environment variable": "settings",
+}
+"""What people search for, and the page that must come up."""
+
+
+@pytest.mark.parametrize("words", SEARCHED)
+def test_what_people_search_for_is_in_a_heading_or_first_paragraph(words: str) -> None:
+    page = next(path for path in PAGES if path.stem == SEARCHED[words])
+    assert re.search(rf"\b{re.escape(words.casefold())}", found_by_search(PAGES[page]))
+
+
+@pytest.mark.parametrize(
+    "page", [path for path in PAGES if path.stem != "README"], ids=lambda path: path.stem
+)
+def test_a_page_begins_with_its_title_and_says_whom_it_is_for(page: Path) -> None:
+    title, blank, first = PAGES[page].split("\n")[:3]
+    assert re.fullmatch(r"# \S.*", title)
+    assert not blank
+    assert first.startswith("This page is for you if ")
+
+
+def anchors(page: Path) -> set[str]:
+    return {
         re.sub(r"[^\w -]", "", each.title.lower()).replace(" ", "-")
-        for level in (2, 3)
-        for each in sections(level)
+        for each in sections(PAGES[page])
     }
-    targets = re.findall(r"\]\(([^)]+)\)", README)
-    assert targets
-    for target in targets:
-        if target.startswith("#"):
-            assert target[1:] in anchors, target
-        elif "://" not in target:
-            assert (ROOT / target).exists(), target
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)
+def test_links_lead_somewhere(page: Path) -> None:
+    for target in re.findall(r"\]\(([^)]+)\)", PAGES[page]):
+        if "://" in target:
+            continue
+        name, _, anchor = target.partition("#")
+        aim = linked(page, name) if name else page
+        assert aim.exists(), target
+        assert not anchor or anchor in anchors(aim), target
 
 
 def test_rooms_on_the_map_exist() -> None:
