@@ -136,7 +136,7 @@ _FLAGS = {
     "input_commands": "--input-command",
     "ignore_vars": "--ignore-var",
 }
-"""Flags that are not called like their setting."""
+"""Flags with another name than their setting: each gives one value of a list."""
 
 
 class Setting(Struct, frozen=True):
@@ -150,6 +150,11 @@ def without_secrets(environ: Mapping[str, str]) -> dict[str, str]:
     """What opens the store is none of Packer's business, nor of its plugins and scripts."""
     kept = {_variable(name) for name in SECRET}
     return {name: value for name, value in environ.items() if name not in kept}
+
+
+def flag(name: str) -> str:
+    """The command-line flag of a setting or another option."""
+    return _FLAGS.get(name, f"--{name.replace('_', '-')}")
 
 
 def _variable(name: str) -> str:
@@ -180,7 +185,7 @@ def load(
 
 def _given(name: str, value: Any, before: Setting) -> Setting:
     """A flag replaces what was set; those that may be repeated add to it."""
-    origin = _FLAGS.get(name, f"--{name.replace('_', '-')}")
+    origin = flag(name)
     if name in _LISTS:
         value = _commands(value, origin) if name == "input_commands" else value
         more = before.origin != "default" and value

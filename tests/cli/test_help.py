@@ -2,16 +2,14 @@
 
 import re
 import shlex
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 import pytest
-import typer.main
 
-from packer_fork.cli import examples
-from packer_fork.cli.app import made
-from packer_fork.cli.build import take_packer_flags
-from packer_fork.cli.completing import packer_flags
+from packer_fork.cli import arguments, examples, program
+from packer_fork.cli.commands import OPTIONS, options
+from packer_fork.packer import flags
 
 _LINE = re.compile(r"packer-fork [^>|)]+")
 """What of an example is for packer-fork, and not for the shell."""
@@ -19,15 +17,7 @@ _LINE = re.compile(r"packer-fork [^>|)]+")
 
 def commands() -> Mapping[str, Any]:
     """Commands and groups by their words, the program itself by ""."""
-    program = typer.main.get_command(made())
-    return {"": program, **dict(_below(program, ""))}
-
-
-def _below(group: Any, path: str) -> Iterator[tuple[str, Any]]:
-    for name, command in getattr(group, "commands", {}).items():
-        words = f"{path} {name}".strip()
-        yield words, command
-        yield from _below(command, words)
+    return {"": program.command(""), **dict(program.every())}
 
 
 def test_every_command_has_an_example_and_no_other() -> None:
@@ -45,8 +35,8 @@ def test_an_example_is_a_command_line(path: str) -> None:
         name = max((n for n in known if words[: len(n.split())] == n.split()), key=len)
         assert f"{name} ".startswith(f"{path} ".lstrip()), example
         rest = words[len(name.split()) :]
-        if name in packer_flags.COMMANDS:
-            _, rest = take_packer_flags(rest)
+        if name in OPTIONS:
+            _, rest = flags.take(rest, arguments.value_flags(options(name)))
         known[name].make_context(name, rest).close()
 
 
