@@ -20,10 +20,10 @@ def run(argv: Sequence[str]) -> None:
         return
     words, flags = passthrough.arrange(argv, NAMES), None
     if words and words[0] in OPTIONS:
+        name, kind = words[0], options(words[0])
         from packer_fork.cli import arguments
         from packer_fork.packer.flags import take
 
-        name, kind = words[0], options(words[0])
         flags, rest = take(words[1:], arguments.value_flags(kind))
         if (parsed := arguments.parse(kind, rest)) is not None:
             raise SystemExit(function(name)(parsed, flags))

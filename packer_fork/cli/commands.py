@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import importlib
 from collections.abc import Mapping
+from types import ModuleType
 from typing import Any
+
+from packer_fork.lean_imports import absent
 
 COMMANDS: Mapping[str, str] = {
     "build": "build:build",
@@ -63,9 +66,14 @@ Other commands declare their options in the signatures of their functions.
 def function(path: str) -> Any:
     """The function of the command with these words. Raises LookupError if there is none."""
     module, _, name = COMMANDS[path].partition(":")
-    return getattr(importlib.import_module(f"packer_fork.cli.{module}"), name)
+    return getattr(_imported(module), name)
 
 
 def options(path: str) -> Any:
     """The class of the command's options. Raises LookupError if it takes no flags of Packer."""
-    return getattr(importlib.import_module("packer_fork.cli.arguments"), OPTIONS[path])
+    return getattr(_imported("arguments"), OPTIONS[path])
+
+
+def _imported(module: str) -> ModuleType:
+    with absent("typing_extensions"):  # msgspec uses it where it is installed
+        return importlib.import_module(f"packer_fork.cli.{module}")
