@@ -15,9 +15,9 @@ from packer_fork.events import Event, Notify, Planned
 from packer_fork.locks import LockStatus
 from packer_fork.manager import build as _build
 from packer_fork.manager import locate, made, places, planning
-from packer_fork.manager import prepare as _prepare
 from packer_fork.manager import show as _show
 from packer_fork.manager.made import Made
+from packer_fork.manager.prepare import BuildRequest
 from packer_fork.model import Build
 from packer_fork.packer.flags import take
 
@@ -38,14 +38,7 @@ def build(
     `flags` are Packer's own, as on its command line (``"-var", "region=eu"``); `settings`
     those of packer-fork.toml (``workspace="staging"``); `notify` gets every event.
     """
-    request = _prepare.BuildRequest(
-        template=template,
-        flags=take(flags)[0],
-        settings=settings,
-        environ=dict(os.environ),
-        rebuild=rebuild,
-    )
-    return _build.build(request, notify)
+    return _build.build(_request(template, flags, settings, rebuild=rebuild), notify)
 
 
 def plan(template: str, *flags: str, **settings: Any) -> Planned:
@@ -56,8 +49,20 @@ def plan(template: str, *flags: str, **settings: Any) -> Planned:
         if isinstance(event, Planned):
             told.append(event)
 
-    planning.show(template, take(flags)[0], settings, dict(os.environ), keep)
+    planning.show(_request(template, flags, settings), keep)
     return told[0]
+
+
+def _request(
+    template: str, flags: Sequence[str], settings: dict[str, Any], *, rebuild: bool = False
+) -> BuildRequest:
+    return BuildRequest(
+        template=template,
+        flags=take(flags)[0],
+        settings=settings,
+        environ=dict(os.environ),
+        rebuild=rebuild,
+    )
 
 
 def builds(template: str, **settings: Any) -> Sequence[Build]:

@@ -136,7 +136,7 @@ _FLAGS = {
     "input_commands": "--input-command",
     "ignore_vars": "--ignore-var",
 }
-"""Flags that are not called like their setting."""
+"""Flags with another name than their setting: each gives one value of a list."""
 
 
 class Setting(Struct, frozen=True):
@@ -154,6 +154,11 @@ def without_secrets(environ: Mapping[str, str]) -> dict[str, str]:
 
 OTHER_VARIABLES = ("PACKER", "DOTENV", "LOCK_ID")
 """Variables of packer-fork that are no settings, without the prefix."""
+
+
+def flag(name: str) -> str:
+    """The command-line flag of a setting or another option."""
+    return _FLAGS.get(name, f"--{name.replace('_', '-')}")
 
 
 def _variable(name: str) -> str:
@@ -184,7 +189,7 @@ def load(
 
 def _given(name: str, value: Any, before: Setting) -> Setting:
     """A flag replaces what was set; those that may be repeated add to it."""
-    origin = _FLAGS.get(name, f"--{name.replace('_', '-')}")
+    origin = flag(name)
     if name in _LISTS:
         value = _commands(value, origin) if name == "input_commands" else value
         more = before.origin != "default" and value

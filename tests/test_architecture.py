@@ -25,14 +25,17 @@ LEAVES = {"answers", "locks", "model", "statistics", "errors", "malformed"}
 MAY_USE: Mapping[str, set[str]] = {
     "__main__": {"cli"},
     # packer.flags are the words of Packer's own command line
-    "cli": {"manager", "views", "events", "config", "terminal", "packer.flags"} | LEAVES,
+    "cli": {"manager", "views", "events", "config", "terminal", "lean_imports", "packer.flags"}
+    | LEAVES,
     "api": {"manager", "events", "packer.flags"} | LEAVES,
     "manager": {"inputs", "packer", "template", "stores", "codec", "changes", "events", "config"}
     | {"metrics", "sharing"}
     | {"host", "processes", "durable", "terminal"}
     | LEAVES,
     "views": {"events", "terminal", "host"} | LEAVES,
-    "stores": {"host", "processes", "durable", "terminal", "codec", "changes", "sharing"} | LEAVES,
+    "stores": {"host", "processes", "durable", "terminal", "codec", "changes", "sharing"}
+    | {"lean_imports"}
+    | LEAVES,
     "packer": {"template", "host", "processes", "durable", "terminal"} | LEAVES,
     "inputs": {"template", "host", "durable"} | LEAVES,
     "template": {"errors"},
@@ -51,6 +54,7 @@ MAY_USE: Mapping[str, set[str]] = {
     "locks": {"model"},
     "model": {"errors"},
     "errors": set(),
+    "lean_imports": set(),
     "malformed": set(),
     "__init__": {"api"},
 }

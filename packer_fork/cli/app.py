@@ -1,205 +1,33 @@
-"""The commands and their groups; only what a command line asks for is imported and made."""
+"""From a command line to the command that runs it."""
 
 from __future__ import annotations
 
-import importlib
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import Annotated
+from collections.abc import Sequence
 
-import typer
+from packer_fork.cli import passthrough
+from packer_fork.cli.commands import NAMES, OPTIONS, function, options
 
-from packer_fork import __version__
-from packer_fork.cli import completing, examples, handover, refusals
-
-
-def _build(app: typer.Typer) -> None:
-    from packer_fork.cli import build
-
-    app.command("build")(build.build)
-
-
-def _plan(app: typer.Typer) -> None:
-    from packer_fork.cli import build
-
-    app.command("plan")(build.plan)
-
-
-def _inputs(app: typer.Typer) -> None:
-    from packer_fork.cli import inputs
-
-    app.command("inputs")(inputs.inputs)
-
-
-def _artifacts(app: typer.Typer) -> None:
-    from packer_fork.cli import artifacts
-
-    app.command("artifacts")(artifacts.artifacts)
-
-
-def _logs(app: typer.Typer) -> None:
-    from packer_fork.cli import logs
-
-    app.command("logs")(logs.logs)
-
-
-def _metrics(app: typer.Typer) -> None:
-    from packer_fork.cli import metrics
-
-    app.command("metrics")(metrics.metrics)
-
-
-def _stats(app: typer.Typer) -> None:
-    from packer_fork.cli import stats
-
-    app.command("stats")(stats.stats)
-
-
-def _completion(app: typer.Typer) -> None:
-    from packer_fork.cli import completion
-
-    app.command("completion")(completion.completion)
-
-
-def _force_unlock(app: typer.Typer) -> None:
-    from packer_fork.cli import lock
-
-    app.command("force-unlock")(lock.force_unlock)
-
-
-def _version_command(app: typer.Typer) -> None:
-    from packer_fork.cli import version
-
-    app.command("version")(version.version)
-
-
-_STATE_COMMANDS: Mapping[str, tuple[str, str]] = {
-    "history": ("history", "history"),
-    "list": ("history", "list_runs"),
-    "diff": ("history", "diff"),
-    "rollback": ("history", "rollback"),
-    "prune": ("history", "prune"),
-    "revoke": ("revoke", "revoke"),
-    "backup": ("safekeeping", "backup"),
-    "restore": ("safekeeping", "restore"),
-    "verify": ("safekeeping", "verify"),
-    "repair": ("safekeeping", "repair"),
-    "pull": ("transfer", "pull"),
-    "push": ("transfer", "push"),
-    "migrate": ("transfer", "migrate"),
-    "import": ("transfer", "import_state"),
-}
-"""Module and function of those that are not in ``cli.state`` itself, in the order of ``--help``."""
-
-
-def _help(app: typer.Typer) -> None:
-    from packer_fork.cli import help as help_command
-
-    app.command("help")(help_command.help_page)
-
-
-def _state(app: typer.Typer, name: str = "") -> None:
-    """The group with all its commands, or at least with the one of that name."""
-    from packer_fork.cli import state
-
-    known = {each.name for each in state.app.registered_commands}
-    if name not in known:
-        for each in [name] if name in _STATE_COMMANDS else _STATE_COMMANDS:
-            if each not in known:
-                module, function = _STATE_COMMANDS[each]
-                found = importlib.import_module(f"packer_fork.cli.{module}")
-                state.app.command(each)(getattr(found, function))
-    app.add_typer(state.app, name="state")
-
-
-def _lock(app: typer.Typer) -> None:
-    from packer_fork.cli import lock
-
-    app.add_typer(lock.app, name="lock")
-
-
-def _config(app: typer.Typer) -> None:
-    from packer_fork.cli import config
-
-    app.add_typer(config.app, name="config")
-
-
-COMMANDS: Mapping[str, Callable[[typer.Typer], None]] = {
-    "build": _build,
-    "plan": _plan,
-    "inputs": _inputs,
-    "artifacts": _artifacts,
-    "logs": _logs,
-    "metrics": _metrics,
-    "stats": _stats,
-    "force-unlock": _force_unlock,
-    "completion": _completion,
-    "version": _version_command,
-    "help": _help,
-    "state": _state,
-    "lock": _lock,
-    "config": _config,
-}
-
-
-def _version(wanted: bool) -> None:
-    if wanted:
-        typer.echo(f"packer-fork {__version__}")
-        raise typer.Exit
-
-
-def _root(
-    *,
-    version: Annotated[
-        bool, typer.Option("--version", callback=_version, is_eager=True, help="Show the version.")
-    ] = False,
-) -> None:
-    """Packer builds that run once, resume, queue, and are never lost."""
-
-
-def made(names: Iterable[str] = tuple(COMMANDS), within: str = "") -> typer.Typer:
-    """The program with these commands: each costs time to import and to make.
-
-    `within` the group "state", if it is one of `names`, only the command of that name is needed.
-    """
-    app = typer.Typer(
-        name="packer-fork",
-        help="Packer builds that run once, resume, queue, and are never lost.",
-        epilog=examples.epilog(""),
-        no_args_is_help=True,
-        add_completion=False,
-        rich_markup_mode=None,
-        pretty_exceptions_enable=False,
-    )
-    app.callback()(_root)
-    for name in names:
-        if name == "state":
-            _state(app, within)
-        else:
-            COMMANDS[name](app)
-    examples.add(app)
-    return app
+COMPLETE = "__complete"
+"""How a shell's script asks for completions: ``packer-fork __complete SHELL WORD...``."""
 
 
 def run(argv: Sequence[str]) -> None:
     """Run one command line; ends in SystemExit, or raises PackerForkError."""
-    if argv[:1] == [completing.REQUEST]:
-        completing.answer(argv[1:], made)
+    if argv[:1] == [COMPLETE]:
+        from packer_fork.cli import completing
+
+        completing.answer(argv[1:])
         return
-    arguments, flags = handover.arrange(argv, COMMANDS), None
-    if arguments[:1] in (["build"], ["plan"], ["inputs"]):
-        from packer_fork.cli import build
+    words, flags = passthrough.arrange(argv, NAMES), None
+    if words and words[0] in OPTIONS:
+        name, kind = words[0], options(words[0])
+        from packer_fork.cli import arguments
+        from packer_fork.packer.flags import take
 
-        flags, rest = build.take_packer_flags(arguments[1:])
-        arguments = [arguments[0], *rest]
-    program = made(_needed(arguments), arguments[1] if arguments[1:] else "")
-    with refusals.told(arguments):
-        code = program(arguments, "packer-fork", obj=flags, standalone_mode=False)
-    raise SystemExit(code)
+        flags, rest = take(words[1:], arguments.value_flags(kind))
+        if (parsed := arguments.parse(kind, rest)) is not None:
+            raise SystemExit(function(name)(parsed, flags))
+        words = [name, *rest]
+    from packer_fork.cli import program
 
-
-def _needed(arguments: Sequence[str]) -> Iterable[str]:
-    """All for whoever asks for help, or is wrong."""
-    if arguments == ["--version"]:
-        return ()
-    name = arguments[0] if arguments else ""
-    return (name,) if name in COMMANDS and arguments[:1] != ["help"] else COMMANDS
+    raise SystemExit(program.run(words, flags))

@@ -10,15 +10,8 @@ import typer
 from packer_fork.cli import options
 
 _HIDDEN = "***"
-app = typer.Typer(name="config", help="What is set, and where.", no_args_is_help=True)
 
 
-@app.callback()
-def config() -> None:
-    """What is set, and where."""
-
-
-@app.command("show")
 def show(
     *,
     template: Annotated[

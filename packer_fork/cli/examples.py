@@ -4,9 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-import typer
-
-from packer_fork.cli import handover
+from packer_fork.cli import passthrough
 
 _PACKER_FLAGS = """\
 Packer's own flags are taken as Packer takes them, with one dash or two,
@@ -16,7 +14,7 @@ before or after TEMPLATE: -var -var-file -only -except -on-error
 -skip-enforcement. What follows -- goes to Packer untouched."""
 
 _NOTES: Mapping[str, str] = {
-    "": handover.NOTE,
+    "": passthrough.NOTE,
     "build": _PACKER_FLAGS,
     "plan": _PACKER_FLAGS,
     "inputs": _PACKER_FLAGS,
@@ -150,16 +148,6 @@ EXAMPLES: Mapping[str, tuple[str, ...]] = {
         "packer-fork config show web.pkr.hcl --json",
     ),
 }
-
-
-def add(app: typer.Typer, path: str = "") -> None:
-    """Give each command and group of `app` its end of the help."""
-    for command in app.registered_commands:
-        command.epilog = epilog(f"{path} {command.name}".strip())
-    for group in app.registered_groups:
-        group.epilog = epilog(str(group.name))
-        if group.typer_instance:
-            add(group.typer_instance, str(group.name))
 
 
 def epilog(path: str) -> str:

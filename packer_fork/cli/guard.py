@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import signal
 import sys
-import traceback
 from collections.abc import Sequence
 from types import FrameType
 
@@ -83,6 +82,7 @@ def _output_lost(why: str) -> int:
 
 def _our_own_fault() -> int:
     import tempfile
+    import traceback
 
     text = traceback.format_exc()
     try:

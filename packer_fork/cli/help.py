@@ -106,10 +106,10 @@ def _command_help(context: typer.Context, words: Sequence[str]) -> None:
     """Raises UsageError if there is neither a topic nor a command of these words."""
     command, name = context.find_root().command, "packer-fork"
     for word in words:
-        inner = getattr(command, "commands", {})
-        if word not in inner:
+        inner = command.get_command(context, word) if hasattr(command, "get_command") else None
+        if inner is None:
             raise UsageError(f"there is no help topic {' '.join(words)!r}", hint=_nearest(words))
-        command, name = inner[word], f"{name} {word}"
+        command, name = inner, f"{name} {word}"
     with typer.Context(command, info_name=name, parent=None) as inner_context:
         typer.echo(command.get_help(inner_context), color=context.color)
 

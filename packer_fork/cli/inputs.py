@@ -3,54 +3,34 @@
 from __future__ import annotations
 
 import os
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING
 
-import typer
-
-from packer_fork.cli import build as of_build
-from packer_fork.cli import options
+from packer_fork.cli import arguments, options
+from packer_fork.errors import EXIT_DONE
 
 if TYPE_CHECKING:
     from packer_fork.packer.flags import PackerFlags
 
 
-def inputs(
-    context: typer.Context,
-    *,
-    template: Annotated[str, typer.Argument(metavar="TEMPLATE", help="The template to inspect.")],
-    build: Annotated[
-        str | None, typer.Option("--build", metavar="NAME", help="Only the inputs of one build.")
-    ] = None,
-    workspace: options.Workspace = None,
-    state: options.State = None,
-    inputs: of_build.Input = None,
-    input_env: of_build.InputEnv = None,
-    input_command: of_build.InputCommand = None,
-    ignore_var: of_build.IgnoreVar = None,
-    assume_unchanged: of_build.Assume = None,
-    as_json: options.Json = False,
-) -> None:
+def inputs(given: arguments.InputsOptions, flags: PackerFlags) -> int:
     """List what counts for each build, and what is not tracked."""
     from packer_fork.manager import input_report
+    from packer_fork.manager.prepare import BuildRequest
     from packer_fork.views import inputs as view
     from packer_fork.views.document import indented
     from packer_fork.views.plain import PlainView
 
-    flags: PackerFlags = context.obj
-    settings = {
-        "workspace": workspace,
-        "state": state,
-        "inputs": inputs,
-        "input_env": input_env,
-        "input_commands": input_command,
-        "ignore_vars": ignore_var,
-        "assume_unchanged": assume_unchanged,
-    }
+    request = BuildRequest(
+        template=given.template,
+        flags=flags,
+        settings=arguments.settings(given),
+        environ=dict(os.environ),
+    )
     console = options.console(color=flags.color)
-    notify = PlainView(console)
-    found = input_report.report(template, flags, settings, dict(os.environ), build, notify)
-    if as_json:
+    found = input_report.report(request, given.build, PlainView(console))
+    if given.json:
         console.say(indented(found))
-        return
+        return EXIT_DONE
     for line in view.lines(found):
         console.say(line)
+    return EXIT_DONE

@@ -17,15 +17,7 @@ if TYPE_CHECKING:
     from packer_fork.views.console import Console
     from packer_fork.views.locks import Report
 
-app = typer.Typer(name="lock", help="Who holds the locks.", no_args_is_help=True)
 
-
-@app.callback()
-def lock() -> None:
-    """Who holds the locks."""
-
-
-@app.command("status")
 def status(
     *,
     template: options.Template = None,

@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Annotated, Any, NamedTuple, NoReturn
 
 import typer
 
+from packer_fork.cli.arguments import JSON, STATE, WORKSPACE
+
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
 
@@ -24,14 +26,9 @@ Template = Annotated[
         metavar="[TEMPLATE]", help="Template; without it, every state below this directory."
     ),
 ]
-Workspace = Annotated[
-    str | None,
-    typer.Option("--workspace", metavar="NAME", help="Which variant of the state."),
-]
-State = Annotated[
-    str | None, typer.Option("--state", metavar="DIR|URL", help="Folder or URL of the states.")
-]
-Json = Annotated[bool, typer.Option("--json", help="Answer in JSON.")]
+Workspace = Annotated[str | None, typer.Option("--workspace", **WORKSPACE.shown)]
+State = Annotated[str | None, typer.Option("--state", **STATE.shown)]
+Json = Annotated[bool, typer.Option("--json", **JSON.shown)]
 
 OneTemplate = Annotated[
     str | None,

@@ -9,7 +9,7 @@ from typing import Any, Protocol, runtime_checkable
 
 import typer
 
-from packer_fork.cli.completing import packer_flags
+from packer_fork.cli.commands import OPTIONS
 from packer_fork.errors import EXIT_USAGE, UsageError, nearest
 
 _OPTION = re.compile(r"No such option: (\S+)")
@@ -40,6 +40,8 @@ def told(words: Sequence[str]) -> Iterator[None]:
 
 def _translated(error: _Refusal, words: Sequence[str]) -> UsageError | SystemExit:
     context, message = error.ctx, error.format_message()
+    if context is None:  # a switch with a value
+        return UsageError(message, hint="`packer-fork --help` lists the commands.")
     if message == context.get_help():  # a group that was given no command
         typer.echo(message, err=True)
         return SystemExit(EXIT_USAGE)
@@ -49,7 +51,7 @@ def _translated(error: _Refusal, words: Sequence[str]) -> UsageError | SystemExi
         hint = nearest(name, _options(context.command), otherwise)
         return UsageError(f"There is no option {name} of {context.command_path}.", hint=hint)
     if found := _COMMAND.match(message):
-        hint = nearest(found[1], context.command.commands, otherwise)
+        hint = nearest(found[1], context.command.list_commands(context), otherwise)
         return UsageError(f"There is no command {found[1]!r} in {context.command_path}.", hint=hint)
     # Typer lists choices one below the other, and has a name of its own for a bounded number.
     sentence = " ".join(message.split()).replace("int range", "integer")
@@ -65,5 +67,8 @@ def _as_typed(option: str, words: Sequence[str]) -> str:
 def _options(command: Any) -> list[str]:
     """Packer's flags as well, where they may be given."""
     own = [name for each in command.params for name in each.opts if name.startswith("-")]
-    takes = command.name in packer_flags.COMMANDS
-    return [*own, "--help", *(f"-{each.name}" for each in packer_flags.FLAGS if takes)]
+    if command.name not in OPTIONS:
+        return [*own, "--help"]
+    from packer_fork.cli.completing import packer_flags
+
+    return [*own, "--help", *(f"-{each.name}" for each in packer_flags.FLAGS)]

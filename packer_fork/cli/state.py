@@ -16,15 +16,7 @@ if TYPE_CHECKING:
     from packer_fork.views.console import Console
     from packer_fork.views.states import Entry
 
-app = typer.Typer(name="state", help="What is known of the builds.", no_args_is_help=True)
 
-
-@app.callback()
-def state() -> None:
-    """What is known of the builds."""
-
-
-@app.command("show")
 def show(
     *,
     template: options.Template = None,
@@ -111,7 +103,6 @@ def _entry(shown: Shown) -> Entry:
     )
 
 
-@app.command("recover")
 def recover(
     *,
     template: options.Template = None,
@@ -131,7 +122,6 @@ def recover(
     raise typer.Exit(max(codes, default=0))
 
 
-@app.command("replay")
 def replay(
     *,
     file: Annotated[
@@ -152,7 +142,6 @@ def replay(
     manager.replay(place, file, view, environ=os.environ)
 
 
-@app.command("rm")
 def rm(
     *,
     template: options.OneTemplate = None,

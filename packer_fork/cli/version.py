@@ -10,9 +10,9 @@ from packer_fork.cli import options
 
 def version() -> None:
     """Show the versions of packer-fork and of Packer, and where that Packer is."""
-    from packer_fork.manager.handover import packer_for
+    from packer_fork.manager.passthrough import find_packer
 
     console = options.console()
     console.say(f"packer-fork {__version__}")
-    packer = packer_for((), os.environ)
+    packer = find_packer((), os.environ)
     console.say(f"Packer v{packer.version_text} ({packer.path})")

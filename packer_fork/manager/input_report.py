@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import Any
 
 import msgspec
 from msgspec import Struct, structs
@@ -22,9 +21,8 @@ from packer_fork.inputs.unknowns import Unknowable
 from packer_fork.manager import acceptance, locate, observed, places, results
 from packer_fork.manager.acceptance import Question
 from packer_fork.manager.plan import digest_cache, gather
-from packer_fork.manager.prepare import Prepared, prepare, with_secrets
+from packer_fork.manager.prepare import BuildRequest, Prepared, prepare, with_secrets
 from packer_fork.model import State
-from packer_fork.packer.flags import PackerFlags
 from packer_fork.packer.mask import Mask
 from packer_fork.template.contents import At, Mention
 
@@ -46,22 +44,16 @@ _ORDER = (
 """Kinds as they are listed; any other comes last."""
 
 
-def report(
-    given: str,
-    flags: PackerFlags,
-    settings: Mapping[str, Any],
-    environ: Mapping[str, str],
-    build: str | None,
-    notify: Notify,
-) -> InputsReport:
+def report(request: BuildRequest, build: str | None, notify: Notify) -> InputsReport:
     """Of the builds that -only and -except leave, or of `build` alone.
 
     Raises UsageError if there is no such build, TemplateError if no build is known, or if
     Packer refuses one that it does not name.
     """
+    given, flags = request.template, request.flags
     template = locate.template(given)
-    place = places.of_template(template, settings, environ, notify)
-    environ = config.without_secrets(environ)
+    place = places.of_template(template, request.settings, request.environ, notify)
+    environ = config.without_secrets(request.environ)
     prepared = prepare(template, flags, place.settings, environ)
     asked = Question(template=template, flags=flags, prepared=prepared, environ=environ)
     if not prepared.outlines:

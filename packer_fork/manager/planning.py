@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
 
 from msgspec import Struct, structs
 
@@ -15,7 +14,7 @@ from packer_fork.locks import Wait
 from packer_fork.manager import acceptance, evaluation, layers, locate, observed, places
 from packer_fork.manager.acceptance import Question, Refused
 from packer_fork.manager.plan import Plan, digest_cache, gather, key_of, plan
-from packer_fork.manager.prepare import Prepared, only
+from packer_fork.manager.prepare import BuildRequest, Prepared, only
 from packer_fork.model import State
 from packer_fork.packer.flags import PackerFlags
 
@@ -111,17 +110,12 @@ def _in_layers(made: Plan, state: State | None, project: Project | None) -> Plan
     return structs.replace(made, builds=layers.ordered(made.builds, reads, made.declared.root))
 
 
-def show(
-    given: str,
-    flags: PackerFlags,
-    settings: Mapping[str, Any],
-    environ: Mapping[str, str],
-    notify: Notify,
-) -> bool:
+def show(request: BuildRequest, notify: Notify) -> bool:
     """Tell what a build would do, without lock or change; whether there is anything to build."""
-    template = locate.template(given)
-    place = places.of_template(template, settings, environ, notify)
-    environ = config.without_secrets(environ)
+    flags = request.flags
+    template = locate.template(request.template)
+    place = places.of_template(template, request.settings, request.environ, notify)
+    environ = config.without_secrets(request.environ)
     state = place.store.read()
     _warn_of_unfinished(state, notify)
     prepared = evaluation.prepared(template, flags, place, environ, state, notify)

@@ -127,8 +127,12 @@ def ask(
     parsed: ParsedTemplate, found: Program, flags: PackerFlags, environ: Mapping[str, str]
 ) -> Prepared:
     """What Packer `found` tells of a template."""
+    from packer_fork.packer.question import Question
+
     with contextlib.ExitStack() as asked:
-        inspection = asked.enter_context(program.inspect(found, flags, parsed.given, environ))
+        inspection = asked.enter_context(
+            Question(program.inspect_command(found, flags, parsed.given), environ)
+        )
         listing = plugins.installed(found, environ)
         if listing is not None:
             asked.enter_context(listing)

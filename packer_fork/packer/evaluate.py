@@ -23,7 +23,8 @@ from typing import Any
 import msgspec
 
 from packer_fork.packer.flags import PackerFlags
-from packer_fork.packer.program import Program, ask
+from packer_fork.packer.program import Program
+from packer_fork.packer.question import ask
 from packer_fork.template.reader import is_hcl
 
 _MAX_LINE = 48_000

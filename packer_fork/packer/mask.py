@@ -8,7 +8,6 @@ Pieces are hidden only in texts with something hidden: elsewhere ``https://`` is
 
 from __future__ import annotations
 
-import json
 import re
 from collections import defaultdict
 from collections.abc import Iterable, Iterator
@@ -119,6 +118,8 @@ class Mask:
 
 def _spellings(values: Iterable[str]) -> set[str]:
     """The values, plain and as JSON spells them."""
+    import json  # most templates have no secret
+
     return {
         shape for value in values for shape in (value, json.dumps(value, ensure_ascii=False)[1:-1])
     }

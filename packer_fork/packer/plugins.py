@@ -12,8 +12,12 @@ import os
 import re
 from collections.abc import Mapping
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from packer_fork.packer.program import Program, Question
+from packer_fork.packer.program import Program
+
+if TYPE_CHECKING:
+    from packer_fork.packer.question import Question
 
 _LISTS_PLUGINS = (1, 8, 0)
 _MOST_FILES = 10_000
@@ -30,6 +34,8 @@ def installed(program: Program, environ: Mapping[str, str]) -> Question | None:
     """Ask which plugins Packer installed; None if it does not list them."""
     if program.version < _LISTS_PLUGINS:
         return None
+    from packer_fork.packer.question import Question
+
     return Question((program.path, "plugins", "installed"), environ)
 
 

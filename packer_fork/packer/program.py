@@ -1,16 +1,12 @@
-"""The Packer program: where it is, how old it is, and asking it things."""
+"""The Packer program: where it is, and how old it is."""
 
 from __future__ import annotations
 
 import contextlib
 import os
 import re
-import shutil
-import signal
-import subprocess
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Self
 
 import msgspec
 from msgspec import Struct
@@ -29,13 +25,12 @@ _MAX_MEMORY = 1 << 16
 _BINARIES = (b"\x7fELF", b"\xcf\xfa\xed\xfe", b"\xca\xfe\xba\xbe")
 """How programs for Linux and macOS begin (elf(5), mach-o/loader.h)."""
 
-_ASK_SECONDS = 60.0
 _VERSION = re.compile(r"(?:Packer v)?((\d+)\.(\d+)\.(\d+)\S*)")
 _GET_IT = (
     "Get it from https://developer.hashicorp.com/packer/install or your distribution, "
     "or name it with PACKER_FORK_PACKER."
 )
-_MISSING_PLUGIN = re.compile(
+_MISSING_PLUGIN = (
     r"Did you run packer init|following plugins are required, but not installed"
     r"|no plugin installed for|likely part of a plugin that is not installed"
 )
@@ -50,21 +45,8 @@ class Program(Struct, frozen=True):
     version_text: str
 
 
-_ONE_PROCESS = {"PACKER_WRAP_COOKIE": "49C22B1A-3A93-4C98-97FA-E07D18C787B5"}
-"""What Packer's ``main.go`` sets, 1.6 to 1.16, for the inner process that its crash reporter
-starts. A Packer that finds it answers in the first process, in half the time. A Packer with
-another cookie ignores it. Its log goes to standard error then, and ``console`` reads
-descriptor 3."""
-
 _OURS = "PACKER_FORK_"
 """Variables of ours, with passwords among them, begin so."""
-
-
-class Answer(Struct, frozen=True):
-    """What Packer said. It may hold secrets: never log or show it."""
-
-    code: int
-    output: str
 
 
 def find(configured: str | None) -> Program:
@@ -73,7 +55,7 @@ def find(configured: str | None) -> Program:
     Raises PackerError if it is missing, too old, or another program of that name.
     """
     name = configured or "packer"
-    path = shutil.which(name)
+    path = _search(name)
     if path is None:
         raise PackerError(f"Packer was not found: there is no program {name}.", hint=_GET_IT)
     path = os.path.abspath(path)  # noqa: PTH100 (resolving links would change its name)
@@ -82,6 +64,14 @@ def find(configured: str | None) -> Program:
         text = f"{path} is Packer {program.version_text}; 1.6.0 or later is needed."
         raise PackerError(text, hint=_GET_IT)
     return program
+
+
+def _search(name: str) -> str | None:
+    """As ``shutil.which``, whose module imports all archive formats."""
+    path = [] if os.environ.get("PATH") == "" else os.get_exec_path()
+    folders = [""] if os.path.dirname(name) else path  # noqa: PTH120
+    paths = (os.path.join(folder, name) for folder in folders)  # noqa: PTH118
+    return next((p for p in paths if os.path.isfile(p) and os.access(p, os.X_OK)), None)  # noqa: PTH113
 
 
 def _identify(path: str) -> Program:
@@ -100,6 +90,10 @@ def _identify(path: str) -> Program:
 
 def _ask_version(path: str) -> str:
     """By ``--version``, which does not phone home as ``version`` does."""
+    import subprocess
+
+    from packer_fork.packer.question import ask
+
     environ = {name: text for name, text in os.environ.items() if not name.startswith(_OURS)}
     try:
         answer = ask([path, "--version"], environ, seconds=_VERSION_SECONDS)
@@ -117,6 +111,10 @@ def _ask_version(path: str) -> str:
 
 def _no_version(path: str, environ: Mapping[str, str], code: int) -> str:
     """Packer 1.7 and later give no version where they cannot load their configuration."""
+    import subprocess
+
+    from packer_fork.packer.question import ask
+
     reason = ""
     with contextlib.suppress(OSError, subprocess.TimeoutExpired):
         said = ask([path, "--version"], environ, seconds=_VERSION_SECONDS, stderr=subprocess.STDOUT)
@@ -177,104 +175,16 @@ def build_command(program: Program, flags: PackerFlags, template: str) -> tuple[
     return (program.path, "build", "-machine-readable", *flags.as_arguments(), template)
 
 
-def inspect(
-    program: Program, flags: PackerFlags, template: str, environ: Mapping[str, str]
-) -> Question:
-    """Ask ``packer inspect -machine-readable`` about `template`.
-
-    The answer holds values of variables, sensitive ones as well: never log or show it.
-    """
-    command = [program.path, "inspect", "-machine-readable", *flags.variable_arguments(), template]
-    return Question(command, environ)
+def inspect_command(program: Program, flags: PackerFlags, template: str) -> tuple[str, ...]:
+    """The output has the values of variables, sensitive ones as well: never log or show it."""
+    arguments = flags.variable_arguments()
+    return (program.path, "inspect", "-machine-readable", *arguments, template)
 
 
 def missing_plugin_hint(text: str, template: str) -> str:
     """What to do if Packer's error `text` tells of a plugin that is not installed, else empty."""
     return (
         f"Run `packer-fork init {template}`."
-        if _MISSING_PLUGIN.search(" ".join(text.split()))
+        if re.search(_MISSING_PLUGIN, " ".join(text.split()))
         else ""
     )
-
-
-class Question:
-    """Packer, started for its answer: several run side by side. `line` is what it reads, `stderr`
-    as for Popen. Leaving the context ends a Packer that has not answered.
-    """
-
-    def __init__(
-        self,
-        command: Sequence[str],
-        environ: Mapping[str, str],
-        *,
-        line: str | None = None,
-        stderr: int = subprocess.DEVNULL,
-    ) -> None:
-        is_simple = line is None and stderr == subprocess.DEVNULL
-        self._line = None if line is None else f"{line}\n".encode()
-        self._process: subprocess.Popen[bytes] | None = None
-        self._error: OSError | None = None
-        try:
-            self._process = subprocess.Popen(
-                list(command),
-                stdin=subprocess.DEVNULL if line is None else subprocess.PIPE,
-                stdout=subprocess.PIPE,
-                stderr=stderr,
-                env=_quiet(environ) | (_ONE_PROCESS if is_simple else {}),
-                start_new_session=True,
-            )
-        except OSError as error:
-            self._error = error
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        if self._process is not None and self._process.returncode is None:
-            self._end(self._process)
-
-    def answer(self, seconds: float = _ASK_SECONDS) -> Answer:
-        """Raises OSError or TimeoutExpired; then nothing of it is left."""
-        if self._process is None:
-            raise self._error or OSError("not started")
-        try:
-            output, _ = self._process.communicate(self._line, seconds)
-        except BaseException:
-            self._end(self._process)
-            raise
-        return Answer(self._process.returncode, output.decode("utf-8", "replace"))
-
-    def output(self) -> str | None:
-        """What it says if it ends well; None where it does not answer, or fails."""
-        try:
-            answer = self.answer()
-        except (OSError, subprocess.TimeoutExpired):
-            return None
-        return answer.output if answer.code == 0 else None
-
-    def _end(self, process: subprocess.Popen[bytes]) -> None:
-        # Its plugins hold the pipe: killing Packer alone would not end the wait.
-        with contextlib.suppress(ProcessLookupError):
-            os.killpg(process.pid, signal.SIGKILL)
-        process.communicate()
-
-
-def ask(
-    command: Sequence[str],
-    environ: Mapping[str, str],
-    *,
-    line: str | None = None,
-    seconds: float = _ASK_SECONDS,
-    stderr: int = subprocess.DEVNULL,
-) -> Answer:
-    """One question, answered before anything else is done.
-
-    Raises OSError or TimeoutExpired; then nothing of it is left.
-    """
-    return Question(command, environ, line=line, stderr=stderr).answer(seconds)
-
-
-def _quiet(environ: Mapping[str, str]) -> dict[str, str]:
-    """Without the user's log, which would be overwritten, and without asking for updates."""
-    kept = {name: value for name, value in environ.items() if not name.startswith("PACKER_LOG")}
-    return {**kept, "CHECKPOINT_DISABLE": "1"}

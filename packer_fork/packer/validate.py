@@ -15,13 +15,12 @@ told on standard error alone, which is only asked for then.
 
 from __future__ import annotations
 
-import subprocess
 from collections.abc import Mapping, Sequence
 
 from msgspec import Struct
 
 from packer_fork.packer import diagnostics
-from packer_fork.packer.program import Program, ask
+from packer_fork.packer.program import Program
 from packer_fork.template.reader import ParsedTemplate
 
 _REFUSED = 1
@@ -62,6 +61,10 @@ def check(
     environ: Mapping[str, str],
 ) -> Checked:
     """Whether Packer would build `template` with these flags."""
+    import subprocess
+
+    from packer_fork.packer.question import ask
+
     how = _how(program) if _may_have_data(template) else ()
     command = (program.path, "validate", *how, *arguments, template.given)
     environ = {**environ, "PACKER_NO_COLOR": "1"}

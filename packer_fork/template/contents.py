@@ -7,7 +7,7 @@ from typing import Literal
 
 from msgspec import Struct
 
-from packer_fork.template.value_roles import ValueRole, role_of
+from packer_fork.template.value_roles import ValueRole
 
 Evaluate = Callable[[Mapping[str, str]], Mapping[str, object] | None]
 """Names to expressions in the template's own language, HCL or (without the braces) that of
@@ -65,6 +65,9 @@ class Place(Struct, frozen=True):
 
     @property
     def role(self) -> ValueRole:
+        # Only a template that is parsed needs the table.
+        from packer_fork.template.value_role_table import role_of
+
         return role_of(self.kind, self.plugin, self.path)
 
 

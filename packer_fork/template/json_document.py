@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Iterator
 from decimal import Decimal
 from typing import Any
@@ -17,6 +16,8 @@ Pairs = list[tuple[str, Any]]
 
 def decode(source: bytes, object_of: Callable[[Pairs], dict[str, Any]] = dict) -> Any:
     """The document, its objects made of their names and values; None if `source` is no JSON."""
+    import json  # an HCL template needs none
+
     try:
         return json.loads(
             source.removeprefix(_BOM).decode(),

@@ -74,14 +74,17 @@ def reported(environ: Mapping[str, str], stream: TextIO) -> Iterator[Notify]:
 
 
 def _reporters(environ: Mapping[str, str], stream: TextIO) -> Iterator[Reporter]:
-    from packer_fork.views.github import GitHub
-    from packer_fork.views.gitlab import Dotenv, Sections
-
     if environ.get("GITHUB_ACTIONS") == "true":
+        from packer_fork.views.github import GitHub
+
         yield GitHub(environ, stream)
     if environ.get("GITLAB_CI") == "true":
+        from packer_fork.views.gitlab import Sections
+
         yield Sections(stream)
     if environ.get("PACKER_FORK_DOTENV"):
+        from packer_fork.views.gitlab import Dotenv
+
         yield Dotenv(Path(environ["PACKER_FORK_DOTENV"]))
 
 

@@ -11,7 +11,6 @@ import pytest
 from msgspec import structs
 
 from packer_fork.cli import completing
-from packer_fork.cli.app import made
 from packer_fork.cli.completing import commands, line, packer_flags, shells, values
 from packer_fork.cli.completing.position import Candidate, Wanted
 from packer_fork.cli.completing.values import FILES, VALUES, Files
@@ -29,7 +28,15 @@ HOSTILE = "null.my $(touch pwned) `touch pwned` 'a' \"b\":c=d@e"
 NEVER_SHOWN = "null.red\x1b[31m\n"
 
 ANYTHING = {
-    *("assume_unchanged", "ignore_var", "input_command", "keep_days", "keep_runs", "last", "limit"),
+    *(
+        "assume_unchanged",
+        "ignore_vars",
+        "input_commands",
+        "keep_days",
+        "keep_runs",
+        "last",
+        "limit",
+    ),
     *("lock_timeout", "max_age", "max_sources", "page", "reason", "retries", "since", "until"),
     *("-var", "-parallel-builds"),
 }
@@ -102,7 +109,7 @@ def test_a_tab_in_a_real_shell(cli: Cli, project: Project, here: Here, kind: str
 
 
 def completed(*words: str) -> values.Offer:
-    return values.of(commands.wanted(words, made))
+    return values.of(commands.wanted(words))
 
 
 def texts(*words: str) -> list[str]:
@@ -209,7 +216,7 @@ def test_a_store_that_never_answers_holds_no_terminal_up(cli: Cli) -> None:
 def test_what_no_script_asks_is_not_answered(
     capfd: pytest.CaptureFixture[str], request_: tuple[str, ...]
 ) -> None:
-    completing.answer(request_, made)
+    completing.answer(request_)
     assert capfd.readouterr() == ("", "")
 
 

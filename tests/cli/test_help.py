@@ -1,56 +1,53 @@
-"""``packer-fork help``: every page of the documentation on a terminal."""
-
-from __future__ import annotations
+"""``--help``: every command shows how people type it, and nothing is wider than a terminal."""
 
 import re
+import shlex
+from collections.abc import Mapping
+from typing import Any
 
 import pytest
 
-from packer_fork.cli import help as help_command
-from packer_fork.cli.help import FOLDER, TOPICS
-from tests.conftest import Cli
-from tests.support.docs import PAGES, ROOT, table
+from packer_fork.cli import arguments, examples, program
+from packer_fork.cli.commands import OPTIONS, options
+from packer_fork.packer import flags
 
-README = ROOT / "README.md"
-
-
-def test_every_page_is_a_topic_once() -> None:
-    names = [name for group in TOPICS.values() for name in group]
-    assert sorted(names) == sorted(path.stem for path in FOLDER.glob("*.md"))
+_LINE = re.compile(r"packer-fork [^>|)]+")
+"""What of an example is for packer-fork, and not for the shell."""
 
 
-def test_readme_lists_the_topics_in_their_groups() -> None:
-    listed = re.findall(r"^\| (\w+) \| (.*\.md\).*) \|$", PAGES[README], re.MULTILINE)
-    found = {group: tuple(re.findall(r"docs/([\w-]+)\.md", cell)) for group, cell in listed}
-    assert found == {
-        group: tuple(name for name in names if name != "figures") for group, names in TOPICS.items()
-    }
-    assert "docs/figures.md" in PAGES[README]
+def commands() -> Mapping[str, Any]:
+    """Commands and groups by their words, the program itself by ""."""
+    return {"": program.command(""), **dict(program.every())}
 
 
-def test_figures_of_readme_are_rows_of_the_figures_page() -> None:
-    rows = table("what", PAGES[README])
-    measured = table("what", PAGES[FOLDER / "figures.md"])
-    assert 0 < len(rows) <= 10
-    assert all(row in measured for row in rows)
+def test_every_command_has_an_example_and_no_other() -> None:
+    assert examples.EXAMPLES.keys() == commands().keys()
+    assert all(examples.EXAMPLES.values())
 
 
-@pytest.mark.parametrize("topic", [name for group in TOPICS.values() for name in group])
-def test_page_is_readable_on_a_terminal(topic: str) -> None:
-    text = help_command.page(topic)
-    assert text.startswith("# ")
-    assert "<!--" not in text
-    assert not re.search(r"\]\([\w-]+\.md", text)
+@pytest.mark.parametrize("path", examples.EXAMPLES)
+def test_an_example_is_a_command_line(path: str) -> None:
+    known = commands()
+    for example in examples.EXAMPLES[path]:
+        found = _LINE.search(example)
+        assert found, example
+        _, *words = shlex.split(found[0])
+        name = max((n for n in known if words[: len(n.split())] == n.split()), key=len)
+        assert f"{name} ".startswith(f"{path} ".lstrip()), example
+        rest = words[len(name.split()) :]
+        if name in OPTIONS:
+            _, rest = flags.take(rest, arguments.value_flags(options(name)))
+        known[name].make_context(name, rest).close()
 
 
-def test_help_shows_a_topic_a_command_and_all_topics(cli: Cli) -> None:
-    assert "force-unlock LOCK_ID" in cli("help", "stuck-lock").out
-    assert cli("help", "state", "show").out.startswith("Usage: packer-fork state show")
-    assert "stuck-lock" in cli("help").out
-
-
-def test_unknown_topic_is_refused_with_the_nearest_one(cli: Cli) -> None:
-    result = cli("help", "stuck-locks")
-    assert result.rc == 2
-    assert "stuck-locks" in result.err
-    assert "'stuck-lock'" in result.err
+@pytest.mark.parametrize("path", examples.EXAMPLES)
+def test_help_fits_a_terminal_and_ends_with_examples(
+    path: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", "80")
+    command = commands()[path]
+    with command.make_context(path, [], resilient_parsing=True) as context:
+        lines = command.get_help(context).splitlines()
+    assert max(map(len, lines)) <= 80
+    at = lines.index("  Examples:")
+    assert lines[at + 1 :] == [f"    {each}" for each in examples.EXAMPLES[path]]

@@ -37,6 +37,7 @@ OTHERWISE = {
     "build --verbose --quiet t.pkr.hcl": "Give one of them.",
     "build --no-wait t.pkr.hcl": "Add --share, or leave them out.",
     "stats --last x": "`packer-fork stats --help` tells all.",
+    "plan --json=yes t.pkr.hcl": "`packer-fork --help` lists the commands.",
     "completion": "`packer-fork completion --help` tells all.",
     "completion tcsh": "`packer-fork completion --help` tells all.",
     "state show --build qqqqqq": "It knows: null.web",

@@ -15,6 +15,7 @@ import packer_fork
 from packer_fork import events
 from packer_fork.codec.builds import decode_build
 from packer_fork.manager import planning
+from packer_fork.manager.prepare import BuildRequest
 from packer_fork.model import Draft
 from packer_fork.packer.flags import PackerFlags
 from tests.conftest import Cli, Project, eventually
@@ -616,7 +617,10 @@ def test_plan_reports_hashing_and_leaves_its_digests_to_the_next(
     def show() -> list[events.Hashing]:
         told: list[events.Event] = []
         environ = {**os.environ, "HOME": str(project.root)}
-        planning.show(template.name, PackerFlags(), {}, environ, told.append)
+        request = BuildRequest(
+            template=template.name, flags=PackerFlags(), settings={}, environ=environ
+        )
+        planning.show(request, told.append)
         return [event for event in told if isinstance(event, events.Hashing)]
 
     assert show()[-1].total >= 3 << 20

@@ -8,7 +8,7 @@ import pytest
 
 from packer_fork import processes
 from packer_fork.errors import PackerError
-from packer_fork.packer import program
+from packer_fork.packer import program, question
 from packer_fork.packer.flags import take
 from packer_fork.packer.program import Program
 from tests.conftest import Project, eventually
@@ -107,27 +107,27 @@ def test_asking_ends_in_time_with_all_that_was_started(project: Project) -> None
     path = script(project, "sleep 600 & wait")
     environ = {**os.environ, "MARK": str(project.root)}
     with pytest.raises(subprocess.TimeoutExpired):
-        program.ask([path], environ, seconds=0.3)
+        question.ask([path], environ, seconds=0.3)
     eventually(lambda: not processes.marked("MARK", str(project.root)))
 
 
 def test_asking_leaves_the_users_log_alone(project: Project, packer: Path) -> None:
     log = project.write("log", "mine")
     environ = {**os.environ, "PACKER_LOG": "1", "PACKER_LOG_PATH": str(log)}
-    answer = program.ask([str(packer), "console"], environ, line="1 + 1")
+    answer = question.ask([str(packer), "console"], environ, line="1 + 1")
     assert answer.code == 0
     assert log.read_text() == "mine"
 
 
 @pytest.mark.usefixtures("strace")
-@pytest.mark.parametrize("question", ["--version", "inspect"])
-def test_asking_takes_one_process(project: Project, packer: Path, question: str) -> None:
+@pytest.mark.parametrize("asked", ["--version", "inspect"])
+def test_asking_takes_one_process(project: Project, packer: Path, asked: str) -> None:
     """The second one would only report crashes."""
     project.write("t.pkr.hcl", 'source "null" "web" { communicator = "none" }')
     trace = project.root / "trace"
-    command = [str(packer), question, *([str(project.root)] if question == "inspect" else [])]
+    command = [str(packer), asked, *([str(project.root)] if asked == "inspect" else [])]
     under = ["strace", "-f", "-qq", "-o", str(trace), "-e", "trace=execve"]
-    answer = program.ask([*under, *command], os.environ)
+    answer = question.ask([*under, *command], os.environ)
     assert answer.code == 0
     assert answer.output
     started = re.findall(r'execve\("[^"]*packer", .* = 0$', trace.read_text(), re.MULTILINE)
@@ -145,14 +145,18 @@ def test_inspect(project: Project, packer: Path) -> None:
     )
     found = program.find(str(packer))
     flags, _ = take(["-force", "-var", "who=somebody"])
-    text = program.inspect(found, flags, str(template), os.environ).output()
+
+    def inspected(packer: Program, path: Path) -> str | None:
+        command = program.inspect_command(packer, flags, str(path))
+        return question.Question(command, os.environ).output()
+
+    text = inspected(found, template)
     assert text is not None
     assert "null.web" in text
     assert "somebody" in text
     broken = project.write("broken.pkr.hcl", "source {")
-    assert program.inspect(found, flags, str(broken), os.environ).output() is None
-    missing = Program("/no", (1, 6, 6), "")
-    assert program.inspect(missing, flags, str(template), os.environ).output() is None
+    assert inspected(found, broken) is None
+    assert inspected(Program("/no", (1, 6, 6), ""), template) is None
 
 
 def test_build_command() -> None:

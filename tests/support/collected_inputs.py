@@ -12,7 +12,7 @@ from packer_fork.inputs.collect import collected, planned_by, said_of
 from packer_fork.inputs.declared import Collected, Declared, References, declared_by
 from packer_fork.inputs.record import Inputs, TemplateInputs
 from packer_fork.inputs.request import InputsRequest
-from packer_fork.packer import outline, program
+from packer_fork.packer import outline, program, question
 from packer_fork.packer.evaluate import Evaluator
 from packer_fork.packer.flags import take
 from packer_fork.template.reader import read
@@ -36,7 +36,9 @@ def builds_of(root: Path, template: str, *flags: str, **changed: Any) -> Templat
     environ = changed.pop("environ", dict(os.environ))
     packer = program.find(None)
     evaluate = Evaluator(packer, str(root / template), packer_flags, environ)
-    inspected = program.inspect(packer, packer_flags, str(root / template), environ).output()
+    inspected = question.Question(
+        program.inspect_command(packer, packer_flags, str(root / template)), environ
+    ).output()
     variable_files = (str(root / name) for name in packer_flags.variable_files)
     parsed = read(str(root / template), variable_files)
     outlines = outline.outline(inspected or "", parsed, evaluate, packer.version)

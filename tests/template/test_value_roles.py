@@ -4,7 +4,8 @@ import pytest
 
 from packer_fork.template import hcl, legacy
 from packer_fork.template.contents import Sections
-from packer_fork.template.value_roles import ValueRole, role_of
+from packer_fork.template.value_role_table import role_of
+from packer_fork.template.value_roles import ValueRole
 
 ROLES = [
     ("build sources", "text"),

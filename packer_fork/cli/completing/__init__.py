@@ -12,14 +12,9 @@ from __future__ import annotations
 import contextlib
 import signal
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from types import FrameType
 from typing import NoReturn
-
-import typer
-
-REQUEST = "__complete"
-"""The word by which a script asks: ``packer-fork __complete SHELL WORD...``."""
 
 SECONDS = 2.0
 """For all of an answer: servers that are away, or a slow disk, do not hold up a terminal."""
@@ -29,17 +24,17 @@ class _TooLateError(BaseException):
     """Passes whoever would try again."""
 
 
-def answer(request: Sequence[str], made: Callable[..., typer.Typer]) -> None:
-    """Print the answer to `request`; `made` is as for ``commands.wanted``."""
+def answer(request: Sequence[str]) -> None:
+    """Print the answer to `request`."""
     with contextlib.suppress(Exception, _TooLateError), _in_time():
-        sys.stdout.writelines(f"{each}\n" for each in _lines(request, made))
+        sys.stdout.writelines(f"{each}\n" for each in _lines(request))
 
 
-def _lines(request: Sequence[str], made: Callable[..., typer.Typer]) -> Sequence[str]:
+def _lines(request: Sequence[str]) -> Sequence[str]:
     from packer_fork.cli.completing import commands, shells, values
 
     asked = shells.read(request)
-    wanted = commands.wanted(asked.words, made)
+    wanted = commands.wanted(asked.words)
     return shells.write(asked, wanted, values.of(wanted))
 
 

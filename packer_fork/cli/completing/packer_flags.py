@@ -12,8 +12,6 @@ class Flag(NamedTuple):
     repeats: bool = False
 
 
-COMMANDS = frozenset({"build", "plan", "inputs"})
-
 LISTS = frozenset({"-only", "-except"})
 """Values of which several may stand in one word, with commas between them."""
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import secrets
+import os
 import uuid
 from datetime import UTC, datetime
 
@@ -18,7 +18,7 @@ def first_state(template: str, workspace: str) -> State:
     """An empty one, of a lineage and with a key of its own."""
     return new_state(
         lineage=str(uuid.uuid4()),
-        key=secrets.token_hex(32),
+        key=os.urandom(32).hex(),
         template=Template(path=template),
         workspace=workspace,
     )

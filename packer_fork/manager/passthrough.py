@@ -1,4 +1,4 @@
-"""Packer itself, in our place: its own commands run as if packer-fork were not there."""
+"""Packer's own commands: Packer replaces the packer-fork process."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ from packer_fork.packer import program
 from packer_fork.packer.program import Program
 
 
-def packer_for(arguments: Sequence[str], environ: Mapping[str, str]) -> Program:
-    """The Packer that `build` would use for what `arguments` are about.
+def find_packer(arguments: Sequence[str], environ: Mapping[str, str]) -> Program:
+    """The Packer that `build` would use for the template in `arguments`.
 
-    Its commands name the template last; without one, the working directory's settings hold.
+    Packer's commands name the template last; without one, the working directory's settings hold.
     Raises UsageError for a bad setting, PackerError if there is no usable Packer.
     """
     last = Path(arguments[-1]) if arguments else Path()
@@ -28,13 +28,13 @@ def packer_for(arguments: Sequence[str], environ: Mapping[str, str]) -> Program:
     return program.find(settings.packer)
 
 
-def hand_over(arguments: Sequence[str], environ: Mapping[str, str]) -> NoReturn:
-    """Become Packer with `arguments`; raises as `packer_for`."""
-    found = packer_for(arguments, environ)
+def exec_packer(arguments: Sequence[str], environ: Mapping[str, str]) -> NoReturn:
+    """Become Packer with `arguments`; raises as `find_packer`."""
+    found = find_packer(arguments, environ)
     kept = config.without_secrets(environ)
     for stream in (sys.stdout, sys.stderr):
         stream.flush()
-    # Python ignores these for itself, and what is ignored stays so in another program.
+    # Python ignores these signals for itself, and another program inherits what is ignored.
     for number in (signal.SIGPIPE, signal.SIGXFSZ):
         signal.signal(number, signal.SIG_DFL)
     try:

@@ -154,5 +154,5 @@ def test_packer_fork_in_packers_place_does_not_run_itself(cli: Cli, tmp_path: Pa
 
 def test_help_names_packers_commands(cli: Cli) -> None:
     shown = cli("--help").out
-    assert "handed over to Packer" in shown
+    assert "passed through to Packer" in shown
     assert {"init", "hcl2_upgrade", "verify-attestation"} <= set(shown.split())

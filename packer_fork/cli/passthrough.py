@@ -1,4 +1,4 @@
-"""Command lines that are Packer's own: told from ours, and handed over to it."""
+"""Packer's own commands: recognized here, and passed through to Packer unchanged."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from collections.abc import Collection, Sequence
 
 from packer_fork.errors import UsageError, nearest
 
-OF_PACKER = frozenset(
+PACKER_COMMANDS = frozenset(
     {
         "console",
         "fix",
@@ -21,16 +21,16 @@ OF_PACKER = frozenset(
         "verify-attestation",
     }
 )
-"""Of all releases from 1.6 to 1.16; one that the installed Packer lacks, it says itself."""
+"""Of all releases from 1.6 to 1.16. If the installed Packer lacks a command, Packer reports it."""
 
-_NAMES = sorted(OF_PACKER)
+_NAMES = sorted(PACKER_COMMANDS)
 
 NOTE = f"""\
-Packer's own commands are handed over to Packer as they are:
+Packer's own commands are passed through to Packer:
 {" ".join(_NAMES[:6])}
 {" ".join(_NAMES[6:])}"""
 
-_MACHINE_READABLE = "-machine-readable"
+MACHINE_READABLE = "-machine-readable"
 _BARE = frozenset({"-v", "-version"})
 
 
@@ -40,15 +40,15 @@ def arrange(argv: Sequence[str], ours: Collection[str]) -> list[str]:
     `ours` are the names of our commands. Packer takes ``-machine-readable`` in front of a
     command as well. Raises UsageError for a command that neither knows.
     """
-    machine_readable = list(argv[:1]) == [_MACHINE_READABLE]
+    machine_readable = list(argv[:1]) == [MACHINE_READABLE]
     name, rest = _split(argv[1:] if machine_readable else argv)
-    if name in OF_PACKER or name in _BARE or (name == "version" and _MACHINE_READABLE in argv):
-        from packer_fork.manager.handover import hand_over
+    if name in PACKER_COMMANDS or name in _BARE or (name == "version" and MACHINE_READABLE in argv):
+        from packer_fork.manager.passthrough import exec_packer
 
-        hand_over(argv, os.environ)
+        exec_packer(argv, os.environ)
     if name and not name.startswith("-") and name not in ours:
         raise _unknown(name, ours)
-    return [name, _MACHINE_READABLE, *rest] if machine_readable and name else list(argv)
+    return [name, MACHINE_READABLE, *rest] if machine_readable and name else list(argv)
 
 
 def _split(argv: Sequence[str]) -> tuple[str, Sequence[str]]:
@@ -58,5 +58,5 @@ def _split(argv: Sequence[str]) -> tuple[str, Sequence[str]]:
 def _unknown(name: str, ours: Collection[str]) -> UsageError:
     return UsageError(
         f"There is no command {name!r}, neither of packer-fork nor of Packer.",
-        hint=nearest(name, (*ours, *sorted(OF_PACKER)), "`packer-fork --help` lists all."),
+        hint=nearest(name, (*ours, *_NAMES), "`packer-fork --help` lists all."),
     )
