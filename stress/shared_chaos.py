@@ -41,14 +41,14 @@ _BETWEEN = 15
 """Tenures between two troubles at the least."""
 
 _LASTS = (0.2, 3.0)
-"""Times of a lease that troubles last: some longer than anybody's patience."""
+"""Times of a lease that troubles last: some longer than any retry timeout."""
 
 _RECOVERY = 120
 """Seconds after a trouble within which they are had, on a machine that does much else."""
 
 _PAUSE = 0.02
 
-_IMPATIENT = Access(connect_timeout=0.3, request_timeout=0.8, patience=2)
+_IMPATIENT = Access(connect_timeout=0.3, request_timeout=0.8, retry_timeout=2)
 _WHATEVER = frozenset(Verdict) - {Verdict.FREE}
 
 

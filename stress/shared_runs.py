@@ -61,7 +61,7 @@ _RECOVERY = 120
 
 _PAUSE = 0.02
 _LOOK = 0.1
-_IMPATIENT = Access(connect_timeout=0.3, request_timeout=0.8, patience=2)
+_IMPATIENT = Access(connect_timeout=0.3, request_timeout=0.8, retry_timeout=2)
 _OF_CLAIM = re.compile(r"(?P<scope>\d+/\w+)#(?P<claim>\d+) .*")
 
 

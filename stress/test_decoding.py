@@ -9,14 +9,14 @@ from stress.scale import Scale
 
 THREADS = """
 import sys, threading
-from packer_fork.stores import consul, http
+from packer_fork.stores import consul, http_client
 sys.setswitchinterval(1e-6)
 item = b'{"KV":{"Key":"a","CreateIndex":1,"ModifyIndex":1,"Value":"eA==","Session":"x"}}'
 body = b'{"Results":[' + item + b'],"Errors":null}'
 start = threading.Barrier(8)
 def work():
     start.wait()
-    http.decode(body, consul.Done)
+    http_client.decode(body, consul.Done)
 threads = [threading.Thread(target=work) for _ in range(8)]
 for each in threads: each.start()
 for each in threads: each.join()

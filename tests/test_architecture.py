@@ -59,19 +59,19 @@ MAY_USE: Mapping[str, set[str]] = {
     "__init__": {"api"},
 }
 
-TRANSPORT = ("stores.http", "stores.connection", "stores.trouble")
-REMOTE_STORES = ("stores.etcd", "stores.consul", *TRANSPORT)
+HTTP = ("stores.http_client", "stores.tls", "stores.transport_error")
 
 # Which modules (by the beginning of their names) may import what comes from outside.
 ONLY_IN: Mapping[str, tuple[str, ...]] = {
     "rich": ("views.live",),
     "portalocker": ("stores.local",),
     "prometheus_client": ("metrics",),
-    "http": REMOTE_STORES,
-    "ssl": REMOTE_STORES,
-    "socket": REMOTE_STORES,
+    "http": HTTP,
+    "ssl": HTTP,
+    "socket": HTTP,
     "urllib.request": (),  # it follows redirects, and proxies of the environment
-    "stamina": ("stores.patience",),
+    "stamina": ("stores.retry",),
+    "urllib3": ("stores.http_client",),
     "click": (),  # Typer carries its own
 }
 

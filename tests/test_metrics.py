@@ -17,8 +17,8 @@ from packer_fork.metrics.exposition import cumulative
 from packer_fork.metrics.measures import PHASES, Measures, Now, Past, Standing
 from packer_fork.model import BuildStatus, Draft, RunStatus
 from packer_fork.stores.archive import history
-from packer_fork.stores.circuit import Phase
 from tests.support.docs import names, section, table
+from packer_fork.stores.circuit_breaker import Phase
 from tests.support.local_states import drafts, open_store, tenure_of
 
 FULL = Measures(

@@ -115,11 +115,10 @@ def force_unlock(
 
 
 def _report(place: Place, status: LockStatus) -> Report:
-    from packer_fork.manager import circuits
     from packer_fork.views.locks import Report
 
     folder = place.folder
-    circuit = str(circuits.of(place).state())
+    circuit = str(place.circuit_breaker.state())
     return Report.of(folder.label, folder.workspace, place.store.location, status, circuit)
 
 

@@ -17,7 +17,7 @@ from packer_fork import durable
 from packer_fork.codec.builds import decode_once
 from packer_fork.errors import PackerForkError, StoreError
 from packer_fork.locks import LockStatus
-from packer_fork.manager import circuits, measures_past
+from packer_fork.manager import measures_past
 from packer_fork.manager.places import Place
 from packer_fork.metrics import exposition
 from packer_fork.metrics.measures import Measures, Now, Past, Standing
@@ -119,7 +119,7 @@ def _now(place: Place, loading: float | None) -> Now:
         lock: LockStatus | None = place.store.status()
     except PackerForkError:
         lock = None
-    circuit = circuits.of(place).state()
+    circuit = place.circuit_breaker.state()
     return Now(
         verdict=lock.verdict if lock else None,
         queue=len(lock.waiters) if lock else None,

@@ -10,8 +10,9 @@ from msgspec import Struct, structs
 
 from packer_fork import config
 from packer_fork.events import Notice, Notify
-from packer_fork.manager import locate
+from packer_fork.manager import locate, servers
 from packer_fork.stores.base import Store
+from packer_fork.stores.circuit_breaker import CircuitBreaker
 from packer_fork.stores.local.store import LocalStore
 
 
@@ -26,6 +27,13 @@ class Place(Struct, frozen=True):
     def backups(self) -> str:
         """Where copies of what was replaced are kept, for messages."""
         return f"{self.store.location}/{'files/' if self.folder.is_shared else ''}backups"
+
+    @property
+    def circuit_breaker(self) -> CircuitBreaker:
+        """That of the store, shared by all processes of this user on this machine."""
+        if self.folder.is_shared:
+            return servers.circuit_breaker(self.settings)
+        return CircuitBreaker(self.store.location)
 
     @property
     def outbox(self) -> Path | None:

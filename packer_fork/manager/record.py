@@ -22,8 +22,8 @@ from packer_fork.model import Build, Draft
 from packer_fork.packer import lines, outcome
 from packer_fork.packer.mask import Mask
 from packer_fork.packer.outcome import Outcome
-from packer_fork.stores.access import Guard
 from packer_fork.stores.base import Tenure
+from packer_fork.stores.retry import Breaker
 
 _LAST_OF_SECOND = timedelta(milliseconds=999)
 
@@ -63,7 +63,7 @@ class Recorder:
         log: RunLog,
         notify: Notify,
         keep: Callable[[Outcome | None], None] = lambda _: None,
-        guard: Guard | None = None,
+        guard: Breaker | None = None,
     ) -> None:
         """`start` rests on ``run.log_offset`` bytes of the log, which are not folded again.
 

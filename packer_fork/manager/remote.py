@@ -8,9 +8,9 @@ from msgspec import structs
 
 from packer_fork import config
 from packer_fork.manager.locate import StateFolder
-from packer_fork.manager.servers import address_of
+from packer_fork.manager.servers import address_of, circuit_breaker
 from packer_fork.stores.access import Access
-from packer_fork.stores.breaker import Breaker
+from packer_fork.stores.circuit_breaker import CircuitBreaker
 from packer_fork.stores.local.mutex import Complain
 from packer_fork.stores.shared.companion import Companion
 from packer_fork.stores.shared.keys import Keys
@@ -42,37 +42,32 @@ def states(settings: config.Settings) -> Iterator[tuple[str, str]]:
         yield item.value.decode("utf-8", "replace"), item.key.rpartition("/")[2]
 
 
-def breaker(settings: config.Settings) -> Breaker:
-    """The circuit breaker of the cluster, shared by all processes of this user."""
-    return Breaker(str(structs.replace(address_of(settings), prefix="")))
-
-
 def _keys(settings: config.Settings, path: str, complain: Complain | None = None) -> Keys:
-    access = structs.replace(_access(settings), guard=breaker(settings), complain=complain)
+    access = structs.replace(_access(settings), breaker=circuit_breaker(settings), warn=complain)
     return _client(settings, path, access)
 
 
 def _renewals(settings: config.Settings, path: str) -> Keys:
-    """A lease is renewed as soon as the servers are back, whatever the breaker thinks.
+    """A client that renews leases as soon as the servers are back, even if the breaker is open.
 
-    So it is a renewal by which the breaker learns that they are. A server that hangs is left
-    for the next one before the lease ends.
+    So a renewal closes the breaker. A server that hangs is left for the next one before the
+    lease ends.
     """
     access, longest = _access(settings), settings.lock_ttl / 6
     hurried = structs.replace(
         access,
-        patience=0,
+        retry_timeout=0,
         connect_timeout=min(access.connect_timeout, longest),
         request_timeout=min(access.request_timeout, longest),
-        guard=_Renewing(breaker(settings)),
+        breaker=_ReportSuccess(circuit_breaker(settings)),
     )
     return _client(settings, path, hurried)
 
 
-class _Renewing:
-    """Lets every attempt pass, and tells the breaker of those that succeed."""
+class _ReportSuccess:
+    """Admits every attempt, and reports only successes to the breaker."""
 
-    def __init__(self, breaker: Breaker) -> None:
+    def __init__(self, breaker: CircuitBreaker) -> None:
         self._breaker = breaker
 
     def before(self) -> None:
@@ -93,7 +88,7 @@ def _access(settings: config.Settings) -> Access:
         ca=settings.store_ca,
         certificate=settings.store_certificate,
         key=settings.store_key,
-        patience=settings.store_patience,
+        retry_timeout=settings.store_patience,
     )
 
 

@@ -21,7 +21,7 @@ from packer_fork.errors import (
 )
 from packer_fork.events import Notice, Notify, RunEnded, RunStarted
 from packer_fork.locks import ProcessId
-from packer_fork.manager import artifacts, attached, circuits, forecast, results
+from packer_fork.manager import artifacts, attached, forecast, results
 from packer_fork.manager.follow import End, Start, follow
 from packer_fork.manager.job import Ended, Job, describe, next_number
 from packer_fork.manager.observing import Documents, Observer
@@ -78,7 +78,9 @@ class _Running:
             log,
             self._notify,
             self._keep_away,
-            None if place.folder.is_shared else circuits.of(place),  # a shared store asks its own
+            None
+            if place.folder.is_shared
+            else place.circuit_breaker,  # a shared store asks its own
         )
         try:
             recorder.documents = {**self._observer.documents}

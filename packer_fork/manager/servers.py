@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from hashlib import sha256
+from msgspec import structs
 
 from packer_fork import config
 from packer_fork.errors import UsageError
 from packer_fork.stores.access import Address, parse_address
+from packer_fork.stores.circuit_breaker import CircuitBreaker
 
 
 def address_of(settings: config.Settings) -> Address:
@@ -25,7 +26,14 @@ def name_of(settings: config.Settings) -> str:
 
     Raises UsageError.
     """
+    from hashlib import sha256
+
     address = address_of(settings)
     servers = ",".join(sorted(map(str, address.endpoints)))
     name = f"{address.kind}://{servers}/{address.prefix}/{settings.project}"
     return sha256(name.encode()).hexdigest()[:16]
+
+
+def circuit_breaker(settings: config.Settings) -> CircuitBreaker:
+    """The one of all states on the same servers. Raises UsageError."""
+    return CircuitBreaker(str(structs.replace(address_of(settings), prefix="")))

@@ -8,11 +8,11 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
-from typing import Protocol
 
 from msgspec import Struct
 
 from packer_fork.errors import UsageError
+from packer_fork.stores.retry import Breaker
 from packer_fork.terminal import clean
 
 PREFIX = "packer-fork"
@@ -60,24 +60,12 @@ class Address(Struct, frozen=True):
         return f"{self.scheme}://{places}/{self.prefix}"
 
 
-class Guard(Protocol):
-    """A circuit breaker: asked before each attempt at the cluster, and told how that ended."""
-
-    def before(self) -> None:
-        """Raises StoreError if the attempt should not be made now."""
-
-    def succeeded(self) -> None: ...
-
-    def failed(self, reason: str) -> None: ...
-
-
 class Access(Struct, frozen=True, kw_only=True):
     """How the servers are asked. ``ca``, ``certificate`` and ``key`` are paths of PEM files.
 
     All times are seconds: ``connect_timeout`` for a connection, TLS included;
     ``request_timeout`` for an answer, more than the 7 s after which etcd itself gives up;
-    ``patience`` for trying again what may be tried again, of which `complain` is told in a
-    sentence.
+    ``retry_timeout``, ``breaker`` and ``warn`` as `Retry` takes them.
     """
 
     username: str = ""
@@ -88,9 +76,9 @@ class Access(Struct, frozen=True, kw_only=True):
     key: str = ""
     connect_timeout: float = 3.0
     request_timeout: float = 10.0
-    patience: float = 20.0
-    guard: Guard | None = None
-    complain: Callable[[str], None] | None = None
+    retry_timeout: float = 20.0
+    breaker: Breaker | None = None
+    warn: Callable[[str], None] | None = None
 
     def __repr__(self) -> str:
         """Secrets are told as there or not: this may get into a traceback."""

@@ -18,7 +18,6 @@ from packer_fork.errors import StoreError
 from packer_fork.malformed import MALFORMED
 from packer_fork.stores import consul_errors
 from packer_fork.stores.access import Access, Address
-from packer_fork.stores.connection import Request, Response
 from packer_fork.stores.consul_errors import Refused
 from packer_fork.stores.consul_wire import (
     Done,
@@ -30,7 +29,7 @@ from packer_fork.stores.consul_wire import (
     Step,
     seconds,
 )
-from packer_fork.stores.http import Transport, decode
+from packer_fork.stores.http_client import HttpClient, Request, Response, decode
 from packer_fork.stores.shared.keys import (
     Condition,
     Delete,
@@ -66,7 +65,7 @@ class ConsulKeys:
         self._access = access
         self._root = f"{address.prefix}/"
         self._headers = {"X-Consul-Token": access.token} if access.token else {}
-        self._transport = Transport(address, access, consul_errors.judge)
+        self._client = HttpClient(address, access, consul_errors.judge)
 
     @property
     def location(self) -> str:
@@ -145,10 +144,10 @@ class ConsulKeys:
         # Consul adds up to a sixteenth, so that not all wake at once; 0 would be 5 minutes.
         wait = max(1, int(1000 * min(timeout, _LONGEST_WAIT) * 16 / 17))
         request = self._read(key, f"&index={index}&wait={wait}ms")
-        self._allowed(self._transport.long(request, timeout + self._access.request_timeout))
+        self._allowed(self._client.long_poll(request, timeout + self._access.request_timeout))
 
     def close(self) -> None:
-        self._transport.close()
+        self._client.close()
 
     def _index_without(self, key: str) -> str:
         """From where on the making of a key that does not exist is news; "" if it does."""
@@ -225,7 +224,7 @@ class ConsulKeys:
         return Request(method=method, target=f"/v1/{target}", body=body, headers=self._headers)
 
     def _told(self, request: Request, *, once: bool = False) -> Response:
-        send = self._transport.once if once else self._transport.repeated
+        send = self._client.send_once if once else self._client.repeat
         return self._allowed(send(request))
 
     def _allowed(self, response: Response) -> Response:

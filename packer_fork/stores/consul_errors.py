@@ -1,7 +1,8 @@
-"""What Consul means when it does not do what it was asked.
+"""Consul's error responses, and the messages for users.
 
-Its HTTP API (https://developer.hashicorp.com/consul/api-docs) tells most reasons by texts alone.
-What another server may do, or this one in a while, is `Trouble`; all else is the cluster's answer.
+Its HTTP API (https://developer.hashicorp.com/consul/api-docs) gives most reasons as text only.
+An error that another server, or a later attempt, may not have is a `TransportError`; any other
+is the answer of the whole cluster.
 """
 
 from __future__ import annotations
@@ -14,8 +15,8 @@ from msgspec import Struct
 from packer_fork.errors import StoreError
 from packer_fork.malformed import MALFORMED
 from packer_fork.stores.access import Address
-from packer_fork.stores.connection import Response
-from packer_fork.stores.trouble import Trouble
+from packer_fork.stores.http_client import Response
+from packer_fork.stores.transport_error import TransportError
 from packer_fork.terminal import clean
 
 _MOST_SHOWN = 200
@@ -47,37 +48,37 @@ class Refused(Struct, rename="pascal"):
     errors: list[Refusal]
 
 
-def judge(response: Response) -> Trouble | None:
-    """Why this server did not do it, unless that is what the whole cluster says."""
+def judge(response: Response) -> TransportError | None:
+    """Why this server did not carry out the request; None if the whole cluster refuses it."""
     said, status = _text(response), response.status
     if status == 404 and not _is_of_consul(response):
-        return Trouble(
+        return TransportError(
             "is no Consul server",
             hint="Look at host and port: Consul's HTTP API is at 8500, with TLS at 8501.",
-            lasting=True,
+            permanent=True,
         )
     if "No cluster leader" in said or "node is not the leader" in said:
-        return Trouble(
+        return TransportError(
             "has no leader now",
             hint="More than half of Consul's servers must run and reach each other.",
         )
     if "No known Consul servers" in said:
-        return Trouble(
+        return TransportError(
             "is an agent that knows no server",
             hint="Look whether it has joined the cluster (`consul members`).",
         )
     if status == 429 or "rate limit" in said:
-        return Trouble(
+        return TransportError(
             f"takes no more now ({said})",
             hint="Look at `limits` in the configuration of the agents and of the servers.",
         )
     if status >= 500 and not said.startswith(_INVALID):
-        return Trouble(f"fails ({said or status})", unsure=True)
+        return TransportError(f"fails ({said or status})", outcome_unknown=True)
     return None
 
 
 def refusal(response: Response, address: Address, token: str) -> StoreError | None:
-    """What the cluster will not do; None if it did it, or if only conditions do not hold."""
+    """What the cluster refuses; None if it obeyed, or if only conditions do not hold."""
     match response.status:
         case 200 | 404:
             what = None
@@ -114,7 +115,7 @@ def _sentence(what: str, address: Address, token: str) -> StoreError:
 
 
 def rules(address: Address) -> str:
-    """What the access control must grant."""
+    """The access rules that a token needs, as a sentence."""
     return (
         f'A token with the rules key_prefix "{address.prefix}/" {{ policy = "write" }}'
         ' and session_prefix "" { policy = "write" } helps.'

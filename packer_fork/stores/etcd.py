@@ -10,7 +10,6 @@ from packer_fork.errors import StoreError
 from packer_fork.malformed import MALFORMED
 from packer_fork.stores import etcd_errors
 from packer_fork.stores.access import Access, Address
-from packer_fork.stores.connection import LargeError, Request, Response
 from packer_fork.stores.etcd_errors import Fault
 from packer_fork.stores.etcd_wire import (
     Done,
@@ -24,9 +23,9 @@ from packer_fork.stores.etcd_wire import (
     Watched,
     posted,
 )
-from packer_fork.stores.http import Transport, decode
+from packer_fork.stores.http_client import HttpClient, LargeError, Request, Response, decode
 from packer_fork.stores.shared.keys import Condition, Delete, Item, Write
-from packer_fork.stores.trouble import Trouble, said
+from packer_fork.stores.transport_error import TransportError, printable
 
 MOST = (1536 - 128) << 10
 """Bytes of a value: of the 1.5 MiB that a request may have before base64, with keys and all."""
@@ -60,7 +59,7 @@ class EtcdKeys:
         self._address = address
         self._access = access
         self._names = Names(address.prefix)
-        self._transport = Transport(address, access, self._judge)
+        self._client = HttpClient(address, access, self._judge)
         self._token: str | None = None if access.username else ""
 
     @property
@@ -145,7 +144,7 @@ class EtcdKeys:
         It is not from the revision `modified`, which may be compacted.
         """
         message = {"create_request": {"key": self._names.full(key)}}
-        with self._transport.stream(self._request("watch", message), timeout) as lines:
+        with self._client.stream(self._request("watch", message), timeout) as lines:
             for line in lines:
                 event = self._event(line)
                 if event.events or event.canceled:
@@ -154,7 +153,7 @@ class EtcdKeys:
                     return
 
     def close(self) -> None:
-        self._transport.close()
+        self._client.close()
 
     def _modified(self, key: str) -> int:
         asked = {"key": self._names.full(key), "keys_only": True}
@@ -163,14 +162,14 @@ class EtcdKeys:
 
     def _event(self, line: bytes) -> Event:
         if fault := etcd_errors.fault_in(line):
-            raise etcd_errors.trouble(fault) or self._refusal(fault)
+            raise etcd_errors.unavailable(fault) or self._refusal(fault)
         event = self._decoded(line, Watched).result
         if event.canceled and event.cancel_reason:
             fault = etcd_errors.fault_of_watch(event.cancel_reason)
             if fault.is_login_over and self._access.username:
                 self._token = None  # the next request logs in
             else:
-                raise etcd_errors.trouble(fault) or self._refusal(fault)
+                raise etcd_errors.unavailable(fault) or self._refusal(fault)
         return event
 
     def _page(self, prefix: str, after: bytes, limit: int, *, keys_only: bool = False) -> Page:
@@ -192,7 +191,7 @@ class EtcdKeys:
 
     def _sent(self, path: str, message: Mapping[str, Any], *, once: bool) -> Response:
         request = self._request(path, message)
-        return self._transport.once(request) if once else self._transport.repeated(request)
+        return self._client.send_once(request) if once else self._client.repeat(request)
 
     def _request(self, path: str, message: Mapping[str, Any]) -> Request:
         token = self._login() if self._token is None else self._token
@@ -201,7 +200,7 @@ class EtcdKeys:
     def _login(self) -> str:
         """A token, which is kept; "" where the servers want none."""
         login = {"name": self._access.username, "password": self._access.password}
-        response = self._transport.repeated(posted("auth/authenticate", login))
+        response = self._client.repeat(posted("auth/authenticate", login))
         fault = self._fault(response)
         if fault and not fault.is_login_needless:
             raise self._refusal(fault)
@@ -209,9 +208,9 @@ class EtcdKeys:
         self._token = token
         return token
 
-    def _judge(self, response: Response) -> Trouble | None:
+    def _judge(self, response: Response) -> TransportError | None:
         return etcd_errors.judge(
-            response, lambda target: self._transport.look(response.endpoint, target)
+            response, lambda target: self._client.fetch(response.endpoint, target)
         )
 
     def _fault(self, response: Response) -> Fault | None:
@@ -226,7 +225,7 @@ class EtcdKeys:
         try:
             return decode(body, reply, strict=False)
         except MALFORMED as error:
-            why = said(str(error))
+            why = printable(str(error))
             raise StoreError(
                 f"etcd at {self.location} answers what is not in its protocol ({why}).",
                 hint="Look at the versions of etcd, and at what stands before it.",

@@ -1,8 +1,8 @@
-"""What etcd means when it does not do what it was asked.
+"""etcd's error responses, and the messages for users.
 
-Errors come as JSON with gRPC's code and a sentence, plainly or, of a stream, one level down
-(https://etcd.io/docs/v3.4/dev-guide/api_grpc_gateway). What another server may do, or this
-one in a while, is `Trouble`; all else is the cluster's answer, a `Fault`.
+Errors are JSON with gRPC's code and a sentence; in a stream they are one level deeper
+(https://etcd.io/docs/v3.4/dev-guide/api_grpc_gateway). An error that another server, or a later
+attempt, may not have is a `TransportError`; any other is a `Fault`, the whole cluster's answer.
 """
 
 from __future__ import annotations
@@ -15,15 +15,15 @@ from msgspec import Struct
 from packer_fork.errors import StoreError
 from packer_fork.malformed import MALFORMED
 from packer_fork.stores.access import Address
-from packer_fork.stores.connection import Response
-from packer_fork.stores.trouble import Trouble, said
+from packer_fork.stores.http_client import Response
+from packer_fork.stores.transport_error import TransportError, printable
 from packer_fork.terminal import clean
 
 OLDEST = (3, 4)
 """The first version whose gateway is at /v3 and that is still looked after."""
 
 Look = Callable[[str], Response]
-"""Reads another path of the server that answered. Raises Trouble."""
+"""Reads another path of the server that answered. Raises TransportError."""
 
 _LOGIN_AGAIN = ("invalid auth token", "revision of auth store is old", "user name is empty")
 _NO_LOGIN = "authentication is not enabled"
@@ -76,54 +76,56 @@ _version = msgspec.json.Decoder(_Version)
 
 
 def fault_in(body: bytes) -> Fault | None:
-    """The error that an answer or a line of a stream holds, if it does."""
+    """The error in a response or in a line of a stream, if there is one."""
     try:
         found = _body.decode(body)
     except MALFORMED:
         return None
     if isinstance(found.error, str):
-        return Fault(found.code, said(found.error))
-    return Fault(found.error.grpc_code, said(found.error.message))
+        return Fault(found.code, printable(found.error))
+    return Fault(found.error.grpc_code, printable(found.error.message))
 
 
 def fault_of_watch(reason: str) -> Fault:
     """Why a watch was cancelled: a text like "rpc error: code = Unavailable desc = ..."."""
-    return Fault(_UNTOLD, said(reason.rpartition(" desc = ")[2]))
+    return Fault(_UNTOLD, printable(reason.rpartition(" desc = ")[2]))
 
 
-def judge(response: Response, look: Look) -> Trouble | None:
-    """Why this server did not do it, unless that is what the whole cluster says."""
+def judge(response: Response, look: Look) -> TransportError | None:
+    """Why this server did not carry out the request; None if the whole cluster refuses it."""
     if response.status == 200:
         return None
     fault = fault_in(response.body)
     if fault is not None and fault.message != "Not Found":
-        return trouble(fault)
+        return unavailable(fault)
     if response.status == 404:
         return _elsewhere(look)
     if _NAMED_CERTIFICATE in response.body:
-        return Trouble(
+        return TransportError(
             "takes no client certificate with a common name (CN) where users have passwords",
             hint="Use a client certificate whose subject has no CN, and a user with a password.",
-            lasting=True,
+            permanent=True,
         )
     if response.status >= 500:
-        return Trouble(f"answers with status {response.status}", unsure=True)
+        return TransportError(f"answers with status {response.status}", outcome_unknown=True)
     return _no_etcd(f" (status {response.status})")
 
 
-def trouble(fault: Fault) -> Trouble | None:
-    """What may be otherwise in a while, or at another server."""
+def unavailable(fault: Fault) -> TransportError | None:
+    """The error, if another server or a later attempt may not have it."""
     what = fault.message.removeprefix("etcdserver: ")
-    unsure = not what.startswith(_NOT_BEGUN)
-    if unsure and fault.code not in _IN_A_WHILE:
+    unknown = not what.startswith(_NOT_BEGUN)
+    if unknown and fault.code not in _IN_A_WHILE:
         return None
     if what.startswith(_NO_QUORUM):
-        return Trouble(f"has too few other servers to agree with ({what})", unsure=unsure)
-    return Trouble(f"cannot do it now ({what})", unsure=unsure)
+        return TransportError(
+            f"has too few other servers to agree with ({what})", outcome_unknown=unknown
+        )
+    return TransportError(f"cannot do it now ({what})", outcome_unknown=unknown)
 
 
 def refusal(fault: Fault, address: Address, user: str) -> StoreError:
-    """The sentence for what the cluster will not do."""
+    """The message for what the cluster refuses."""
     what = fault.message.removeprefix("etcdserver: ").removeprefix("mvcc: ")
     whom = f"user {clean(user)!r}" if user else "anybody without a user"
     place = f"etcd at {address}"
@@ -151,31 +153,31 @@ def refusal(fault: Fault, address: Address, user: str) -> StoreError:
     return StoreError(f"{place} refuses ({what}).", hint="Look at the servers' logs.")
 
 
-def _elsewhere(look: Look) -> Trouble:
-    """Who it is that knows nothing of /v3."""
+def _elsewhere(look: Look) -> TransportError:
+    """Why a server does not know /v3."""
     try:
         version = _version.decode(look("/version").body).etcdserver
         major, minor = map(int, version.split(".")[:2])
     except (*MALFORMED, ValueError):
         return _no_etcd("")
     if (major, minor) < OLDEST:
-        return Trouble(
-            f"runs etcd {said(version)}, which is too old",
+        return TransportError(
+            f"runs etcd {printable(version)}, which is too old",
             hint=f"At least {'.'.join(map(str, OLDEST))} is needed.",
-            lasting=True,
+            permanent=True,
         )
     if look("/members").status == 200:
-        return Trouble(
+        return TransportError(
             "is where etcd's servers talk to each other",
             hint="Use the port for clients, which is 2379 unless somebody chose another.",
-            lasting=True,
+            permanent=True,
         )
-    return Trouble(
+    return TransportError(
         "has its JSON gateway disabled",
         hint="Start etcd without --enable-grpc-gateway=false.",
-        lasting=True,
+        permanent=True,
     )
 
 
-def _no_etcd(why: str) -> Trouble:
-    return Trouble(f"is no etcd server{why}", hint="Look at host and port.", lasting=True)
+def _no_etcd(why: str) -> TransportError:
+    return TransportError(f"is no etcd server{why}", hint="Look at host and port.", permanent=True)

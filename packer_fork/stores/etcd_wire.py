@@ -13,7 +13,7 @@ from typing import Any
 import msgspec
 from msgspec import Struct, field
 
-from packer_fork.stores.connection import Request
+from packer_fork.stores.http_client import Request
 from packer_fork.stores.shared.keys import Condition, Item, Put, Unchanged, Write
 
 _encoder = msgspec.json.Encoder()

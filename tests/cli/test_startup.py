@@ -14,7 +14,7 @@ pytestmark = pytest.mark.processes
 HEAVY = {
     *("asyncio", "email", "http", "portalocker", "prometheus_client", "pydantic", "rich"),
     *("secrets", "socket", "ssl", "stamina", "tomllib", "tree_sitter", "tree_sitter_hcl"),
-    *("unittest", "zstandard"),
+    *("unittest", "urllib3", "zstandard"),
 }
 """Each takes as long as a bare command does, or is of no use to one that only looks."""
 

@@ -20,8 +20,7 @@ from packer_fork.packer import outcome
 from packer_fork.packer.mask import Mask
 from packer_fork.packer.outline import BuildOutline
 from packer_fork.stores.base import Tenure
-from packer_fork.stores.breaker import Breaker
-from packer_fork.stores.circuit import THRESHOLD, Phase
+from packer_fork.stores.circuit_breaker import THRESHOLD, CircuitBreaker, Phase
 from tests.manager.test_disk import fill
 from tests.support import raw_log
 from tests.support.local_store import holder, open_store
@@ -44,7 +43,7 @@ def test_a_disk_that_stays_full_is_left_alone_until_the_end(
     small_disk: Path, tenure: Tenure, tmp_path: Path
 ) -> None:
     told: list[Event] = []
-    breaker = Breaker(str(small_disk), folder=tmp_path / "run")
+    breaker = CircuitBreaker(str(small_disk), folder=tmp_path / "run")
     log = RunLog(tmp_path / "log", told.append)
     run = Run(number=1, tenure=1, started=datetime.now(UTC), by=tenure.record.holder.by)
     begin = outcome.begin(run, [BuildOutline("null.n", "null")])

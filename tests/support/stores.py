@@ -19,9 +19,9 @@ from packer_fork.stores.shared.store import SharedStore, Terms
 TTL = 10.0
 """Seconds; no test waits for the end of such a lease."""
 
-USUAL = Access(patience=10)
+USUAL = Access(retry_timeout=10)
 
-HASTY = Access(connect_timeout=0.5, request_timeout=0.5, patience=0)
+HASTY = Access(connect_timeout=0.5, request_timeout=0.5, retry_timeout=0)
 """For whoever soon learns that the servers are away."""
 
 _CLIENTS: dict[str, Callable[..., Keys]] = {"etcd": EtcdKeys, "consul": ConsulKeys}
@@ -70,7 +70,7 @@ class Ground(Struct, frozen=True):
         folder = root / name / "default"
         if not self.endpoints:
             return LocalStore(folder, root=root, template=name, workspace="default", complain=print)
-        once = structs.replace(access, patience=0)
+        once = structs.replace(access, retry_timeout=0)
         return SharedStore(
             self.keys(name, endpoints=endpoints, access=access),
             self.keys(name, endpoints=endpoints, access=once),

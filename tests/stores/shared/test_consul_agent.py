@@ -55,7 +55,7 @@ def agent(folder: Path, joined: Sequence[str]) -> Iterator[Server]:
 
 def connect(server: Server, prefix: str) -> ConsulKeys:
     address = parse_address(f"consul://{server.endpoint}/{prefix}")
-    return ConsulKeys(address, Access(patience=0))
+    return ConsulKeys(address, Access(retry_timeout=0))
 
 
 def gossip_of(server: Server) -> str:

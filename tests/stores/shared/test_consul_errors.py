@@ -10,10 +10,10 @@ import pytest
 
 from packer_fork.errors import EXIT_STORE, StoreError
 from packer_fork.stores.access import Access, Endpoint, parse_address
-from packer_fork.stores.connection import Response
 from packer_fork.stores.consul import ConsulKeys
 from packer_fork.stores.consul_errors import judge, refusal
-from packer_fork.stores.patience import AwayError
+from packer_fork.stores.http_client import Response
+from packer_fork.stores.retry import UnavailableError
 from packer_fork.stores.shared.keys import Put, Unchanged
 from tests.conftest import eventually
 from tests.support.servers import Certificates, Cluster, certificates, consul_cluster, token_for
@@ -26,7 +26,7 @@ def connect(
     endpoints: Sequence[str], prefix: str, *, scheme: str = "consul", access: Access | None = None
 ) -> ConsulKeys:
     address = parse_address(f"{scheme}://{','.join(endpoints)}/{prefix}")
-    return ConsulKeys(address, access or Access(patience=0))
+    return ConsulKeys(address, access or Access(retry_timeout=0))
 
 
 def refused(keys: ConsulKeys, asking: Callable[[ConsulKeys], object] | None = None) -> StoreError:
@@ -67,20 +67,20 @@ def test_without_a_token(
 ) -> None:
     error = refused(connect(controlled.endpoints, prefix), asking)
     assert " does not let anybody without a token have sessions, or " in error.message
-    assert not isinstance(error, AwayError)
+    assert not isinstance(error, UnavailableError)
     assert f'key_prefix "{prefix}/" {{ policy = "write" }}' in error.hint
 
 
 def test_with_a_token_that_is_none(controlled: Cluster, prefix: str) -> None:
     token = MASTER[::-1]
-    access = Access(token=token, patience=0)
+    access = Access(token=token, retry_timeout=0)
     error = refused(connect(controlled.endpoints, prefix, access=access))
     assert error.message.endswith(" does not know this token.")
     assert token not in f"{error.message}{error.hint}{access!r}"
 
 
 def test_with_a_token_for_another_prefix(controlled: Cluster, prefix: str) -> None:
-    access = Access(token=token_for(controlled, f"{prefix}/mine/"), patience=0)
+    access = Access(token=token_for(controlled, f"{prefix}/mine/"), retry_timeout=0)
     with contextlib.closing(connect(controlled.endpoints, f"{prefix}/mine", access=access)) as keys:
         lease = keys.grant(10)
         assert keys.transact([Unchanged("a", 0)], [Put("a", b"1", lease)])
@@ -98,7 +98,7 @@ def test_a_condition_that_fails_beside_a_write_that_is_forbidden(
     controlled: Cluster, prefix: str
 ) -> None:
     """It is told as what it is, as trying again would change nothing."""
-    access = Access(token=token_for(controlled, f"{prefix}/mine"), patience=0)
+    access = Access(token=token_for(controlled, f"{prefix}/mine"), retry_timeout=0)
     error = refused(
         connect(controlled.endpoints, prefix, access=access),
         lambda keys: keys.transact([Unchanged("mine", 7)], [Put("other", b"")]),
@@ -109,12 +109,12 @@ def test_a_condition_that_fails_beside_a_write_that_is_forbidden(
 def test_keys_that_cannot_be_read_any_more_are_not_left_out(
     controlled: Cluster, prefix: str
 ) -> None:
-    access = Access(token=MASTER, patience=0)
+    access = Access(token=MASTER, retry_timeout=0)
     with contextlib.closing(connect(controlled.endpoints, prefix, access=access)) as all_keys:
         for number in range(40):
             all_keys.put(f"{number:02d}", b"1")
     token = token_for(controlled, f"{prefix}/")
-    access = Access(token=token, patience=0)
+    access = Access(token=token, retry_timeout=0)
     with contextlib.closing(connect(controlled.endpoints, prefix, access=access)) as keys:
         reading = keys.items("")
         assert next(reading).key == "00"
@@ -136,11 +136,11 @@ def test_where_servers_are_hidden_a_lease_belongs_to_the_agent(
     controlled: Cluster, prefix: str
 ) -> None:
     """The token may write sessions, and see no node of the catalog."""
-    access = Access(token=token_for(controlled, f"{prefix}/"), patience=0)
+    access = Access(token=token_for(controlled, f"{prefix}/"), retry_timeout=0)
     with contextlib.closing(connect(controlled.endpoints, prefix, access=access)) as keys:
         assert keys._lasting_node() == ""
         assert keys.renew(keys.grant(10))
-    access = Access(token=MASTER, patience=0)
+    access = Access(token=MASTER, retry_timeout=0)
     with contextlib.closing(connect(controlled.endpoints, prefix, access=access)) as keys:
         assert keys._lasting_node() == "n0"
 
@@ -184,7 +184,7 @@ def test_too_many_connections(limited: Cluster, prefix: str) -> None:
         error = refused(connect(limited.endpoints, prefix))
     assert error.message.endswith(" hangs up without an answer.")
     assert "how many connections" in error.hint
-    assert isinstance(error, AwayError)
+    assert isinstance(error, UnavailableError)
 
 
 def is_taken_up(endpoint: str, kept: contextlib.ExitStack) -> bool:
@@ -219,7 +219,7 @@ def trusted(authority: Certificates) -> Access:
         ca=str(authority.ca),
         certificate=str(authority.client.certificate),
         key=str(authority.client.key),
-        patience=0,
+        retry_timeout=0,
     )
 
 
@@ -237,7 +237,7 @@ def test_certificates_that_are_not_trusted(
 ) -> None:
     error = refused(connect(secured.endpoints, prefix, scheme="consuls"))
     assert " has a certificate that is not trusted" in error.message
-    access = Access(ca=str(authority.ca), patience=0)
+    access = Access(ca=str(authority.ca), retry_timeout=0)
     error = refused(connect(secured.endpoints, prefix, scheme="consuls", access=access))
     assert " does not accept our certificate, or wants one" in error.message
 
@@ -262,16 +262,16 @@ def test_servers_of_which_half_are_gone(tmp_path: Path, prefix: str) -> None:
         while error is None or "has no leader" not in error.message:
             error = refused(connect([other.endpoint], prefix))
         assert "More than half" in error.hint
-        assert isinstance(error, AwayError)
+        assert isinstance(error, UnavailableError)
         error = refused(
             connect([other.endpoint], prefix), lambda keys: keys.transact([], [Put("a", b"")])
         )
-        assert isinstance(error, AwayError), "nothing was done, and that is known"
+        assert isinstance(error, UnavailableError), "nothing was done, and that is known"
 
 
 def test_a_server_that_hangs(limited: Cluster, prefix: str) -> None:
     (server,) = limited.servers
-    access = Access(patience=0, request_timeout=0.2)
+    access = Access(retry_timeout=0, request_timeout=0.2)
     server.freeze()
     try:
         error = refused(connect([server.endpoint], prefix, access=access))
@@ -299,7 +299,7 @@ def test_what_a_server_cannot_do_now(status: int, said: str, why: str, flags: st
     trouble = judge(Response(Endpoint("consul", 8500), status, {}, said.encode()))
     assert trouble
     assert trouble.why.startswith(why)
-    assert (trouble.unsure, trouble.lasting) == (flags == "unsure", flags == "lasting")
+    assert (trouble.outcome_unknown, trouble.permanent) == (flags == "unsure", flags == "lasting")
 
 
 def failed(*reasons: str) -> str:

@@ -23,7 +23,7 @@ def keys(consul_server: Cluster, prefix: str) -> Iterator[ConsulKeys]:
 
 def connect(endpoints: Sequence[str], prefix: str, token: str = "") -> ConsulKeys:
     address = parse_address(f"consul://{','.join(endpoints)}/{prefix}")
-    return ConsulKeys(address, Access(token=token, patience=0))
+    return ConsulKeys(address, Access(token=token, retry_timeout=0))
 
 
 def found(keys: ConsulKeys, key: str) -> Item:

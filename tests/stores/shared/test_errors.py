@@ -30,7 +30,7 @@ JOE = User("joe", "password-of-joe", "images/")
 @contextlib.contextmanager
 def client(*endpoints: str, scheme: str = "etcd", **access: object) -> Iterator[EtcdKeys]:
     address = parse_address(f"{scheme}://{','.join(endpoints)}/images")
-    keys = EtcdKeys(address, Access(**{"patience": 0.0, **access}))  # type: ignore[arg-type]
+    keys = EtcdKeys(address, Access(**{"retry_timeout": 0.0, **access}))  # type: ignore[arg-type]
     yield keys
     keys.close()
 
@@ -98,17 +98,17 @@ def test_with_certificate_and_password_it_works(secured: Cluster, certified: Cer
 
 
 def test_tls_is_spoken_plainly_to(secured: Cluster) -> None:
-    with client(*secured.endpoints, patience=30) as keys:
+    with client(*secured.endpoints, retry_timeout=30) as keys:
         assert "speaks only TLS. Let the store's URL begin with etcds://." in refused(keys)
 
 
 def test_tls_is_spoken_to_who_speaks_none(etcd_server: Cluster) -> None:
-    with client(*etcd_server.endpoints, scheme="etcds", patience=30) as keys:
+    with client(*etcd_server.endpoints, scheme="etcds", retry_timeout=30) as keys:
         assert "does not speak TLS. Let the store's URL begin with etcd://." in refused(keys)
 
 
 def test_the_authority_is_unknown(secured: Cluster) -> None:
-    with client(*secured.endpoints, scheme="etcds", patience=30) as keys:
+    with client(*secured.endpoints, scheme="etcds", retry_timeout=30) as keys:
         told = refused(keys)
     assert "certificate that is not trusted (unable to get local issuer certificate)" in told
 
@@ -120,20 +120,20 @@ def test_the_certificate_is_for_another_name(secured: Cluster, certified: Certif
 
 
 def test_our_certificate_is_missing(secured: Cluster, certified: Certificates) -> None:
-    with client(*secured.endpoints, scheme="etcds", ca=str(certified.ca), patience=30) as keys:
+    with client(*secured.endpoints, scheme="etcds", ca=str(certified.ca), retry_timeout=30) as keys:
         assert "does not accept our certificate, or wants one" in refused(keys)
 
 
 def test_our_certificate_has_a_name(secured: Cluster, certified: Certificates) -> None:
     access = {**certificate(certified, "named"), **LOGIN}
-    with client(*secured.endpoints, scheme="etcds", patience=30, **access) as keys:
+    with client(*secured.endpoints, scheme="etcds", retry_timeout=30, **access) as keys:
         told = refused(keys)
     assert "no client certificate with a common name (CN)" in told
     assert "whose subject has no CN" in told
 
 
 def test_there_is_no_user(guarded: Cluster, secured: Cluster, certified: Certificates) -> None:
-    with client(*guarded.endpoints, patience=30) as keys:
+    with client(*guarded.endpoints, retry_timeout=30) as keys:
         assert "wants a user and a password" in refused(keys)
         with pytest.raises(StoreError, match="wants a user and a password"):
             keys.wait("a", 0, 30)
@@ -143,13 +143,13 @@ def test_there_is_no_user(guarded: Cluster, secured: Cluster, certified: Certifi
 
 @pytest.mark.parametrize("login", [{**LOGIN, "password": "wrong"}, {**LOGIN, "username": "jim"}])
 def test_the_password_is_wrong(guarded: Cluster, login: dict[str, str]) -> None:
-    with client(*guarded.endpoints, patience=30, **login) as keys:
+    with client(*guarded.endpoints, retry_timeout=30, **login) as keys:
         assert f"does not let user {login['username']!r} in." in refused(keys)
 
 
 def test_the_prefix_is_somebody_elses(guarded: Cluster, prefix: str) -> None:
     address = parse_address(f"etcd://{guarded.endpoints[0]}/{prefix}")
-    keys = EtcdKeys(address, Access(patience=30, **LOGIN))  # type: ignore[arg-type]
+    keys = EtcdKeys(address, Access(retry_timeout=30, **LOGIN))  # type: ignore[arg-type]
     told = refused(keys)
     assert f"does not let user 'joe' read and write keys below {prefix}/." in told
     assert f"readwrite --prefix {prefix}/" in told
@@ -197,21 +197,21 @@ def test_the_port_is_that_of_the_servers(etcd_server: Cluster) -> None:
     told = "--initial-advertise-peer-urls=http://"
     argv = etcd_server.servers[0].argv
     peer = next(word.removeprefix(told) for word in argv if word.startswith(told))
-    with client(peer, patience=30) as keys:
+    with client(peer, retry_timeout=30) as keys:
         assert "is where etcd's servers talk to each other. Use the port for clients" in refused(
             keys
         )
 
 
 def test_it_is_no_etcd(consul_server: Cluster) -> None:
-    with client(*consul_server.endpoints, patience=30) as keys:
+    with client(*consul_server.endpoints, retry_timeout=30) as keys:
         assert "is no etcd server. Look at host and port." in refused(keys)
 
 
 def test_its_gateway_is_disabled(tmp_path: Path) -> None:
     with (
         etcd_cluster(tmp_path, options=["--enable-grpc-gateway=false"]) as cluster,
-        client(*cluster.endpoints, patience=30) as keys,
+        client(*cluster.endpoints, retry_timeout=30) as keys,
     ):
         assert "has its JSON gateway disabled" in refused(keys)
 
@@ -221,7 +221,7 @@ def test_it_is_too_old() -> None:
     unknown = answer(b"404 page not found\n", "404 Not Found")
     with (
         scripted(unknown, old, unknown, old) as server,
-        client(server.endpoint, patience=30) as keys,
+        client(server.endpoint, retry_timeout=30) as keys,
     ):
         assert "runs etcd 3.3.27, which is too old. At least 3.4 is needed." in refused(keys)
 
@@ -230,7 +230,7 @@ def test_what_does_not_fit_and_what_has_no_space(tmp_path: Path) -> None:
     options = ["--max-request-bytes=20000", "--quota-backend-bytes=60000"]
     with (
         etcd_cluster(tmp_path, options=options) as cluster,
-        client(*cluster.endpoints, patience=30) as keys,
+        client(*cluster.endpoints, retry_timeout=30) as keys,
     ):
         for size in (30_000, 1 << 20):
             with pytest.raises(StoreError, match="does not take a request of this size"):
@@ -250,7 +250,7 @@ def fill(keys: EtcdKeys) -> None:
 def test_a_server_is_frozen(trio: Cluster) -> None:
     leader, (second, third) = trio.leader(), trio.followers()
     endpoints = (leader.endpoint, second.endpoint, third.endpoint)
-    with client(*endpoints, request_timeout=0.5, patience=30) as keys:
+    with client(*endpoints, request_timeout=0.5, retry_timeout=30) as keys:
         keys.put("a", b"1")
         leader.freeze()
         try:
@@ -287,7 +287,7 @@ def test_most_servers_are_away(trio: Cluster) -> None:
                 ask()
         for server in others:
             server.start()
-        with client(last.endpoint, patience=30) as patient:
+        with client(last.endpoint, retry_timeout=30) as patient:
             assert patient.get("a") == found
 
 

@@ -5,10 +5,10 @@ from collections.abc import Iterator
 
 import pytest
 
-from packer_fork.stores import connection
+from packer_fork.stores import http_client
 from packer_fork.stores.access import Access, parse_address
-from packer_fork.stores.connection import LargeError
 from packer_fork.stores.etcd import OPERATIONS, EtcdKeys
+from packer_fork.stores.http_client import LargeError
 from packer_fork.stores.shared.keys import Leased, Put, Unchanged
 from tests.support.servers import Cluster, etcdctl
 
@@ -16,7 +16,7 @@ from tests.support.servers import Cluster, etcdctl
 @pytest.fixture
 def keys(etcd_server: Cluster, prefix: str) -> Iterator[EtcdKeys]:
     address = parse_address(f"etcd://{etcd_server.endpoints[0]}/{prefix}")
-    made = EtcdKeys(address, Access(patience=0))
+    made = EtcdKeys(address, Access(retry_timeout=0))
     yield made
     made.close()
 
@@ -60,7 +60,7 @@ def test_the_largest_value_fits_with_many_keys(keys: EtcdKeys) -> None:
 
 def test_pages_shrink_where_values_grow(keys: EtcdKeys, monkeypatch: pytest.MonkeyPatch) -> None:
     """The bound of an answer stands as many of these values as of the largest in reality."""
-    monkeypatch.setattr(connection, "MOST", 3 << 20)
+    monkeypatch.setattr(http_client, "MAX_RESPONSE", 3 << 20)
     value = bytes(64 << 10)
     small = [f"a{number:03d}" for number in range(100)]
     large = [f"b{number:03d}" for number in range(100)]
@@ -70,7 +70,7 @@ def test_pages_shrink_where_values_grow(keys: EtcdKeys, monkeypatch: pytest.Monk
         assert keys.transact([], [Put(name, value) for name in large[first : first + 20]])
     read = [(item.key, len(item.value)) for item in keys.items("")]
     assert read == [(name, 1) for name in small] + [(name, len(value)) for name in large]
-    monkeypatch.setattr(connection, "MOST", 1 << 20)
+    monkeypatch.setattr(http_client, "MAX_RESPONSE", 1 << 20)
     with pytest.raises(LargeError):
         list(keys.items("b"))
 

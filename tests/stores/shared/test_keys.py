@@ -40,7 +40,7 @@ def connect(kind: str, cluster: Cluster, prefix: str) -> Iterator[Open]:
         def connect(*endpoints: str, below: str = prefix) -> Keys:
             places = ",".join(endpoints or cluster.endpoints)
             address = parse_address(f"{kind}://{places}/{below}")
-            keys = CLIENTS[kind](address, Access(patience=5))
+            keys = CLIENTS[kind](address, Access(retry_timeout=5))
             opened.callback(keys.close)
             return keys
 

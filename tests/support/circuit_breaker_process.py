@@ -8,10 +8,10 @@ import sys
 from pathlib import Path
 
 from packer_fork.errors import StoreError
-from packer_fork.stores.breaker import Breaker
+from packer_fork.stores.circuit_breaker import CircuitBreaker
 
 
-def answer(breaker: Breaker, word: str) -> str:
+def answer(breaker: CircuitBreaker, word: str) -> str:
     if word == "before":
         try:
             breaker.before()
@@ -26,7 +26,7 @@ def answer(breaker: Breaker, word: str) -> str:
 
 
 def main(folder: Path, location: str, timeout: float) -> None:
-    breaker = Breaker(location, folder=folder, timeout=timeout)
+    breaker = CircuitBreaker(location, folder=folder, timeout=timeout)
     print("ready", flush=True)  # noqa: T201 (its one way to tell)
     for line in sys.stdin:
         print(answer(breaker, line.strip()), flush=True)  # noqa: T201

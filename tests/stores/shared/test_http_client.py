@@ -1,4 +1,4 @@
-"""The transport: whom it asks, how often, and what it says when nobody helps."""
+"""The HTTP client: which server it asks, how often, and its errors."""
 
 import contextlib
 import socket
@@ -13,13 +13,12 @@ from pathlib import Path
 import pytest
 
 from packer_fork.errors import StoreError, UsageError
-from packer_fork.stores import connection
+from packer_fork.stores import http_client
 from packer_fork.stores.access import Access, parse_address
-from packer_fork.stores.connection import LargeError, Request, Response
-from packer_fork.stores.http import Transport
-from packer_fork.stores.patience import AwayError
+from packer_fork.stores.http_client import HttpClient, LargeError, Request, Response
+from packer_fork.stores.retry import UnavailableError
 from packer_fork.stores.shared.keys import UnsureError
-from packer_fork.stores.trouble import Trouble
+from packer_fork.stores.transport_error import TransportError
 from tests.conftest import eventually
 from tests.support.scripted_server import Say, answer, scripted
 from tests.support.servers import Proxy
@@ -29,23 +28,23 @@ READ = Request(method="GET", target="/read")
 WRITE = Request(method="POST", target="/write")
 
 
-def judge(response: Response) -> Trouble | None:
+def judge(response: Response) -> TransportError | None:
     """503: it may have been done; 429: it was not; 404: it never will be."""
     match response.status:
         case 503:
-            return Trouble("is not well", unsure=True)
+            return TransportError("is not well", outcome_unknown=True)
         case 429:
-            return Trouble("is busy")
+            return TransportError("is busy")
         case 404:
-            return Trouble("is another one", lasting=True)
+            return TransportError("is another one", permanent=True)
         case _:
             return None
 
 
 @contextlib.contextmanager
-def transport(*endpoints: str, patience: float = 0, **access: object) -> Iterator[Transport]:
+def transport(*endpoints: str, retry_timeout: float = 0, **access: object) -> Iterator[HttpClient]:
     address = parse_address(f"etcd://{','.join(endpoints)}/images")
-    made = Transport(address, Access(patience=patience, **access), judge)  # type: ignore[arg-type]
+    made = HttpClient(address, Access(retry_timeout=retry_timeout, **access), judge)  # type: ignore[arg-type]
     yield made
     made.close()
 
@@ -105,8 +104,8 @@ class Watchman:
 
 def test_requests_share_a_connection_one_after_the_other() -> None:
     with scripted(answer(b"1"), answer(b"2")) as server, transport(server.endpoint) as client:
-        assert client.repeated(READ).body == b"1"
-        assert client.once(WRITE).body == b"2"
+        assert client.repeat(READ).body == b"1"
+        assert client.send_once(WRITE).body == b"2"
         assert server.connections == 1
         assert server.requests[0].startswith(b"GET /read HTTP/1.1\r\n")
 
@@ -120,33 +119,33 @@ def test_threads_ask_side_by_side() -> None:
 
     with scripted(when_all_are_there) as server, transport(server.endpoint) as client:
         with ThreadPoolExecutor(4) as threads:
-            answers = [threads.submit(client.repeated, READ) for _ in range(4)]
+            answers = [threads.submit(client.repeat, READ) for _ in range(4)]
             assert [each.result().body for each in answers] == [b"4"] * 4
         assert server.connections == 4
 
 
 def test_a_connection_that_rested_for_long_is_left_alone(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(connection, "RESTED", 0.0)
+    monkeypatch.setattr(http_client, "IDLE_LIMIT", 0.0)
     with scripted(answer()) as server, transport(server.endpoint) as client:
-        client.once(WRITE)
-        client.once(WRITE)
+        client.send_once(WRITE)
+        client.send_once(WRITE)
         assert server.connections == 2
 
 
 def test_a_connection_that_was_closed_meanwhile_is_not_written_to() -> None:
     with scripted(answer(b"", "200 OK", "X: y"), answer()) as server:
         with transport(server.endpoint) as client:
-            client.once(WRITE)
+            client.send_once(WRITE)
             server._open[0].shutdown(socket.SHUT_RDWR)
-            client.once(WRITE)
+            client.send_once(WRITE)
         assert server.connections == 2
 
 
 def test_an_answer_that_ends_the_connection_is_the_last_on_it() -> None:
     with scripted(answer(b"1", "200 OK", "Connection: close"), answer(b"2")) as server:
         with transport(server.endpoint) as client:
-            assert client.once(WRITE).body == b"1"
-            assert client.once(WRITE).body == b"2"
+            assert client.send_once(WRITE).body == b"1"
+            assert client.send_once(WRITE).body == b"2"
         assert server.connections == 2
 
 
@@ -154,7 +153,7 @@ def test_an_ipv6_address_is_reached() -> None:
     with scripted(answer(b"6"), host="::1") as server:
         port = server.endpoint.rpartition(":")[2]
         with transport(f"[::1]:{port}") as client:
-            assert client.repeated(READ).body == b"6"
+            assert client.repeat(READ).body == b"6"
 
 
 @pytest.mark.parametrize(
@@ -171,11 +170,11 @@ def test_what_was_sent_once_is_not_sent_again(says: bytes | Say, why: str) -> No
     with (
         scripted(answer(), says, answer()) as server,
         scripted(answer()) as other,
-        transport(server.endpoint, other.endpoint, patience=30, request_timeout=0.3) as client,
+        transport(server.endpoint, other.endpoint, retry_timeout=30, request_timeout=0.3) as client,
     ):
-        client.repeated(READ)
+        client.repeat(READ)
         with pytest.raises(UnsureError, match=f"may have made a change.*{why}") as unsure:
-            client.once(WRITE)
+            client.send_once(WRITE)
         assert server.endpoint in unsure.value.message
         assert len([each for each in server.requests + other.requests if b"write" in each]) == 1
 
@@ -189,12 +188,12 @@ def test_what_may_be_done_twice_goes_to_the_next_server(says: bytes | Say) -> No
         scripted(answer(b"there")) as other,
         transport(server.endpoint, other.endpoint, request_timeout=0.3) as client,
     ):
-        assert client.repeated(READ).body == b"there"
-        assert client.repeated(READ).body == b"there"
+        assert client.repeat(READ).body == b"there"
+        assert client.repeat(READ).body == b"there"
         assert len(server.requests) <= 1, "it stays with who answered"
 
 
-@pytest.mark.parametrize("kind", ["repeated", "once"])
+@pytest.mark.parametrize("kind", ["repeat", "send_once"])
 def test_what_cannot_have_been_done_goes_to_the_next_server(kind: str) -> None:
     with (
         nobody() as away,
@@ -205,20 +204,20 @@ def test_what_cannot_have_been_done_goes_to_the_next_server(kind: str) -> None:
         assert getattr(client, kind)(WRITE).body == b"there"
 
 
-@pytest.mark.parametrize("kind", ["repeated", "once"])
+@pytest.mark.parametrize("kind", ["repeat", "send_once"])
 def test_servers_that_come_back_are_waited_for(kind: str) -> None:
     watchman = Watchman()
     with scripted(answer(b"back")) as server, Proxy(server.endpoint) as proxy:
         proxy.refuse()
         watchman.on_failure = proxy.let_pass
-        with transport(proxy.endpoint, patience=30, guard=watchman) as client:
+        with transport(proxy.endpoint, retry_timeout=30, breaker=watchman) as client:
             assert getattr(client, kind)(WRITE).body == b"back"
 
 
-def test_patience_ends_and_says_what_was_tried() -> None:
-    with nobody() as one, nobody() as two, transport(one, two, patience=0.5) as client:
-        with pytest.raises(AwayError) as away:
-            client.once(WRITE)
+def test_retries_end_and_the_error_names_what_was_tried() -> None:
+    with nobody() as one, nobody() as two, transport(one, two, retry_timeout=0.5) as client:
+        with pytest.raises(UnavailableError) as away:
+            client.send_once(WRITE)
         expected = f"{one} refuses the connection; {two} refuses the connection."
         assert away.value.message == (
             f"etcd at etcd://{one},{two}/images cannot be used: {expected}"
@@ -229,11 +228,11 @@ def test_patience_ends_and_says_what_was_tried() -> None:
 def test_what_will_not_change_is_not_tried_again() -> None:
     with (
         scripted(answer(b"", "404 Not Found")) as server,
-        transport(server.endpoint, patience=30) as client,
+        transport(server.endpoint, retry_timeout=30) as client,
     ):
         with pytest.raises(StoreError, match="is another one") as refused:
-            client.repeated(READ)
-        assert not isinstance(refused.value, AwayError)
+            client.repeat(READ)
+        assert not isinstance(refused.value, UnavailableError)
         assert len(server.requests) == 1
 
 
@@ -249,33 +248,42 @@ def test_what_will_not_change_is_not_tried_again() -> None:
     ],
 )
 def test_who_is_no_server_of_ours_is_not_asked_again(says: bytes, why: str) -> None:
-    with scripted(says) as server, transport(server.endpoint, patience=30) as client:
+    with scripted(says) as server, transport(server.endpoint, retry_timeout=30) as client:
         with pytest.raises(StoreError, match=why) as refused:
-            client.once(WRITE)
-        assert not isinstance(refused.value, AwayError | UnsureError)
+            client.send_once(WRITE)
+        assert not isinstance(refused.value, UnavailableError | UnsureError)
         assert len([each for each in server.requests if b"write" in each]) == 1
 
 
+def test_no_proxy_of_the_environment_is_used(monkeypatch: pytest.MonkeyPatch) -> None:
+    with nobody() as away, scripted(answer(b"direct")) as server:
+        for name in ("http_proxy", "HTTP_PROXY", "all_proxy", "ALL_PROXY"):
+            monkeypatch.setenv(name, f"http://{away}")
+        monkeypatch.delenv("no_proxy", raising=False)
+        with transport(server.endpoint) as client:
+            assert client.repeat(READ).body == b"direct"
+
+
 def test_a_large_answer_is_not_read(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(connection, "MOST", 100_000)
+    monkeypatch.setattr(http_client, "MAX_RESPONSE", 100_000)
     watchman = Watchman()
     with (
         scripted(answer(bytes(100_000)), answer(bytes(100_001))) as server,
-        transport(server.endpoint, patience=30, guard=watchman) as client,
+        transport(server.endpoint, retry_timeout=30, breaker=watchman) as client,
     ):
-        assert len(client.repeated(READ).body) == 100_000
+        assert len(client.repeat(READ).body) == 100_000
         with pytest.raises(LargeError, match=server.endpoint):
-            client.repeated(READ)
+            client.repeat(READ)
         assert watchman.told == ["before", "succeeded"] * 2, "the server is there"
 
 
-def test_the_guard_is_told_how_each_attempt_ends() -> None:
+def test_the_breaker_is_told_how_each_attempt_ends() -> None:
     watchman = Watchman()
     with (
         scripted(answer(b"", "429 Busy"), answer()) as server,
-        transport(server.endpoint, patience=30, guard=watchman) as client,
+        transport(server.endpoint, retry_timeout=30, breaker=watchman) as client,
     ):
-        client.once(WRITE)
+        client.send_once(WRITE)
         reason = (
             f"etcd at etcd://{server.endpoint}/images cannot be used: {server.endpoint} is busy."
         )
@@ -286,14 +294,14 @@ def test_a_closed_way_is_not_tried_and_waited_for() -> None:
     watchman = Watchman(opens=2)
     with (
         scripted(answer(b"open")) as server,
-        transport(server.endpoint, patience=30, guard=watchman) as client,
+        transport(server.endpoint, retry_timeout=30, breaker=watchman) as client,
     ):
-        assert client.once(WRITE).body == b"open"
+        assert client.send_once(WRITE).body == b"open"
         assert watchman.told == ["before"] * 3 + ["succeeded"]
     watchman = Watchman(opens=1)
-    with scripted(answer()) as server, transport(server.endpoint, guard=watchman) as client:
+    with scripted(answer()) as server, transport(server.endpoint, breaker=watchman) as client:
         with pytest.raises(StoreError, match="taken as away"):
-            client.repeated(READ)
+            client.repeat(READ)
         assert server.connections == 0
 
 
@@ -309,17 +317,17 @@ def test_what_takes_long_has_a_time_of_its_own() -> None:
         transport(server.endpoint, request_timeout=0.05) as client,
         ThreadPoolExecutor(1) as threads,
     ):
-        late = threads.submit(client.long, READ, 30)
+        late = threads.submit(client.long_poll, READ, 30)
         with pytest.raises(StoreError, match=r"within 0\.05 s"):
-            client.repeated(READ)
+            client.repeat(READ)
         asked.set()
         assert late.result().body == b"late"
     with (
         scripted(stay_silent) as server,
-        transport(server.endpoint, patience=30) as client,
+        transport(server.endpoint, retry_timeout=30) as client,
         pytest.raises(StoreError, match=r"within 0\.1 s"),
     ):
-        client.long(READ, 0.1)
+        client.long_poll(READ, 0.1)
 
 
 def test_a_stream_is_read_line_by_line_until_its_end() -> None:
@@ -336,18 +344,18 @@ def test_a_stream_is_read_line_by_line_until_its_end() -> None:
             assert next(stream) == b"one\n"
     with (
         scripted(answer(b"", "503 Unavailable")) as server,
-        transport(server.endpoint, patience=30) as client,
+        transport(server.endpoint, retry_timeout=30) as client,
         pytest.raises(StoreError, match="is not well"),
         client.stream(READ, 30),
     ):
         pass
 
 
-@pytest.mark.parametrize("kind", ["repeated", "once", "long", "stream"])
+@pytest.mark.parametrize("kind", ["repeat", "send_once", "long_poll", "stream"])
 def test_closing_ends_what_waits_for_an_answer(kind: str) -> None:
     with (
         scripted(stay_silent) as server,
-        transport(server.endpoint, patience=30) as client,
+        transport(server.endpoint, retry_timeout=30) as client,
         ThreadPoolExecutor(1) as threads,
     ):
 
@@ -356,8 +364,8 @@ def test_closing_ends_what_waits_for_an_answer(kind: str) -> None:
                 case "stream":
                     with client.stream(READ, 30):
                         pass
-                case "long":
-                    client.long(READ, 30)
+                case "long_poll":
+                    client.long_poll(READ, 30)
                 case _:
                     getattr(client, kind)(READ)
 
@@ -366,8 +374,10 @@ def test_closing_ends_what_waits_for_an_answer(kind: str) -> None:
         client.close()
         with pytest.raises(StoreError):
             waiting.result(30)
-        with pytest.raises(StoreError, match="was let go of"):
-            client.repeated(READ)
+        for again in (client.repeat, client.send_once):
+            with pytest.raises(StoreError, match="was let go of") as refused:
+                again(READ)
+            assert not isinstance(refused.value, UnsureError), "nothing was sent"
 
 
 @pytest.mark.parametrize("token", ["secret\n", "secret\U0001f511"])
@@ -378,8 +388,8 @@ def test_a_token_that_is_no_header_is_refused_and_not_shown(token: str) -> None:
         with client.stream(request, 30):
             pass
 
-    with scripted(answer()) as server, transport(server.endpoint, patience=30) as client:
-        for ask in (lambda: client.repeated(request), lambda: client.once(request), stream):
+    with scripted(answer()) as server, transport(server.endpoint, retry_timeout=30) as client:
+        for ask in (lambda: client.repeat(request), lambda: client.send_once(request), stream):
             with pytest.raises(StoreError, match="with these credentials") as refused:
                 ask()
             assert not isinstance(refused.value, UnsureError)
@@ -397,7 +407,7 @@ def test_a_server_that_hangs_up_before_it_heard_all_is_heard() -> None:
         transport(server.endpoint) as client,
         pytest.raises(StoreError, match="is another one"),
     ):
-        client.once(request)
+        client.send_once(request)
 
 
 def test_files_that_are_no_certificates_are_told_apart(tmp_path: Path) -> None:
@@ -411,7 +421,7 @@ def test_files_that_are_no_certificates_are_told_apart(tmp_path: Path) -> None:
         Access(certificate=str(tmp_path / "missing.pem"), key=str(wrong)),
     ):
         with pytest.raises(UsageError, match=str(tmp_path)) as refused:
-            Transport(address, access, judge)
+            HttpClient(address, access, judge)
         assert refused.value.hint
 
 
@@ -419,13 +429,13 @@ WAITING = """
 import sys
 from packer_fork.errors import StoreError
 from packer_fork.stores.access import Access, parse_address
-from packer_fork.stores.http import Transport
-from packer_fork.stores.connection import Request
+from packer_fork.stores.http_client import HttpClient, Request
 
 assert "stamina" not in sys.modules
-transport = Transport(parse_address(f"etcd://{sys.argv[1]}"), Access(patience=0.3), lambda _: None)
+address = parse_address(f"etcd://{sys.argv[1]}")
+client = HttpClient(address, Access(retry_timeout=0.3), lambda _: None)
 try:
-    transport.repeated(Request(method="GET", target="/"))
+    client.repeat(Request(method="GET", target="/"))
 except StoreError as error:
     assert "refuses the connection" in error.message
     print("stamina" in sys.modules)

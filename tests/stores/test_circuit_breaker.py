@@ -18,18 +18,20 @@ from hypothesis import strategies as st
 from msgspec.structs import replace
 
 from packer_fork.errors import StoreError
-from packer_fork.stores import breaker, circuit
-from packer_fork.stores.breaker import PROBE_TIMEOUT, Breaker, runtime_folder
-from packer_fork.stores.circuit import (
+from packer_fork.stores import circuit_breaker
+from packer_fork.stores.circuit_breaker import (
     LONGEST,
+    PROBE_TIMEOUT,
     THRESHOLD,
     Circuit,
+    CircuitBreaker,
     Phase,
     admit,
     failed,
     period,
     phase,
     remaining,
+    runtime_folder,
 )
 from tests.conftest import eventually
 
@@ -108,7 +110,7 @@ STEPS = st.lists(
 @settings(deadline=None)
 @given(start=st.sampled_from([0, THRESHOLD - 1, THRESHOLD, THRESHOLD + 9]), steps=STEPS)
 def test_never_two_probes_and_never_stuck(start: int, steps: list[tuple[str, int, float]]) -> None:
-    """Four clients in any order; each attempt has its own name, as in Breaker."""
+    """Four clients in any order; each attempt has its own name, as in CircuitBreaker."""
     circuit, now = after(start), 10_000.0
     names = [f"from before {client}" for client in range(4)]
     probe, ends = "", 0.0
@@ -137,7 +139,7 @@ def folder(tmp_path: Path) -> Path:
     return tmp_path / "run"
 
 
-def fail(breaker: Breaker, times: int) -> None:
+def fail(breaker: CircuitBreaker, times: int) -> None:
     for _ in range(times):
         breaker.before()
         breaker.failed("no answer")
@@ -150,7 +152,7 @@ def stored(folder: Path) -> Path:
 
 def set_stage(folder: Path, circuit: Circuit) -> None:
     """As another process would have left it."""
-    Breaker(WHERE, folder=folder).succeeded()
+    CircuitBreaker(WHERE, folder=folder).succeeded()
     stored(folder).write_bytes(msgspec.json.encode(circuit))
 
 
@@ -159,13 +161,13 @@ def due(failures: int = THRESHOLD) -> Circuit:
     return Circuit(failures=failures, since=time.time() - 9, reason="no", again=time.time() - 0.1)
 
 
-def is_open(breaker: Breaker) -> bool:
+def is_open(breaker: CircuitBreaker) -> bool:
     """Or half-open, should this machine be slow."""
     return breaker.state().phase is not Phase.CLOSED
 
 
 def test_what_one_learned_another_knows(folder: Path) -> None:
-    one, another = Breaker(WHERE, folder=folder), Breaker(WHERE, folder=folder)
+    one, another = CircuitBreaker(WHERE, folder=folder), CircuitBreaker(WHERE, folder=folder)
     fail(one, THRESHOLD)
     status = another.state()
     assert (status.failures, status.reason) == (THRESHOLD, "no answer")
@@ -177,7 +179,7 @@ def test_what_one_learned_another_knows(folder: Path) -> None:
 
 def test_it_says_since_when_and_until_when(folder: Path) -> None:
     set_stage(folder, replace(due(), since=0.5, again=time.time() + 14.9))
-    breaker = Breaker(WHERE, folder=folder)
+    breaker = CircuitBreaker(WHERE, folder=folder)
     with pytest.raises(StoreError) as refusal:
         breaker.before()
     said = f"{WHERE} is taken as away: 5 failures since 1970-01-01 00:00:00 UTC, next try in "
@@ -189,13 +191,13 @@ def test_it_says_since_when_and_until_when(folder: Path) -> None:
 
 
 def test_another_place_has_a_breaker_of_its_own(folder: Path) -> None:
-    fail(Breaker(WHERE, folder=folder), THRESHOLD)
-    assert not is_open(Breaker(f"{WHERE}2", folder=folder))
-    assert is_open(Breaker(WHERE, folder=folder))
+    fail(CircuitBreaker(WHERE, folder=folder), THRESHOLD)
+    assert not is_open(CircuitBreaker(f"{WHERE}2", folder=folder))
+    assert is_open(CircuitBreaker(WHERE, folder=folder))
 
 
 def test_a_success_between_begins_the_count_anew(folder: Path) -> None:
-    breaker = Breaker(WHERE, folder=folder)
+    breaker = CircuitBreaker(WHERE, folder=folder)
     fail(breaker, THRESHOLD - 1)
     breaker.before()
     breaker.succeeded()
@@ -204,22 +206,22 @@ def test_a_success_between_begins_the_count_anew(folder: Path) -> None:
 
 
 def test_looking_leaves_no_trace(folder: Path) -> None:
-    assert Breaker(WHERE, folder=folder).state().phase is Phase.CLOSED
+    assert CircuitBreaker(WHERE, folder=folder).state().phase is Phase.CLOSED
     assert not folder.exists()
 
 
 def test_what_is_kept_is_ours_alone(folder: Path) -> None:
-    fail(Breaker(WHERE, folder=folder), 1)
+    fail(CircuitBreaker(WHERE, folder=folder), 1)
     assert folder.stat().st_mode & 0o777 == 0o700
     assert stored(folder).stat().st_mode & 0o777 == 0o600
 
 
 def test_what_a_terminal_would_act_on_is_not_kept(folder: Path) -> None:
-    breaker = Breaker(WHERE, folder=folder)
+    breaker = CircuitBreaker(WHERE, folder=folder)
     breaker.failed("\x1b[31mred\x1b[0m \udc80" + 5000 * "\x00\u20ac")
     assert breaker.state().reason.startswith("red \u20ac")
     assert len(breaker.state().reason) == 500
-    assert Breaker(WHERE, folder=folder).state().failures == 1
+    assert CircuitBreaker(WHERE, folder=folder).state().failures == 1
 
 
 @pytest.mark.parametrize(
@@ -236,12 +238,12 @@ def test_what_a_terminal_would_act_on_is_not_kept(folder: Path) -> None:
     ],
 )
 def test_a_damaged_file_counts_as_closed_and_is_written_anew(folder: Path, damaged: bytes) -> None:
-    breaker = Breaker(WHERE, folder=folder)
+    breaker = CircuitBreaker(WHERE, folder=folder)
     fail(breaker, THRESHOLD)
     stored(folder).write_bytes(damaged)
     assert breaker.state().phase is Phase.CLOSED
     fail(breaker, THRESHOLD)
-    assert is_open(Breaker(WHERE, folder=folder))
+    assert is_open(CircuitBreaker(WHERE, folder=folder))
 
 
 def symlinked(folder: Path) -> None:
@@ -277,10 +279,10 @@ def test_in_an_unsafe_folder_it_works_for_itself(
     folder.parent.mkdir()
     trap(folder)
     before = sorted(tmp_path.rglob("*"))
-    breaker = Breaker(WHERE, folder=folder)
+    breaker = CircuitBreaker(WHERE, folder=folder)
     fail(breaker, THRESHOLD)
     assert is_open(breaker)
-    assert not is_open(Breaker(WHERE, folder=folder)), "nothing was written there"
+    assert not is_open(CircuitBreaker(WHERE, folder=folder)), "nothing was written there"
     assert sorted(tmp_path.rglob("*")) == before
 
 
@@ -288,7 +290,7 @@ def test_the_folder_of_another_user_is_not_trusted(folder: Path, root: None) -> 
     del root
     folder.mkdir(mode=0o700)
     os.chown(folder, 65534, 65534)
-    breaker = Breaker(WHERE, folder=folder)
+    breaker = CircuitBreaker(WHERE, folder=folder)
     fail(breaker, THRESHOLD)
     assert is_open(breaker)
     assert list(folder.iterdir()) == []
@@ -297,11 +299,11 @@ def test_the_folder_of_another_user_is_not_trusted(folder: Path, root: None) -> 
 def test_a_stopped_process_that_keeps_the_lock_stops_nobody(
     folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(breaker, "_LOCK_SECONDS", 0.05)
+    monkeypatch.setattr(circuit_breaker, "_LOCK_SECONDS", 0.05)
     set_stage(folder, Circuit())
     with stored(folder).open("rb") as kept:
         fcntl.flock(kept, fcntl.LOCK_EX)
-        alone = Breaker(WHERE, folder=folder)
+        alone = CircuitBreaker(WHERE, folder=folder)
         fail(alone, 1)
         assert alone.state().failures == 1
     assert alone.state().failures == 0, "what it learned alone is not put over the others'"
@@ -320,9 +322,12 @@ def test_where_it_keeps_its_state(tmp_path: Path) -> None:
 def test_locations_have_files_of_their_own(folder: Path) -> None:
     long = f"/{'images/' * 100}"
     for location in ("/a/b", "/a%2Fb", f"{long}a", f"{long}b"):
-        fail(Breaker(location, folder=folder), 1)
+        fail(CircuitBreaker(location, folder=folder), 1)
     assert len(list(folder.iterdir())) == 4
-    assert {Breaker(f"{long}{end}", folder=folder).state().failures for end in "abc"} == {0, 1}
+    assert {CircuitBreaker(f"{long}{end}", folder=folder).state().failures for end in "abc"} == {
+        0,
+        1,
+    }
 
 
 def test_who_became_another_user_does_not_write_into_the_folder_of_the_first(
@@ -337,21 +342,21 @@ def test_who_became_another_user_does_not_write_into_the_folder_of_the_first(
 def test_threads_of_one_process_lose_no_failure(
     folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(circuit, "THRESHOLD", 1000)
-    shared = Breaker(WHERE, folder=folder)
+    monkeypatch.setattr(circuit_breaker, "THRESHOLD", 1000)
+    shared = CircuitBreaker(WHERE, folder=folder)
     threads = [threading.Thread(target=fail, args=(shared, 50)) for _ in range(4)]
     for thread in threads:
         thread.start()
     for thread in threads:
         thread.join()
-    assert Breaker(WHERE, folder=folder).state().failures == 200
+    assert CircuitBreaker(WHERE, folder=folder).state().failures == 200
 
 
 class Client:
     """A process that asks a breaker."""
 
     def __init__(self, folder: Path, timeout: float) -> None:
-        script = ROOT / "tests" / "support" / "breaker_process.py"
+        script = ROOT / "tests" / "support" / "circuit_breaker_process.py"
         self.process = subprocess.Popen(
             [sys.executable, str(script), str(folder), WHERE, str(timeout)],
             stdin=subprocess.PIPE,
@@ -407,11 +412,11 @@ def test_of_eight_processes_exactly_one_probes(folder: Path, crowd: Crowd) -> No
         set_stage(folder, due(THRESHOLD + 9))
         answers = ask_all(clients)
         assert sorted(answers.values()) == ["made"] + 7 * ["refused"]
-        assert Breaker(WHERE, folder=folder).state().phase is Phase.HALF_OPEN
+        assert CircuitBreaker(WHERE, folder=folder).state().phase is Phase.HALF_OPEN
     (prober,) = [client for client, answer in answers.items() if answer == "made"]
     prober.ask("failed")
     assert set(ask_all(clients).values()) == {"refused"}, "its failure opened it anew"
-    status = Breaker(WHERE, folder=folder).state()
+    status = CircuitBreaker(WHERE, folder=folder).state()
     assert (status.phase, status.failures) == (Phase.OPEN, THRESHOLD + 10)
     set_stage(folder, due())
     (prober,) = [client for client, answer in ask_all(clients).items() if answer == "made"]
@@ -425,7 +430,7 @@ def test_eight_processes_fail_at_once_and_each_is_counted(folder: Path, crowd: C
     for client in clients:
         client.tell("failed")
     assert {client.answer() for client in clients} == {"told"}
-    failures = Breaker(WHERE, folder=folder).state().failures
+    failures = CircuitBreaker(WHERE, folder=folder).state().failures
     assert failures == THRESHOLD, "those of the others came after it was open"
 
 
