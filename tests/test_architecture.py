@@ -28,7 +28,7 @@ MAY_USE: Mapping[str, set[str]] = {
     "cli": {"manager", "views", "events", "config", "terminal", "packer.flags"} | LEAVES,
     "api": {"manager", "events", "packer.flags"} | LEAVES,
     "manager": {"inputs", "packer", "template", "stores", "codec", "changes", "events", "config"}
-    | {"metrics", "sharing"}
+    | {"sharing"}
     | {"host", "processes", "durable", "terminal"}
     | LEAVES,
     "views": {"events", "terminal", "host"} | LEAVES,
@@ -36,7 +36,6 @@ MAY_USE: Mapping[str, set[str]] = {
     "packer": {"template", "host", "processes", "durable", "terminal"} | LEAVES,
     "inputs": {"template", "host", "durable"} | LEAVES,
     "template": {"errors"},
-    "metrics": {"events"} | LEAVES,
     "events": {"locks", "model"},
     "host": LEAVES,
     "processes": {"host"} | LEAVES,
@@ -62,7 +61,7 @@ REMOTE_STORES = ("stores.etcd", "stores.consul", *TRANSPORT)
 ONLY_IN: Mapping[str, tuple[str, ...]] = {
     "rich": ("views.live",),
     "portalocker": ("stores.local",),
-    "prometheus_client": ("metrics",),
+    "prometheus_client": ("manager.reports.prometheus",),
     "http": REMOTE_STORES,
     "ssl": REMOTE_STORES,
     "socket": REMOTE_STORES,
