@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from packer_fork.events import Notify
     from packer_fork.manager.prepare import BuildRequest
     from packer_fork.packer.flags import PackerFlags
-    from packer_fork.views.amount import Amount
+    from packer_fork.views.verbosity import Verbosity
 
 _OWN_VALUE_OPTIONS = frozenset(
     {
@@ -130,8 +130,7 @@ def build(
     from packer_fork.errors import UsageError
     from packer_fork.manager.build import build as run_build
     from packer_fork.manager.prepare import BuildRequest
-    from packer_fork.views.ci import reported
-    from packer_fork.views.several import several
+    from packer_fork.views.ci import combined, reported
 
     flags: PackerFlags = context.obj
     request = BuildRequest(
@@ -160,12 +159,12 @@ def build(
         raise UsageError(what, hint="Add --share, or leave them out.")
     run = _with_others(no_wait=no_wait, cancel_all=cancel_all) if share else run_build
     place = _arguments(template, workspace, state)
-    amount = _amount(verbose=verbose, quiet=quiet)
+    verbosity = _verbosity(verbose=verbose, quiet=quiet)
     with (
         reported(os.environ, sys.stderr) as reports,
-        _watched(flags, place, amount, as_json=as_json) as view,
+        _watched(flags, place, verbosity, as_json=as_json) as view,
     ):
-        code = run(request, several(reports, view))
+        code = run(request, combined(reports, view))
     raise typer.Exit(code)
 
 
@@ -175,16 +174,16 @@ def _arguments(template: str, workspace: str | None, state: str | None) -> list[
     return [template, *(word for name, value in given if value for word in (name, value))]
 
 
-def _amount(*, verbose: bool, quiet: bool) -> Amount | None:
+def _verbosity(*, verbose: bool, quiet: bool) -> Verbosity | None:
     """How much was asked for, None if nothing was said. Raises UsageError."""
     from packer_fork.errors import UsageError
-    from packer_fork.views.amount import Amount
+    from packer_fork.views.verbosity import Verbosity
 
     if verbose and quiet:
         raise UsageError("--verbose and --quiet contradict each other.", hint="Give one of them.")
     if verbose:
-        return Amount.ALL
-    return Amount.QUIET if quiet else None
+        return Verbosity.ALL
+    return Verbosity.QUIET if quiet else None
 
 
 def _with_others(*, no_wait: bool, cancel_all: bool) -> Callable[[BuildRequest, Notify], int]:
@@ -232,13 +231,13 @@ def plan(
 
 
 def _watched(
-    flags: PackerFlags, place: list[str], amount: Amount | None, *, as_json: bool
+    flags: PackerFlags, place: list[str], verbosity: Verbosity | None, *, as_json: bool
 ) -> AbstractContextManager[Notify]:
     """The live view where somebody looks, and Packer itself does not need the terminal."""
     from packer_fork.views import ci
-    from packer_fork.views.amount import Amount
+    from packer_fork.views.verbosity import Verbosity
 
-    plain = _view(flags, as_json=as_json, amount=amount)
+    plain = _view(flags, as_json=as_json, verbosity=verbosity)
     for_programs = as_json or flags.machine_readable
     if for_programs or not ci.is_watched(os.environ):
         return contextlib.nullcontext(plain)
@@ -249,24 +248,24 @@ def _watched(
     from packer_fork.views.live.view import live_view
 
     color = ci.console(os.environ, color=flags.color).color
-    return live_view(sys.stdout, plain, amount or Amount.IMPORTANT, place, color=color)
+    return live_view(sys.stdout, plain, verbosity or Verbosity.IMPORTANT, place, color=color)
 
 
 def _view(
-    flags: PackerFlags, *, as_json: bool, answer: bool = False, amount: Amount | None = None
+    flags: PackerFlags, *, as_json: bool, answer: bool = False, verbosity: Verbosity | None = None
 ) -> Notify:
     """`answer`: the plan itself was asked for, so that it goes to stdout."""
     from packer_fork.views import ci
-    from packer_fork.views.amount import Amount
-    from packer_fork.views.jsonlines import JsonLines
+    from packer_fork.views.document import JsonLines
     from packer_fork.views.plain import PlainView
+    from packer_fork.views.verbosity import Verbosity
 
     console = ci.console(os.environ, color=flags.color)
     if as_json:
         return JsonLines(console, is_answer=answer)
     return PlainView(
         console,
-        amount=amount or Amount.ALL,
+        verbosity=verbosity or Verbosity.ALL,
         machine_readable=flags.machine_readable,
         plan_is_answer=answer,
     )
