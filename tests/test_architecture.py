@@ -29,7 +29,7 @@ MAY_USE: Mapping[str, set[str]] = {
     | LEAVES,
     "api": {"manager", "events", "packer.flags"} | LEAVES,
     "manager": {"inputs", "packer", "template", "stores", "codec", "changes", "events", "config"}
-    | {"metrics", "sharing"}
+    | {"sharing"}
     | {"host", "processes", "durable", "terminal"}
     | LEAVES,
     "views": {"events", "terminal", "host"} | LEAVES,
@@ -39,7 +39,6 @@ MAY_USE: Mapping[str, set[str]] = {
     "packer": {"template", "host", "processes", "durable", "terminal"} | LEAVES,
     "inputs": {"template", "host", "durable"} | LEAVES,
     "template": {"errors"},
-    "metrics": {"events"} | LEAVES,
     "events": {"locks", "model"},
     "host": LEAVES,
     "processes": {"host"} | LEAVES,
@@ -65,7 +64,7 @@ HTTP = ("stores.http_client", "stores.tls", "stores.transport_error")
 ONLY_IN: Mapping[str, tuple[str, ...]] = {
     "rich": ("views.live",),
     "portalocker": ("stores.local",),
-    "prometheus_client": ("metrics",),
+    "prometheus_client": ("manager.reports.prometheus",),
     "http": HTTP,
     "ssl": HTTP,
     "socket": HTTP,

@@ -16,27 +16,26 @@ if TYPE_CHECKING:
     from packer_fork.events import Notify
     from packer_fork.manager.prepare import BuildRequest
     from packer_fork.packer.flags import PackerFlags
-    from packer_fork.views.amount import Amount
+    from packer_fork.views.verbosity import Verbosity
 
 
 def build(options: arguments.BuildOptions, flags: PackerFlags) -> int:
     """Run `packer build` under the lock for what is not up to date."""
     from packer_fork.errors import UsageError
     from packer_fork.manager.build import build as run_build
-    from packer_fork.views.ci import reported
-    from packer_fork.views.several import several
+    from packer_fork.views.ci import combined, reported
 
     of_share = options.no_wait or options.cancel_all or options.max_sources is not None
     if of_share and not options.share:
         what = "--max-sources, --no-wait, --cancel-all: these are for --share alone."
         raise UsageError(what, hint="Add --share, or leave them out.")
     run = _shared(options) if options.share else run_build
-    amount = _amount(options)
+    verbosity = _verbosity(options)
     with (
         reported(os.environ, sys.stderr) as reports,
-        _watched(options, flags, amount) as view,
+        _watched(options, flags, verbosity) as view,
     ):
-        return run(_request(options, flags, rebuild=options.rebuild), several(reports, view))
+        return run(_request(options, flags, rebuild=options.rebuild), combined(reports, view))
 
 
 def plan(options: arguments.PlanOptions, flags: PackerFlags) -> int:
@@ -69,16 +68,16 @@ def _state_arguments(options: arguments.StateOptions) -> list[str]:
     return [options.template, *(word for name, value in given if value for word in (name, value))]
 
 
-def _amount(options: arguments.BuildOptions) -> Amount | None:
+def _verbosity(options: arguments.BuildOptions) -> Verbosity | None:
     """How much to show, None if no option says so. Raises UsageError."""
     from packer_fork.errors import UsageError
-    from packer_fork.views.amount import Amount
+    from packer_fork.views.verbosity import Verbosity
 
     if options.verbose and options.quiet:
         raise UsageError("--verbose and --quiet contradict each other.", hint="Give one of them.")
     if options.verbose:
-        return Amount.ALL
-    return Amount.QUIET if options.quiet else None
+        return Verbosity.ALL
+    return Verbosity.QUIET if options.quiet else None
 
 
 def _shared(options: arguments.BuildOptions) -> Callable[[BuildRequest, Notify], int]:
@@ -89,17 +88,17 @@ def _shared(options: arguments.BuildOptions) -> Callable[[BuildRequest, Notify],
 
 
 def _watched(
-    options: arguments.BuildOptions, flags: PackerFlags, amount: Amount | None
+    options: arguments.BuildOptions, flags: PackerFlags, verbosity: Verbosity | None
 ) -> AbstractContextManager[Notify]:
     """The live view on a terminal that Packer itself does not need."""
     from packer_fork.views import ci
 
-    plain = _view(flags, as_json=options.json, amount=amount)
+    plain = _view(flags, as_json=options.json, verbosity=verbosity)
     for_programs = options.json or flags.machine_readable
     if for_programs or not ci.is_watched(os.environ):
         return contextlib.nullcontext(plain)
     from packer_fork.manager import attached
-    from packer_fork.views.amount import Amount
+    from packer_fork.views.verbosity import Verbosity
 
     if attached.asks(flags):
         return contextlib.nullcontext(plain)
@@ -107,24 +106,24 @@ def _watched(
 
     color = ci.console(os.environ, color=flags.color).color
     place = _state_arguments(options)
-    return live_view(sys.stdout, plain, amount or Amount.IMPORTANT, place, color=color)
+    return live_view(sys.stdout, plain, verbosity or Verbosity.IMPORTANT, place, color=color)
 
 
 def _view(
-    flags: PackerFlags, *, as_json: bool, answer: bool = False, amount: Amount | None = None
+    flags: PackerFlags, *, as_json: bool, answer: bool = False, verbosity: Verbosity | None = None
 ) -> Notify:
     """`answer`: the plan itself was asked for, so that it goes to stdout."""
     from packer_fork.views import ci
-    from packer_fork.views.amount import Amount
-    from packer_fork.views.jsonlines import JsonLines
+    from packer_fork.views.document import JsonLines
     from packer_fork.views.plain import PlainView
+    from packer_fork.views.verbosity import Verbosity
 
     console = ci.console(os.environ, color=flags.color)
     if as_json:
         return JsonLines(console, is_answer=answer)
     return PlainView(
         console,
-        amount=amount or Amount.ALL,
+        verbosity=verbosity or Verbosity.ALL,
         machine_readable=flags.machine_readable,
         plan_is_answer=answer,
     )

@@ -66,10 +66,10 @@ def _say(message: str, hint: str) -> None:
 def _say_as_event(error: PackerForkError) -> None:
     """Who reads events learns of it there, too."""
     from packer_fork.events import Failed
-    from packer_fork.views import ci, jsonlines
+    from packer_fork.views import ci, document
 
     failed = Failed(text=error.message, hint=error.hint, exit_code=error.exit_code)
-    ci.console(os.environ, color=False).say(jsonlines.encode(failed))
+    ci.console(os.environ, color=False).say(document.one_line(failed))
 
 
 def _output_lost(why: str) -> int:

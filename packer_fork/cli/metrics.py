@@ -28,13 +28,14 @@ def metrics(
 
     A state that cannot be read is told, and the exit code is the worst.
     """
-    from packer_fork.manager import measures
+    from packer_fork.manager.reports import metrics as measured
+    from packer_fork.manager.reports import prometheus
     from packer_fork.views.plain import PlainView
 
     console = options.console()
-    found = measures.of(options.places(template, workspace, state, PlainView(console)))
+    found = measured.of(options.places(template, workspace, state, PlainView(console)))
     if textfile is None:
-        console.say(measures.text(found).decode().removesuffix("\n"))
+        console.say(prometheus.text([each.measures for each in found]).decode().removesuffix("\n"))
     else:
-        measures.write(found, textfile)
+        prometheus.write(found, textfile)
     options.end(console, [each.error for each in found])

@@ -14,7 +14,7 @@ from packer_fork.cli import moments, options
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from packer_fork.manager.statistics import Gathered
+    from packer_fork.manager.reports.statistics import Gathered
     from packer_fork.views.console import Console
 
 _WIDTH = 80
@@ -44,8 +44,8 @@ def stats(
     A state that cannot be read is told, and the exit code is the worst.
     """
     from packer_fork.errors import UsageError
-    from packer_fork.manager import statistics
-    from packer_fork.manager.statistics_past import Window
+    from packer_fork.manager.reports import statistics
+    from packer_fork.manager.reports.collector import Window
     from packer_fork.views.plain import PlainView
 
     if html is not None and as_json:
@@ -86,7 +86,7 @@ def _print_json(console: Console, found: Sequence[Gathered], *, single: bool) ->
 
 
 def _write(console: Console, found: Sequence[Gathered], path: Path) -> None:
-    from packer_fork.manager import statistics
+    from packer_fork.manager.reports import statistics
     from packer_fork.views.stats import page
 
     text = page.page([each.statistics for each in found])

@@ -50,10 +50,10 @@ def _write_metrics(place: Place, notify: Notify) -> None:
     if not place.settings.metrics_textfile:
         return
     try:
-        from packer_fork.manager import measures
+        from packer_fork.manager.reports import metrics, prometheus
 
-        found = [measures.gather(place, lasting=True)]
-        measures.write(found, Path(place.settings.metrics_textfile))
+        found = [metrics.gather(place, lasting=True)]
+        prometheus.write(found, Path(place.settings.metrics_textfile))
     except PackerForkError as error:
         notify(Notice(level="warning", text=error.message, hint=error.hint))
     except Exception as error:  # noqa: BLE001 (the build is done, whatever its figures come to)

@@ -59,18 +59,27 @@ def reported(environ: Mapping[str, str], stream: TextIO) -> Iterator[Notify]:
     complained of there, and does no other harm.
     """
     from packer_fork.views.results import Results
-    from packer_fork.views.several import several
 
     results = Results()
     reporters = list(_reporters(environ, stream))
     try:
-        yield several(results, *reporters)
+        yield combined(results, *reporters)
     except PackerForkError as error:
         results.error = error.message
         raise
     finally:
         for reporter in reporters:
             _close(reporter, results, stream)
+
+
+def combined(*views: Notify) -> Notify:
+    """One view that hands each event to all of `views`, in their order."""
+
+    def notify(event: Event) -> None:
+        for view in views:
+            view(event)
+
+    return notify
 
 
 def _reporters(environ: Mapping[str, str], stream: TextIO) -> Iterator[Reporter]:

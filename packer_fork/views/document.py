@@ -1,10 +1,13 @@
-"""JSON as it is printed: exact, on one line or indented, and harmless for a terminal."""
+"""JSON as it is printed: exact, harmless for a terminal; a document, or events line by line."""
 
 from __future__ import annotations
 
 import re
 
 import msgspec
+
+from packer_fork import events
+from packer_fork.views.console import Console
 
 _HARMFUL = "[\x7f-\x9f\u202a-\u202e\u2066-\u2069]"
 """What JSON may hold as it is and a terminal may act on; it only ever stands in strings."""
@@ -23,3 +26,16 @@ def _escaped(data: bytes) -> str:
     if text.replace("\n", "").isprintable():
         return text
     return re.sub(_HARMFUL, lambda found: f"\\u{ord(found[0]):04x}", text)
+
+
+class JsonLines:
+    """A view that prints each event on a line, without Packer's machine-readable lines."""
+
+    def __init__(self, console: Console, *, is_answer: bool = False) -> None:
+        """`is_answer`: the user asked for one document, without progress."""
+        self._console = console
+        self._hidden = (events.MachineLine, *((events.Hashing,) if is_answer else ()))
+
+    def __call__(self, event: events.Event) -> None:
+        if not isinstance(event, self._hidden):
+            self._console.say(one_line(event))

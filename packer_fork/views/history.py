@@ -10,7 +10,7 @@ from msgspec import Struct
 from packer_fork.answers import Backup, ChangeEntry, Difference, Prunable, RunEntry, Verified
 from packer_fork.model import Build
 from packer_fork.views import words
-from packer_fork.views.states import table
+from packer_fork.views.tables import table
 
 _SIGNS = {"added": "+", "removed": "-", "changed": "~"}
 

@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import shlex
+from datetime import UTC, datetime
+
 from packer_fork import events
-from packer_fork.views import sentences, words
-from packer_fork.views.amount import Amount, is_told
+from packer_fork.locks import who
+from packer_fork.model import Build, BuildStatus
+from packer_fork.views import words
 from packer_fork.views.console import Console
 from packer_fork.views.document import one_line
+from packer_fork.views.verbosity import Verbosity, is_shown
 
 _PREFIX = "packer-fork: "
 _HASHING = 3.0
@@ -14,6 +19,10 @@ _HASHING = 3.0
 
 _OF_LATE = ("lineage", "run", "builds", "inputs")
 """What of a Kept event makes a document that `state replay` takes."""
+
+
+_LISTED = 3
+"""Untracked inputs that one line names."""
 
 
 class PlainView:
@@ -26,20 +35,20 @@ class PlainView:
         self,
         console: Console,
         *,
-        amount: Amount = Amount.ALL,
+        verbosity: Verbosity = Verbosity.ALL,
         machine_readable: bool = False,
         plan_is_answer: bool = False,
     ) -> None:
         """`plan_is_answer`: the plan is what was asked for, so that it goes to stdout."""
         self._console = console
-        self._amount = amount
+        self._verbosity = verbosity
         self._plan_is_answer = plan_is_answer
         self._machine_readable = machine_readable
         self._hashing = _HASHING
 
     def __call__(self, event: events.Event) -> None:
         show = getattr(self, f"_on_{event.__struct_config__.tag}", None)
-        if show is not None and is_told(self._amount, event):
+        if show is not None and is_shown(self._verbosity, event):
             show(event)
 
     def _on_output(self, event: events.Output) -> None:
@@ -61,16 +70,16 @@ class PlainView:
     def _on_hashing(self, event: events.Hashing) -> None:
         if event.seconds >= self._hashing:
             self._hashing = 2 * event.seconds
-            self._tell(sentences.hashing(event))
+            self._tell(hashing(event))
 
     def _on_waiting(self, event: events.Waiting) -> None:
-        self._tell(sentences.waiting(event))
+        self._tell(waiting(event))
 
     def _on_recovered(self, event: events.Recovered) -> None:
-        self._tell(sentences.recovered(event))
+        self._tell(recovered(event))
 
     def _on_planned(self, event: events.Planned) -> None:
-        for line in sentences.planned(event):
+        for line in planned(event):
             if self._plan_is_answer:
                 self._console.say(line)
             else:
@@ -93,7 +102,7 @@ class PlainView:
             self._console.say(one_line({name: getattr(event, name) for name in _OF_LATE}))
 
     def _on_cancelling(self, event: events.Cancelling) -> None:
-        self._tell(sentences.cancelling(event), "warning")
+        self._tell(cancelling(event), "warning")
 
     def _on_run_ended(self, event: events.RunEnded) -> None:
         run = event.run
@@ -103,12 +112,103 @@ class PlainView:
         self._tell(f"run {run.key} {run.status}{took}{error}")
         for build in event.builds:
             by = f" (by {build.by})" if run.shared and build.by else ""
-            self._tell(f"  {sentences.summary(build)}{by}")
+            self._tell(f"  {summary(build)}{by}")
         if event.log:
             self._tell(f"  log: {event.log}")
 
     def _on_elsewhere(self, event: events.Elsewhere) -> None:
-        self._tell(sentences.elsewhere(event))
+        self._tell(elsewhere(event))
 
     def _tell(self, text: str, style: str = "") -> None:
         self._console.tell(f"{_PREFIX}{text}", style)
+
+
+def planned(event: events.Planned) -> list[str]:
+    """What will be built, and why; ``note`` says why no build is known by name."""
+    if not event.builds:
+        return [f"{event.template}: {event.note}"]
+    todo = sum(build.action is events.Action.BUILD for build in event.builds)
+    done = len(event.builds) - todo
+    head = (
+        f"{event.template}: {todo} to build, {done} up to date"
+        if todo
+        else (f"{event.template}: everything is up to date, nothing to build")
+    )
+    said = [head, *(f"  {_plan_line(build)}" for build in event.builds)]
+    said += [f"  {event.note}"] if event.note else []
+    return [*said, f"  {_not_tracked(event)}"] if event.untracked else said
+
+
+def _not_tracked(event: events.Planned) -> str:
+    listed = ", ".join(event.untracked[:_LISTED])
+    more = len(event.untracked) - _LISTED
+    shown = f"{listed} and {more} more" if more > 0 else listed
+    return f"not tracked: {shown}; see `packer-fork inputs {shlex.quote(event.template)}`"
+
+
+def _plan_line(build: events.BuildPlan) -> str:
+    if build.result is None or build.action is events.Action.BUILD:
+        return f"{build.name}: build ({'; '.join(build.reasons)})"
+    parts = [*build.reasons]
+    if build.result.ended:
+        parts.append(words.age(build.result.ended))
+    if build.expires:
+        left = (build.expires - datetime.now(UTC)).total_seconds()
+        parts.append(f"expires in {words.duration(left)}")
+    made = ", ".join(a.id or a.string for a in build.result.artifacts if a.id or a.string)
+    return f"{build.name}: up to date ({', '.join(parts)}){f': {made}' if made else ''}"
+
+
+def hashing(event: events.Hashing) -> str:
+    return f"hashing inputs: {words.size(event.done)} of {words.size(event.total)}"
+
+
+def waiting(event: events.Waiting) -> str:
+    left = words.duration(event.seconds_left)
+    queue = f"{event.place} before us" if event.place else "next in the queue"
+    said = [
+        f"waiting up to {left} for the lock, {event.status.verdict} by {who(event.status)}",
+        queue,
+    ]
+    said += [event.phase] if event.phase else []
+    said += [f"about {words.duration(event.eta)} to go"] if event.eta is not None else []
+    return "; ".join(said)
+
+
+def recovered(event: events.Recovered) -> str:
+    builds = ", ".join(f"{build.name} {build.status}" for build in event.builds)
+    return f"recovered run {event.run.number} from its log: {builds or event.run.status}"
+
+
+def elsewhere(event: events.Elsewhere) -> str:
+    build = event.build
+    if not build.status.is_final:
+        return f"{build.name}: begun by {build.by}"
+    return f"{summary(build)} (by {build.by})"
+
+
+def cancelling(event: events.Cancelling) -> str:
+    if event.signals == 1:
+        return (
+            f"{event.signal}: Packer is told to stop and to clean up, "
+            f"and killed if it still runs in {words.duration(event.kill_in)}"
+        )
+    if event.signals == 2:
+        return (
+            f"{event.signal}: Packer is still cleaning up; a third signal kills it "
+            "and may leave instances behind"
+        )
+    return f"{event.signal}: killing Packer"
+
+
+def summary(build: Build) -> str:
+    """One build in one line: what became of it, how long it took, what came out."""
+    took = ""
+    if build.started and build.ended:
+        took = f" in {words.duration((build.ended - build.started).total_seconds())}"
+    result = ""
+    if build.status is BuildStatus.COMPLETE:
+        result = ", ".join(a.id or a.string for a in build.artifacts if a.id or a.string)
+    elif build.error:
+        result = build.error.splitlines()[0]
+    return f"{build.name}: {build.status}{took}{f': {result}' if result else ''}"

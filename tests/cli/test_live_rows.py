@@ -20,16 +20,14 @@ from packer_fork.model import (
     Step,
     StepStatus,
 )
-from packer_fork.views.amount import Amount, is_told
-from packer_fork.views.live.board import KEPT_LINES, Board, lines_of, told
-from packer_fork.views.live.log import Log
-from packer_fork.views.live.region import Size, region
+from packer_fork.views.live.board import KEPT_LINES, Board, apply, lines_of
+from packer_fork.views.live.region import Size, left, phase, region
 from packer_fork.views.live.screen import wrapped
 from packer_fork.views.live.summary import summary
-from packer_fork.views.live.table import left, phase
-from packer_fork.views.live.times import clock
-from packer_fork.views.live.view import live_view
+from packer_fork.views.live.view import Log, live_view
 from packer_fork.views.plain import PlainView
+from packer_fork.views.verbosity import Verbosity, is_shown
+from packer_fork.views.words import clock
 
 START = datetime(2026, 3, 2, 10, tzinfo=UTC)
 BY = Actor(user="ana", host="laptop", pid=1)
@@ -77,7 +75,7 @@ def ended(*builds: Build, number: int = 1, status: RunStatus = RunStatus.COMPLET
 def board(*news: events.Event) -> Board:
     found = Board()
     for event in news:
-        found = told(found, event, START)
+        found = apply(found, event, START)
     return found
 
 
@@ -200,9 +198,9 @@ def test_while_packer_cleans_up_the_last_line_says_for_how_long() -> None:
     found = board(started("a"), one)
     assert drawn(found)[-1] == "Packer cleans up, for 14:00 at most. Ctrl-C twice more kills it."
     two = events.Cancelling(signal="SIGINT", signals=2, kill_in=840)
-    assert drawn(told(found, two, later(60)))[-1].endswith("Ctrl-C once more kills it.")
+    assert drawn(apply(found, two, later(60)))[-1].endswith("Ctrl-C once more kills it.")
     three = events.Cancelling(signal="SIGINT", signals=3, kill_in=0)
-    assert drawn(told(found, three, later(60)))[-1] == "Killing Packer."
+    assert drawn(apply(found, three, later(60)))[-1] == "Killing Packer."
 
 
 def test_a_retry_begins_its_rows_anew() -> None:
@@ -215,7 +213,7 @@ def test_a_retry_begins_its_rows_anew() -> None:
     )
     assert drawn(found)[0].startswith("t.pkr.hcl  runs 1 to 2  1 waiting, 1 complete")
     assert found.rows["a"].lines == ()
-    again = told(found, ended(over("a", BuildStatus.COMPLETE), number=2), later(90))
+    again = apply(found, ended(over("a", BuildStatus.COMPLETE), number=2), later(90))
     assert shown(again)[0] == "packer-fork: t.pkr.hcl: runs 1 to 2 complete after 1 min"
     assert "  log         /logs/1.log" in shown(again)
 
@@ -299,7 +297,7 @@ def test_nothing_hostile_reaches_the_screen() -> None:
     log = Log()
     log.say(HOSTILE)
     log.tell(f"{HOSTILE}\n{HOSTILE}")
-    after = told(found, ended(over(HOSTILE, BuildStatus.FAILED, HOSTILE)), START)
+    after = apply(found, ended(over(HOSTILE, BuildStatus.FAILED, HOSTILE)), START)
     lines = [*drawn(found), *shown(after), *(text.plain for text in log.take())]
     everything = "\n".join(lines)
     assert "[bold]" in everything
@@ -348,9 +346,9 @@ TOLD = [
 ]
 
 
-@pytest.mark.parametrize(("event", "amounts"), TOLD)
-def test_how_much_is_told(event: events.Event, amounts: tuple[bool, ...]) -> None:
-    assert tuple(is_told(amount, event) for amount in Amount) == amounts
+@pytest.mark.parametrize(("event", "expected"), TOLD)
+def test_verbosity_selects_events(event: events.Event, expected: tuple[bool, ...]) -> None:
+    assert tuple(is_shown(verbosity, event) for verbosity in Verbosity) == expected
 
 
 def test_a_fault_of_the_view_ends_in_plain_lines() -> None:
@@ -360,7 +358,7 @@ def test_a_fault_of_the_view_ends_in_plain_lines() -> None:
     wrong = events.BuildChanged(build=None)  # type: ignore[arg-type]
     with (
         open(terminal, "w", encoding="utf-8") as stream,  # noqa: PTH123 (a descriptor)
-        live_view(stream, seen.append, Amount.IMPORTANT, ["t"], color=True) as view,
+        live_view(stream, seen.append, Verbosity.IMPORTANT, ["t"], color=True) as view,
     ):
         view(started("a"))
         view(ended(over("a", BuildStatus.COMPLETE)))
@@ -379,7 +377,7 @@ def test_a_terminal_that_goes_away_ends_nothing() -> None:
     controller, terminal = pty.openpty()
     with (
         open(terminal, "w", encoding="utf-8") as stream,  # noqa: PTH123 (a descriptor)
-        live_view(stream, lambda _: None, Amount.ALL, ["t"], color=True) as view,
+        live_view(stream, lambda _: None, Verbosity.ALL, ["t"], color=True) as view,
     ):
         view(started("a"))
         os.close(controller)

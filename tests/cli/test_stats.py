@@ -6,11 +6,11 @@ from typing import Any
 import pytest
 
 from packer_fork.statistics import Statistics
+from tests.cli.test_stats_page import Parsed
 from tests.conftest import Cli, Project, eventually
 from tests.support import states
 from tests.support.queries import answers, done, fields, flip, refused
 from tests.support.templates import GATED, begun, go_on
-from tests.test_statistics_page import Parsed
 
 TWO = """
     variable "bad" { default = "none" }

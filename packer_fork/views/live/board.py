@@ -90,7 +90,7 @@ class Board(Struct, frozen=True, kw_only=True):
     hashing: events.Hashing | None = None
 
 
-def told(board: Board, event: events.Event, now: datetime) -> Board:
+def apply(board: Board, event: events.Event, now: datetime) -> Board:
     """`board` after `event`, which came at `now`; the same if that changes nothing on it."""
     after = board
     match event:

@@ -16,7 +16,7 @@ from packer_fork.model import Artifact, BuildStatus, RunStatus
 from packer_fork.terminal import clean
 from packer_fork.views import words
 from packer_fork.views.live.board import Board, Row, one_line, runs
-from packer_fork.views.live.table import cell, mark
+from packer_fork.views.live.region import cell, mark
 
 _MOST_UNTOUCHED = 10
 """Builds of one kind that are listed though nothing was done for them."""

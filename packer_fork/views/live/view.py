@@ -8,8 +8,10 @@ from __future__ import annotations
 
 import contextlib
 import signal
+import sys
 import threading
 import time
+from collections import deque
 from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime
 from functools import partial
@@ -17,21 +19,56 @@ from types import FrameType
 from typing import TextIO
 
 from msgspec import Struct
+from rich.text import Text
 
 from packer_fork import events
 from packer_fork.errors import PackerForkError
 from packer_fork.events import Notify
-from packer_fork.views.amount import Amount
-from packer_fork.views.console import drop
-from packer_fork.views.live.board import Board, told
-from packer_fork.views.live.log import Log
+from packer_fork.terminal import clean
+from packer_fork.views.console import Console, drop
+from packer_fork.views.live.board import Board, apply
 from packer_fork.views.live.region import Size, region
 from packer_fork.views.live.screen import Screen
 from packer_fork.views.live.summary import summary
 from packer_fork.views.plain import PlainView
+from packer_fork.views.verbosity import Verbosity
 
 _PAUSE = 0.125
 """Seconds between two looks at what there is to draw."""
+
+
+_MOST = 10_000
+"""Texts that wait for a terminal that stands still; what comes then is left out."""
+
+_STYLES = {"say": "bold green", "error": "bold red", "warning": "bold yellow", "stderr": "dim"}
+
+
+class Log(Console):
+    """A console that writes nothing."""
+
+    def __init__(self) -> None:
+        super().__init__(sys.stdout, sys.stderr, color=False)
+        self._texts: deque[Text] = deque()
+        self._left_out = 0
+
+    def say(self, text: str, style: str = "") -> None:
+        self._add(text, style)
+
+    def tell(self, text: str, style: str = "") -> None:
+        self._add(text, style)
+
+    def take(self) -> list[Text]:
+        """What has come since the last time."""
+        count, self._left_out = self._left_out, 0
+        taken = [self._texts.popleft() for _ in range(len(self._texts))]
+        said = Text(f"[{count} texts left out: the terminal stood still]", "dim")
+        return [said, *taken] if count else taken
+
+    def _add(self, text: str, style: str) -> None:
+        if len(self._texts) < _MOST:
+            self._texts.append(Text(clean(text), _STYLES.get(style, "")))
+        else:
+            self._left_out += 1
 
 
 class _Drawn(Struct, frozen=True):
@@ -44,13 +81,13 @@ class _Drawn(Struct, frozen=True):
 
 @contextlib.contextmanager
 def live_view(
-    stream: TextIO, plain: Notify, amount: Amount, place: Sequence[str], *, color: bool
+    stream: TextIO, plain: Notify, verbosity: Verbosity, place: Sequence[str], *, color: bool
 ) -> Iterator[Notify]:
     """A view on the terminal `stream`, whose region is gone in the end, whatever happens.
 
     `plain` is shown all else should drawing fail. `place`: see `summary`.
     """
-    view = LiveView(stream, plain, amount, place, color=color)
+    view = LiveView(stream, plain, verbosity, place, color=color)
     before = signal.signal(signal.SIGCONT, view.continued)
     view.start()
     try:
@@ -64,15 +101,21 @@ class LiveView:
     """Events come from one thread; another one draws."""
 
     def __init__(
-        self, stream: TextIO, plain: Notify, amount: Amount, place: Sequence[str], *, color: bool
+        self,
+        stream: TextIO,
+        plain: Notify,
+        verbosity: Verbosity,
+        place: Sequence[str],
+        *,
+        color: bool,
     ) -> None:
         self._stream = stream
         self._plain = plain
-        self._is_quiet = amount is Amount.QUIET
+        self._is_quiet = verbosity is Verbosity.QUIET
         self._place = place
         self._screen = Screen(stream, color=color)
         self._log = Log()
-        self._lines = PlainView(self._log, amount=amount)
+        self._lines = PlainView(self._log, verbosity=verbosity)
         self._board = Board()
         self._drawn: _Drawn | None = None
         self._was_away = False
@@ -88,7 +131,7 @@ class LiveView:
             self._plain(event)
             return
         try:
-            self._board = told(self._board, event, datetime.now(UTC))
+            self._board = apply(self._board, event, datetime.now(UTC))
             if not isinstance(event, events.RunStarted | events.RunEnded | events.Hashing):
                 self._lines(event)
         except PackerForkError:

@@ -14,7 +14,7 @@ from packer_fork.views import words
 from packer_fork.views.stats import plots, tables
 from packer_fork.views.stats.markup import Markup, tag, text
 from packer_fork.views.stats.plots import Grid, Item
-from packer_fork.views.stats.sentences import counts, number
+from packer_fork.views.stats.text import counts, number
 
 MOST_RUNS = 200
 """That are drawn, the newest: on a phone each is then still as wide as a pixel."""

@@ -8,8 +8,8 @@ from packer_fork.statistics import Figures, Statistics
 from packer_fork.views import words
 from packer_fork.views.stats import charts, plots, tables
 from packer_fork.views.stats.markup import Markup, joined, tag, text
-from packer_fork.views.stats.sentences import counts, extent, number, percent, title
 from packer_fork.views.stats.style import CSS
+from packer_fork.views.stats.text import counts, extent, number, percent, title
 
 _POLICY = "default-src 'none'; style-src 'unsafe-inline'"
 

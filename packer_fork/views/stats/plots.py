@@ -7,11 +7,11 @@ its colour alone; a title tells the rest where a pointer rests on it.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from datetime import datetime
+from datetime import datetime, timedelta
+from math import ceil
 
 from msgspec import Struct
 
-from packer_fork.views.stats import axis
 from packer_fork.views.stats.markup import Markup, joined, tag, text
 
 _FEWEST = 24
@@ -33,9 +33,21 @@ MARKS = {
 }
 """By what a run or a build came to."""
 
-
 _MARKED = MARKS.keys() - {"complete"}
 """What a bar has a mark for, as its colour may not be seen."""
+
+
+_STEPS = (
+    *(0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1, 2, 5, 10, 20, 30),
+    *(60, 120, 300, 600, 1200, 1800),
+    *(3600, 7200, 14400, 28800, 43200, 86400),
+)
+"""Seconds between two lines: what is round to people."""
+
+_UNITS = ((86400, "d"), (3600, "h"), (60, "min"))
+
+_LINES = 3
+"""Above zero at the most."""
 
 
 class Item(Struct, frozen=True, kw_only=True):
@@ -84,7 +96,7 @@ def mark(status: str, **place: str | float) -> Markup:
 
 def bars(items: Sequence[Item], grid: Grid, label: str) -> Markup:
     """A bar for each, as high as it took long; below it the mark of what it came to."""
-    scale = axis.scale(max((item.seconds or 0 for item in items), default=0))
+    scale = scale_for(max((item.seconds or 0 for item in items), default=0))
 
     def drawn() -> Iterator[Markup]:
         for item in items:
@@ -106,7 +118,7 @@ def bars(items: Sequence[Item], grid: Grid, label: str) -> Markup:
 def dots(items: Sequence[Item], grid: Grid, label: str, *, median: float | None) -> Markup:
     """A mark for each, as high as it took long, with a line at the median."""
     known = [item for item in items if item.seconds is not None]
-    scale = axis.scale(max((item.seconds or 0 for item in known), default=0))
+    scale = scale_for(max((item.seconds or 0 for item in known), default=0))
 
     def drawn() -> Iterator[Markup]:
         if median is not None:
@@ -132,7 +144,7 @@ def meter(median: float, longest: float, top: float, label: str) -> Markup:
     )
 
 
-def _plot(grid: Grid, scale: axis.Scale, label: str, *drawn: Markup) -> Markup:
+def _plot(grid: Grid, scale: Scale, label: str, *drawn: Markup) -> Markup:
     return tag(
         "svg",
         _lines(scale, grid),
@@ -145,7 +157,7 @@ def _plot(grid: Grid, scale: axis.Scale, label: str, *drawn: Markup) -> Markup:
     )
 
 
-def _lines(scale: axis.Scale, grid: Grid) -> Markup:
+def _lines(scale: Scale, grid: Grid) -> Markup:
     """They and their names, which stand in the margin to the left."""
     zero = _across(_y(0, scale, grid), "zero")
     return joined(
@@ -153,7 +165,7 @@ def _lines(scale: axis.Scale, grid: Grid) -> Markup:
             zero,
             *(_across(_y(line, scale, grid), "line") for line in scale.lines),
             *(
-                tag("text", text(axis.name(line)), x=-8, y=_y(line, scale, grid) + 4, class_="y")
+                tag("text", text(scale_name(line)), x=-8, y=_y(line, scale, grid) + 4, class_="y")
                 for line in scale.lines
             ),
         ]
@@ -162,7 +174,7 @@ def _lines(scale: axis.Scale, grid: Grid) -> Markup:
 
 def _dates(grid: Grid) -> Markup:
     """The first, the last and one between, as far as there is room for them."""
-    names = axis.dates(grid.moments)
+    names = dates(grid.moments)
     last = len(names) - 1
     chosen: list[int] = [0] if names else []
     for slot in (last // 2, last):
@@ -199,9 +211,47 @@ def _across(y: float, kind: str) -> Markup:
     return tag("line", x1="0", x2="100%", y1=y, y2=y, class_=kind)
 
 
-def _y(seconds: float, scale: axis.Scale, grid: Grid) -> float:
+def _y(seconds: float, scale: Scale, grid: Grid) -> float:
     return _ABOVE + grid.height * (1 - seconds / scale.top)
 
 
 def _percent(share: float) -> str:
     return f"{share:.5g}%"
+
+
+class Scale(Struct, frozen=True):
+    """From zero to ``top``, with a line at each multiple of ``step``."""
+
+    top: float
+    step: float
+
+    @property
+    def lines(self) -> list[float]:
+        return [self.step * number for number in range(1, round(self.top / self.step) + 1)]
+
+
+def scale_for(longest: float) -> Scale:
+    """The smallest on which `longest` seconds can be shown."""
+    days = _STEPS[-1] * ceil(longest / _LINES / _STEPS[-1])
+    step = next((step for step in _STEPS if step * _LINES >= longest), days)
+    return Scale(step * max(1, ceil(longest / step)), step)
+
+
+def scale_name(seconds: float) -> str:
+    """Of a line, in one unit: ``0.5 s``, ``5 min``, ``1.5 h``."""
+    size, unit = next((each for each in _UNITS if seconds >= each[0]), (1, "s"))
+    return f"{seconds / size:g} {unit}"
+
+
+def dates(moments: Sequence[datetime]) -> list[str]:
+    """As exact as it takes to tell them apart, in the reader's time zone."""
+    local = [moment.astimezone() for moment in moments]
+    if not local:
+        return []
+    if len({moment.date() for moment in local}) == 1:
+        form = "%H:%M"
+    elif max(local) - min(local) < timedelta(days=6):
+        form = "%a %H:%M"
+    else:
+        form = "%Y-%m-%d"
+    return [moment.strftime(form) for moment in local]

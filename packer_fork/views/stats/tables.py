@@ -8,7 +8,7 @@ from packer_fork.statistics import Latest, SourceFigures, StepFigures
 from packer_fork.views import words
 from packer_fork.views.stats import plots
 from packer_fork.views.stats.markup import Markup, tag, text
-from packer_fork.views.stats.sentences import last, percent, took
+from packer_fork.views.stats.text import last, percent, took
 
 Column = tuple[str, str]
 """Its heading and its class."""

@@ -7,11 +7,11 @@ from collections.abc import Iterator, Sequence
 
 from msgspec import Struct
 
-from packer_fork.statistics import SourceFigures, Statistics
+from packer_fork.model import BuildStatus
+from packer_fork.statistics import BuildPoint, SourceFigures, Statistics
 from packer_fork.terminal import clean
-from packer_fork.views.states import width_of
-from packer_fork.views.stats.sentences import extent, facts, last, percent, title, took
-from packer_fork.views.stats.sparkline import sparkline
+from packer_fork.views.stats.text import extent, facts, last, percent, title, took
+from packer_fork.views.tables import width_of
 
 _SHORTEST_NAME, _SHORTEST_TREND = 12, 16
 _MOST_TREND = 40
@@ -19,6 +19,14 @@ _TREND = "TREND"
 _HEADER = ("BUILDS", "OK", "MEDIAN", "LONGEST", "LAST")
 _INDENT = "  "
 _GAP = "  "
+
+
+_BLOCKS = ("▁▂▃▄▅▆▇█", "12345678")
+_FAILED = ("✗", "x")
+_LEFT_OUT = ("·", ".")
+"""Each as it is, and where only ASCII can be shown."""
+
+_AT_WORD = frozenset({BuildStatus.CANCELLED, BuildStatus.SKIPPED})
 
 
 class Paper(Struct, frozen=True):
@@ -87,3 +95,22 @@ def _cut(name: str, width: int, *, ascii_only: bool) -> str:
             name = name[:-1]
         name += "~" if ascii_only else "…"
     return name + " " * (width - width_of(name))
+
+
+def sparkline(builds: Sequence[BuildPoint], cells: int, *, ascii_only: bool) -> str:
+    """The newest of `builds`, as many as there are cells; zero is below the lowest block."""
+    shown = builds[-cells:] if cells > 0 else ()
+    done = (build.seconds or 0.0 for build in shown if build.status == BuildStatus.COMPLETE)
+    longest = max(done, default=0.0)
+    return "".join(_sign(build, longest)[ascii_only] for build in shown)
+
+
+def _sign(build: BuildPoint, longest: float) -> tuple[str, str]:
+    if build.status in _AT_WORD:
+        return _LEFT_OUT
+    if build.status != BuildStatus.COMPLETE:
+        return _FAILED
+    blocks, digits = _BLOCKS
+    share = (build.seconds or 0.0) / longest if longest else 0.0
+    step = min(len(blocks) - 1, int(share * len(blocks)))
+    return blocks[step], digits[step]

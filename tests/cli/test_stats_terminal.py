@@ -8,9 +8,8 @@ import pytest
 from rich.cells import cell_len
 
 from packer_fork.statistics import BuildPoint, spread, success
-from packer_fork.views.stats.sentences import counts, number, percent, took
-from packer_fork.views.stats.sparkline import sparkline
-from packer_fork.views.stats.terminal import Paper, lines
+from packer_fork.views.stats.terminal import Paper, lines, sparkline
+from packer_fork.views.stats.text import counts, number, percent, took
 from tests.support.docs import example
 from tests.support.statistics_samples import Ends, source, statistics
 

@@ -9,8 +9,9 @@ from pathlib import Path
 import pytest
 from msgspec import Struct, structs
 
-from packer_fork.manager import results, statistics_past
-from packer_fork.manager.statistics_past import Window
+from packer_fork.manager import results
+from packer_fork.manager.reports import statistics
+from packer_fork.manager.reports.collector import Window
 from packer_fork.model import (
     Artifact,
     Build,
@@ -70,7 +71,7 @@ class Past:
 
     def __call__(self, *, last: int = 0, since: float | None = None) -> Figures:
         moment = None if since is None else BEGIN + timedelta(hours=since)
-        return statistics_past.of(self._store, Window(last=last, since=moment))
+        return statistics.figures(self._store, Window(last=last, since=moment))
 
     def _begun(self, told: Told, tenure: int, waited: float) -> Run:
         self._number += 1

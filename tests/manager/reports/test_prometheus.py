@@ -1,8 +1,9 @@
-"""Measures as Prometheus's text, and README.md's word on it: its table and its alerts."""
+"""Metrics in Prometheus's text format, and what README.md says of them: table and alerts."""
 
 import re
 import subprocess
 import sys
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
@@ -11,15 +12,29 @@ from prometheus_client import Metric
 from prometheus_client.parser import text_string_to_metric_families
 
 from packer_fork.locks import Verdict
-from packer_fork.manager import measures_past
-from packer_fork.metrics import exposition
-from packer_fork.metrics.exposition import cumulative
-from packer_fork.metrics.measures import PHASES, Measures, Now, Past, Standing
-from packer_fork.model import BuildStatus, Draft, RunStatus
+from packer_fork.manager.reports import prometheus
+from packer_fork.manager.reports.collector import (
+    Collected,
+    LockUse,
+    SourceRecord,
+    Window,
+    collect,
+)
+from packer_fork.manager.reports.metrics import Measures, Now, Standing
+from packer_fork.manager.reports.prometheus import PHASES, cumulative
+from packer_fork.model import BuildStatus, Draft
+from packer_fork.statistics import BuildPoint, RunPoint
 from packer_fork.stores.archive import history
 from tests.support.docs import names, section, table
 from packer_fork.stores.circuit_breaker import Phase
 from tests.support.local_states import drafts, open_store, tenure_of
+
+START = datetime(2026, 1, 1, tzinfo=UTC)
+
+
+def run(number: int, seconds: float) -> RunPoint:
+    return RunPoint(run=number, started=START, status="failed", seconds=seconds, waited=0.0)
+
 
 FULL = Measures(
     template="t.pkr.hcl",
@@ -30,28 +45,33 @@ FULL = Measures(
     files={"state": 10, "history": 20, "backups": 0, "logs": 30},
     now=Now(verdict=Verdict.ABANDONED, queue=2, breaker="half-open", failures=5, loading=0.5),
     standing=Standing(serial=41, size=1000, segments=3, builds={BuildStatus.FAILED: 1}),
-    past=Past(
-        taken={"waited": 2},
-        waited=(0.05, 7.0),
-        held=(90.0,),
-        abandoned=1,
-        unlocked=2,
-        refused=3,
+    history=Collected(
+        runs=[run(1, 0.1), run(2, 0.2), run(3, 0.3)],
+        sources={
+            "null.n": SourceRecord(
+                builds=[BuildPoint(run=1, started=START, status="failed", seconds=60.0)],
+                steps={},
+                saved=(1.5, 2.5),
+            )
+        },
+        locks=[
+            LockUse(waited=0.05, held=None, is_taken_over=False),
+            LockUse(waited=7.0, held=90.0, is_taken_over=False),
+        ],
         commits=40,
-        committing=0.25,
-        runs={RunStatus.FAILED: 1},
-        run_took=(0.1, 0.2, 0.3),
-        builds={("null.n", BuildStatus.FAILED): 1},
-        took={("null.n", BuildStatus.FAILED): (60.0,)},
-        saved={"null.n": (1.5, 2.5)},
-        reading=0.25,
+        commit_seconds=0.25,
+        abandoned=1,
+        force_unlocked=2,
+        refused=3,
+        earlier=False,
     ),
+    reading=0.25,
 )
 """Of every metric at least one sample."""
 
 
 def families(*measured: Measures) -> list[Metric]:
-    return list(text_string_to_metric_families(exposition.text(measured).decode()))
+    return list(text_string_to_metric_families(prometheus.text(measured).decode()))
 
 
 def named(family: Metric) -> str:
@@ -71,7 +91,9 @@ def test_every_metric_is_documented_and_no_other() -> None:
     printed = {
         named(family): (family.type, own)
         for family in families(FULL)
-        for own in [set().union(*(s.labels for s in family.samples)) - {*exposition.PLACE, "le"}]
+        for own in [
+            set().union(*(s.labels for s in family.samples)) - {*prometheus.STATE_LABELS, "le"}
+        ]
     }
     documented = {
         name: (row[1], names(row[2]))
@@ -79,6 +101,15 @@ def test_every_metric_is_documented_and_no_other() -> None:
         for name in names(row[0])
     }
     assert documented == printed
+
+
+def test_readme_explains_each_metric_by_its_help_text() -> None:
+    documented = {
+        name: row[3].removeprefix("*now*: ").replace("`", "")
+        for row in table("metric", section("Watch it with Prometheus"))
+        for name in names(row[0])
+    }
+    assert documented == {named(family): family.documentation for family in families(FULL)}
 
 
 def test_what_holds_for_a_moment_only_is_marked_so() -> None:
@@ -151,7 +182,9 @@ def test_the_phases_of_the_breaker_are_those_that_it_has() -> None:
 
 
 def test_what_is_not_known_is_left_out() -> None:
-    bare = structs.replace(FULL, readable=False, now=None, standing=None, past=None)
+    bare = structs.replace(
+        FULL, readable=False, now=None, standing=None, history=None, reading=None
+    )
     assert samples(bare).keys() == {
         "packer_fork_state_readable",
         "packer_fork_outbox_length",
@@ -174,7 +207,7 @@ def test_names_are_quoted() -> None:
 
 def test_several_states_stand_below_one_heading() -> None:
     other = structs.replace(FULL, workspace="other")
-    text = exposition.text([FULL, other]).decode()
+    text = prometheus.text([FULL, other]).decode()
     headings = re.findall(r"^# TYPE (\S+)", text, re.MULTILINE)
     assert len(headings) == len(set(headings)) == len(families(FULL))
     told = samples(FULL, other)["packer_fork_outbox_length"]
@@ -192,9 +225,9 @@ def test_all_of_the_history_is_read(tmp_path: Path, monkeypatch: pytest.MonkeyPa
             tenure.compact()
     summaries = [stretch.summary for stretch in store.history()]
     assert [summary.runs for summary in summaries if summary] == [1, 1, 0, 1]
-    found = measures_past.of(store, store.read())
+    found = collect(store, store.read(), Window())
     assert found.refused == 1
-    assert found.runs == {RunStatus.COMPLETE: 3}
+    assert [each.status for each in found.runs] == ["complete"] * 3
 
 
 @pytest.mark.processes

@@ -9,7 +9,6 @@ from packer_fork.model import BuildStatus
 from packer_fork.statistics import Figures, SourceFigures, Statistics
 from packer_fork.terminal import clean
 from packer_fork.views import words
-from packer_fork.views.live.times import clock
 
 
 def title(statistics: Statistics) -> str:
@@ -72,7 +71,7 @@ def took(seconds: float | None) -> str:
     """As it stands in a column: ``4.4 s``, ``0:46``, ``1:02:03``."""
     if seconds is None:
         return "-"
-    return clock(seconds) if seconds >= 10 else words.duration(seconds)
+    return words.clock(seconds) if seconds >= 10 else words.duration(seconds)
 
 
 def number(count: int, what: str) -> str:

@@ -10,7 +10,7 @@ from msgspec import structs
 
 from packer_fork.model import BuildStatus, RunStatus
 from packer_fork.statistics import Statistics
-from packer_fork.views.stats import axis, plots
+from packer_fork.views.stats import plots
 from packer_fork.views.stats.charts import MOST_RUNS, MOST_SOURCES
 from packer_fork.views.stats.page import page
 from tests.support.statistics_samples import START, Ends, source, statistics
@@ -219,8 +219,8 @@ def test_several_states_stand_one_after_another() -> None:
     ],
 )
 def test_lines_are_round_and_reach_the_longest(longest: float, names: Sequence[str]) -> None:
-    scale = axis.scale(longest)
-    assert [axis.name(line) for line in scale.lines] == names
+    scale = plots.scale_for(longest)
+    assert [plots.scale_name(line) for line in scale.lines] == names
     assert scale.lines[-1] == pytest.approx(scale.top)
     assert scale.top >= longest
 
@@ -231,9 +231,9 @@ def test_lines_are_round_and_reach_the_longest(longest: float, names: Sequence[s
 )
 def test_dates_are_as_exact_as_it_takes(hours: int, form: str) -> None:
     noon = START.astimezone().replace(hour=12)
-    names = axis.dates([noon, noon + timedelta(hours=hours)])
+    names = plots.dates([noon, noon + timedelta(hours=hours)])
     assert all(re.fullmatch(form, name) for name in names), names
-    assert axis.dates([]) == []
+    assert plots.dates([]) == []
 
 
 def dated(count: int) -> list[str]:

@@ -1,0 +1,1 @@
+"""Reports over the history of a state: statistics for people, metrics for Prometheus."""

@@ -1,1 +1,0 @@
-"""What is measured of states, for Prometheus."""
