@@ -9,7 +9,7 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from packer_fork.packer import outline, program
+from packer_fork.packer import outline, question
 from packer_fork.packer.evaluate import Evaluator
 from packer_fork.packer.flags import take
 from packer_fork.packer.outline import BuildOutline, chosen, shared_names
@@ -74,7 +74,7 @@ BARE_TREE = """
 """The same names, without steps, each of which is a process of Packer's."""
 
 
-ONE_PROCESS = {"GOGC": "off", "CHECKPOINT_DISABLE": "1", **program._ONE_PROCESS}
+ONE_PROCESS = {"GOGC": "off", "CHECKPOINT_DISABLE": "1", **question._ONE_PROCESS}
 """Packer is asked often here, so that it starts no second process that watches it."""
 
 

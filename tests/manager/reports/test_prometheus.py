@@ -25,8 +25,8 @@ from packer_fork.manager.reports.prometheus import PHASES, cumulative
 from packer_fork.model import BuildStatus, Draft
 from packer_fork.statistics import BuildPoint, RunPoint
 from packer_fork.stores.archive import history
-from tests.support.docs import names, section, table
 from packer_fork.stores.circuit_breaker import Phase
+from tests.support.docs import names, section, table
 from tests.support.local_states import drafts, open_store, tenure_of
 
 START = datetime(2026, 1, 1, tzinfo=UTC)
