@@ -9,7 +9,7 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from packer_fork.packer import outline, question
+from packer_fork.packer import outline, program, question
 from packer_fork.packer.evaluate import Evaluator
 from packer_fork.packer.flags import take
 from packer_fork.packer.outline import BuildOutline, chosen, shared_names
