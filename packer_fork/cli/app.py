@@ -73,16 +73,14 @@ def _version_command(app: typer.Typer) -> None:
 
 
 _STATE_COMMANDS: Mapping[str, tuple[str, str]] = {
+    "runs": ("history", "runs"),
     "history": ("history", "history"),
-    "list": ("history", "list_runs"),
     "diff": ("history", "diff"),
-    "rollback": ("history", "rollback"),
+    "check": ("backup", "check"),
+    "backup": ("backup", "backup"),
+    "restore": ("backup", "restore"),
+    "rollback": ("backup", "restore"),
     "prune": ("history", "prune"),
-    "revoke": ("revoke", "revoke"),
-    "backup": ("safekeeping", "backup"),
-    "restore": ("safekeeping", "restore"),
-    "verify": ("safekeeping", "verify"),
-    "repair": ("safekeeping", "repair"),
     "pull": ("transfer", "pull"),
     "push": ("transfer", "push"),
     "migrate": ("transfer", "migrate"),

@@ -18,7 +18,7 @@ from packer_fork.codec.builds import decode_once
 from packer_fork.errors import PackerForkError, StoreError
 from packer_fork.locks import LockStatus
 from packer_fork.manager import circuits, measures_past
-from packer_fork.manager.places import Place
+from packer_fork.manager.state_ref import StateRef as Place
 from packer_fork.metrics import exposition
 from packer_fork.metrics.measures import Measures, Now, Past, Standing
 from packer_fork.model import State

@@ -16,7 +16,8 @@ from typing import cast
 from packer_fork.answers import RunEntry
 from packer_fork.codec.builds import decode_once
 from packer_fork.manager import skips
-from packer_fork.manager.runs import Wanted, runs
+from packer_fork.manager.state.history import RunFilter as Wanted
+from packer_fork.manager.state.history import runs
 from packer_fork.manager.watched import Watched
 from packer_fork.metrics.measures import Past
 from packer_fork.model import BuildStatus, Change, RunStatus, State

@@ -12,7 +12,7 @@ from packer_fork.events import Action, Notice, Notify, Planned
 from packer_fork.inputs.declared import Declared
 from packer_fork.inputs.observation import Project
 from packer_fork.locks import Wait
-from packer_fork.manager import acceptance, evaluation, layers, locate, observed, places
+from packer_fork.manager import acceptance, evaluation, layers, observed, state_ref
 from packer_fork.manager.acceptance import Question, Refused
 from packer_fork.manager.plan import Plan, digest_cache, gather, key_of, plan
 from packer_fork.manager.prepare import Prepared, only
@@ -44,10 +44,10 @@ class Foresight(Struct, frozen=True, kw_only=True):
 
 
 def make(
-    template: locate.Template,
+    template: state_ref.Template,
     flags: PackerFlags,
     prepared: Prepared,
-    place: places.Place,
+    place: state_ref.StateRef,
     environ: Mapping[str, str],
     state: State | None,
     notify: Notify,
@@ -66,10 +66,10 @@ def make(
 
 
 def _gathered(
-    template: locate.Template,
+    template: state_ref.Template,
     flags: PackerFlags,
     prepared: Prepared,
-    place: places.Place,
+    place: state_ref.StateRef,
     environ: Mapping[str, str],
     state: State | None,
     notify: Notify,
@@ -96,7 +96,7 @@ def _gathered(
 
 
 def _compared(
-    prepared: Prepared, declared: Declared, place: places.Place, state: State | None
+    prepared: Prepared, declared: Declared, place: state_ref.StateRef, state: State | None
 ) -> Plan:
     project = observed.project_of(declared, state.key if state else "", place.folder.root)
     is_off = place.settings.observe == "off"
@@ -119,8 +119,8 @@ def show(
     notify: Notify,
 ) -> bool:
     """Tell what a build would do, without lock or change; whether there is anything to build."""
-    template = locate.template(given)
-    place = places.of_template(template, settings, environ, notify)
+    template = state_ref.find_template(given)
+    place = state_ref.resolve(template, settings, environ, notify)
     environ = config.without_secrets(environ)
     state = place.store.read()
     _warn_of_unfinished(state, notify)
@@ -145,10 +145,10 @@ def _warn_of_unfinished(state: State | None, notify: Notify) -> None:
 
 
 def foresee(  # noqa: PLR0913 (it joins rooms, as `show` does)
-    template: locate.Template,
+    template: state_ref.Template,
     flags: PackerFlags,
     prepared: Prepared,
-    place: places.Place,
+    place: state_ref.StateRef,
     environ: Mapping[str, str],
     state: State | None,
     notify: Notify,
@@ -186,7 +186,7 @@ def foresee(  # noqa: PLR0913 (it joins rooms, as `show` does)
     return Foresight(serial=serial, plan=made, refused=refused, is_done=names == ())
 
 
-def planned(place: places.Place, made: Plan, note: str) -> Planned:
+def planned(place: state_ref.StateRef, made: Plan, note: str) -> Planned:
     return Planned(
         template=place.folder.label,
         workspace=place.folder.workspace,

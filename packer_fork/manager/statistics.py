@@ -13,7 +13,7 @@ from msgspec import Struct
 from packer_fork import durable
 from packer_fork.errors import PackerForkError, StoreError
 from packer_fork.manager import statistics_past
-from packer_fork.manager.places import Place
+from packer_fork.manager.state_ref import StateRef as Place
 from packer_fork.manager.statistics_past import Window
 from packer_fork.statistics import Figures, Statistics
 

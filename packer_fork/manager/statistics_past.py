@@ -15,7 +15,8 @@ from msgspec import Struct, structs
 from packer_fork.answers import RunEntry
 from packer_fork.codec.builds import decode_once
 from packer_fork.manager import results, skips
-from packer_fork.manager.runs import Wanted, runs
+from packer_fork.manager.state.history import RunFilter as Wanted
+from packer_fork.manager.state.history import runs
 from packer_fork.manager.watched import Watched
 from packer_fork.model import Build, BuildStatus, RunStatus, Skip, State, Step, StepStatus
 from packer_fork.statistics import (

@@ -8,7 +8,7 @@ from functools import partial
 from msgspec import structs
 
 from packer_fork.model import Change
-from packer_fork.stores.base import Passage, Store, Stretch
+from packer_fork.stores.base import SegmentContents, SegmentRange, Store
 
 
 class Watched:
@@ -24,12 +24,12 @@ class Watched:
         self.skips: list[Change] = []
         self._store = store
 
-    def history(self) -> Iterator[Stretch]:
+    def history(self) -> Iterator[SegmentRange]:
         """Without summaries: nothing is to be passed by."""
         for stretch in self._store.history():
             yield structs.replace(stretch, summary=None, read=partial(self._read, stretch))
 
-    def _read(self, stretch: Stretch) -> Passage:
+    def _read(self, stretch: SegmentRange) -> SegmentContents:
         passage = stretch.read()
         for change, _ in passage.changes:
             if change.operation == "take-over":
