@@ -113,7 +113,7 @@ class Verified(Struct, frozen=True, kw_only=True):
     problems: tuple[Problem, ...]
 
 
-class Salvage(Struct, frozen=True, kw_only=True):
+class RecoverableState(Struct, frozen=True, kw_only=True):
     """What can be proven of a damaged state, and what is lost.
 
     ``state`` is the newest that follows from proven lines, None if none does; its ``cuts``

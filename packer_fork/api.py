@@ -14,10 +14,11 @@ from typing import Any
 from packer_fork.events import Event, Notify, Planned
 from packer_fork.locks import LockStatus
 from packer_fork.manager import build as _build
-from packer_fork.manager import locate, made, places, planning
-from packer_fork.manager import show as _show
-from packer_fork.manager.made import Made
+from packer_fork.manager import planning, state_ref
 from packer_fork.manager.prepare import BuildRequest
+from packer_fork.manager.state import artifacts as _artifacts
+from packer_fork.manager.state import show as _show
+from packer_fork.manager.state.artifacts import BuiltArtifacts
 from packer_fork.model import Build
 from packer_fork.packer.flags import take
 
@@ -71,9 +72,9 @@ def builds(template: str, **settings: Any) -> Sequence[Build]:
     return list(_show.builds(state)) if state else []
 
 
-def artifacts(template: str, **settings: Any) -> Sequence[Made]:
+def artifacts(template: str, **settings: Any) -> Sequence[BuiltArtifacts]:
     """The artifacts of each build's newest complete run."""
-    return made.of_place(_place(template, settings), None)
+    return _artifacts.newest(_place(template, settings), None)
 
 
 def lock_status(template: str, **settings: Any) -> LockStatus:
@@ -81,5 +82,5 @@ def lock_status(template: str, **settings: Any) -> LockStatus:
     return _place(template, settings).store.status()
 
 
-def _place(template: str, settings: dict[str, Any]) -> places.Place:
-    return places.of_template(locate.template(template), settings, os.environ, _silent)
+def _place(template: str, settings: dict[str, Any]) -> state_ref.StateRef:
+    return state_ref.resolve(state_ref.find_template(template), settings, os.environ, _silent)

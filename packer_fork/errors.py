@@ -60,8 +60,8 @@ class DamagedError(StateError):
         super().__init__(
             f"The state is damaged: {where}: {what}{f'; {lost}' if lost else ''}.",
             hint=(
-                "Nothing was changed. `packer-fork state repair` says what can be saved; "
-                "`packer-fork state verify` reads everything."
+                "nothing was changed; `packer-fork state check` lists the damage, "
+                "`packer-fork state check --repair` shows what is recoverable"
             ),
         )
         self.path = path

@@ -17,9 +17,10 @@ from packer_fork import config
 from packer_fork.codec import segment
 from packer_fork.inputs.cache import DigestCache
 from packer_fork.locks import LockStatus
-from packer_fork.manager import ancestor, backup, evaluation, replay, transfer
+from packer_fork.manager import evaluation
 from packer_fork.manager.record import Recorder
 from packer_fork.manager.runlog import LogFiles, RunLog
+from packer_fork.manager.state import backup, go_import, merge_results, transfer
 from packer_fork.packer import lines, outline
 from packer_fork.packer.mask import Mask
 from packer_fork.packer.outcome import Outcome
@@ -55,7 +56,7 @@ def _read_state(path: Path) -> None:
 
 
 def _salvage(path: Path) -> None:
-    open_store(path.parent).salvage()
+    open_store(path.parent).recoverable()
 
 
 def _read_lock(path: Path) -> None:
@@ -80,7 +81,7 @@ def _settings(path: Path) -> None:
 
 
 def _replay(path: Path) -> None:
-    replay.replay(place_in(path.parent), path, _nothing, environ={})
+    merge_results.merge(place_in(path.parent), path, _nothing, environ={})
 
 
 def _secrets(path: Path) -> None:
@@ -93,7 +94,7 @@ _DOCUMENTS: Mapping[str, tuple[str, Callable[[Path], object]]] = {
     "lock": ("lock", _read_lock),
     "backup": ("given", _read_bundle),
     "push": ("given.json", transfer.read),
-    "import": ("given.json", ancestor.read),
+    "import": ("given.json", go_import.read),
     "late": ("1-1.late.json", _replay),
     "secrets": ("1.secrets", _secrets),
     "hashes": ("hashes", DigestCache),

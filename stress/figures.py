@@ -187,7 +187,7 @@ ROWS = (
     ),
     Row("after 100, 10,000, 100,000, 1,000,000 runs: a change committed", _each(_RUNS, "commit")),
     Row("likewise: `state show --build`, without its start-up", _each(_RUNS, "state show --build")),
-    Row("likewise: first page of `state list`", _each(_RUNS, "first page of runs")),
+    Row("likewise: first page of `state runs`", _each(_RUNS, "first page of runs")),
     Row(
         "likewise: first page of those that failed, one in 10,000",
         _each(_RUNS, "first page of failed runs"),

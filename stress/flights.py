@@ -22,12 +22,12 @@ from msgspec import structs
 from packer_fork import processes
 from packer_fork.errors import LockLostError
 from packer_fork.manager import acquire, recover, results, runlog, unread
-from packer_fork.manager.changing import made_sure_of
 from packer_fork.manager.leftovers import sweep
 from packer_fork.manager.outbox import Outbox
-from packer_fork.manager.places import Place
 from packer_fork.manager.record import Recorder
 from packer_fork.manager.runlog import LogFiles, RunLog
+from packer_fork.manager.state.operation import ensure_state as made_sure_of
+from packer_fork.manager.state_ref import StateRef as Place
 from packer_fork.model import Artifact, Run, State
 from packer_fork.packer import lines, outcome
 from packer_fork.packer.mask import Mask

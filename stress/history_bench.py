@@ -10,8 +10,9 @@ from functools import partial
 from pathlib import Path
 
 from packer_fork.codec.builds import decode_once
-from packer_fork.manager import runs as manager
-from packer_fork.manager.runs import Page, Wanted
+from packer_fork.manager.state import history as manager
+from packer_fork.manager.state.history import Page
+from packer_fork.manager.state.history import RunFilter as Wanted
 from packer_fork.model import Build
 from packer_fork.stores.archive import history
 from packer_fork.stores.base import Tenure

@@ -26,9 +26,9 @@ from msgspec import structs
 from packer_fork.changes import steps
 from packer_fork.config import Settings
 from packer_fork.errors import LockLostError, PackerForkError, StoreError, UsageError
-from packer_fork.manager import backup, past, prune
-from packer_fork.manager.locate import StateFolder
-from packer_fork.manager.places import Place
+from packer_fork.manager.state import backup, history, maintenance
+from packer_fork.manager.state_ref import StateFolder
+from packer_fork.manager.state_ref import StateRef as Place
 from packer_fork.model import Build, BuildStatus, Draft, Run, RunStatus, State
 from packer_fork.stores.base import MANUAL, Store, Tenure
 from packer_fork.stores.local.folder import MIN_FREE
@@ -184,15 +184,15 @@ class Writer(Contender):
         if state is None:
             return
         with suppress(UsageError):  # beyond what is kept
-            then = past.at(self.store, max(1, state.serial - random.randrange(40)))
+            then = history.at(self.store, max(1, state.serial - random.randrange(40)))
             builds = steps(state.builds, then.builds)
             self._commit(tenure, Draft(operation="rollback", builds=builds))
 
     def _prune(self, tenure: Tenure) -> None:
-        found = prune.look(self.store, self.place.settings)
+        found = maintenance.find_prunable(self.store, self.place.settings)
         if found.cut:
             self._keep(kept(Path(self.store.location)), upto=found.last)
-            prune.under(tenure, self.place)
+            maintenance.prune_held(tenure, self.place)
 
     def _keep(self, changes: list[Kept], *, upto: int) -> None:
         going = (change for change in changes if change.serial <= upto)
@@ -237,7 +237,7 @@ def _read(chaos: HistoryChaos, _: Writer) -> None:
     """All of the history: each change once, without a gap, the newest at least."""
     store = open_store(chaos.folder)
     state = store.read()
-    serials = [change.serial for change in past.changes(store)]
+    serials = [change.serial for change in history.changes(store)]
     if serials != sorted(set(serials), reverse=True):
         chaos.note("the history was told out of order, or twice")
     if serials and serials[0] - serials[-1] != len(serials) - 1:

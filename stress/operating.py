@@ -14,25 +14,21 @@ from packer_fork import config
 from packer_fork.codec.builds import decode_build
 from packer_fork.errors import LockedError, StateError
 from packer_fork.locks import Verdict
-from packer_fork.manager import (
+from packer_fork.manager import recover, runlog, state_ref, unlock
+from packer_fork.manager.state import (
     backup,
-    locate,
-    past,
-    places,
-    prune,
-    recover,
-    repair,
-    replacing,
-    replay,
-    rollback,
-    runlog,
+    check,
+    history,
+    maintenance,
+    merge_results,
+    restore,
     transfer,
-    unlock,
 )
-from packer_fork.manager.changing import Command, changing
-from packer_fork.manager.places import Place
+from packer_fork.manager.state.operation import Operation as Command
+from packer_fork.manager.state.operation import under_lock as changing
+from packer_fork.manager.state_ref import StateRef as Place
 from packer_fork.model import State
-from packer_fork.stores.archive import history
+from packer_fork.stores.archive import history as segments
 from packer_fork.stores.local.layout import Layout
 from packer_fork.stores.local.store import LocalStore
 from stress.expected import EMPTY, Expected, Flight, Known, Picture, dropped
@@ -74,8 +70,8 @@ class Operated:
         template.touch()
         (folder / config.FILE_NAME).touch()
         # Settings are read once: that takes longer than most of what is done with them.
-        found = locate.template(str(template))
-        self._place = places.of_template(found, {"state": str(folder / "states")}, {}, silent)
+        found = state_ref.find_template(str(template))
+        self._place = state_ref.resolve(found, {"state": str(folder / "states")}, {}, silent)
         self.expected = Expected()
         self.holder: Holder | None = None
         self.lost: list[Holder] = []
@@ -223,17 +219,19 @@ class Operated:
 
     def rollback(self, serial: int) -> None:
         self._replaces(
-            lambda: rollback.look(self.place, to=serial, run=None),
-            lambda found: replacing.replace(
-                self.place, found, silent, operation="rollback", why=str(serial), environ={}
+            lambda: restore.find(self.place, str(serial)),
+            lambda found: restore.replace(
+                self.place, found, silent, operation="restore", why=str(serial), environ={}
             ),
             self.expected.pictures[serial],
         )
 
     def restore(self, document: Document) -> None:
         self._replaces(
-            lambda: backup.look(self.place, str(document.path)),
-            lambda found: backup.restore(self.place, str(document.path), found, silent, environ={}),
+            lambda: restore.find(self.place, str(document.path)),
+            lambda found: restore.restore(
+                self.place, str(document.path), found, silent, environ={}
+            ),
             self.expected.pictures[document.serial],
         )
 
@@ -241,17 +239,17 @@ class Operated:
         given = transfer.read(document.path)
         if not force and document.serial < self.expected.serial:
             with pytest.raises(StateError):
-                transfer.look(self.place, given, force=False)
+                transfer.compare(self.place, given, force=False)
             return
         self._replaces(
-            lambda: transfer.look(self.place, given, force=force),
+            lambda: transfer.compare(self.place, given, force=force),
             lambda found: transfer.push(self.place, given, found, silent, environ={}),
             self.expected.pictures[document.serial],
         )
 
     def prune(self, keep: int) -> None:
         place = with_run_settings(self.place, keep_runs=keep)
-        if self._under_lock(lambda: prune.prune(place, silent, environ={})):
+        if self._under_lock(lambda: maintenance.prune(place, silent, environ={})):
             self._forgets(keep)
 
     def _forgets(self, keep: int) -> None:
@@ -287,7 +285,7 @@ class Operated:
         self.pulled.append(Document(path, self.expected.serial))
 
     def compact(self) -> None:
-        command = Command(operation="compact", words=("compact",), environ={})
+        command = Command(name="compact", words=("compact",), environ={})
 
         def work() -> None:
             with changing(self.place, command, silent):
@@ -298,7 +296,7 @@ class Operated:
     def replay(self, index: int) -> None:
         path, number, said = self.late[index]
         if self._under_lock(
-            lambda: replay.replay(self.place, path, silent, environ={}), recovers=False
+            lambda: merge_results.merge(self.place, path, silent, environ={}), recovers=False
         ):
             self.expected.replayed(number, said)
             del self.late[index]
@@ -333,7 +331,7 @@ class Operated:
         """Whether the state or its history rests on it, every bit of it."""
         if path.parent.name != "history":
             return path.parent.name != "backups"
-        named = {sealed.segment for sealed in history.chain(self.layout, self.read())}
+        named = {sealed.segment for sealed in segments.chain(self.layout, self.read())}
         return path.stem in named
 
     def _can_be_saved(self, path: Path, offset: int) -> bool:
@@ -357,7 +355,7 @@ class Operated:
 
     def _repairs(self, path: Path, surely: int) -> None:
         before = self.expected.serial
-        repair.repair(self.place, silent, environ={})
+        check.repair(self.place, silent, environ={})
         state = self.read()
         assert state.serial > before, "a serial was given out again"
         self._is_one_of(state, surely, before)
@@ -378,9 +376,9 @@ class Operated:
 
     def restores_over(self, document: Document) -> None:
         before = self.expected.serial
-        found = backup.look(self.place, str(document.path))
+        found = restore.find(self.place, str(document.path))
         assert isinstance(found, State)
-        backup.restore(self.place, str(document.path), found, silent, environ={})
+        restore.restore(self.place, str(document.path), found, silent, environ={})
         assert self.read().serial > before, "a serial was given out again"
         self.expected.became(document.serial)
         self._lost_after = document.serial
@@ -483,7 +481,7 @@ class Operated:
         for serial, digest in changes.items():
             assert self._digests.setdefault(serial, digest) == digest, "history was rewritten"
         for serial in fresh:
-            self.expected.pictures[serial] = self._picture(past.at(self.place.store, serial))
+            self.expected.pictures[serial] = self._picture(history.at(self.place.store, serial))
         self.expected.pictures[state.serial] = self.expected.now
         self.expected.kept += fresh
         self.expected.serial = state.serial
@@ -493,7 +491,7 @@ class Operated:
         kept = self.expected.kept
         if kept:
             serial = kept[self._looks * 7 % len(kept)]
-            then = past.at(self.place.store, serial)
+            then = history.at(self.place.store, serial)
             assert self._picture(then) == self.expected.pictures[serial]
 
     def _changes(self) -> dict[int, str]:

@@ -11,7 +11,7 @@ from pathlib import Path
 import msgspec
 from msgspec import Struct
 
-from packer_fork.manager import locate
+from packer_fork.manager import state_ref
 from stress import states
 from stress.meter import Bench
 
@@ -40,7 +40,7 @@ class Cost(Struct, frozen=True):
 def processes(bench: Bench, count: int = 10_000) -> None:
     folder = bench.folder()
     (folder / states.TEMPLATE).touch()
-    states.place(folder / locate.FOLDER / states.TEMPLATE, states.state(count))
+    states.place(folder / state_ref.FOLDER / states.TEMPLATE, states.state(count))
     bench.section(f"e. processes, with a state of {count:,} builds")
     show = (*_FORK, "state", "show", states.TEMPLATE)
     _tell(

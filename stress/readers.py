@@ -25,9 +25,10 @@ from packer_fork.codec.witness import decode_witness
 from packer_fork.errors import TemplateError
 from packer_fork.inputs.cache import DigestCache
 from packer_fork.locks import LockStatus
-from packer_fork.manager import ancestor, backup, locate, places, replacing, replay, transfer
-from packer_fork.manager.places import Place
+from packer_fork.manager import state_ref
 from packer_fork.manager.runlog import LogFiles
+from packer_fork.manager.state import backup, go_import, merge_results, restore, transfer
+from packer_fork.manager.state_ref import StateRef as Place
 from packer_fork.model import Actor, Late, Run
 from packer_fork.packer import lines, outcome, outline
 from packer_fork.packer.mask import Mask
@@ -135,8 +136,8 @@ def place_in(folder: Path) -> Place:
     template = folder / "t.pkr.hcl"
     template.write_text(NULL_AND_FILE, encoding="utf-8")
     (folder / config.FILE_NAME).write_text("", encoding="utf-8")
-    made = places.of_template(
-        locate.template(str(template)), {"state": str(folder / "states")}, {}, _silent
+    made = state_ref.resolve(
+        state_ref.find_template(str(template)), {"state": str(folder / "states")}, {}, _silent
     )
     local_states.small(Path(made.store.location))
     return made
@@ -154,7 +155,7 @@ def _state(folder: Path, change: Change, *, acknowledged: bool) -> Reader:
         with _kept(layout.state, data):
             store = open_store(place)
             store.verify()
-            store.salvage()
+            store.recoverable()
             _take(place)
             list(local_states.changes(store))
 
@@ -176,7 +177,7 @@ def _acked(folder: Path, change: Change) -> Reader:
     def read(data: bytes) -> None:
         decode_witness(data)
         with _kept(layout.acked, data):
-            open_store(place).salvage()
+            open_store(place).recoverable()
             open_store(place).read()
 
     return Reader((layout.acked.read_bytes(),), change, read)
@@ -191,7 +192,7 @@ def _segment(folder: Path) -> Reader:
         with _kept(path, data):
             store = open_store(place)
             store.verify()
-            store.salvage()
+            store.recoverable()
             list(local_states.changes(store))
 
     return Reader((path.read_bytes(),), mangle.mangled, read)
@@ -242,7 +243,7 @@ def _backup(folder: Path, kind: str) -> Reader:
 
     def read(data: bytes) -> None:
         with _kept(path, data):
-            backup.look(place, str(path))
+            restore.find(place, str(path))
             for each in backup.segments(path):
                 segment.decode_unnamed(each, "given")
 
@@ -285,8 +286,8 @@ def _push(folder: Path) -> Reader:
     def read(data: bytes) -> None:
         with _kept(path, data):
             pushed = transfer.read(path)
-            found = transfer.look(place, pushed, force=True)
-            assert isinstance(found, replacing.Replacement)
+            found = transfer.compare(place, pushed, force=True)
+            assert isinstance(found, restore.Replacement)
             statefile.decode_file(bytes(seal(pushed).data), "sealed")
             bytes.fromhex(pushed.key)
 
@@ -299,9 +300,9 @@ def _import(folder: Path) -> Reader:
 
     def read(data: bytes) -> None:
         with _kept(path, data):
-            found = ancestor.read(path)
-            ancestor.template_of(found, path)
-            ancestor.take_over(place, found, path, _silent, environ={})
+            found = go_import.read(path)
+            go_import.template_of(found, path)
+            go_import.import_builds(place, found, path, _silent, environ={})
 
     return Reader((_ANCESTOR,), mangle.mangled, read)
 
@@ -317,7 +318,7 @@ def _late(folder: Path) -> Reader:
 
     def read(data: bytes) -> None:
         path.write_bytes(data)
-        replay.replay(place, path, _silent, environ={})
+        merge_results.merge(place, path, _silent, environ={})
         place.store.read()
 
     return Reader((msgspec.json.encode(document),), mangle.mangled, read)

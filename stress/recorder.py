@@ -10,7 +10,7 @@ from pathlib import Path
 import msgspec
 
 from packer_fork.stores.archive.stretches import stretches
-from packer_fork.stores.base import Stretch
+from packer_fork.stores.base import SegmentRange
 from packer_fork.stores.local.layout import Layout
 from packer_fork.stores.local.reader import Reader
 from stress.checker import AnyEvent, Kept
@@ -51,7 +51,7 @@ def kept(folder: Path) -> list[Kept]:
     return kept_in(stretches(layout, Reader(layout)))
 
 
-def kept_in(history: Iterable[Stretch]) -> list[Kept]:
+def kept_in(history: Iterable[SegmentRange]) -> list[Kept]:
     """All changes of the history of a store."""
     read = (stretch.read() for stretch in history)
     changes = (change for passage in read for change, _ in passage.changes)

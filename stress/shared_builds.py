@@ -114,7 +114,7 @@ class Crew:
         statuses = states.statuses(self._cli)
         if statuses != {f"null.{name}": "complete" for name in NAMES}:
             yield f"not everything is complete: {statuses}"
-        if (verified := self._cli("state", "verify", TEMPLATE)).rc != 0:
+        if (verified := self._cli("state", "check", TEMPLATE)).rc != 0:
             yield verified.out + verified.err
         if (verdict := states.verdict(self._cli)) != "free":
             yield f"the lock is {verdict}"

@@ -249,7 +249,7 @@ def refused(folder: Path) -> Answer:
             use()
         assert refusal.value.path == str(folder / "state.json")
         assert refusal.value.what in refusal.value.message
-        assert "state repair" in refusal.value.hint
+        assert "state check --repair" in refusal.value.hint
     return ()
 
 
@@ -297,7 +297,7 @@ def test_corruption_recovery_with_nothing_else(
     path = folder / "state.json"
     path.write_bytes(damage(path.read_bytes()))
     refused(folder)
-    before, found = stored(folder), open_store(folder).salvage()
+    before, found = stored(folder), open_store(folder).recoverable()
     with tenure_of(open_store(folder), even_damaged=True) as tenure:
         if found.state is None:
             with pytest.raises(StateError, match="can be proven"):

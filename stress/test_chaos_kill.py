@@ -142,7 +142,7 @@ def test_killed_at_any_call_of_a_build(
 
 COMMANDS = {
     "prune": ("state", "prune", "--keep-runs", "1", TEMPLATE),
-    "rollback": ("state", "rollback", "--to", "4", "--yes", TEMPLATE),
+    "rollback": ("state", "rollback", "4", "--yes", TEMPLATE),
 }
 
 

@@ -134,7 +134,7 @@ def assert_readable(cli: Cli, env: Mapping[str, str]) -> None:
         aftermath.assert_calm(result)
     serials = [change["serial"] for change in answers(cli, "history", TEMPLATE, "--limit", "0")]
     assert serials == list(range(serials[0], 0, -1))
-    runs = [entry["run"] for entry in answers(cli, "list", TEMPLATE, "--limit", "0")]
+    runs = [entry["run"] for entry in answers(cli, "runs", TEMPLATE, "--limit", "0")]
     assert [run["number"] for run in runs] == list(range(len(runs), 0, -1))
     assert not [run for run in runs if run.get("held", 0.0) < 0 or run.get("waited", 0.0) < 0]
 

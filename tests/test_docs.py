@@ -24,8 +24,8 @@ from packer_fork.inputs import unknowns
 from packer_fork.inputs.observation import Observation
 from packer_fork.inputs.record import BuildInputs, TemplateInputs
 from packer_fork.inputs.request import MAX_FILES
-from packer_fork.manager import locate, results
-from packer_fork.manager.made import Made
+from packer_fork.manager import results, state_ref
+from packer_fork.manager.state.artifacts import BuiltArtifacts as Made
 from packer_fork.packer import flags
 from packer_fork.stores.local import journal
 from packer_fork.template import contents, grammar
@@ -157,7 +157,7 @@ SHOWN: list[type[Struct]] = [
 ]
 """Documents that are defined where they are made."""
 
-INTERNAL = {"Document", "Draft", "Wait", "LockStatus", "Salvage"}
+INTERNAL = {"Document", "Draft", "Wait", "LockStatus", "RecoverableState"}
 """Never stored or shown as they are; what of LockStatus an event shows is told there."""
 
 
@@ -252,8 +252,8 @@ def test_sizes_and_limits_are_those_of_the_code() -> None:
     assert grammar.MAX_SECONDS == 1
     assert f"may have {config.MAX_FILE >> 10} KiB" in limits
     kept = section("Where state is stored")
-    assert f"at most {locate._DEEPEST} folders deep" in " ".join(kept.split())
-    assert names(kept) >= locate._NOT_SEARCHED
+    assert f"at most {state_ref._DEEPEST} folders deep" in " ".join(kept.split())
+    assert names(kept) >= state_ref._NOT_SEARCHED
 
 
 def command_lines() -> list[str]:
@@ -391,6 +391,6 @@ def test_every_class_that_does_something_is_said_to_be_safe_or_not() -> None:
 
 
 PASSIVE = re.compile(
-    r"Struct|StrEnum|Document|Event|NamedTuple|Options|Protocol|Error|Exception|Salvage"
+    r"Struct|StrEnum|Document|Event|NamedTuple|Options|Protocol|Error|Exception|RecoverableState"
 )
 """Bases of classes whose objects do not change."""

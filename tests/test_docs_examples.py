@@ -15,7 +15,8 @@ import msgspec
 import pytest
 
 from packer_fork import config, errors, locks
-from packer_fork.manager.made import Made, flat
+from packer_fork.manager.state.artifacts import BuiltArtifacts as Made
+from packer_fork.manager.state.artifacts import flat
 from packer_fork.model import Artifact
 from packer_fork.stores.access import parse_address
 from tests.conftest import Cli, Project, eventually
@@ -333,7 +334,7 @@ def test_a_damaged_state_is_told_of_and_repaired_as_it_is_shown(cli: Cli, projec
     data[len(data) // 2] ^= 1
     state.write_bytes(data)
     play(cli, "damaged", {})
-    assert cli("state", "verify").rc == 0
+    assert cli("state", "check").rc == 0
 
 
 LOCK_VARYING = (

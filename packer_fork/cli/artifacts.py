@@ -1,4 +1,4 @@
-"""``packer-fork artifacts``: what was built, for whoever goes on with it."""
+"""``packer-fork artifacts``: the artifacts for later steps of a pipeline."""
 
 from __future__ import annotations
 
@@ -12,44 +12,39 @@ from packer_fork.cli import options
 
 def artifacts(
     *,
-    template: Annotated[
-        str | None,
-        typer.Argument(metavar="[TEMPLATE]", help="Whose; the only one below this directory."),
-    ] = None,
+    template: options.OneTemplate = None,
     build: Annotated[
-        str | None, typer.Option("--build", metavar="NAME", help="Those of one build.")
+        str | None, typer.Option("--build", metavar="NAME", help="Only this build.")
     ] = None,
     latest: Annotated[
-        bool, typer.Option("--latest", help="Of all, only what was finished last.")
+        bool, typer.Option("--latest", help="Only the build that ended last.")
     ] = False,
     branch: Annotated[
-        str | None, typer.Option("--branch", metavar="B", help="What was built on that branch.")
+        str | None, typer.Option("--branch", metavar="NAME", help="The newest of that git branch.")
     ] = None,
     flat: Annotated[
-        bool, typer.Option("--flat", help="A flat JSON object of texts, as Terraform takes it.")
+        bool, typer.Option("--flat", help="Print a flat JSON object, for Terraform.")
     ] = False,
     manifest: Annotated[
         Path | None,
-        typer.Option("--manifest", metavar="FILE", help="Write Packer's manifest, from the state."),
+        typer.Option("--manifest", metavar="FILE", help="Write a manifest like Packer's."),
     ] = None,
     workspace: options.Workspace = None,
     state: options.State = None,
     as_json: options.Json = False,
 ) -> None:
-    """List the artifacts of each build's newest complete run."""
-    from packer_fork.manager import made
+    """List the artifacts of the newest complete results."""
+    from packer_fork.manager.state import artifacts as manager
     from packer_fork.views import states as view
-    from packer_fork.views.plain import PlainView
 
-    console = options.console()
-    place = options.one_place(template, workspace, state, PlainView(console))
-    found = made.of_branch(place, build, branch) if branch else made.of_place(place, build)
-    found = made.latest(found) if latest else found
+    console, _, ref = options.spoken(template, workspace, state)
+    newest = manager.newest_on_branch(ref, build, branch) if branch else manager.newest(ref, build)
+    found = manager.latest(newest) if latest else newest
     if flat:
-        console.say(view.as_json(made.flat(found)))
+        console.say(view.as_json(manager.flat(found)))
         return
     if manifest is not None:
-        made.write_manifest(found, manifest)
+        manager.write_manifest(found, manifest)
     if as_json:
         console.say(view.as_json(found))
         return

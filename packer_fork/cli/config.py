@@ -1,4 +1,4 @@
-"""``packer-fork config``: what is set, and where."""
+"""``packer-fork config``: the settings and their origin."""
 
 from __future__ import annotations
 
@@ -16,21 +16,19 @@ def show(
     *,
     template: Annotated[
         str | None,
-        typer.Argument(
-            metavar="[TEMPLATE]", help="Template; without it, for the working directory."
-        ),
+        typer.Argument(metavar="[TEMPLATE]", help="The template; else the working directory."),
     ] = None,
     workspace: options.Workspace = None,
     state: options.State = None,
     as_json: options.Json = False,
 ) -> None:
-    """Show each setting with its value, and where it comes from."""
+    """Show each setting, its value and its origin."""
     from packer_fork import config as known
-    from packer_fork.manager import settings as manager
+    from packer_fork.manager import state_ref
     from packer_fork.views import settings as view
 
     flags = {"workspace": workspace, "state": state}
-    found = manager.of(template, flags, os.environ)
+    found = state_ref.load_settings(template, flags, os.environ)
     shown = {
         name: view.Shown(
             _HIDDEN if each.value and name in known.SECRET else each.value, each.origin

@@ -47,8 +47,8 @@ EXAMPLES: Mapping[str, tuple[str, ...]] = {
     ),
     "logs": (
         "packer-fork logs",
-        "packer-fork logs -f --template web.pkr.hcl",
-        "packer-fork logs 7 --template web.pkr.hcl --workspace staging",
+        "packer-fork logs -f web.pkr.hcl",
+        "packer-fork logs web.pkr.hcl --run 7 --workspace staging",
     ),
     "metrics": (
         "packer-fork metrics web.pkr.hcl",
@@ -75,7 +75,7 @@ EXAMPLES: Mapping[str, tuple[str, ...]] = {
     ),
     "state": (
         "packer-fork state show web.pkr.hcl",
-        "packer-fork state list --status failed web.pkr.hcl",
+        "packer-fork state runs --status failed web.pkr.hcl",
     ),
     "state show": (
         "packer-fork state show",
@@ -85,8 +85,8 @@ EXAMPLES: Mapping[str, tuple[str, ...]] = {
     "state recover": (
         "packer-fork state recover web.pkr.hcl",
         "packer-fork state recover",
+        "packer-fork state recover web.pkr.hcl results.json",
     ),
-    "state replay": ("packer-fork state replay late.json --template web.pkr.hcl",),
     "state rm": (
         "packer-fork state rm web.pkr.hcl --build amazon-ebs.old",
         "packer-fork state rm web.pkr.hcl --instance i-0123456789abcdef0",
@@ -100,34 +100,42 @@ EXAMPLES: Mapping[str, tuple[str, ...]] = {
         "packer-fork state history web.pkr.hcl --run 7 --limit 0 --json",
     ),
     "state list": (
-        "packer-fork state list web.pkr.hcl --status failed --since 7d",
-        "packer-fork state list web.pkr.hcl --build amazon-ebs.web --limit 5",
+        "packer-fork state list web.pkr.hcl",
+        "packer-fork state list web.pkr.hcl --status failed",
+    ),
+    "state runs": (
+        "packer-fork state runs web.pkr.hcl --status failed --since 7d",
+        "packer-fork state runs web.pkr.hcl --build amazon-ebs.web --limit 5",
     ),
     "state diff": (
-        "packer-fork state diff 41 57 --template web.pkr.hcl",
+        "packer-fork state diff web.pkr.hcl 41 57",
         "packer-fork state diff run:6 run:7",
     ),
     "state rollback": (
-        "packer-fork state rollback web.pkr.hcl --run 6",
-        "packer-fork state rollback web.pkr.hcl --to 41 --yes",
+        "packer-fork state rollback web.pkr.hcl run:6",
+        "packer-fork state rollback web.pkr.hcl 41 --yes",
     ),
     "state prune": (
         "packer-fork state prune web.pkr.hcl --keep-runs 100 --dry-run",
         "packer-fork state prune web.pkr.hcl --keep-days 90",
     ),
     "state backup": (
-        "packer-fork state backup --template web.pkr.hcl",
-        "packer-fork state backup web-state.tar --template web.pkr.hcl",
+        "packer-fork state backup web.pkr.hcl",
+        "packer-fork state backup web.pkr.hcl --to web-state.tar",
         "packer-fork state backup --list",
     ),
-    "state restore": ("packer-fork state restore web-state.tar --template web.pkr.hcl",),
-    "state verify": (
-        "packer-fork state verify",
-        "packer-fork state verify web.pkr.hcl --json",
+    "state restore": (
+        "packer-fork state restore web.pkr.hcl web-state.tar",
+        "packer-fork state restore web.pkr.hcl run:6",
+        "packer-fork state restore 41",
     ),
-    "state repair": ("packer-fork state repair web.pkr.hcl",),
+    "state check": (
+        "packer-fork state check",
+        "packer-fork state check web.pkr.hcl --json",
+        "packer-fork state check web.pkr.hcl --repair",
+    ),
     "state pull": ("packer-fork state pull web.pkr.hcl > state.json",),
-    "state push": ("packer-fork state push state.json --template web.pkr.hcl",),
+    "state push": ("packer-fork state push web.pkr.hcl state.json",),
     "state migrate": (
         "packer-fork state migrate web.pkr.hcl --to /srv/states",
         "packer-fork state migrate web.pkr.hcl --to etcd://10.0.0.1:2379/images",

@@ -13,7 +13,7 @@ from packer_fork.cli import options
 
 if TYPE_CHECKING:
     from packer_fork.locks import LockStatus
-    from packer_fork.manager.places import Place
+    from packer_fork.manager.state_ref import StateRef as Place
     from packer_fork.views.console import Console
     from packer_fork.views.locks import Report
 

@@ -11,23 +11,19 @@ from packer_fork.cli import options
 
 def logs(
     *,
+    template: options.OneTemplate = None,
     run: Annotated[
-        int | None, typer.Argument(metavar="[RUN]", help="Number of the run; the last one.")
-    ] = None,
-    template: Annotated[
-        str | None, typer.Option("--template", metavar="TEMPLATE", help="Whose run.")
+        int | None, typer.Option("--run", metavar="N", help="Number of the run; the last.")
     ] = None,
     follow: Annotated[
-        bool, typer.Option("--follow", "-f", help="Go on until the run ends.")
+        bool, typer.Option("--follow", "-f", help="Follow the log until the run ends.")
     ] = False,
     workspace: options.Workspace = None,
     state: options.State = None,
 ) -> None:
     """Print the log of a run, secrets masked."""
-    from packer_fork.manager import logs as manager
-    from packer_fork.views.plain import PlainView
+    from packer_fork.manager.state import logs as manager
 
-    console = options.console()
-    place = options.one_place(template, workspace, state, PlainView(console))
-    for text in manager.read(place, run, follow=follow):
+    console, _, ref = options.spoken(template, workspace, state)
+    for text in manager.read(ref, run, follow=follow):
         console.say(text)

@@ -1,4 +1,4 @@
-"""Moments as a command line gives them."""
+"""Points in time as a command line gives them."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from datetime import UTC, date, datetime, time, timedelta
 
 
 def parse(option: str, given: str | None, *, end: bool = False) -> datetime | None:
-    """A date or time (of this time zone, unless it names one), or so long ago.
+    """A date or time (local, unless it names a time zone), or a duration before now.
 
     A date alone is its first moment or, with `end`, its last.
     """
@@ -25,6 +25,6 @@ def parse(option: str, given: str | None, *, end: bool = False) -> datetime | No
         return datetime.fromisoformat(given).astimezone(UTC)
     except (ValueError, OverflowError) as error:
         raise UsageError(
-            f"{option}: {given!r} is no time.",
-            hint="Write it like 7d, 12h, 2026-03-02 or 2026-03-02T10:00:00Z.",
+            f"{option}: {given!r} is not a time",
+            hint="write it like 7d, 12h, 2026-03-02 or 2026-03-02T10:00:00Z",
         ) from error

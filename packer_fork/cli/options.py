@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from packer_fork.answers import Backup, Difference
     from packer_fork.errors import PackerForkError
     from packer_fork.events import Notify
-    from packer_fork.manager.places import Place
+    from packer_fork.manager.state_ref import StateRef as Place
     from packer_fork.views.console import Console
 
 Template = Annotated[
@@ -69,17 +69,17 @@ def places(
     more: Mapping[str, Any] | None = None,
 ) -> list[Place]:
     """The place of `template`, or all below the working directory; `more` flags that set."""
-    from packer_fork.manager import locate
-    from packer_fork.manager import places as manager
+    from packer_fork.manager import state_ref
+    from packer_fork.manager import state_ref as manager
 
     flags = {"workspace": workspace, "state": state, **(more or {})}
     if template is not None:
-        place = manager.of_template(locate.template(template), flags, os.environ, notify)
+        place = manager.resolve(state_ref.find_template(template), flags, os.environ, notify)
         _look_at_workspace(place, workspace, notify)
         return [place]
-    found = list(manager.below(flags, os.environ, notify))
+    found = list(manager.resolve_all(flags, os.environ, notify))
     if workspace is not None and not found:
-        everywhere = manager.below({**flags, "workspace": None}, os.environ, notify)
+        everywhere = manager.resolve_all({**flags, "workspace": None}, os.environ, notify)
         _refuse_misspelt(workspace, [place.folder.workspace for place in everywhere])
     return found
 
@@ -87,11 +87,11 @@ def places(
 def _look_at_workspace(place: Place, workspace: str | None, notify: Notify) -> None:
     """A new one is fine; but the name may also be meant for one that there is."""
     from packer_fork.events import Notice
-    from packer_fork.manager import locate
+    from packer_fork.manager import state_ref
 
     if workspace is None or place.folder.is_shared:
         return
-    known = locate.workspaces(place.folder)
+    known = state_ref.local_workspaces(place.folder)
     if workspace not in known and (hint := _nearest_workspace(workspace, known)):
         text = f"There is nothing yet in workspace {workspace!r} of {place.folder.label}."
         notify(Notice(level="warning", text=text, hint=hint))

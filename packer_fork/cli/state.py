@@ -1,4 +1,4 @@
-"""``packer-fork state``: what is known of the builds."""
+"""``packer-fork state show|list|recover|rm|revoke``: the recorded builds."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import typer
 from packer_fork.cli import options
 
 if TYPE_CHECKING:
-    from packer_fork.manager.show import Shown
+    from packer_fork.manager.state.show import Shown
     from packer_fork.views.console import Console
     from packer_fork.views.states import Entry
 
@@ -21,28 +21,28 @@ def show(
     *,
     template: options.Template = None,
     build: Annotated[
-        str | None, typer.Option("--build", metavar="NAME", help="Everything about one build.")
+        str | None, typer.Option("--build", metavar="NAME", help="Show all details of one build.")
     ] = None,
     serial: Annotated[
-        int | None, typer.Option("--serial", metavar="N", help="As it was after this change.")
+        int | None, typer.Option("--serial", metavar="N", help="The state after change N.")
     ] = None,
     run: Annotated[
-        int | None, typer.Option("--run", metavar="N", help="As it was after this run.")
+        int | None, typer.Option("--run", metavar="N", help="The state after run N.")
     ] = None,
     workspace: options.Workspace = None,
     state_folder: options.State = None,
     as_json: options.Json = False,
 ) -> None:
-    """Show the builds: status, when, how long, artifacts."""
-    from packer_fork.manager import show as manager
+    """Show the builds: status, time, duration, artifacts."""
+    from packer_fork.manager.state import show as manager
     from packer_fork.views import states as view
     from packer_fork.views.plain import PlainView
 
     console = options.console()
     notify = PlainView(console)
     if build is not None or serial is not None or run is not None:
-        place = options.one_place(template, workspace, state_folder, notify)
-        shown = manager.at(place, serial=serial, run=run)
+        ref = options.one_place(template, workspace, state_folder, notify)
+        shown = manager.at(ref, serial=serial, run=run)
         if build is None:
             _show([shown], console, as_json=as_json, single=True)
         else:
@@ -63,7 +63,7 @@ def _show(found: Sequence[Shown], console: Console, *, as_json: bool, single: bo
 
 
 def _print(console: Console, found: Sequence[Shown]) -> None:
-    from packer_fork.manager import show as manager
+    from packer_fork.manager.state import show as manager
     from packer_fork.views import states as view
 
     for shown in found:
@@ -103,43 +103,62 @@ def _entry(shown: Shown) -> Entry:
     )
 
 
+def list_builds(
+    *,
+    template: options.OneTemplate = None,
+    status: Annotated[
+        str | None, typer.Option("--status", metavar="STATUS", help="Only builds of this status.")
+    ] = None,
+    workspace: options.Workspace = None,
+    state_folder: options.State = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print a JSON list of names.")] = False,
+) -> None:
+    """List the names of the builds, one a line."""
+    from packer_fork.cli import statuses
+    from packer_fork.manager.state import show as manager
+    from packer_fork.views.document import indented
+
+    statuses.check(status)
+    console, _, ref = options.spoken(template, workspace, state_folder)
+    found = ref.store.read()
+    builds = manager.builds(found) if found else ()
+    names = [build.name for build in builds if status in (None, str(build.status))]
+    for line in [indented(names)] if as_json else names:
+        console.say(line)
+
+
 def recover(
     *,
     template: options.Template = None,
-    workspace: options.Workspace = None,
-    state_folder: options.State = None,
-) -> None:
-    """Finish, from its log, a run whose packer-fork was killed."""
-    from packer_fork.manager import recover as manager
-    from packer_fork.views.plain import PlainView
-
-    console = options.console()
-    view = PlainView(console)
-    places = options.places(template, workspace, state_folder, view)
-    codes = [manager.recover_place(place, view, environ=os.environ) for place in places]
-    if not places:
-        console.tell("packer-fork: there is no state below this directory.")
-    raise typer.Exit(max(codes, default=0))
-
-
-def replay(
-    *,
     file: Annotated[
-        Path, typer.Argument(metavar="FILE", help="The late results, as a build kept them.")
-    ],
-    template: Annotated[
-        str | None, typer.Option("--template", metavar="TEMPLATE", help="Whose results they are.")
+        str | None,
+        typer.Argument(metavar="[FILE]", help="Results that a build spooled or printed."),
     ] = None,
     workspace: options.Workspace = None,
     state_folder: options.State = None,
 ) -> None:
-    """Bring results into the history that came after their lock had been closed."""
-    from packer_fork.manager import replay as manager
+    """Recover unfinished runs and spooled results.
+
+    Finishes, from its log, a run whose packer-fork process was killed, and merges spooled and
+    late results into the state; results of later runs stay. FILE: merge these results alone.
+    """
+    from packer_fork.manager import recover as manager
+    from packer_fork.manager.state import merge_results
     from packer_fork.views.plain import PlainView
 
-    view = PlainView(options.console())
-    place = options.one_place(template, workspace, state_folder, view)
-    manager.replay(place, file, view, environ=os.environ)
+    console = options.console()
+    view = PlainView(console)
+    if file is None and template is not None and merge_results.is_results_file(template):
+        template, file = None, template
+    if file is not None:
+        ref = options.one_place(template, workspace, state_folder, view)
+        merge_results.merge(ref, Path(file), view, environ=os.environ)
+        return
+    refs = options.places(template, workspace, state_folder, view)
+    codes = [manager.recover_place(ref, view, environ=os.environ) for ref in refs]
+    if not refs:
+        console.tell("packer-fork: there is no state below this directory.")
+    raise typer.Exit(max(codes, default=0))
 
 
 def rm(
@@ -147,33 +166,55 @@ def rm(
     template: options.OneTemplate = None,
     instance: Annotated[
         str | None,
-        typer.Option("--instance", metavar="ID", help="An instance that is gone by now."),
+        typer.Option("--instance", metavar="ID", help="A leaked instance that is gone now."),
     ] = None,
     build: Annotated[
-        str | None, typer.Option("--build", metavar="NAME", help="A build that is no more.")
+        str | None, typer.Option("--build", metavar="NAME", help="A build to forget.")
     ] = None,
     yes: options.Yes = False,
     workspace: options.Workspace = None,
     state_folder: options.State = None,
     as_json: options.Json = False,
 ) -> None:
-    """Take a build out of the state, or an instance that a failed run may have left behind."""
+    """Remove a build or a leaked instance."""
     from packer_fork.errors import UsageError
-    from packer_fork.manager import leftovers, removal
-    from packer_fork.views.plain import PlainView
+    from packer_fork.manager import leftovers
+    from packer_fork.manager.state import edit
 
-    console = options.console()
-    view = PlainView(console)
-    place = options.one_place(template, workspace, state_folder, view)
+    console, notify, ref = options.spoken(template, workspace, state_folder)
     if (instance is None) == (build is None):
-        raise UsageError("Give one of --instance ID and --build NAME.")
+        raise UsageError("nothing to remove is named", hint="give --instance ID or --build NAME")
     backup = None
     if instance is not None:
-        leftovers.strike(place, instance, view, environ=os.environ)
+        leftovers.strike(ref, instance, notify, environ=os.environ)
     elif build is not None:
-        removal.check(place, build)
-        options.confirm(f"Take {build} out of the state?", yes=yes)
-        backup = removal.remove(place, build, view, environ=os.environ)
-        console.tell(f"packer-fork: {build} is out of the state; it is in {backup.path}")
+        edit.check_removal(ref, build)
+        options.confirm(f"Remove {build} from the state?", yes=yes)
+        backup = edit.remove_build(ref, build, notify, environ=os.environ)
+        console.tell(f"packer-fork: removed {build} from the state; backup: {backup.path}")
     if as_json:
-        options.answer(console, place, "rm", backup=backup)
+        options.answer(console, ref, "rm", backup=backup)
+
+
+def revoke(
+    *,
+    template: options.OneTemplate = None,
+    build: Annotated[str, typer.Option("--build", metavar="NAME", help="The build to revoke.")],
+    reason: Annotated[
+        str, typer.Option("--reason", metavar="TEXT", help="The reason, recorded for all.")
+    ],
+    run: Annotated[
+        int | None, typer.Option("--run", metavar="N", help="Its result of run N; the newest.")
+    ] = None,
+    workspace: options.Workspace = None,
+    state_folder: options.State = None,
+    as_json: options.Json = False,
+) -> None:
+    """Revoke a result, so that nothing uses its artifacts."""
+    from packer_fork.manager.state import edit
+
+    console, notify, ref = options.spoken(template, workspace, state_folder)
+    number = edit.revoke(ref, build, run, reason, notify, environ=os.environ)
+    console.tell(f"packer-fork: revoked {build} of run {number}; the next build rebuilds it")
+    if as_json:
+        options.answer(console, ref, "revoke")

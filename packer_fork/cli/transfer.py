@@ -1,4 +1,4 @@
-"""``packer-fork state pull|push|migrate|import``: a state on its way."""
+"""``packer-fork state pull|push|migrate|import``: moving a state."""
 
 from __future__ import annotations
 
@@ -9,7 +9,11 @@ from typing import Annotated
 
 import typer
 
-from packer_fork.cli import options
+from packer_fork.cli import options, positional
+
+OptionalTemplate = Annotated[
+    str | None, typer.Argument(metavar="[TEMPLATE]", help="The only state below, if left out.")
+]
 
 
 def pull(
@@ -18,89 +22,90 @@ def pull(
     workspace: options.Workspace = None,
     state: options.State = None,
 ) -> None:
-    """Print the state as one JSON document, its key included, for `state push`."""
-    from packer_fork.manager import transfer
+    """Print the state as one JSON document, key included."""
+    from packer_fork.manager.state import transfer
     from packer_fork.views.document import indented
 
-    console, _, place = options.spoken(template, workspace, state)
-    console.say(indented(transfer.pull(place)))
+    console, _, ref = options.spoken(template, workspace, state)
+    console.say(indented(transfer.pull(ref)))
 
 
 def push(
     *,
-    file: Annotated[Path, typer.Argument(metavar="FILE", help="What `state pull` printed.")],
-    template: options.TemplateOption = None,
+    template: OptionalTemplate = None,
+    file: Annotated[
+        str | None, typer.Argument(metavar="FILE", help="A document that `state pull` printed.")
+    ] = None,
     force: Annotated[
-        bool, typer.Option("--force", help="Whatever its lineage and serial.")
+        bool, typer.Option("--force", help="Ignore lineage and serial of the document.")
     ] = False,
     yes: options.Yes = False,
     workspace: options.Workspace = None,
     state: options.State = None,
     as_json: options.Json = False,
 ) -> None:
-    """Take a document for the state; what is replaced is backed up first."""
-    from packer_fork.manager import transfer
+    """Replace the state by a document, after a backup."""
+    from packer_fork.manager.state import transfer
     from packer_fork.views import history as view
 
-    console, notify, place = options.spoken(template, workspace, state)
-    given = transfer.read(file)
-    found = transfer.look(place, given, force=force)
+    template, (path,) = positional.after_template(template, file, names="FILE")
+    console, notify, ref = options.spoken(template, workspace, state)
+    document = transfer.read(Path(path))
+    found = transfer.compare(ref, document, force=force)
     if found is not None:
         for line in view.difference(found.difference):
             console.tell(line)
     backup, difference = None, found.difference if found else None
-    if found is None or not found.is_nothing:
+    if found is None or not found.is_empty:
         options.confirm("Push?", yes=yes)
-        backup = transfer.push(place, given, found, notify, environ=os.environ)
-        console.tell(f"packer-fork: {file} is the state of {place.folder.label} now")
+        backup = transfer.push(ref, document, found, notify, environ=os.environ)
+        console.tell(f"packer-fork: pushed {path} to {ref.folder.label}")
     if as_json:
-        options.answer(console, place, "push", backup=backup, difference=difference)
+        options.answer(console, ref, "push", backup=backup, difference=difference)
 
 
 def migrate(
     *,
     template: options.OneTemplate = None,
     to: Annotated[
-        str, typer.Option("--to", metavar="DIR|URL", help="Folder or URL of the states there.")
+        str, typer.Option("--to", metavar="DIR|URL", help="Folder or URL of the new store.")
     ],
     workspace: options.Workspace = None,
     state: options.State = None,
     as_json: options.Json = False,
 ) -> None:
-    """Copy state, history and logs to another place, proven; it may be run again."""
-    from packer_fork.manager import transfer
+    """Copy state, history and logs to another store."""
+    from packer_fork.manager.state import transfer
 
     console, notify, source = options.spoken(template, workspace, state)
-    target = transfer.target_of(source, template, to, os.environ, notify)
+    target = transfer.resolve_target(source, template, to, os.environ, notify)
     transfer.migrate(source, target, notify, environ=os.environ)
-    console.tell(f"packer-fork: use it with --state {to}, or in packer-fork.toml with")
     lasting = to if target.folder.is_shared else str(Path(to).resolve())
-    console.tell(f"  state = {json.dumps(lasting)}")
-    console.tell(f"  what is in {source.store.location} stays as it is")
+    console.tell(f"packer-fork: migrated; {source.store.location} keeps its copy")
+    console.tell(f"  use --state {to}, or in packer-fork.toml: state = {json.dumps(lasting)}")
     if as_json:
         options.answer(console, target, "migrate")
 
 
 def import_state(
     *,
+    template: OptionalTemplate = None,
     file: Annotated[
-        Path, typer.Argument(metavar="FILE", help="The Go program's builder-state.json.")
-    ],
-    template: options.TemplateOption = None,
+        str | None, typer.Argument(metavar="FILE", help="The Go program's builder-state.json.")
+    ] = None,
     workspace: options.Workspace = None,
     state: options.State = None,
     as_json: options.Json = False,
 ) -> None:
-    """Take over the builds that the Go program before packer-fork kept."""
-    from packer_fork.manager import ancestor
-    from packer_fork.views.plain import PlainView
+    """Import builds from the Go program before packer-fork."""
+    from packer_fork.manager.state import go_import
 
-    console = options.console()
-    notify = PlainView(console)
-    found = ancestor.read(file)
-    chosen = template or ancestor.template_of(found, file)
-    place = options.one_place(chosen, workspace, state, notify)
-    count = ancestor.take_over(place, found, file, notify, environ=os.environ)
-    console.tell(f"packer-fork: {count} builds were taken over into the state of {chosen}")
+    template, (given,) = positional.after_template(template, file, names="FILE")
+    path = Path(given)
+    found = go_import.read(path)
+    chosen = template or go_import.template_of(found, path)
+    console, notify, ref = options.spoken(chosen, workspace, state)
+    count = go_import.import_builds(ref, found, path, notify, environ=os.environ)
+    console.tell(f"packer-fork: imported {count} builds into the state of {chosen}")
     if as_json:
-        options.answer(console, place, "import")
+        options.answer(console, ref, "import")

@@ -16,9 +16,9 @@ from msgspec import Struct
 
 from packer_fork.errors import TemplateError
 from packer_fork.locks import Verdict
-from packer_fork.manager.locate import Template
-from packer_fork.manager.places import Place
 from packer_fork.manager.prepare import Prepared, only
+from packer_fork.manager.state_ref import StateRef as Place
+from packer_fork.manager.state_ref import Template
 from packer_fork.model import RunStatus, State
 from packer_fork.packer import validate
 from packer_fork.packer.flags import PackerFlags

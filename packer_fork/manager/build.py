@@ -16,15 +16,14 @@ from packer_fork.manager import (
     acquire,
     evaluation,
     leftovers,
-    locate,
-    places,
     planning,
     runlog,
     skipping,
+    state_ref,
 )
-from packer_fork.manager.changing import made_sure_of
 from packer_fork.manager.plan import Plan
 from packer_fork.manager.prepare import BuildRequest, Prepared, with_secrets
+from packer_fork.manager.state.operation import ensure_state as made_sure_of
 from packer_fork.model import State
 from packer_fork.packer import lines, outline
 from packer_fork.stores.base import TAKE_OVER, Tenure
@@ -32,8 +31,8 @@ from packer_fork.stores.base import TAKE_OVER, Tenure
 
 def build(request: BuildRequest, notify: Notify) -> int:
     """Build; returns the exit code. Raises PackerForkError where nothing was started."""
-    template = locate.template(request.template)
-    place = places.of_template(template, request.settings, request.environ, notify)
+    template = state_ref.find_template(request.template)
+    place = state_ref.resolve(template, request.settings, request.environ, notify)
     request = structs.replace(request, environ=config.without_secrets(request.environ))
     state = place.store.read()
     prepared = evaluation.prepared(template, request.flags, place, request.environ, state, notify)
@@ -90,7 +89,7 @@ def build(request: BuildRequest, notify: Notify) -> int:
             tenure.close()
 
 
-def _catch_up(place: places.Place, tenure: Tenure, notify: Notify) -> None:
+def _catch_up(place: state_ref.StateRef, tenure: Tenure, notify: Notify) -> None:
     """Recover unfinished runs and unread logs; most builds find none."""
     state = place.store.read()
     running = state.running if state else {}
@@ -104,9 +103,9 @@ def _catch_up(place: places.Place, tenure: Tenure, notify: Notify) -> None:
 
 def foresee(
     request: BuildRequest,
-    template: locate.Template,
+    template: state_ref.Template,
     prepared: Prepared,
-    place: places.Place,
+    place: state_ref.StateRef,
     state: State | None,
     notify: Notify,
 ) -> planning.Foresight:
@@ -129,7 +128,7 @@ def foresee(
 
 def require(
     request: BuildRequest,
-    template: locate.Template,
+    template: state_ref.Template,
     prepared: Prepared,
     names: tuple[str, ...] | None,
 ) -> None:
@@ -144,14 +143,14 @@ def require(
         raise refused.error
 
 
-def _lock(request: BuildRequest, place: places.Place, notify: Notify) -> tuple[Tenure, Wait]:
+def _lock(request: BuildRequest, place: state_ref.StateRef, notify: Notify) -> tuple[Tenure, Wait]:
     over = TAKE_OVER if place.settings.abandoned == "take" else frozenset()
     timeout = place.settings.lock_timeout
     who = asking(request, place)
     return acquire.acquire(place.store, who, notify, timeout=timeout, over=over)
 
 
-def asking(request: BuildRequest, place: places.Place) -> Holder:
+def asking(request: BuildRequest, place: state_ref.StateRef) -> Holder:
     """This build, as others see it that want the same lock."""
     return acquire.holder(
         "build",
@@ -176,7 +175,9 @@ def warn_of_secrets(prepared: Prepared, notify: Notify) -> None:
         notify(Notice(level="warning", text=f"{text}: it is not masked."))
 
 
-def warn(request: BuildRequest, place: places.Place, prepared: Prepared, notify: Notify) -> None:
+def warn(
+    request: BuildRequest, place: state_ref.StateRef, prepared: Prepared, notify: Notify
+) -> None:
     for name in outline.shared_names(prepared.outlines):
         text = f"Two builds are called {name!r}: Packer's output does not tell them apart."
         hint = "Give each build block a name; until then their results are kept as one."

@@ -27,8 +27,8 @@ from packer_fork.locks import Share, Stop, Verdict
 from packer_fork.manager import joint, recover, sources
 from packer_fork.manager.executor import pause_before
 from packer_fork.manager.job import Ended, Job
-from packer_fork.manager.places import Place
 from packer_fork.manager.run import run
+from packer_fork.manager.state_ref import StateRef as Place
 from packer_fork.model import BuildStatus
 from packer_fork.packer.signals import SignalWatch
 from packer_fork.stores.base import Membership

@@ -11,8 +11,9 @@ from packer_fork import sharing
 from packer_fork.errors import EXIT_DONE, StoreError
 from packer_fork.events import Notify
 from packer_fork.locks import Share
-from packer_fork.manager import joint, recover, sources, upkeep
-from packer_fork.manager.places import Place
+from packer_fork.manager import joint, recover, sources
+from packer_fork.manager.state import maintenance
+from packer_fork.manager.state_ref import StateRef as Place
 from packer_fork.model import Build, Draft, Run
 from packer_fork.packer.signals import SignalWatch
 from packer_fork.stores.base import Membership
@@ -73,7 +74,7 @@ def _end(place: Place, tenure: Membership, run: Run, share: Share, notify: Notif
     why = f"{share.stop.why}, says {share.stop.by}" if share.stop else ""
     ended = joint.ended(run, share.wanted, place.store.read(), datetime.now(UTC), why)
     tenure.commit(Draft(operation="finish", last_run=ended.run, builds=ended.changed))
-    upkeep.after_run(place, tenure, notify)
+    maintenance.after_run(place, tenure, notify)
     tenure.compact()
 
 

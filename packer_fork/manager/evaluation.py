@@ -30,10 +30,10 @@ from packer_fork.inputs import declared
 from packer_fork.inputs.declared import Collected, References, declared_by
 from packer_fork.inputs.request import CommandOutput, InputsRequest
 from packer_fork.malformed import MALFORMED
-from packer_fork.manager.locate import Template
-from packer_fork.manager.places import Place
 from packer_fork.manager.plan import digest_cache, key_of, names_of, request_of
 from packer_fork.manager.prepare import Acceptances, Prepared, Recalled, ask, read
+from packer_fork.manager.state_ref import StateRef as Place
+from packer_fork.manager.state_ref import Template
 from packer_fork.model import State
 from packer_fork.packer import outline, plugins, program
 from packer_fork.packer.flags import PackerFlags

@@ -13,13 +13,14 @@ from packer_fork import config, host
 from packer_fork.errors import EXIT_DONE, EXIT_PACKER_FAILED, CancelledError
 from packer_fork.events import Action, Notice, Notify
 from packer_fork.locks import Wait
-from packer_fork.manager import evaluation, layers, locate, places, planning, upkeep
+from packer_fork.manager import evaluation, layers, planning, state_ref
 from packer_fork.manager.follow import side_by_side
 from packer_fork.manager.job import Ended, Job
 from packer_fork.manager.observing import Observers
 from packer_fork.manager.plan import Plan
 from packer_fork.manager.prepare import BuildRequest, Prepared, only
 from packer_fork.manager.run import run
+from packer_fork.manager.state import maintenance
 from packer_fork.packer.signals import SignalWatch
 from packer_fork.stores.base import Tenure
 
@@ -33,7 +34,7 @@ class Executor:
     def __init__(
         self,
         request: BuildRequest,
-        place: places.Place,
+        place: state_ref.StateRef,
         prepared: Prepared,
         tenure: Tenure,
         wait: Wait,
@@ -54,7 +55,7 @@ class Executor:
         try:
             return self._in_stages(names)
         finally:
-            upkeep.after_run(self._place, self._tenure, self._notify)
+            maintenance.after_run(self._place, self._tenure, self._notify)
 
     def _in_stages(self, names: tuple[str, ...] | None) -> int:
         """Artifacts that others read come first: what reads them is planned when they are there."""
@@ -99,7 +100,7 @@ class Executor:
         return tuple(name for name in stage if name not in failed)
 
     def _plan_again(self) -> None:
-        template, flags = locate.template(self._request.template), self._request.flags
+        template, flags = state_ref.find_template(self._request.template), self._request.flags
         place, environ, state = self._place, self._request.environ, self._place.store.read()
         prepared = evaluation.prepared(template, flags, place, environ, state, self._notify)
         self._prepared = structs.replace(prepared, sensitive=self._prepared.sensitive)

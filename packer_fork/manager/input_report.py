@@ -18,7 +18,7 @@ from packer_fork.inputs.declared import Declared, Provenance
 from packer_fork.inputs.observation import Observation
 from packer_fork.inputs.record import COMMAND
 from packer_fork.inputs.unknowns import Unknowable
-from packer_fork.manager import acceptance, locate, observed, places, results
+from packer_fork.manager import acceptance, observed, results, state_ref
 from packer_fork.manager.acceptance import Question
 from packer_fork.manager.plan import digest_cache, gather
 from packer_fork.manager.prepare import BuildRequest, Prepared, prepare, with_secrets
@@ -51,8 +51,8 @@ def report(request: BuildRequest, build: str | None, notify: Notify) -> InputsRe
     Packer refuses one that it does not name.
     """
     given, flags = request.template, request.flags
-    template = locate.template(given)
-    place = places.of_template(template, request.settings, request.environ, notify)
+    template = state_ref.find_template(given)
+    place = state_ref.resolve(template, request.settings, request.environ, notify)
     environ = config.without_secrets(request.environ)
     prepared = prepare(template, flags, place.settings, environ)
     asked = Question(template=template, flags=flags, prepared=prepared, environ=environ)
@@ -82,7 +82,7 @@ def report(request: BuildRequest, build: str | None, notify: Notify) -> InputsRe
 
 
 def untracked_names(
-    template: locate.Template,
+    template: state_ref.Template,
     names: Sequence[str],
     declared: Declared,
     mask: Callable[[str], str],
@@ -136,7 +136,7 @@ def _newest(state: State | None, name: str) -> _Observed:
 class _Where:
     """Names and places as they are shown: without secrets, relative to the project."""
 
-    def __init__(self, template: locate.Template, mask: Callable[[str], str]) -> None:
+    def __init__(self, template: state_ref.Template, mask: Callable[[str], str]) -> None:
         self._template = template
         self._sources: dict[Path, tuple[bytes, ...]] = {}
         self.mask = mask

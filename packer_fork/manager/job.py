@@ -11,9 +11,9 @@ from msgspec import Struct
 from packer_fork.locks import Wait
 from packer_fork.manager import runlog
 from packer_fork.manager.observing import Observers
-from packer_fork.manager.places import Place
 from packer_fork.manager.plan import Plan
 from packer_fork.manager.prepare import Prepared
+from packer_fork.manager.state_ref import StateRef as Place
 from packer_fork.model import Git, Run, State
 from packer_fork.packer.flags import PackerFlags
 from packer_fork.stores.base import Store, Tenure

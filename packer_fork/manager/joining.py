@@ -13,8 +13,8 @@ from packer_fork.events import Notice, Notify
 from packer_fork.inputs.record import TemplateInputs, difference_of
 from packer_fork.locks import Holder, LockStatus, Share, Verdict, Wait, who
 from packer_fork.manager import acquire
-from packer_fork.manager.places import Place
 from packer_fork.manager.plan import Plan, StoredInputs
+from packer_fork.manager.state_ref import StateRef as Place
 from packer_fork.model import State
 from packer_fork.stores.base import TAKE_OVER, Membership, Ticket
 

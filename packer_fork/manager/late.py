@@ -11,8 +11,9 @@ from packer_fork.codec.builds import decode_build
 from packer_fork.errors import PackerForkError, StateError, UsageError
 from packer_fork.events import Notice, Notify
 from packer_fork.malformed import MALFORMED
-from packer_fork.manager import given, outbox, past
-from packer_fork.manager.places import Place
+from packer_fork.manager import outbox
+from packer_fork.manager.state import history, user_file
+from packer_fork.manager.state_ref import StateRef as Place
 from packer_fork.model import Build, Draft, Late, Run, State
 from packer_fork.stores.base import Store, Tenure
 
@@ -47,7 +48,7 @@ def bring_in(tenure: Tenure, path: Path, late: Late, draft: Draft | None, notify
 
 def read(path: Path) -> Late:
     """Raises UsageError for a file that holds none."""
-    data = given.read(path, _MAX_FILE)
+    data = user_file.read(path, _MAX_FILE)
     try:
         return msgspec.json.decode(data, type=Late)
     except MALFORMED as error:
@@ -80,7 +81,7 @@ def draft_of(store: Store, late: Late, path: Path) -> Draft | None:
 
 
 def _is_known(store: Store, run: Run) -> bool:
-    for change in past.changes(store):
+    for change in history.changes(store):
         if change.late is not None and change.late.run == run:
             return True
         if change.operation == "start" and change.run == run.number:

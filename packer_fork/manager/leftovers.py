@@ -10,8 +10,9 @@ from packer_fork.codec.builds import decode_build
 from packer_fork.errors import UsageError
 from packer_fork.events import Notice, Notify
 from packer_fork.manager import runlog
-from packer_fork.manager.changing import Command, changing
-from packer_fork.manager.places import Place
+from packer_fork.manager.state.operation import Operation as Command
+from packer_fork.manager.state.operation import under_lock as changing
+from packer_fork.manager.state_ref import StateRef as Place
 from packer_fork.model import Build, Draft, Instance, State, possibly_left
 
 
@@ -48,7 +49,7 @@ def describe(instance: Instance) -> str:
 def strike(place: Place, instance_id: str, notify: Notify, *, environ: Mapping[str, str]) -> None:
     """Take an instance off the record. Raises UsageError if it is not on it, or LockedError."""
     words = ("state", "rm", "--instance", instance_id)
-    command = Command(operation="rm", words=words, environ=environ, recovers=False)
+    command = Command(name="rm", words=words, environ=environ, recovers=False)
     with changing(place, command, notify) as tenure:
         state = place.store.read()
         changed: dict[str, Build | None] = dict(_without(state, instance_id)) if state else {}

@@ -19,8 +19,8 @@ from packer_fork.inputs.recording import Declarations, Item, Recording, declarat
 from packer_fork.inputs.request import MAX_FILES
 from packer_fork.inputs.watcher import Scope, TooManyFilesError, Trace, Watcher, signatures
 from packer_fork.manager import observed
-from packer_fork.manager.places import Place
 from packer_fork.manager.plan import Plan
+from packer_fork.manager.state_ref import StateRef as Place
 from packer_fork.model import Build, BuildStatus, State
 from packer_fork.packer.mask import Mask
 from packer_fork.packer.outcome import Outcome

@@ -18,7 +18,7 @@ from packer_fork.events import Kept, Notice, Notify
 from packer_fork.model import Late, Run
 from packer_fork.packer.outcome import Outcome
 
-_SUFFIX = ".late.json"
+SUFFIX = ".late.json"
 _NAME = re.compile(r"\d+-\d+(-\d+)?\.late\.json")
 
 
@@ -67,7 +67,7 @@ class Outbox:
 
     def _path(self, run: Run) -> Path:
         part = f"-{run.part}" if run.part else ""
-        return self._folder / f"{run.number}-{run.tenure}{part}{_SUFFIX}"
+        return self._folder / f"{run.number}-{run.tenure}{part}{SUFFIX}"
 
 
 def waiting(folder: Path) -> list[Path]:

@@ -11,7 +11,7 @@ from typing import NoReturn
 
 from packer_fork import config
 from packer_fork.errors import PackerError
-from packer_fork.manager import locate
+from packer_fork.manager import project
 from packer_fork.packer import program
 from packer_fork.packer.program import Program
 
@@ -24,7 +24,7 @@ def find_packer(arguments: Sequence[str], environ: Mapping[str, str]) -> Program
     """
     last = Path(arguments[-1]) if arguments else Path()
     path = last if os.path.lexists(last) else Path()
-    settings, _ = config.load(locate.settings_folder(Path(os.path.realpath(path))), environ, {})
+    settings, _ = config.load(project.settings_folder(Path(os.path.realpath(path))), environ, {})
     return program.find(settings.packer)
 
 

@@ -25,10 +25,10 @@ from packer_fork.inputs.record import Inputs, TemplateInputs, difference
 from packer_fork.inputs.request import CommandOutput, InputsRequest
 from packer_fork.malformed import MALFORMED
 from packer_fork.manager import artifacts, observed, results
-from packer_fork.manager.locate import Template
 from packer_fork.manager.observed import Comparison
-from packer_fork.manager.places import Place
 from packer_fork.manager.prepare import Prepared
+from packer_fork.manager.state_ref import StateRef as Place
+from packer_fork.manager.state_ref import Template
 from packer_fork.model import Build, BuildStatus, KnownBy, Result, State, StepStatus
 from packer_fork.packer import outline
 from packer_fork.packer.flags import PackerFlags

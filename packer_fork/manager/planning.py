@@ -11,7 +11,7 @@ from packer_fork.events import Action, Notice, Notify, Planned
 from packer_fork.inputs.declared import Declared
 from packer_fork.inputs.observation import Project
 from packer_fork.locks import Wait
-from packer_fork.manager import acceptance, evaluation, layers, locate, observed, places
+from packer_fork.manager import acceptance, evaluation, layers, observed, state_ref
 from packer_fork.manager.acceptance import Question, Refused
 from packer_fork.manager.plan import Plan, digest_cache, gather, key_of, plan
 from packer_fork.manager.prepare import BuildRequest, Prepared, only
@@ -43,10 +43,10 @@ class Foresight(Struct, frozen=True, kw_only=True):
 
 
 def make(
-    template: locate.Template,
+    template: state_ref.Template,
     flags: PackerFlags,
     prepared: Prepared,
-    place: places.Place,
+    place: state_ref.StateRef,
     environ: Mapping[str, str],
     state: State | None,
     notify: Notify,
@@ -65,10 +65,10 @@ def make(
 
 
 def _gathered(
-    template: locate.Template,
+    template: state_ref.Template,
     flags: PackerFlags,
     prepared: Prepared,
-    place: places.Place,
+    place: state_ref.StateRef,
     environ: Mapping[str, str],
     state: State | None,
     notify: Notify,
@@ -95,7 +95,7 @@ def _gathered(
 
 
 def _compared(
-    prepared: Prepared, declared: Declared, place: places.Place, state: State | None
+    prepared: Prepared, declared: Declared, place: state_ref.StateRef, state: State | None
 ) -> Plan:
     project = observed.project_of(declared, state.key if state else "", place.folder.root)
     is_off = place.settings.observe == "off"
@@ -113,8 +113,8 @@ def _in_layers(made: Plan, state: State | None, project: Project | None) -> Plan
 def show(request: BuildRequest, notify: Notify) -> bool:
     """Tell what a build would do, without lock or change; whether there is anything to build."""
     flags = request.flags
-    template = locate.template(request.template)
-    place = places.of_template(template, request.settings, request.environ, notify)
+    template = state_ref.find_template(request.template)
+    place = state_ref.resolve(template, request.settings, request.environ, notify)
     environ = config.without_secrets(request.environ)
     state = place.store.read()
     _warn_of_unfinished(state, notify)
@@ -139,10 +139,10 @@ def _warn_of_unfinished(state: State | None, notify: Notify) -> None:
 
 
 def foresee(  # noqa: PLR0913 (it joins rooms, as `show` does)
-    template: locate.Template,
+    template: state_ref.Template,
     flags: PackerFlags,
     prepared: Prepared,
-    place: places.Place,
+    place: state_ref.StateRef,
     environ: Mapping[str, str],
     state: State | None,
     notify: Notify,
@@ -180,7 +180,7 @@ def foresee(  # noqa: PLR0913 (it joins rooms, as `show` does)
     return Foresight(serial=serial, plan=made, refused=refused, is_done=names == ())
 
 
-def planned(place: places.Place, made: Plan, note: str) -> Planned:
+def planned(place: state_ref.StateRef, made: Plan, note: str) -> Planned:
     return Planned(
         template=place.folder.label,
         workspace=place.folder.workspace,

@@ -15,7 +15,7 @@ from packer_fork.errors import TemplateError
 from packer_fork.inputs.declared import Declared
 from packer_fork.inputs.request import CommandOutput
 from packer_fork.inputs.tree import keyed
-from packer_fork.manager.locate import Template
+from packer_fork.manager.state_ref import Template
 from packer_fork.model import State
 from packer_fork.packer import outline, plugins, program, selection
 from packer_fork.packer.flags import PackerFlags

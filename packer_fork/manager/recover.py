@@ -14,9 +14,9 @@ from packer_fork.codec.builds import decode_build
 from packer_fork.errors import EXIT_DONE, LockedError, PackerForkError
 from packer_fork.events import Notice, Notify, Recovered
 from packer_fork.manager import acquire, artifacts, joint, outbox, runlog, unread
-from packer_fork.manager.places import Place
 from packer_fork.manager.record import Recorder
 from packer_fork.manager.runlog import LogFiles, RunLog
+from packer_fork.manager.state_ref import StateRef as Place
 from packer_fork.model import Draft, Recovery, Run, State
 from packer_fork.packer.mask import Mask
 from packer_fork.packer.outcome import Outcome

@@ -18,11 +18,10 @@ from packer_fork.manager import (
     joining,
     joint,
     leftovers,
-    locate,
-    places,
     planning,
     recover,
     skipping,
+    state_ref,
     unread,
 )
 from packer_fork.manager.build import (
@@ -34,12 +33,12 @@ from packer_fork.manager.build import (
     warn,
     warn_of_secrets,
 )
-from packer_fork.manager.changing import made_sure_of
 from packer_fork.manager.crew import Crew, Terms
 from packer_fork.manager.job import Job, describe, next_number
 from packer_fork.manager.observing import Observers
 from packer_fork.manager.plan import Plan, kept_inputs
 from packer_fork.manager.prepare import BuildRequest, Prepared, only, prepare, with_secrets
+from packer_fork.manager.state.operation import ensure_state as made_sure_of
 from packer_fork.model import Draft, Git, State
 from packer_fork.packer.signals import SignalWatch
 from packer_fork.template import reader
@@ -59,8 +58,8 @@ def build(request: BuildRequest, how: Together, notify: Notify) -> int:
 
     Raises PackerForkError where nothing was started here.
     """
-    template = locate.template(request.template)
-    place = places.of_template(template, request.settings, request.environ, notify)
+    template = state_ref.find_template(request.template)
+    place = state_ref.resolve(template, request.settings, request.environ, notify)
     request = structs.replace(request, environ=config.without_secrets(request.environ))
     prepared = prepare(template, request.flags, place.settings, request.environ)
     foreseen = foresee(request, template, prepared, place, place.store.read(), notify)
@@ -140,7 +139,7 @@ class _Here(Struct, frozen=True, kw_only=True):
 
     request: BuildRequest
     how: Together
-    place: places.Place
+    place: state_ref.StateRef
     prepared: Prepared
     entry: joining.Entry
     plan: Plan

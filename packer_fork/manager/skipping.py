@@ -7,9 +7,9 @@ import time
 from packer_fork.errors import PackerForkError
 from packer_fork.events import Action, Notice, Notify
 from packer_fork.locks import Wait
-from packer_fork.manager import upkeep
-from packer_fork.manager.places import Place
 from packer_fork.manager.plan import Plan
+from packer_fork.manager.state import maintenance
+from packer_fork.manager.state_ref import StateRef as Place
 from packer_fork.model import Draft, Skip, State
 from packer_fork.stores.base import Tenure
 
@@ -31,4 +31,4 @@ def record(
     except PackerForkError as error:
         text = f"What was skipped could not be put on record: {error.message}"
         notify(Notice(level="warning", text=text, hint=error.hint))
-    upkeep.after_skip(place, tenure, notify)
+    maintenance.after_skip(place, tenure, notify)

@@ -18,7 +18,7 @@ from packer_fork.errors import LockedError, UsageError
 from packer_fork.events import Notice, Notify
 from packer_fork.locks import LockStatus, Verdict, who
 from packer_fork.manager import acquire, end, recover
-from packer_fork.manager.places import Place
+from packer_fork.manager.state_ref import StateRef as Place
 from packer_fork.model import BuildStatus, Draft, Run, RunStatus, State
 from packer_fork.stores.base import Tenure
 

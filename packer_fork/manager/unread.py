@@ -13,9 +13,10 @@ from msgspec import Struct, structs
 from packer_fork.codec.builds import decode_once
 from packer_fork.errors import DamagedError
 from packer_fork.events import Notice, Notify
-from packer_fork.manager import artifacts, fold, late, past, runlog
-from packer_fork.manager.places import Place
+from packer_fork.manager import artifacts, fold, late, runlog
 from packer_fork.manager.runlog import LogFiles
+from packer_fork.manager.state import history
+from packer_fork.manager.state_ref import StateRef as Place
 from packer_fork.model import REMOVED, Build, Change, Late, Run, State
 from packer_fork.packer.mask import Mask
 from packer_fork.packer.outcome import Outcome
@@ -64,7 +65,7 @@ def clear_logs(place: Place, tenure: Tenure, notify: Notify) -> None:
 def _told_of(store: Store, key: str) -> _Told | None:
     """None where nothing is known of the run."""
     ended: Run | None = None
-    for change in past.changes(store):
+    for change in history.changes(store):
         if change.late is not None and change.late.run.key == key:
             return _Told(change.late.run)
         run = change.last_run

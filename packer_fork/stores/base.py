@@ -12,7 +12,7 @@ from typing import Protocol
 
 from msgspec import Struct, structs
 
-from packer_fork.answers import Backup, Salvage, Verified
+from packer_fork.answers import Backup, RecoverableState, Verified
 from packer_fork.errors import DamagedError
 from packer_fork.locks import (
     Holder,
@@ -51,14 +51,14 @@ def with_waiters(status: LockStatus, waiters: tuple[Waiter, ...]) -> LockStatus:
     return structs.replace(status, waiters=waiters, processes=processes)
 
 
-class Passage(Struct, frozen=True):
+class SegmentContents(Struct, frozen=True):
     """A state, and the changes that follow it, each with the digest of its line."""
 
     state: State
     changes: tuple[tuple[Change, str], ...]
 
 
-class Stretch(Struct, frozen=True):
+class SegmentRange(Struct, frozen=True):
     """A piece of the history: serials above `first` up to `last`.
 
     ``segment`` names it, "" for what is not sealed. ``summary`` says what is in it, None
@@ -70,7 +70,7 @@ class Stretch(Struct, frozen=True):
     last: int
     segment: str
     summary: Summary | None
-    read: Callable[[], Passage]
+    read: Callable[[], SegmentContents]
 
 
 class Committed(Struct, frozen=True):
@@ -215,7 +215,7 @@ class Store(Protocol):
         Raises DamagedError or NewerFormatError; never returns a half-written state.
         """
 
-    def history(self) -> Iterator[Stretch]:
+    def history(self) -> Iterator[SegmentRange]:
         """All that is kept of the history, the newest first; the state itself is the first.
 
         Raises DamagedError where it cannot go on. Whoever is reading is not disturbed by
@@ -237,7 +237,7 @@ class Store(Protocol):
     def verify(self) -> Verified:
         """Read all that is stored, and tell of any damage. Raises NewerFormatError."""
 
-    def salvage(self) -> Salvage:
+    def recoverable(self) -> RecoverableState:
         """What could be repaired of a damaged state. Changes nothing. Raises NewerFormatError."""
 
     def status(self) -> LockStatus:
@@ -306,5 +306,5 @@ def newest_tenure(store: Store, *, even_damaged: bool) -> int:
     except DamagedError:
         if not even_damaged:
             raise
-        state = store.salvage().state
+        state = store.recoverable().state
     return state.tenure if state else 0

@@ -82,7 +82,7 @@ def difference(found: Difference) -> list[str]:
 
 
 class VerifiedEntry(Struct, frozen=True, kw_only=True):
-    """One state among many, as ``state verify --json`` prints it."""
+    """One state among many, as ``state check --json`` prints it."""
 
     template: str
     workspace: str
@@ -102,17 +102,17 @@ def verified(entry: VerifiedEntry) -> list[str]:
     for each in found.problems:
         lines.append(f"  {each.file}, byte {each.offset}: {each.what}")
         lines.append(f"    affected: {each.affected}")
-    lines += [f"  used by nothing: {path}" for path in found.unused]
+    lines += [f"  unused: {path}" for path in found.unused]
     if found.problems:
-        lines.append("  to do: packer-fork state repair, which first says what can be saved")
+        lines.append("  hint: packer-fork state check --repair shows first what is recoverable")
     elif found.unused:
-        lines.append("  to do: nothing; packer-fork state prune removes what nothing uses")
+        lines.append("  hint: packer-fork state prune removes unused files")
     return lines
 
 
 def pruned(found: Prunable, *, dry_run: bool) -> str:
     if not found.segments:
-        return "nothing to prune: all that is kept is within keep_runs and keep_days"
+        return "nothing to prune: all history is within keep_runs and keep_days"
     what = f"{found.runs} runs in {found.segments} segments, serials up to {found.last}"
     return f"{what}, {'would be' if dry_run else 'were'} pruned"
 

@@ -18,7 +18,7 @@ _HASHING = 3.0
 """Seconds of hashing before the first line about it; the next ones after twice as many."""
 
 _OF_LATE = ("lineage", "run", "builds", "inputs")
-"""What of a Kept event makes a document that `state replay` takes."""
+"""What of a Kept event makes a document that `state recover` takes."""
 
 
 _LISTED = 3
@@ -94,7 +94,7 @@ class PlainView:
         """On stdout as a document, so that a CI job whose disk goes with it still has them."""
         if event.path:
             self._tell(f"error: {event.why}; the results are kept in {event.path}.", "error")
-            way = f"packer-fork state replay {event.path}"
+            way = f"packer-fork state recover {event.path}"
             self._tell(f"  Bring them into the history with: {way}")
         else:
             self._tell(f"error: {event.why}; the results could not be kept in a file.", "error")

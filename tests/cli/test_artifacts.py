@@ -5,7 +5,8 @@ import subprocess
 
 import pytest
 
-from packer_fork.manager.made import Made, flat
+from packer_fork.manager.state.artifacts import BuiltArtifacts as Made
+from packer_fork.manager.state.artifacts import flat
 from packer_fork.model import Artifact
 from tests.conftest import Cli, Project
 from tests.support import states
@@ -42,7 +43,7 @@ def test_what_was_revoked_is_built_again_and_told_of_no_more(cli: Cli, project: 
     project.write("t.pkr.hcl", FILES)
     done_cached(cli, "build", "t.pkr.hcl")
     told = done(cli, "state", "revoke", "--build", "file.a", "--reason", "a hole", "t.pkr.hcl")
-    assert "file.a of run 1 is revoked" in told
+    assert "revoked file.a of run 1" in told
     assert runs(cli) == {"file.b": 1}
     planned = cli("plan", "t.pkr.hcl").out
     assert "file.a: build (run 1 was revoked: a hole)" in planned
@@ -60,8 +61,8 @@ def test_an_older_run_is_revoked_by_its_number(cli: Cli, project: Project) -> No
     revoke = ("revoke", "--build", "file.a", "--reason", "x", "t.pkr.hcl")
     assert answer(cli, *revoke, "--run", "3")["operation"] == "revoke"
     assert runs(cli) == {"file.a": 2, "file.b": 1}
-    refused(cli, "state", *revoke, "--run", "3", rc=2, text="Runs that have one: 1, 2.")
-    refused(cli, "state", *revoke, "--reason", " ", rc=2, text="revoked for a reason")
+    refused(cli, "state", *revoke, "--run", "3", rc=2, text="runs with a complete result: 1, 2")
+    refused(cli, "state", *revoke, "--reason", " ", rc=2, text="needs a reason")
     refused(cli, "state", *revoke, "--run", "9", rc=2, text="no complete result of run 9")
 
 

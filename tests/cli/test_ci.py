@@ -142,7 +142,7 @@ def test_a_failed_build_is_an_annotation(cli: Cli, project: Project, job: dict[s
 def test_what_never_ran_is_an_annotation(cli: Cli, job: dict[str, str]) -> None:
     result = cli("build", "missing.pkr.hcl", env=job)
     assert result.rc == 14
-    expected = "::error title=packer-fork::There is no template missing.pkr.hcl."
+    expected = "::error title=packer-fork::there is no template missing.pkr.hcl"
     assert commands(result.err) == [expected]
     assert json.loads(outputs(job)["artifacts"]) == {}
 

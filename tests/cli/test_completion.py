@@ -126,11 +126,11 @@ def test_whatever_has_a_name_here_is_completed() -> None:
         (("state", "rm", "t.pkr.hcl", "--workspace=staging", "--build="), ["null.staged"]),
         (("plan", "t.pkr.hcl", "--workspace", ""), ["default", "staging"]),
         (("logs", "--workspace", "st"), ["staging"]),
-        (("logs", ""), ["7"]),
+        (("logs", "--run", ""), ["7"]),
         (("state", "rm", "--instance", ""), ["i-0123"]),
-        (("state", "list", "--branch", ""), ["topic"]),
-        (("state", "list", "--status", "comp"), ["complete"]),
-        (("state", "rollback", "t.pkr.hcl", "--to", ""), ["1"]),
+        (("state", "runs", "--branch", ""), ["topic"]),
+        (("state", "runs", "--status", "comp"), ["complete"]),
+        (("state", "rollback", "t.pkr.hcl", ""), ["1", "run:7"]),
         (("state", "diff", "1", "run:"), ["run:7"]),
         (("state", "show", "--run", ""), ["7"]),
         (("build", "-on-error=a"), ["abort", "ask"]),
@@ -156,12 +156,12 @@ def test_whatever_has_a_name_here_is_completed() -> None:
 def test_backups_and_files(here: Here) -> None:
     made = here.tenure.backup("test", keep=3)
     found = completed("state", "restore", "")
-    assert [each.text for each in found.candidates] == [made.path]
+    assert [each.text for each in found.candidates] == ["1", "run:7", made.path]
     assert found.files == Files(("*",))
     for words, files in (
         (("build", ""), values.TEMPLATES),
         (("validate", ""), values.TEMPLATES),
-        (("state", "diff", "1", "2", "--template", ""), values.TEMPLATES),
+        (("state", "diff", ""), values.TEMPLATES),
         (("build", "-var-file", ""), values.VARIABLES),
         (("state", "show", "--state", ""), ()),
         (("state", "migrate", "--to", ""), ()),
@@ -180,7 +180,7 @@ def test_a_damaged_state_keeps_no_other_from_being_told(project: Project, here: 
         for path in (project.root / ".packer-fork/t.pkr.hcl/staging").glob(f"{name}*"):
             path.write_bytes(b"{corrupted")
     assert texts("build", "-only=file") == ["file.web"]
-    assert texts("logs", "") == ["7"]
+    assert texts("logs", "--run", "") == ["7"]
     assert texts("force-unlock", "") == [here.tenure.record.id]
 
 

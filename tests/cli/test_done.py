@@ -31,20 +31,20 @@ def checked(cli: Cli, found: Any, operation: str) -> Any:
 
 def test_rollback_restore_and_push(cli: Cli, project: Project) -> None:
     built(cli, project, "1", "2")
-    done(cli, "state", "backup", "b.tar")
+    done(cli, "state", "backup", "--to", "b.tar")
     project.write("pulled.json", cli("state", "pull").out)
-    back = checked(cli, answer(cli, "rollback", "--run", "1", "--yes"), "rollback")
+    back = checked(cli, answer(cli, "rollback", "run:1", "--yes"), "restore")
     assert back["template"] == "t.pkr.hcl"
-    assert back["backup"]["reason"] == "rollback"
+    assert back["backup"]["reason"] == "restore"
     assert [each["name"] for each in back["difference"]["builds"]] == ["null.n"]
-    again = checked(cli, answer(cli, "rollback", "--run", "1", "--yes"), "rollback")
+    again = checked(cli, answer(cli, "rollback", "run:1", "--yes"), "restore")
     assert (again["backup"], again["difference"]["builds"]) == (None, [])
     restored = checked(cli, answer(cli, "restore", "b.tar", "--yes"), "restore")
     assert restored["backup"]["reason"] == "restore"
     assert restored["difference"]["builds"]
     nothing = checked(cli, answer(cli, "restore", "b.tar", "--yes"), "restore")
     assert nothing["backup"] is None
-    done(cli, "state", "rollback", "--run", "1", "--yes")
+    done(cli, "state", "rollback", "run:1", "--yes")
     pushed = checked(cli, answer(cli, "push", "pulled.json", "--force", "--yes"), "push")
     assert pushed["backup"]["reason"] == "push"
 
@@ -55,9 +55,9 @@ def test_import_rm_and_repair(cli: Cli, project: Project) -> None:
     assert checked(cli, answer(cli, "import", "old.json"), "import")["difference"] is None
     gone = checked(cli, answer(cli, "rm", "--build", "null.old", "--yes"), "rm")
     assert gone["backup"]["reason"] == "rm"
-    sound = checked(cli, answer(cli, "repair", "--yes"), "repair")
+    sound = checked(cli, answer(cli, "check", "--repair", "--yes"), "repair")
     flip(folder / "state.json", 100)
-    mended = checked(cli, answer(cli, "repair", "--yes"), "repair")
+    mended = checked(cli, answer(cli, "check", "--repair", "--yes"), "repair")
     assert mended["serial"] > sound["serial"]
 
 
@@ -71,5 +71,5 @@ def test_migrate_tells_of_the_state_there(cli: Cli, project: Project) -> None:
 
 def test_what_is_refused_answers_nothing(cli: Cli, project: Project) -> None:
     built(cli, project, "1")
-    result = cli("state", "rollback", "--to", "99", "--yes", "--json")
+    result = cli("state", "rollback", "99", "--yes", "--json")
     assert (result.rc, result.out) == (2, "")

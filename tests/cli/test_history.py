@@ -82,7 +82,7 @@ FILTERS: dict[tuple[str, ...], list[int]] = {
 @pytest.mark.usefixtures("three_runs")
 def test_list_finds_the_runs_that_are_asked_for(cli: Cli) -> None:
     assert {asked: runs(cli, *asked) for asked in FILTERS} == FILTERS
-    entries = answers(cli, "list")
+    entries = answers(cli, "runs")
     assert {frozenset(each) for each in entries} == {frozenset(fields(RunEntry))}
     second = entries[1]["run"]["started"]
     assert runs(cli, "--since", second) == [3, 2]
@@ -95,19 +95,19 @@ def test_list_finds_the_runs_that_are_asked_for(cli: Cli) -> None:
 
 @pytest.mark.usefixtures("three_runs")
 def test_runs_and_changes_for_people(cli: Cli) -> None:
-    listed = cli("state", "list").out.splitlines()
+    listed = cli("state", "runs").out.splitlines()
     assert listed[0].split()[:2] == ["RUN", "STATUS"]
     assert [line.split()[0] for line in listed[1:]] == ["3", "2", "null.b", "1", "null.b"]
     assert "feature" in listed[1]
     changes = cli("state", "history", "--limit", "2", "--page", "2").out.splitlines()
     newest = serials(cli)[0]
     assert [line.split()[0] for line in changes] == ["SERIAL", str(newest - 2), str(newest - 3)]
-    none = cli("state", "list", "--branch", "nobody's")
+    none = cli("state", "runs", "--branch", "nobody's")
     assert (none.rc, none.out) == (0, "")
-    assert "there is none" in none.err
-    refused(cli, "state", "list", "--status", "broken", rc=2, text="There are: ")
-    refused(cli, "state", "list", "--since", "yesterday", rc=2, text="'yesterday' is no time")
-    refused(cli, "state", "list", "--until", "2026-13-01", rc=2, text="--until")
+    assert "no run matches" in none.err
+    refused(cli, "state", "runs", "--status", "broken", rc=2, text="choose one of: ")
+    refused(cli, "state", "runs", "--since", "yesterday", rc=2, text="'yesterday' is not a time")
+    refused(cli, "state", "runs", "--until", "2026-13-01", rc=2, text="--until")
 
 
 @pytest.mark.usefixtures("three_runs")
@@ -146,10 +146,10 @@ def compare_points(cli: Cli, *, last_of_two: int) -> None:
     assert any("bad" in what for what in b["what"]), "the variable that made the difference"
     told = cli("state", "diff", "run:2", "run:2").out
     assert told == f"from serial {last_of_two} to serial {last_of_two}: no build differs\n"
-    refused(cli, "state", "diff", "1", "last", rc=2, text="'last' is no point of the history")
-    refused(cli, "state", "diff", "1", "run:9", rc=2, text="There is no run 9")
-    refused(cli, "state", "show", "--serial", "99", rc=2, text="Kept are serials 0 to")
-    refused(cli, "state", "show", "--serial", "1", "--run", "1", rc=2, text="Give one of")
+    refused(cli, "state", "diff", "1", "last", rc=2, text="'last' is not a point of the history")
+    refused(cli, "state", "diff", "1", "run:9", rc=2, text="there is no run 9")
+    refused(cli, "state", "show", "--serial", "99", rc=2, text="it keeps serials 0 to")
+    refused(cli, "state", "show", "--serial", "1", "--run", "1", rc=2, text="exclude each other")
 
 
 def test_the_key_is_shown_nowhere(cli: Cli, project: Project) -> None:
@@ -161,8 +161,8 @@ def test_the_key_is_shown_nowhere(cli: Cli, project: Project) -> None:
         cli("state", "show", "--serial", "1", "--json"),
         cli("state", "show", "--run", "1", "--json"),
         cli("state", "history", "--json"),
-        cli("state", "list", "--json"),
-        cli("state", "verify", "--json"),
+        cli("state", "runs", "--json"),
+        cli("state", "check", "--json"),
     ]
     assert [(result.rc, key in result.out + result.err) for result in shown] == [(0, False)] * 7
 
@@ -183,7 +183,7 @@ def test_rollback_brings_builds_back_and_never_numbers(cli: Cli, project: Projec
     folder = built(cli, project, "1", "2")
     before = states.state(cli)
     first = answer(cli, "show", "--run", "1")
-    told = done(cli, "state", "rollback", "--run", "1", "--yes")
+    told = done(cli, "state", "rollback", "run:1", "--yes")
     assert f"from serial {before['serial']} to serial {first['serial']}" in told
     assert "run 2 -> 1" in told
     after = states.state(cli)
@@ -191,17 +191,17 @@ def test_rollback_brings_builds_back_and_never_numbers(cli: Cli, project: Projec
     assert after["serial"] == before["serial"] + 1
     assert after["last_run"] == before["last_run"]
     (backup,) = answer(cli, "backup", "--list")
-    assert (backup["reason"], backup["serial"]) == ("rollback", before["serial"])
+    assert (backup["reason"], backup["serial"]) == ("restore", before["serial"])
     assert backup["path"] in told
     change = answers(cli, "history", "--limit", "1")[0]
-    assert (change["operation"], change["why"]) == ("rollback", f"to serial {first['serial']}")
+    assert (change["operation"], change["why"]) == ("restore", f"serial {first['serial']}")
     assert is_up_to_date(cli, "-var", "x=1"), "as it was then"
-    done(cli, "state", "rollback", "--to", str(before["serial"]), "--yes")
+    done(cli, "state", "rollback", str(before["serial"]), "--yes")
     assert without_runs(states.state(cli)) == without_runs(before)
     done(cli, "build", "-var", "x=3", "t.pkr.hcl")
     assert runs(cli) == [3, 2, 1]
     assert len(set(serials(cli))) == len(serials(cli))
-    assert cli("state", "verify").rc == 0
+    assert cli("state", "check").rc == 0
     assert sorted(p.name for p in (folder / "logs").iterdir()) == ["1.log", "2.log", "3.log"]
 
 
@@ -212,16 +212,16 @@ def test_rollback_takes_an_abandoned_lock_over(cli: Cli, project: Project) -> No
         assert states.verdict(cli) == "held"
     assert states.verdict(cli) == "abandoned"
     first = answer(cli, "show", "--run", "1")
-    done(cli, "state", "rollback", "--run", "1", "--yes")
+    done(cli, "state", "rollback", "run:1", "--yes")
     assert without_runs(states.state(cli)) == without_runs(first)
     newest = [change["operation"] for change in answers(cli, "history", "--limit", "2")]
-    assert newest == ["rollback", "take-over"]
+    assert newest == ["restore", "take-over"]
 
 
 def test_rollback_to_the_midst_of_a_run(cli: Cli, project: Project) -> None:
     built(cli, project, "1")
     start = serials(cli, "start")[0]
-    done(cli, "state", "rollback", "--to", str(start), "--yes")
+    done(cli, "state", "rollback", str(start), "--yes")
     build = states.state(cli)["builds"]["null.n"]
     assert build["status"] == "interrupted"
     assert build["error"] == "taken from the midst of run 1"
@@ -236,28 +236,28 @@ def test_rollback_to_the_midst_of_a_run(cli: Cli, project: Project) -> None:
 def test_rollback_asks_first(cli: Cli, project: Project) -> None:
     folder = built(cli, project, "1", "2")
     before = kept(folder)
-    no_one = cli("state", "rollback", "--run", "1")
+    no_one = cli("state", "rollback", "run:1")
     assert no_one.rc == 2
     assert "run 2 -> 1" in no_one.err
     assert "--yes" in no_one.err
-    no = on_terminal(cli, "state", "rollback", "--run", "1", steps=[("Roll back?", "n\r")]).wait()
+    no = on_terminal(cli, "state", "rollback", "run:1", steps=[("Restore?", "n\r")]).wait()
     assert no.rc == 2
     assert "Nothing was done" in no.out
-    for wrong in ([], ["--run", "1", "--to", "1"]):
-        refused(cli, "state", "rollback", "--yes", *wrong, rc=2, text="Give one of")
-    refused(cli, "state", "rollback", "--to", "999", "--yes", rc=2, text="no serial 999")
-    same = done(cli, "state", "rollback", "--run", "2")
+    refused(cli, "state", "rollback", "--yes", rc=2, text="missing argument: SERIAL|run:N|FILE")
+    refused(cli, "state", "rollback", "t.pkr.hcl", "--yes", rc=2, text="t.pkr.hcl")
+    refused(cli, "state", "rollback", "999", "--yes", rc=2, text="no serial 999")
+    same = done(cli, "state", "rollback", "run:2")
     assert "no build differs" in same
     assert kept(folder) == before
-    yes = on_terminal(cli, "state", "rollback", "--run", "1", steps=[("Roll back?", "y\r")]).wait()
+    yes = on_terminal(cli, "state", "rollback", "run:1", steps=[("Restore?", "y\r")]).wait()
     assert yes.rc == 0, yes
     assert states.state(cli)["builds"]["null.n"]["run"] == 1
 
 
 def test_rollback_where_there_is_no_state(cli: Cli, project: Project) -> None:
     project.write("t.pkr.hcl", ONE)
-    refused(cli, "state", "rollback", "--run", "1", rc=2, text="0 states below this directory")
-    refused(cli, "state", "rollback", "t.pkr.hcl", "--run", "1", rc=2, text="no state yet")
+    refused(cli, "state", "rollback", "run:1", rc=2, text="0 states below this directory")
+    refused(cli, "state", "rollback", "t.pkr.hcl", "run:1", rc=2, text="no state yet")
 
 
 BACKED_UP = "backup_every = 1\nkeep_backups = 1\n"
@@ -278,9 +278,9 @@ def test_prune_lets_go_of_old_runs_and_their_logs(cli: Cli, project: Project) ->
     assert min(serials(cli)) == would["last"] + 1
     assert sorted(p.name for p in (folder / "logs").iterdir()) == ["3.log", "4.log"]
     assert len(list((folder / "history").iterdir())) < len([n for n in files if "history" in n])
-    found = answer(cli, "verify", "t.pkr.hcl")["found"]
+    found = answer(cli, "check", "t.pkr.hcl")["found"]
     assert (found["problems"], found["unused"]) == ([], [])
-    refused(cli, "state", "show", "--run", "1", rc=2, text="There is no run 1")
+    refused(cli, "state", "show", "--run", "1", rc=2, text="there is no run 1")
     again = cli("state", "prune", "--keep-runs", "2")
     assert again.out.startswith("nothing to prune")
     prune_by_settings(cli, project)
@@ -295,7 +295,7 @@ def prune_by_settings(cli: Cli, project: Project) -> None:
     done(cli, "build", "--rebuild", "t.pkr.hcl")
     assert runs(cli) == [6]
     assert states.statuses(cli) == {"null.n": "complete"}
-    assert cli("state", "verify").rc == 0
+    assert cli("state", "check").rc == 0
 
 
 def test_prune_by_age(cli: Cli, project: Project, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -354,9 +354,9 @@ def test_prune_removes_what_nothing_names(cli: Cli, project: Project) -> None:
     folder = built(cli, project, "1")
     stray = folder / "history" / f"{'0' * 64}.zst"
     stray.write_bytes(b"of a writer that was killed")
-    found = cli("state", "verify")
+    found = cli("state", "check")
     assert found.rc == 0
-    assert f"used by nothing: {stray}" in found.out
+    assert f"unused: {stray}" in found.out
     assert cli("state", "prune").rc == 0
     assert not stray.exists()
     assert runs(cli) == [1]

@@ -86,15 +86,15 @@ def test_a_ticket_that_cannot_be_read_still_waits(
     assert holder.wait().rc == waiter.wait().rc == EXIT_DONE
 
 
-@pytest.mark.parametrize("words", ["restore", "push", "replay", "import"])
+@pytest.mark.parametrize("words", ["restore", "push", "recover", "import"])
 def test_a_pipe_is_no_file(cli: Cli, project: Project, words: str) -> None:
     """Nobody writes into it, so that opening it would wait for ever."""
     project.write("t.pkr.hcl", ALONE)
     os.mkfifo(project.root / "pipe")
     confirmed = ["--yes"] if words in ("restore", "push") else []
-    result = cli("state", words, "pipe", "--template", "t.pkr.hcl", *confirmed, timeout=20)
+    result = cli("state", words, "t.pkr.hcl", "pipe", *confirmed, timeout=20)
     assert result.rc == EXIT_USAGE, result
-    assert "pipe is no plain file" in result.err
+    assert "pipe is not a plain file" in result.err
 
 
 def test_folders_nested_deeper_than_a_stack(cli: Cli, project: Project) -> None:

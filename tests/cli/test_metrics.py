@@ -94,7 +94,7 @@ def test_builds_that_end_well_fail_and_are_skipped(cli: Cli, project: Project) -
     assert ends["null.a", "complete"] == ends["null.b", "failed"] == 2
     assert [found("runs_total", each) for each in ("complete", "failed")] == [1, 2]
     assert found("run_duration_seconds_count") == 3
-    last, _, first = answers(cli, "list")
+    last, _, first = answers(cli, "runs")
     saved, again, b = map(seconds, (first["builds"][0], *last["builds"]))
     assert min(saved, again, b) >= SLEPT
     assert [found("skips_total", each) for each in ("null.a", "null.b")] == [2, 1]
@@ -111,7 +111,7 @@ def the_lock_was_free(cli: Cli, found: Found) -> None:
     taken = [found("lock_acquisitions_total", e) for e in ("at_once", "waited", "taken_over")]
     assert taken == [4, 0, 0]
     assert (found("lock_wait_seconds_count"), found("lock_wait_seconds_sum")) == (4, 0)
-    held = [each["run"]["held"] for each in answers(cli, "list")]
+    held = [each["run"]["held"] for each in answers(cli, "runs")]
     assert found("lock_hold_seconds_count") == 4
     assert found("lock_hold_seconds_sum") > sum(held)
     assert found.which("lock_verdict") == ["free"]
@@ -189,7 +189,7 @@ def unlocked_while_it_lives(cli: Cli, project: Project) -> None:
     assert found("outbox_length") == 1
     assert found("builds_total", "null.n", "interrupted") == 1
     (late,) = (states.folder(project.root) / "logs").glob("*.late.json")
-    done(cli, "state", "replay", late)
+    done(cli, "state", "recover", late)
     found = metrics(cli)
     assert found("outbox_length") == 0
     assert found("builds_total", "null.n", "complete") == 5
@@ -206,7 +206,7 @@ def test_tries_and_isolated_builds_of_one_lock_count_it_once(cli: Cli, project: 
     assert [found("runs_total", each) for each in ("complete", "failed")] == [1, 3]
     assert found("lock_acquisitions_total", "at_once") == 2
     assert found("lock_wait_seconds_count") == found("lock_hold_seconds_count") == 2
-    held = [each["run"]["held"] for each in answers(cli, "list")]
+    held = [each["run"]["held"] for each in answers(cli, "runs")]
     assert found("lock_hold_seconds_sum") == pytest.approx(held[-1] + max(held[:-1]))
     assert [found("skips_total", each) for each in ("null.a", "null.b")] == [0, 0]
 
@@ -309,7 +309,7 @@ def test_a_state_that_may_not_be_read_is_not_taken_for_an_empty_one(
     result = cli("metrics", "t.pkr.hcl", under=() if os.geteuid() else no_power)
     folder.chmod(0o700)
     assert result.rc == 15, result
-    assert "Check that you may read this folder" in result.err
+    assert "ask its owner to set shared_with_group" in result.err
     told = {name.removeprefix("packer_fork_") for name, _ in parsed(result.out).samples}
     assert told == {"state_readable", "breaker_phase", "breaker_failures"}
 
@@ -334,4 +334,4 @@ def test_where_there_is_no_state(cli: Cli, project: Project) -> None:
     found = metrics(cli, "t.pkr.hcl")
     assert found("state_readable") == 1
     assert found("runs_total", "complete") == found("lock_wait_seconds_count") == 0
-    refused(cli, "metrics", "missing.pkr.hcl", rc=14, text="There is no template")
+    refused(cli, "metrics", "missing.pkr.hcl", rc=14, text="there is no template")

@@ -40,7 +40,7 @@ OTHERWISE = {
     "plan --json=yes t.pkr.hcl": "`packer-fork --help` lists the commands.",
     "completion": "`packer-fork completion --help` tells all.",
     "completion tcsh": "`packer-fork completion --help` tells all.",
-    "state show --build qqqqqq": "It knows: null.web",
+    "state show --build qqqqqq": "it has: null.web",
 }
 
 
@@ -118,6 +118,6 @@ def test_states_of_another_user_are_not_taken_for_none(cli: Cli, project: Projec
     for command in (("lock", "status"), ("state", "show"), ("state", "show", "t.pkr.hcl")):
         result = cli(*command, under=() if os.geteuid() else no_power)
         assert result.rc == 15, result
-        assert "Cannot read the state" in result.err
+        assert "cannot read the state" in result.err
         assert str(folder) in result.err
     folder.chmod(0o700)

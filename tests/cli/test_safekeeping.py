@@ -54,19 +54,19 @@ def test_backups_of_both_kinds(cli: Cli, project: Project) -> None:
     listed = cli("state", "backup", "--list").out.splitlines()
     assert listed[0].split() == ["SERIAL", "WHEN", "WHY", "SIZE", "FILE"]
     assert listed[1].endswith(f"  {made['path']}")
-    told = done(cli, "state", "backup", "b.tar")
-    assert "b.tar holds state and history" in told
+    told = done(cli, "state", "backup", "--to", "b.tar")
+    assert "wrote state and history to b.tar" in told
     with tarfile.open(project.root / "b.tar") as archive:
         names = archive.getnames()
     stored = (f"history/{path.name}" for path in (folder / "history").iterdir())
     assert sorted(names) == [*sorted(stored), "state.json"]
     assert mode(project.root / "b.tar") == mode(Path(made["path"])) == 0o600
     assert serials(cli)[0] == serial, "a backup is no change"
-    (other,) = answer(cli, "backup", "c.tar")
+    (other,) = answer(cli, "backup", "--to", "c.tar")
     assert (other["path"], other["serial"]) == ("c.tar", serial)
     assert other["size"] == (project.root / "c.tar").stat().st_size
-    refused(cli, "state", "backup", "b.tar", rc=2, text="b.tar is there already")
-    refused(cli, "state", "backup", "no/b.tar", rc=2, text="no/b.tar cannot be written")
+    refused(cli, "state", "backup", "--to", "b.tar", rc=2, text="b.tar exists")
+    refused(cli, "state", "backup", "--to", "no/b.tar", rc=2, text="cannot write no/b.tar")
     assert sorted(path.name for path in project.root.iterdir()) == [
         ".packer-fork",
         "b.tar",
@@ -77,18 +77,16 @@ def test_backups_of_both_kinds(cli: Cli, project: Project) -> None:
 
 def test_there_is_nothing_to_back_up_yet(cli: Cli, project: Project) -> None:
     project.write("t.pkr.hcl", ONE)
-    template = ("--template", "t.pkr.hcl")
-    refused(
-        cli, "state", "backup", "b.tar", *template, rc=10, text="There is no state of t.pkr.hcl"
-    )
-    refused(cli, "state", "backup", *template, rc=10, text="There is no state")
-    assert answer(cli, "backup", "--list", *template) == []
+    template = "t.pkr.hcl"
+    refused(cli, "state", "backup", template, "--to", "b.tar", rc=10, text="t.pkr.hcl has no state")
+    refused(cli, "state", "backup", template, rc=10, text="There is no state")
+    assert answer(cli, "backup", "--list", template) == []
     assert not (project.root / "b.tar").exists()
 
 
 def both_kinds(cli: Cli, project: Project) -> Iterator[Path]:
     """A backup in a file of its own, and a copy of one that the store made."""
-    done(cli, "state", "backup", "b.tar")
+    done(cli, "state", "backup", "--to", "b.tar")
     (made,) = answer(cli, "backup")
     yield project.root / "b.tar"
     yield Path(shutil.copy(made["path"], project.root / "kept.zst"))
@@ -127,20 +125,20 @@ def test_restore_where_nothing_is(cli: Cli, project: Project) -> None:
     for file, listed in ((whole, [2, 1]), (alone, [])):
         shutil.rmtree(project.root / ".packer-fork")
         refused(cli, "state", "restore", file.name, "--yes", rc=2, text="0 states below")
-        told = done(cli, "state", "restore", file.name, "--template", "t.pkr.hcl", "--yes")
-        assert f"serial {before['serial']} with 1 builds is put in its place" in told
+        told = done(cli, "state", "restore", "t.pkr.hcl", file.name, "--yes")
+        assert f"serial {before['serial']} with 1 builds" in told
         after = states.state(cli)
         assert after["builds"] == before["builds"]
         assert after["lineage"] == before["lineage"]
         assert after["serial"] > before["serial"]
         assert runs(cli) == listed
         assert is_up_to_date(cli, "-var", "x=2")
-        assert cli("state", "verify").rc == 0
+        assert cli("state", "check").rc == 0
         assert {mode(path) for path in folder.rglob("*") if path.is_file()} == {0o600}
         assert serials(cli, "restore") == [after["serial"]]
     done(cli, "state", "restore", "b.tar", "--yes")
     shutil.rmtree(project.root / ".packer-fork")
-    done(cli, "state", "restore", "b.tar", "--template", "t.pkr.hcl", "--yes")
+    done(cli, "state", "restore", "t.pkr.hcl", "b.tar", "--yes")
     assert serials(cli)[-len(changes) :] == changes, "with all of its history"
     done(cli, "build", "--rebuild", "t.pkr.hcl")
     assert runs(cli) == [3, 2, 1]
@@ -148,15 +146,15 @@ def test_restore_where_nothing_is(cli: Cli, project: Project) -> None:
 
 def test_restore_onto_a_damaged_state(cli: Cli, project: Project) -> None:
     folder = built(cli, project, "1")
-    done(cli, "state", "backup", "b.tar")
+    done(cli, "state", "backup", "--to", "b.tar")
     done(cli, "build", "--rebuild", "-var", "x=2", "t.pkr.hcl")
     newest = serials(cli)[0]
     flip(folder / "state.json", 20)
     damaged = (folder / "state.json").read_bytes()
     refused(cli, "state", "show", "t.pkr.hcl", "--json", rc=10, text="state.json, byte 0")
-    refused(cli, "build", "t.pkr.hcl", rc=10, text="packer-fork state repair")
+    refused(cli, "build", "t.pkr.hcl", rc=10, text="packer-fork state check --repair")
     done(cli, "state", "restore", "b.tar", "--yes")
-    assert cli("state", "verify").rc == 0
+    assert cli("state", "check").rc == 0
     assert run_of(cli) == 1
     assert is_up_to_date(cli)
     (aside,) = (folder / "backups").glob("damaged-*")
@@ -172,7 +170,7 @@ def test_a_number_of_a_run_comes_once_although_nothing_tells_of_it(
     """The backup is older than the run, its log was pruned, the state is damaged."""
     project.write("packer-fork.toml", "backup_every = 1\n")  # more segments, to be let go of
     folder = built(cli, project, "1")
-    done(cli, "state", "backup", "b.tar")
+    done(cli, "state", "backup", "--to", "b.tar")
     for value in ("2", "3", "4"):
         done(cli, "build", "-var", f"x={value}", "t.pkr.hcl")
     done(cli, "state", "prune", "--keep-runs", "2")
@@ -187,11 +185,11 @@ def test_a_backup_of_another_state_is_refused(cli: Cli, project: Project) -> Non
     folder = built(cli, project, "1")
     project.write("other.pkr.hcl", ONE)
     done(cli, "build", "other.pkr.hcl")
-    done(cli, "state", "backup", "other.tar", "--template", "other.pkr.hcl")
-    (made,) = answer(cli, "backup", "--template", "other.pkr.hcl")
+    done(cli, "state", "backup", "other.pkr.hcl", "--to", "other.tar")
+    (made,) = answer(cli, "backup", "other.pkr.hcl")
     before = kept(folder)
     for file in ("other.tar", made["path"]):
-        command = ("state", "restore", file, "--template", "t.pkr.hcl", "--yes")
+        command = ("state", "restore", "t.pkr.hcl", file, "--yes")
         refused(cli, *command, rc=10, text="is a backup of another state")
     refused(cli, "state", "restore", "other.tar", "--yes", rc=2, text="There are 2 states")
     assert kept(folder) == before
@@ -207,7 +205,7 @@ def test_a_file_that_is_no_sound_backup_is_named(cli: Cli, project: Project) -> 
     before = kept(folder)
     project.write("words.txt", "this is no backup")
     project.write("empty", "")
-    done(cli, "state", "backup", "b.tar")
+    done(cli, "state", "backup", "--to", "b.tar")
     (made,) = answer(cli, "backup")
     cut = project.root / "cut.zst"
     cut.write_bytes(Path(made["path"]).read_bytes()[:-9])
@@ -217,18 +215,18 @@ def test_a_file_that_is_no_sound_backup_is_named(cli: Cli, project: Project) -> 
         assert name in result.err
         assert "fault of packer-fork" not in result.err
         assert "The state is damaged" not in result.err, "it is the file that is"
-        assert "state repair" not in result.err
+        assert "--repair" not in result.err
     assert {n: d for n, d in kept(folder).items() if "backups" not in n} == before
 
 
 def test_a_backup_with_a_damaged_segment_is_not_put_in_place(cli: Cli, project: Project) -> None:
     built(cli, project, "1")
-    done(cli, "state", "backup", "b.tar")
+    done(cli, "state", "backup", "--to", "b.tar")
     with tarfile.open(project.root / "b.tar") as archive:
         (segment,) = (each for each in archive if each.name.startswith("history/"))
     flip(project.root / "b.tar", segment.offset_data + segment.size // 2)
     shutil.rmtree(project.root / ".packer-fork")
-    command = ("state", "restore", "b.tar", "--template", "t.pkr.hcl", "--yes")
+    command = ("state", "restore", "t.pkr.hcl", "b.tar", "--yes")
     told = refused_after_a_look(cli, *command)
     assert "b.tar" in told.partition("packer-fork:")[2], "which file is damaged"
     assert cli("state", "show", "t.pkr.hcl", "--json").out.strip() == "null"
@@ -243,29 +241,29 @@ def refused_after_a_look(cli: Cli, *command: str) -> str:
 def test_verify_names_file_byte_and_remedy(cli: Cli, project: Project) -> None:
     folder = built(cli, project, "1")
     (made,) = answer(cli, "backup")
-    sound = cli("state", "verify")
+    sound = cli("state", "check")
     assert sound.rc == 0
     assert sound.out.startswith("t.pkr.hcl: sound (serials 0 to ")
-    entry = answer(cli, "verify", "t.pkr.hcl")
+    entry = answer(cli, "check", "t.pkr.hcl")
     assert set(entry) == fields(VerifiedEntry)
     assert set(entry["found"]) == fields(Verified)
-    assert answer(cli, "verify") == {"states": [entry]}
+    assert answer(cli, "check") == {"states": [entry]}
     (segment,) = (folder / "history").iterdir()
     backup = Path(made["path"])
     for path in (folder / "state.json", segment, backup):
         whole = path.read_bytes()
         flip(path, len(whole) // 2)
-        (problem,) = answer(cli, "verify", "t.pkr.hcl", rc=10)["found"]["problems"]
+        (problem,) = answer(cli, "check", "t.pkr.hcl", rc=10)["found"]["problems"]
         assert set(problem) == fields(Problem)
         assert problem["file"] == str(path)
         assert problem["affected"]
-        told = cli("state", "verify")
+        told = cli("state", "check")
         assert told.rc == 10
         assert f"  {path}, byte {problem['offset']}: {problem['what']}" in told.out
-        assert "to do: packer-fork state repair" in told.out
+        assert "hint: packer-fork state check --repair" in told.out
         path.write_bytes(whole)
     (folder / "state.json").unlink()
-    missing = cli("state", "verify")
+    missing = cli("state", "check")
     assert missing.rc == 10
     assert str(folder / "state.json") in missing.out
 
@@ -281,22 +279,22 @@ def damage(folder: Path) -> dict[str, bytes]:
 def test_repair_asks_and_loses_only_what_it_says(cli: Cli, project: Project) -> None:
     folder = built(cli, project, "1", "2")
     before = states.state(cli)
-    assert "nothing is damaged" in done(cli, "state", "repair", "--yes")
+    assert "nothing is damaged" in done(cli, "state", "check", "--repair", "--yes")
     assert states.state(cli) == before
     done(cli, "state", "backup")
     damaged = damage(folder)
-    unasked = cli("state", "repair")
+    unasked = cli("state", "check", "--repair")
     assert unasked.rc == 2
-    assert f"can be saved: serial {before['serial']} with 1 builds, from" in unasked.err
+    assert f"recoverable: serial {before['serial']} with 1 builds, from" in unasked.err
     assert "lost: the history of serials 1 to" in unasked.err
     assert "--yes" in unasked.err
-    no = on_terminal(cli, "state", "repair", steps=[("Repair?", "n\r")]).wait()
+    no = on_terminal(cli, "state", "check", "--repair", steps=[("Repair?", "n\r")]).wait()
     assert no.rc == 2
     assert "Nothing was done" in no.out
     assert kept(folder) == damaged
-    yes = on_terminal(cli, "state", "repair", steps=[("Repair?", "y\r")]).wait()
+    yes = on_terminal(cli, "state", "check", "--repair", steps=[("Repair?", "y\r")]).wait()
     assert yes.rc == 0, yes
-    assert cli("state", "verify").rc == 0
+    assert cli("state", "check").rc == 0
     assert states.state(cli)["builds"] == before["builds"]
     assert states.state(cli)["serial"] == before["serial"] + 1
     (aside,) = (folder / "backups").glob("damaged-*")
@@ -311,11 +309,11 @@ def test_repair_from_the_history_without_a_question(cli: Cli, project: Project) 
     folder = built(cli, project, "1")
     before = states.state(cli)
     flip(folder / "state.json", 20)
-    told = done(cli, "state", "repair", "--yes")
+    told = done(cli, "state", "check", "--repair", "--yes")
     assert "lost: nothing" in told
     assert states.state(cli)["builds"] == before["builds"]
     assert runs(cli) == [1]
-    assert "nothing is damaged" in done(cli, "state", "repair")
+    assert "nothing is damaged" in done(cli, "state", "check", "--repair")
 
 
 def test_repair_where_nothing_is_left(cli: Cli, project: Project) -> None:
@@ -323,7 +321,9 @@ def test_repair_where_nothing_is_left(cli: Cli, project: Project) -> None:
     shutil.rmtree(folder / "history")
     (folder / "state.json").write_bytes(b"\0" * 500)
     before = kept(folder)
-    refused(cli, "state", "repair", "--yes", rc=10, text="packer-fork state restore FILE")
+    refused(
+        cli, "state", "check", "--repair", "--yes", rc=10, text="packer-fork state restore FILE"
+    )
     assert kept(folder) == before
 
 
@@ -365,7 +365,7 @@ def test_a_backup_of_the_store_keeps_its_history(cli: Cli, project: Project) -> 
     done(cli, "build", "--rebuild", "t.pkr.hcl")
     assert named < {path.name for path in (folder / "history").iterdir()}
     assert runs(cli) == [2, 1]
-    assert cli("state", "verify").rc == 0
+    assert cli("state", "check").rc == 0
 
 
 GO_PROGRAM = {"version": 1, "serial": 1, "lineage": "go", "builds": {}}
@@ -378,8 +378,8 @@ def test_a_running_build_keeps_others_from_changing_the_state(cli: Cli, project:
     done(cli, "build", "--rebuild", "t.pkr.hcl")
     project.write("pulled.json", cli("state", "pull").out)
     project.write("go.json", json.dumps(GO_PROGRAM))
-    done(cli, "state", "rollback", "--run", "1", "--yes")
-    done(cli, "state", "backup", "b.tar")
+    done(cli, "state", "rollback", "run:1", "--yes")
+    done(cli, "state", "backup", "--to", "b.tar")
     for name in ("go", "begun"):
         (project.root / name).unlink()
     running = begun(cli, project, "--rebuild", "t.pkr.hcl")
@@ -397,14 +397,14 @@ def test_a_running_build_keeps_others_from_changing_the_state(cli: Cli, project:
 
 
 CHANGING: list[tuple[str, ...]] = [
-    ("rollback", "--run", "2", "--yes"),
+    ("rollback", "run:2", "--yes"),
     ("prune", "--keep-runs", "1"),
-    ("repair", "--yes"),
+    ("check", "--repair", "--yes"),
     ("backup",),
     ("restore", "b.tar", "--yes"),
     ("push", "pulled.json", "--force", "--yes"),
     ("migrate", "--to", "there"),
-    ("import", "go.json", "--template", "t.pkr.hcl"),
+    ("import", "t.pkr.hcl", "go.json"),
     ("rm", "--build", "null.n", "--yes"),
     ("rm", "--instance", "i-1"),
 ]
@@ -413,11 +413,12 @@ LOOKING: list[tuple[str, ...]] = [
     ("show",),
     ("history",),
     ("list",),
+    ("runs",),
     ("diff", "run:1", "run:2"),
     ("prune", "--keep-runs", "1", "--dry-run"),
     ("backup", "--list"),
-    ("backup", "meanwhile.tar"),
-    ("verify",),
+    ("backup", "--to", "meanwhile.tar"),
+    ("check",),
     ("pull",),
 ]
 
@@ -441,10 +442,10 @@ def test_a_failed_instance_is_on_record_after_a_rollback(cli: Cli, project: Proj
     }
     project.write("pushed.json", json.dumps(document))
     done(cli, "state", "push", "pushed.json", "--yes")
-    done(cli, "state", "rollback", "--run", "1", "--yes")
+    done(cli, "state", "rollback", "run:1", "--yes")
     build = states.state(cli)["builds"]["null.n"]
     assert build["status"] == "complete"
     assert [each["id"] for each in build["leftovers"]] == ["i-0", "i-1"]
-    gone = done(cli, "state", "rollback", "--to", "1", "--yes")
-    assert "may have left i-0 behind; the state forgets it" in gone
-    assert "may have left amazon i-1 behind; the state forgets it" in gone
+    gone = done(cli, "state", "rollback", "1", "--yes")
+    assert "may have leaked i-0; the state forgets it" in gone
+    assert "may have leaked amazon i-1; the state forgets it" in gone

@@ -41,7 +41,7 @@ def test_numbers_are_those_of_what_was_built(cli: Cli, project: Project) -> None
     project.write("t.pkr.hcl", TWO)
     for bad, rc in (("b", 1), ("b", 1), ("none", 0)):
         assert cli.cached("build", "-var", f"bad={bad}", "t.pkr.hcl").rc == rc
-    listed = answers(cli, "list")[::-1]
+    listed = answers(cli, "runs")[::-1]
     found = figures(cli)
     assert found["ends"] == {"complete": 1, "failed": 2}
     assert [(each["run"], each["started"], each["status"]) for each in found["runs"]] == [

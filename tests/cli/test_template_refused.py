@@ -141,7 +141,7 @@ def test_what_is_no_template_is_said_to_be_none(cli: Cli, project: Project, name
     loop.symlink_to(loop.name)
     for command in ("plan", "inputs", "build", "artifacts"):
         result = cli(command, name)
-        assert (result.rc, result.err.count("There is no template")) == (EXIT_TEMPLATE, 1), result
+        assert (result.rc, result.err.count("there is no template")) == (EXIT_TEMPLATE, 1), result
 
 
 @pytest.mark.parametrize("name", ["pipe", "/dev/stdin", "/dev/fd/63"])

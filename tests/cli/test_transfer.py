@@ -53,18 +53,18 @@ def test_pull_and_push_into_an_empty_place(cli: Cli, project: Project) -> None:
     assert states.state(cli)["serial"] == document["serial"], "nothing was changed"
     shutil.rmtree(project.root / ".packer-fork")
     refused(cli, "state", "push", "pulled.json", "--yes", rc=2, text="0 states below")
-    command = ("state", "push", "pulled.json", "--template", "t.pkr.hcl")
+    command = ("state", "push", "t.pkr.hcl", "pulled.json")
     refused(cli, *command, rc=2, text="--yes")
     assert cli("state", "show", "t.pkr.hcl", "--json").out.strip() == "null"
     told = done(cli, *command, "--yes")
-    assert "pulled.json is the state of t.pkr.hcl now" in told
+    assert "pushed pulled.json to t.pkr.hcl" in told
     after = pulled(cli, project, "after.json")
     for name in ("lineage", "key", "builds", "inputs", "last_run"):
         assert after[name] == document[name]
     assert after["serial"] > document["serial"]
     assert serials(cli)[0] == serials(cli, "push")[0] == after["serial"]
     assert is_up_to_date(cli, "-var", "x=2")
-    assert cli("state", "verify").rc == 0
+    assert cli("state", "check").rc == 0
     done(cli, "build", "--rebuild", "t.pkr.hcl")
     assert runs(cli) == [3]
     assert {path.stat().st_mode & 0o777 for path in folder.rglob("*.*")} == {0o600}
@@ -102,7 +102,7 @@ def test_an_older_document_is_refused(cli: Cli, project: Project) -> None:
     told = refused(
         cli, "state", "push", "pulled.json", "--yes", rc=10, text=f"of serial {document['serial']}"
     )
-    assert "Pull again" in told
+    assert "pull again" in told
     assert kept(folder) == files
     done(cli, "state", "push", "pulled.json", "--force", "--yes")
     after = states.state(cli)
@@ -164,7 +164,7 @@ def test_what_was_shown_has_no_key_and_is_no_whole_state(cli: Cli, project: Proj
     built(cli, project, "1")
     project.write("shown.json", cli("state", "show", "t.pkr.hcl", "--json").out)
     shutil.rmtree(project.root / ".packer-fork")
-    result = cli("state", "push", "shown.json", "--template", "t.pkr.hcl", "--yes")
+    result = cli("state", "push", "t.pkr.hcl", "shown.json", "--yes")
     if result.rc == 0:
         assert len(pulled(cli, project).get("key", "")) == 64
     else:
@@ -174,7 +174,7 @@ def test_what_was_shown_has_no_key_and_is_no_whole_state(cli: Cli, project: Proj
 
 def test_there_is_nothing_to_pull_yet(cli: Cli, project: Project) -> None:
     project.write("t.pkr.hcl", ONE)
-    refused(cli, "state", "pull", "t.pkr.hcl", rc=10, text="There is no state of t.pkr.hcl yet")
+    refused(cli, "state", "pull", "t.pkr.hcl", rc=10, text="t.pkr.hcl has no state yet")
     assert not (project.root / ".packer-fork").exists()
 
 
@@ -186,14 +186,14 @@ def test_migrate_takes_state_history_and_logs_along(cli: Cli, project: Project) 
     assert "read back" in told
     assert "--state there" in told
     target = there / "t.pkr.hcl" / "default"
-    assert f"what is in {folder} stays as it is" in told
+    assert f"{folder} keeps its copy" in told
     assert answer(cli, "show", "t.pkr.hcl", "--state", "there") == states.state(cli)
     change = answers(cli, "history", "t.pkr.hcl", "--limit", "1")[0]
     assert (change["operation"], change["why"]) == ("migrate", f"to {target}")
     assert listed(cli, "--state", "there") == listed(cli)
     assert runs(cli, "--state", "there") == [2, 1]
     assert is_up_to_date(cli, "-var", "x=2", "--state", "there")
-    assert cli("state", "verify", "t.pkr.hcl", "--state", "there").rc == 0
+    assert cli("state", "check", "t.pkr.hcl", "--state", "there").rc == 0
     for name in ("1.log", "2.log"):
         assert (target / "logs" / name).read_bytes() == (folder / "logs" / name).read_bytes()
     assert cli("logs", "t.pkr.hcl", "--state", "there").out == cli("logs", "t.pkr.hcl").out
@@ -215,7 +215,7 @@ def refuse_to_migrate_twice(cli: Cli, project: Project) -> None:
     done(cli, "build", "--rebuild", "--state", "there", "t.pkr.hcl")
     assert runs(cli, "--state", "there") == [3, 2, 1]
     before = kept(project.root)
-    refused(cli, *command, rc=10, text="has a state of its own")
+    refused(cli, *command, rc=10, text="has another state")
     assert kept(project.root) == before
 
 
@@ -225,9 +225,9 @@ def test_a_place_with_another_state_is_left_alone(cli: Cli, project: Project) ->
     done(cli, "build", "--state", "there", "t.pkr.hcl")
     before = kept(project.root)
     command = ("state", "migrate", "t.pkr.hcl", "--to", "there")
-    refused(cli, *command, rc=10, text="Nothing was copied")
+    refused(cli, *command, rc=10, text="nothing was copied")
     command = ("state", "migrate", "never.pkr.hcl", "--to", "there")
-    refused(cli, *command, rc=10, text="There is no state of never.pkr.hcl to migrate")
+    refused(cli, *command, rc=10, text="never.pkr.hcl has no state to migrate")
     after = kept(project.root)
     assert {name: after[name] for name in before} == before
     assert all(".packer-fork/never" in name for name in after.keys() - before.keys())
@@ -258,13 +258,13 @@ def test_migrate_goes_on_where_it_was_killed(cli: Cli, project: Project) -> None
             assert result.rc == -signal.SIGKILL, result
             killed += 1
             done(cli, "state", "migrate", "t.pkr.hcl", "--to", there)
-        assert cli("state", "verify", "t.pkr.hcl", "--state", there).rc == 0
+        assert cli("state", "check", "t.pkr.hcl", "--state", there).rc == 0
         if result.rc == 0:
             break
     assert killed > 5
     assert listed(cli, "--state", there) == listed(cli)
     assert is_up_to_date(cli, "--state", there)
-    assert cli("state", "verify", "t.pkr.hcl").rc == 0
+    assert cli("state", "check", "t.pkr.hcl").rc == 0
     assert cli("logs", "t.pkr.hcl", "--state", there).out == cli("logs", "t.pkr.hcl").out
 
 
@@ -349,7 +349,7 @@ def go_state(project: Project, **changes: Any) -> str:
 
 def test_import_takes_over_what_the_go_program_knew(cli: Cli, project: Project) -> None:
     told = done(cli, "state", "import", go_state(project))
-    assert "3 builds were taken over into the state of t.pkr.hcl" in told
+    assert "imported 3 builds into the state of t.pkr.hcl" in told
     builds = states.state(cli)["builds"]
     assert {name: build["status"] for name, build in builds.items()} == {
         "file.f": "complete",
@@ -404,13 +404,13 @@ def test_what_is_imported_is_built_again(cli: Cli, project: Project) -> None:
     assert "may have left amazon eu-west-1 i-0123 192.0.2.7 behind" in warned.err
     before = states.state(cli)
     told = done(cli, "state", "import", file)
-    assert "0 builds were taken over" in told
-    assert "file.f is in the state already, and stays as it is" in told
+    assert "imported 0 builds" in told
+    assert "file.f is in the state already and was not imported" in told
     assert states.state(cli)["builds"] == before["builds"]
     newest = answer(cli, "backup", "--list")[-1]
     assert (newest["reason"], newest["serial"]) == ("import", before["serial"])
     assert is_up_to_date(cli)
-    assert cli("state", "verify").rc == 0
+    assert cli("state", "check").rc == 0
     take_out(cli)
 
 
@@ -421,7 +421,7 @@ def take_out(cli: Cli) -> None:
         command = ("state", "rm", "--build", "null.n", *asked)
         refused(cli, *command, rc=2, text="state rm --instance i-0123")
         refused(cli, "state", "rm", "--build", "null.x", *asked, rc=2, text="Did you mean ")
-    refused(cli, "state", "rm", "--yes", rc=2, text="Give one of")
+    refused(cli, "state", "rm", "--yes", rc=2, text="nothing to remove is named")
     assert set(states.state(cli)["builds"]) == {"file.f", "null.n", "null.gone"}
     serial = states.state(cli)["serial"]
     told = done(cli, "state", "rm", "--build", "null.gone", "--yes")
@@ -452,13 +452,13 @@ def test_what_is_no_state_of_the_go_program(cli: Cli, project: Project) -> None:
     wrong: list[dict[str, Any]] = [{"builds": {"a": 1}}, {"serial": "x"}]
     for change in wrong:
         file = go_state(project, **change)
-        refused(cli, "state", "import", file, rc=2, text=f"{file} is no state of the Go program")
+        refused(cli, "state", "import", file, rc=2, text=f"{file} is not a state of the Go program")
     for name in ("words.json", "list.json", "missing.json", ".packer.d"):
         refused(cli, "state", "import", name, rc=2, text=name)
     moved = go_state(project, template={"path": "moved.pkr.hcl"})
-    refused(cli, "state", "import", moved, rc=2, text="'moved.pkr.hcl', which is not there")
+    refused(cli, "state", "import", moved, rc=2, text="'moved.pkr.hcl', which does not exist")
     assert not (project.root / ".packer-fork").exists()
-    done(cli, "state", "import", moved, "--template", "t.pkr.hcl")
+    done(cli, "state", "import", "t.pkr.hcl", moved)
     assert len(states.state(cli)["builds"]) == 3
 
 
@@ -466,7 +466,7 @@ def test_a_go_program_that_never_built_anything(cli: Cli, project: Project) -> N
     """Its maps are null where nothing was put into them."""
     template = {"path": "t.pkr.hcl", "hash": "", "variables": None, "files": None}
     file = go_state(project, builds=None, template=template, last_run=None)
-    assert "0 builds were taken over" in done(cli, "state", "import", file)
+    assert "imported 0 builds" in done(cli, "state", "import", file)
 
 
 def test_the_history_of_a_large_state_comes_along_whole(cli: Cli, project: Project) -> None:
@@ -475,11 +475,11 @@ def test_the_history_of_a_large_state_comes_along_whole(cli: Cli, project: Proje
     local_states.large(states.folder(project.root), 20_000)
     before = serials(cli)
     assert len(before) > 15
-    done(cli, "state", "backup", "whole.tar", "--template", "t.pkr.hcl")
+    done(cli, "state", "backup", "t.pkr.hcl", "--to", "whole.tar")
     done(cli, "state", "migrate", "t.pkr.hcl", "--to", "there")
     there = {**cli.environment, "PACKER_FORK_STATE": str(project.root / "there")}
     assert serials(cli._replace(environment=there))[-len(before) :] == before
     elsewhere = {**cli.environment, "PACKER_FORK_WORKSPACE": "restored"}
     restored = cli._replace(environment=elsewhere)
-    done(restored, "state", "restore", "whole.tar", "--template", "t.pkr.hcl", "--yes")
+    done(restored, "state", "restore", "t.pkr.hcl", "whole.tar", "--yes")
     assert serials(restored)[-len(before) :] == before

@@ -5,9 +5,9 @@ from pathlib import Path
 import pytest
 
 from packer_fork.config import Settings
-from packer_fork.manager import backup
-from packer_fork.manager.locate import StateFolder
-from packer_fork.manager.places import Place
+from packer_fork.manager.state import backup
+from packer_fork.manager.state_ref import StateFolder
+from packer_fork.manager.state_ref import StateRef as Place
 from packer_fork.model import Draft
 from packer_fork.stores.archive import history
 from tests.support import local_states

@@ -16,9 +16,9 @@ from packer_fork.errors import EXIT_LOCK_LOST, LockedError
 from packer_fork.events import Event, RunStarted
 from packer_fork.locks import Holder, LockStatus, Verdict
 from packer_fork.manager import late, unlock, unread
-from packer_fork.manager.locate import StateFolder
-from packer_fork.manager.places import Place
 from packer_fork.manager.runlog import LogFiles
+from packer_fork.manager.state_ref import StateFolder
+from packer_fork.manager.state_ref import StateRef as Place
 from packer_fork.model import Build, BuildStatus, Draft, Late, Run
 from tests.conftest import Cli, Project, Running, eventually
 from tests.support import raw_log, states
@@ -147,16 +147,16 @@ def test_allow_live_fences_the_holder_and_keeps_its_results(cli: Cli, project: P
     go_on(project.root)
     result = running.wait()
     assert result.rc == 12
-    assert "packer-fork state replay" in result.err
+    assert "packer-fork state recover" in result.err
     assert states.statuses(cli) == {"null.n": "interrupted", "file.f": "complete"}
     (kept,) = (states.folder(project.root) / "logs").glob("*.late.json")
-    assert cli("state", "replay", str(kept)).rc == 0
+    assert cli("state", "recover", str(kept)).rc == 0
     assert states.statuses(cli) == {"null.n": "complete", "file.f": "complete"}
     document = states.state(cli)
     assert document["last_run"]["number"] == 2
     assert document["inputs"][document["builds"]["null.n"]["observed"]]["status"] == "complete"
     assert {"force-unlock", "refused", "replay"} <= set(operations(project.root))
-    assert cli("state", "replay", str(kept)).rc == 2
+    assert cli("state", "recover", str(kept)).rc == 2
 
 
 def test_results_that_cannot_be_kept_leave_the_raw_log(
@@ -221,7 +221,7 @@ def test_late_results_replace_nothing_newer(cli: Cli, project: Project) -> None:
     assert running.wait().rc == 12
     assert cli("build", "t.pkr.hcl").rc == 0
     (kept,) = (states.folder(project.root) / "logs").glob("*.late.json")
-    replayed = cli("state", "replay", str(kept))
+    replayed = cli("state", "recover", str(kept))
     assert replayed.rc == 0
     assert "all were built again since" in replayed.err
     assert states.state(cli)["builds"]["null.n"]["run"] == 2
@@ -252,7 +252,7 @@ def test_late_results_of_another_state_are_refused(cli: Cli, project: Project) -
     (kept,) = (states.folder(project.root) / "logs").glob("*.late.json")
     document = json.loads(kept.read_text())
     kept.write_text(json.dumps({**document, "lineage": "other"}))
-    refused = cli("state", "replay", str(kept))
+    refused = cli("state", "recover", str(kept))
     assert refused.rc == 10
     assert "belongs to another state" in refused.err
 

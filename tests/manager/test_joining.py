@@ -20,13 +20,13 @@ from packer_fork.inputs.cache import DigestCache
 from packer_fork.inputs.declared import Declared
 from packer_fork.inputs.record import Inputs, template_inputs
 from packer_fork.locks import Holder, LockStatus, Share, Stop
-from packer_fork.manager import crew, ending, joining, locate, planning, shared_build
-from packer_fork.manager.changing import made_sure_of
-from packer_fork.manager.locate import StateFolder
-from packer_fork.manager.places import Place
+from packer_fork.manager import crew, ending, joining, planning, shared_build, state_ref
 from packer_fork.manager.plan import Plan
 from packer_fork.manager.prepare import BuildRequest, prepare
 from packer_fork.manager.runlog import LogFiles
+from packer_fork.manager.state.operation import ensure_state as made_sure_of
+from packer_fork.manager.state_ref import StateFolder
+from packer_fork.manager.state_ref import StateRef as Place
 from packer_fork.model import Build, BuildStatus, Draft, Run, RunStatus, State
 from packer_fork.packer.flags import take
 from packer_fork.packer.signals import SignalWatch
@@ -106,7 +106,7 @@ def joined(place: Place, member: Membership, inputs: str) -> Membership:
 
 
 def fingerprint_of(request: BuildRequest, place: Place, state: State) -> str:
-    template = locate.template(request.template)
+    template = state_ref.find_template(request.template)
     prepared = prepare(template, request.flags, place.settings, request.environ)
     made = planning.make(template, request.flags, prepared, place, request.environ, state, ignore)
     return made.fingerprint

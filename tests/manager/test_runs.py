@@ -10,7 +10,8 @@ from msgspec import structs
 
 from packer_fork.answers import RunEntry
 from packer_fork.codec.statefile import StateFile
-from packer_fork.manager.runs import Wanted, page, runs
+from packer_fork.manager.state.history import RunFilter as Wanted
+from packer_fork.manager.state.history import page, runs
 from packer_fork.model import (
     Actor,
     Build,
@@ -150,7 +151,7 @@ class World:
 
 
 def is_wanted(entry: RunEntry, wanted: Wanted) -> bool:
-    """What the README says of the options of `state list`, put naively."""
+    """What the README says of the options of `state runs`, put naively."""
     about = [build for build in entry.builds if wanted.build in ("", build.name)]
     if wanted.build and not about:
         return False

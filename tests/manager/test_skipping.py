@@ -6,7 +6,7 @@ import os
 
 import pytest
 
-from packer_fork.manager import past
+from packer_fork.manager.state import history
 from packer_fork.model import Skip
 from packer_fork.stores.local.store import LocalStore
 from tests.conftest import Cli, Project
@@ -28,7 +28,7 @@ def store(cli: Cli, project: Project) -> LocalStore:
 
 
 def last_skip(store: LocalStore) -> Skip:
-    change = next(past.changes(store))
+    change = next(history.changes(store))
     assert (change.operation, change.run, change.builds) == ("skip", None, {})
     assert change.skip is not None
     return change.skip
@@ -50,7 +50,7 @@ def test_it_is_on_record_and_no_run(cli: Cli, store: LocalStore, shared: tuple[s
     )
     assert skip.waited == 0
     assert 0 < skip.held < 60
-    assert len(answers(cli, "list")) == 1
+    assert len(answers(cli, "runs")) == 1
     newest = answers(cli, "history")[0]
     assert (newest["operation"], newest["builds"]) == ("skip", ["null.a", "null.b"])
     assert states.verdict(cli) == "free"

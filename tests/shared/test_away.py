@@ -165,7 +165,7 @@ def is_kept(machine: Machine, result: Result) -> Path:
     assert "What Packer comes to is kept" in result.err
     (path,) = machine.outbox()
     assert path.stat().st_mode & 0o777 == 0o600
-    assert f"state replay {path}" in result.err
+    assert f"state recover {path}" in result.err
     (line,) = [line for line in result.out.splitlines() if line.startswith("{")]
     assert json.loads(line) == json.loads(path.read_text())
     return machine.project.write("results.json", line)
@@ -193,7 +193,7 @@ def is_brought_in_by_the_next_build(machine: Machine, results: Path) -> None:
     assert state["builds"] == late["builds"]
     assert "running" not in state
     assert not machine.outbox()
-    assert "in the history already" in done(machine.cli, "state", "replay", results)
+    assert "in the history already" in done(machine.cli, "state", "recover", results)
     assert operations(machine).count("replay") == 1
     assert runs(machine.cli) == [1]
 
@@ -211,7 +211,7 @@ def replaces_nothing_built_since(first: Machine, second: Machine, results: Path)
     assert "was abandoned by" in told
     since = states.state(second.cli)
     assert since["builds"]["null.n"]["run"] == 2
-    told = done(second.cli, "state", "replay", results)
+    told = done(second.cli, "state", "recover", results)
     assert "all were built again since" in told
     assert "is in the history already" in done(first.cli, "build", "t.pkr.hcl")
     assert not first.outbox()
@@ -223,4 +223,4 @@ def replaces_nothing_built_since(first: Machine, second: Machine, results: Path)
 
 
 def listed(machine: Machine) -> list[Any]:
-    return answers(machine.cli, "list", "t.pkr.hcl")
+    return answers(machine.cli, "runs", "t.pkr.hcl")

@@ -24,7 +24,7 @@ def two(team: Team, template: str = ONE) -> tuple[Machine, Machine]:
 @on("etcd", "consul")
 def test_two_machines_build_once(team: Team) -> None:
     here, there = two(team)
-    refused(here.cli, "state", "pull", "t.pkr.hcl", rc=10, text="There is no state of t.pkr.hcl")
+    refused(here.cli, "state", "pull", "t.pkr.hcl", rc=10, text="t.pkr.hcl has no state yet")
     done(here.cli, "build", "t.pkr.hcl")
     assert "everything is up to date" in done(there.cli, "build", "t.pkr.hcl")
     told = done(there.cli, "build", "-var", "x=2", "t.pkr.hcl")
@@ -35,7 +35,7 @@ def test_two_machines_build_once(team: Team) -> None:
     assert serials(here.cli) == list(range(serials(here.cli)[0], 0, -1))
     assert states.lock(here.cli)["location"] == f"{team.url()}/web/t.pkr.hcl/default"
     assert f"{script_line('null.n', '2')}\n" in there.cli("logs").out
-    refused(here.cli, "logs", rc=2, text="There is no log of run 2")
+    refused(here.cli, "logs", rc=2, text="there is no log of run 2")
     assert not here.outbox()
 
 
@@ -64,7 +64,7 @@ def test_what_was_is_brought_back(team: Team) -> None:
     (kept,) = answer(here.cli, "backup")
     done(here.cli, "state", "backup", "b.tar")
     assert kept["path"].startswith(f"{team.url()}/web/t.pkr.hcl/default/")
-    told = done(there.cli, "state", "rollback", "--run", "1", "--yes")
+    told = done(there.cli, "state", "rollback", "run:1", "--yes")
     assert "run 2 -> 1; variable x changed" in told
     assert is_up_to_date(there.cli, "-var", "x=1")
     assert [each["reason"] for each in answer(here.cli, "backup", "--list")] == [
@@ -74,12 +74,12 @@ def test_what_was_is_brought_back(team: Team) -> None:
     done(there.cli, "state", "restore", kept["path"], "--yes")
     assert states.state(here.cli)["builds"] == second["builds"]
     assert "no build differs" in done(here.cli, "state", "restore", "b.tar", "--yes")
-    refused(here.cli, "state", "restore", f"{kept['path']}x", rc=2, text="There is no backup")
+    refused(here.cli, "state", "restore", f"{kept['path']}x", rc=2, text="there is no backup")
     difference = answer(here.cli, "diff", "run:1", "run:2")
     assert [each["name"] for each in difference["builds"]] == ["null.n"]
     done(here.cli, "state", "prune", "--keep-runs", "1")
-    assert "sound" in here.cli("state", "verify").out
-    assert "nothing is damaged" in done(there.cli, "state", "repair")
+    assert "sound" in here.cli("state", "check").out
+    assert "nothing is damaged" in done(there.cli, "state", "check", "--repair")
 
 
 @on("consul")
@@ -126,7 +126,7 @@ def test_the_lock_is_closed_under_another_machine(team: Team) -> None:
     assert ended.rc == 12, ended
     assert "The lock is lost: Packer is told to end" in ended.err
     (late,) = here.outbox()
-    done(here.cli, "state", "replay", late)
+    done(here.cli, "state", "recover", late)
     assert states.statuses(there.cli) == {"null.n": "cancelled"}
 
 
@@ -158,7 +158,7 @@ def test_a_state_moves_everywhere_and_back(team: Team, consul_server: Cluster) -
 
 
 def cli_logs(machine: Machine, state: str) -> str:
-    return machine.cli("logs", "--template", "t.pkr.hcl", "--state", state).out
+    return machine.cli("logs", "t.pkr.hcl", "--state", state).out
 
 
 @pytest.mark.parametrize(

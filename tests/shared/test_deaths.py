@@ -126,7 +126,7 @@ def test_a_frozen_holder_that_goes_on_removes_its_raw_logs(team: Team) -> None:
 
 
 def listed(machine: Machine) -> list[dict[str, dict[str, str]]]:
-    return answers(machine.cli, "list", "t.pkr.hcl")
+    return answers(machine.cli, "runs", "t.pkr.hcl")
 
 
 @pytest.mark.parametrize("policy", ["cancel", "finish"])

@@ -34,7 +34,7 @@ def test_sources_on_three_hosts_of_which_one_is_killed(hosts: Site) -> None:
     ended = [each.wait(120) for each in running]
     assert [each.rc for each in ended] == [0, 0], ended
     other = next(machine for machine in machines if machine is not killed)
-    found = answers(other.cli, "list", "t.pkr.hcl")[0]
+    found = answers(other.cli, "runs", "t.pkr.hcl")[0]
     assert {b["name"]: b["status"] for b in found["builds"]} == dict.fromkeys(SOURCES, "complete")
     assert Counter(source for source, _ in hosts.began()) == Counter(NAMES) + Counter([lost])
 

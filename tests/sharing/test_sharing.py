@@ -41,7 +41,7 @@ def test_each_source_is_built_once_and_all_show_the_same(site: Site) -> None:
     assert sorted(source for source, _ in site.began()) == list(NAMES)
     assert all(site.of(machine.name) for machine in machines)
     assert len({tuple(results(each.err)) for each in ended}) == 1
-    (entry,) = answers(machines[0].cli, "list", "t.pkr.hcl")
+    (entry,) = answers(machines[0].cli, "runs", "t.pkr.hcl")
     assert (entry["run"]["number"], entry["run"]["status"]) == (1, "complete")
     assert [build["name"] for build in entry["builds"]] == list(SOURCES)
     assert sorted(build["part"] for build in entry["builds"]) == list(range(1, len(NAMES) + 1))
@@ -98,7 +98,7 @@ def test_a_plain_build_in_between_waits_its_turn(local: Site) -> None:
     assert [each.wait(120).rc for each in (running, joined, waiting)] == [0, 0, 0]
     began = local.began()
     assert [machine for _, machine in began[3:]] == ["plain"] * 3, began
-    assert [each["run"]["number"] for each in answers(first.cli, "list", "t.pkr.hcl")] == [2, 1]
+    assert [each["run"]["number"] for each in answers(first.cli, "runs", "t.pkr.hcl")] == [2, 1]
 
 
 def test_a_run_that_shares_waits_behind_a_plain_build(on_etcd: Site) -> None:
@@ -128,7 +128,7 @@ def test_other_inputs_are_refused_with_the_difference(local: Site) -> None:
     eventually(lambda: "It is waited for" in waiting.err(), 30)
     local.open()
     assert [each.wait(60).rc for each in (running, waiting)] == [0, 0]
-    assert [each["run"]["number"] for each in answers(first.cli, "list", "t.pkr.hcl")] == [2, 1]
+    assert [each["run"]["number"] for each in answers(first.cli, "runs", "t.pkr.hcl")] == [2, 1]
 
 
 def test_one_that_fails_has_failed_for_all(on_etcd: Site) -> None:
@@ -172,4 +172,4 @@ def test_one_may_cancel_for_all(on_etcd: Site) -> None:
     assert [each.rc for each in ended] == [130, 1], ended
     assert "cancelled (--cancel-all), says" in ended[1].err
     assert set(statuses(first).values()) == {"cancelled"}
-    assert answers(first.cli, "list", "t.pkr.hcl")[0]["run"]["status"] == "cancelled"
+    assert answers(first.cli, "runs", "t.pkr.hcl")[0]["run"]["status"] == "cancelled"

@@ -92,7 +92,7 @@ def test_each_builds_what_it_was_limited_to(local: Site) -> None:
     local.open()
     succeed(running, other)
     assert sorted(local.began()) == [("a", "m1"), ("b", "m2")]
-    (entry,) = answers(first.cli, "list", "t.pkr.hcl")
+    (entry,) = answers(first.cli, "runs", "t.pkr.hcl")
     assert entry["run"]["builds"] == ["null.a", "null.b"]
 
 
@@ -183,7 +183,7 @@ def test_an_operator_closes_what_one_has_and_its_results_are_late(local: Site) -
     succeed(running)
     assert "is unlocked; the lock is held now" in told.err
     (late,) = local.folder.rglob("*.late.json")
-    again = first("state", "replay", str(late))
+    again = first("state", "recover", str(late))
     assert "all were built again since" in again.err
     assert set(states.statuses(first.cli).values()) == {"complete"}
 
@@ -210,7 +210,7 @@ def test_the_logs_of_all_parts_are_shown(local: Site) -> None:
     (machine,) = few(local, "m1")
     local.open()
     succeed(machine.share())
-    shown = machine("logs", "1")
+    shown = machine("logs", "--run", "1")
     assert [f"Build 'null.{name}' finished" in shown.out for name in FEW] == [True] * 3
 
 

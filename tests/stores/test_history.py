@@ -386,7 +386,7 @@ def test_a_sound_store_can_be_salvaged_while_others_write(
     with compacting(folder):
         for _ in range(ROUNDS):
             least = serial(folder)
-            found = open_store(folder).salvage()
+            found = open_store(folder).recoverable()
             assert found.state is not None
             assert found.state.serial >= least
             assert found.lost == ()

@@ -203,7 +203,7 @@ def test_the_middle_of_a_history_of_the_first_format_is_repaired(folder: Path) -
     before = state_of(folder)
     middle = list(history.chain(Layout(folder), before))[1]
     local_states.flip(folder / "history" / f"{middle.segment}.zst", 900)
-    found = open_store(folder).salvage()
+    found = open_store(folder).recoverable()
     assert bare(found.state) == bare(before)
     assert any(f"to {middle.serial}" in told for told in found.lost)
     assert repair(folder) == before.serial + 1
@@ -215,7 +215,7 @@ def test_the_end_of_a_state_of_the_first_format_is_repaired(folder: Path) -> Non
     copy(folder, "v1", "with-changes")
     path = folder / "state.json"
     path.write_bytes(path.read_bytes()[:-10])
-    found = open_store(folder).salvage()
+    found = open_store(folder).recoverable()
     assert found.state is not None
     assert (found.state.serial, found.acknowledged) == (19, 20)
     assert "serials 20 to 20" in found.lost[0]
@@ -244,7 +244,7 @@ def test_a_newer_format_is_refused_and_never_touched(folder: Path) -> None:
     copy(folder, "v3")
     data = (folder / "state.json").read_bytes()
     store = open_store(folder)
-    for look in (store.read, store.verify, store.salvage, lambda: list(store.history())):
+    for look in (store.read, store.verify, store.recoverable, lambda: list(store.history())):
         with pytest.raises(NewerFormatError, match="version 3") as caught:
             look()
         assert "Upgrade" in caught.value.hint

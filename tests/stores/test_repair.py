@@ -197,7 +197,7 @@ def put_aside(folder: Path) -> dict[str, set[bytes]]:
 def test_salvage_finds_all_that_can_be_proven(folder: Path, case: Case) -> None:
     made, _ = make(folder, case)
     before = contents(folder)
-    found = open_store(folder).salvage()
+    found = open_store(folder).recoverable()
     assert found.state is not None
     assert found.state.serial == case.newest
     assert bare(found.state) == bare(made[case.newest])
@@ -207,7 +207,7 @@ def test_salvage_finds_all_that_can_be_proven(folder: Path, case: Case) -> None:
 @pytest.mark.parametrize("case", KNOWN_WITNESS.values(), ids=KNOWN_WITNESS)
 def test_salvage_tells_what_is_lost(folder: Path, case: Case) -> None:
     make(folder, case)
-    found = open_store(folder).salvage()
+    found = open_store(folder).recoverable()
     assert found.acknowledged == LAST
     told = " ".join(found.lost)
     if case.newest < LAST:
@@ -224,7 +224,7 @@ def test_salvage_does_not_say_that_nothing_is_lost_where_it_cannot_know(
     folder: Path, case: str
 ) -> None:
     make(folder, CASES[case])
-    found = open_store(folder).salvage()
+    found = open_store(folder).recoverable()
     assert found.acknowledged is None
     assert found.lost, "the end is damaged, and no witness tells how much was there"
 
@@ -308,7 +308,7 @@ def test_a_damaged_backup_is_taken_out_of_the_way(folder: Path) -> None:
 def test_a_second_repair_has_nothing_more_to_do(folder: Path, case: str) -> None:
     make(folder, CASES[case])
     serial = repair(folder)
-    assert open_store(folder).salvage().lost == ()
+    assert open_store(folder).recoverable().lost == ()
     assert repair(folder) == serial + 1
     assert open_store(folder).verify().problems == ()
 
@@ -318,7 +318,7 @@ def test_a_state_that_was_repaired_can_be_damaged_again(folder: Path) -> None:
     repair(folder)
     local_states.grow(folder, range(8, 11))
     no_state(folder)
-    torn_at = open_store(folder).salvage()
+    torn_at = open_store(folder).recoverable()
     assert torn_at.state is not None
     assert torn_at.state.serial == torn_at.acknowledged
     repair(folder)
@@ -331,7 +331,7 @@ def test_a_compressed_state_is_repaired_as_well(
     monkeypatch.setattr(journal, "COMPRESSED_SIZE", 1)
     made = local_states.small(folder, backup=False)
     local_states.flip(folder / "state.json", 200)
-    found = open_store(folder).salvage()
+    found = open_store(folder).recoverable()
     assert bare(found.state) == bare(made[LAST]), "frames behind the damage are found"
     repair(folder)
     assert open_store(folder).verify().problems == ()
@@ -347,7 +347,7 @@ def test_nothing_provable_is_refused_and_left_alone(folder: Path, *, with_witnes
     path.write_bytes(b"{corrupted")
     if not with_witness:
         (folder / "acked").unlink()
-    found = open_store(folder).salvage()
+    found = open_store(folder).recoverable()
     assert found.state is None
     assert "everything" in found.lost[0]
     with (
@@ -366,7 +366,11 @@ def test_a_newer_format_is_no_damage(folder: Path) -> None:
     assert state is not None
     data = bytes(seal(structs.replace(state, version=FORMAT_VERSION + 1)).data)
     path.write_bytes(data)
-    for look in (open_store(folder).read, open_store(folder).verify, open_store(folder).salvage):
+    for look in (
+        open_store(folder).read,
+        open_store(folder).verify,
+        open_store(folder).recoverable,
+    ):
         with pytest.raises(NewerFormatError):
             look()
     with pytest.raises(NewerFormatError):
@@ -382,7 +386,7 @@ def test_history_of_another_state_is_never_taken_for_ours(tmp_path: Path) -> Non
     for path in local_states.segments(theirs):
         shutil.copy(path, ours / "history")
     torn(ours)
-    found = open_store(ours).salvage()
+    found = open_store(ours).recoverable()
     assert bare(found.state) == bare(made[LAST - 1])
 
 
@@ -398,7 +402,7 @@ def test_a_segment_that_was_left_half_way_is_never_preferred(folder: Path) -> No
     with tenure_of(open_store(folder)) as tenure:
         made |= local_states.commit(folder, tenure, *local_states.drafts(40))
     line(0)(folder)
-    found = open_store(folder).salvage()
+    found = open_store(folder).recoverable()
     assert bare(found.state) == bare(made[max(made)])
 
 
@@ -412,7 +416,7 @@ def test_a_change_of_an_older_tenure_is_not_led_on_to(folder: Path) -> None:
     late = seal(structs.replace(read_change(whole), tenure=-1))
     path.write_bytes(b"".join((*before, late.data)))
     (folder / "acked").unlink()
-    found = open_store(folder).salvage()
+    found = open_store(folder).recoverable()
     assert bare(found.state) == bare(made[LAST - 1])
     assert repair(folder) == LAST
 
@@ -431,7 +435,7 @@ def test_two_damages_at_random_never_make_up_a_state(folder: Path, seed: int) ->
             path.write_bytes(path.read_bytes()[: random_.randrange(path.stat().st_size)])
         else:
             local_states.flip(path, random_.randrange(path.stat().st_size), random_.randrange(8))
-    found = open_store(folder).salvage()
+    found = open_store(folder).recoverable()
     assert found.state is not None
     assert bare(found.state) == bare(made[found.state.serial])
     repair(folder)

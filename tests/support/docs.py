@@ -127,7 +127,7 @@ _VARYING = (
     # Packer 1.6 leaves the blank out
     (re.compile(r"(exit status: \d+\.) ?"), r"\1 "),
     (re.compile(r"[\d.]+ [kM]?B read"), "SIZE read"),
-    (re.compile(r"[0-9a-f]{64}|\d{12}-rollback-\w+-[0-9a-f]{16}"), "NAME"),
+    (re.compile(r"[0-9a-f]{64}|\d{12}-restore-\w+-[0-9a-f]{16}"), "NAME"),
     (re.compile(r"/\S*/\.packer-fork/"), "/FOLDER/.packer-fork/"),
     (re.compile(r"\s+"), " "),
 )

@@ -95,8 +95,8 @@ def serials(cli: Cli, operation: str = "") -> list[int]:
 
 
 def runs(cli: Cli, *args: str) -> list[int]:
-    """Numbers of the runs that `state list` finds."""
-    return [each["run"]["number"] for each in answers(cli, "list", "t.pkr.hcl", *args)]
+    """Numbers of the runs that `state runs` finds."""
+    return [each["run"]["number"] for each in answers(cli, "runs", "t.pkr.hcl", *args)]
 
 
 def is_up_to_date(cli: Cli, *args: str) -> bool:

@@ -15,7 +15,7 @@ from packer_fork.cli.completing.position import Candidate, Wanted
 if TYPE_CHECKING:
     from packer_fork.answers import RunEntry
     from packer_fork.events import Event
-    from packer_fork.manager.places import Place
+    from packer_fork.manager.state_ref import StateRef as Place
 
 _MOST = 50
 """Of what a history has: the newest are those that are asked for."""
@@ -64,7 +64,10 @@ def _places(wanted: Wanted, *, everywhere: bool = False) -> list[Place]:
     given = {name: os.path.expanduser(value) for name, value in wanted.given.items()}  # noqa: PTH111
     state = given.get("state") or given.get("state_folder")
     workspace = None if everywhere else given.get("workspace")
-    return options.places(given.get("template"), workspace, state, _silent, {"store_patience": 0})
+    template = given.get("template")
+    if wanted.command in WITHOUT_TEMPLATE and template and not os.path.exists(template):  # noqa: PTH110
+        template = None
+    return options.places(template, workspace, state, _silent, {"store_patience": 0})
 
 
 def _silent(_: Event) -> None:
@@ -83,7 +86,7 @@ def _of_each(wanted: Wanted, tell: Callable[[Place], Iterable[Candidate]]) -> It
 
 
 def builds(wanted: Wanted) -> Iterator[Candidate]:
-    from packer_fork.manager import show
+    from packer_fork.manager.state import show
 
     for shown in show.states(_places(wanted)):
         for build in show.builds(shown.state) if shown.state else ():
@@ -91,10 +94,10 @@ def builds(wanted: Wanted) -> Iterator[Candidate]:
 
 
 def workspaces(wanted: Wanted) -> Iterator[Candidate]:
-    from packer_fork.manager import places
+    from packer_fork.manager import state_ref
 
     for place in _places(wanted, everywhere=True):
-        names = places.workspaces(place) if "template" in wanted.given else ()
+        names = state_ref.workspaces(place) if "template" in wanted.given else ()
         for name in (*names, place.folder.workspace):
             yield Candidate(name)
 
@@ -118,9 +121,9 @@ def runs(wanted: Wanted) -> Iterator[Candidate]:
 
 
 def _runs(place: Place) -> Iterator[RunEntry]:
-    from packer_fork.manager import runs as manager
+    from packer_fork.manager.state import history as manager
 
-    return islice(manager.runs(place.store, manager.Wanted()), _MOST)
+    return islice(manager.runs(place.store, manager.RunFilter()), _MOST)
 
 
 def _run(entry: RunEntry) -> Candidate:
@@ -145,10 +148,10 @@ def serials(wanted: Wanted) -> Iterator[Candidate]:
 
 
 def _serials(place: Place) -> Iterator[Candidate]:
-    from packer_fork.manager import past
+    from packer_fork.manager.state import history
     from packer_fork.views import words
 
-    for change in islice(past.changes(place.store), _MOST):
+    for change in islice(history.changes(place.store), _MOST):
         run = f", run {change.run}" if change.run else ""
         yield Candidate(str(change.serial), f"{change.operation}{run}, {words.age(change.at)}")
 
@@ -169,6 +172,11 @@ def _backups(place: Place) -> Iterator[Candidate]:
     for each in reversed(place.store.backups()):
         about = f"serial {each.serial}, {each.reason}, {words.age(each.at)}"
         yield Candidate(each.path, about)
+
+
+def restorable(wanted: Wanted) -> Iterator[Candidate]:
+    yield from points(wanted)
+    yield from backups(wanted)
 
 
 def instances(wanted: Wanted) -> Iterator[Candidate]:
@@ -211,6 +219,9 @@ def topics(_: Wanted) -> Iterator[Candidate]:
     return (Candidate(name, group) for group, names in TOPICS.items() for name in names)
 
 
+WITHOUT_TEMPLATE = frozenset({"state diff", "state restore", "state rollback"})
+"""Commands whose first word may be another argument, as TEMPLATE may be left out."""
+
 VALUES: Mapping[str, Callable[[Wanted], Iterable[Candidate]]] = {
     "build": builds,
     "-only": builds,
@@ -219,12 +230,15 @@ VALUES: Mapping[str, Callable[[Wanted], Iterable[Candidate]]] = {
     "lock_id": locks,
     "run": runs,
     "serial": serials,
-    "state rollback to": serials,
+    "state diff template": points,
     "before": points,
     "after": points,
+    "state restore template": restorable,
+    "state restore source": restorable,
+    "state rollback template": restorable,
+    "state rollback source": restorable,
     "branch": branches,
     "instance": instances,
-    "state restore file": backups,
     "status": statuses,
     "input_env": variables,
     "-on-error": on_error,
@@ -239,6 +253,13 @@ FILES: Mapping[str, Files] = {
     "state": Files(),
     "state_folder": Files(),
     "state migrate to": Files(),
+    "state backup to": Files(("*",)),
+    "state restore template": Files(("*",)),
+    "state restore source": Files(("*",)),
+    "state rollback template": Files(("*",)),
+    "state rollback source": Files(("*",)),
+    "state push template": Files(("*",)),
+    "state import template": Files(("*",)),
     "file": Files(("*",)),
     "html": Files(("*",)),
     "manifest": Files(("*",)),

@@ -22,10 +22,10 @@ from msgspec import Struct, structs
 from packer_fork.answers import RunEntry
 from packer_fork.codec.builds import decode_once
 from packer_fork.manager import results
-from packer_fork.manager.runs import Wanted, runs
+from packer_fork.manager.state.history import RunFilter, runs
 from packer_fork.model import Build, BuildStatus, Change, RunStatus, Skip, State, Step, StepStatus
 from packer_fork.statistics import BuildPoint, RunPoint
-from packer_fork.stores.base import Passage, Store, Stretch
+from packer_fork.stores.base import SegmentContents, SegmentRange, Store
 
 KINDS = ("provisioner", "post-processor")
 """Of steps, in the order in which a build goes through them."""
@@ -95,7 +95,7 @@ class Collected(Struct, frozen=True, kw_only=True):
 def collect(store: Store, state: State | None, window: Window) -> Collected:
     """Read the history of `state`. Raises DamagedError, NewerFormatError, StoreError."""
     history, collector = _History(store), _Collector()
-    for group in _groups(runs(cast("Store", history), Wanted()), window):
+    for group in _groups(runs(cast("Store", history), RunFilter()), window):
         collector.add_lock(group)
     for change in history.skips:
         if change.skip is not None and (window.since is None or change.at >= window.since):
@@ -151,12 +151,12 @@ class _History:
         self.skips: list[Change] = []
         self._store = store
 
-    def history(self) -> Iterator[Stretch]:
+    def history(self) -> Iterator[SegmentRange]:
         """Without summaries, so that the reader skips no segment."""
         for stretch in self._store.history():
             yield structs.replace(stretch, summary=None, read=partial(self._read, stretch))
 
-    def _read(self, stretch: Stretch) -> Passage:
+    def _read(self, stretch: SegmentRange) -> SegmentContents:
         passage = stretch.read()
         for change, _ in passage.changes:
             if change.operation == "take-over":

@@ -17,8 +17,8 @@ from msgspec import Struct
 from packer_fork.codec.builds import decode_once
 from packer_fork.errors import PackerForkError
 from packer_fork.locks import LockStatus, Verdict
-from packer_fork.manager.places import Place
 from packer_fork.manager.reports.collector import Collected, Window, collect
+from packer_fork.manager.state_ref import StateRef
 from packer_fork.model import BuildStatus, State
 from packer_fork.terminal import clean
 
@@ -71,17 +71,17 @@ class Measures(Struct, frozen=True, kw_only=True):
 class Gathered(Struct, frozen=True):
     """The measures of one state, and the error that prevented some of them."""
 
-    place: Place
+    place: StateRef
     measures: Measures
     error: PackerForkError | None
 
 
-def of(places: Iterable[Place]) -> list[Gathered]:
+def of(places: Iterable[StateRef]) -> list[Gathered]:
     """Each location once: Prometheus refuses duplicate samples."""
     return [gather(place) for place in {each.store.location: each for each in places}.values()]
 
 
-def gather(place: Place, *, lasting: bool = False) -> Gathered:
+def gather(place: StateRef, *, lasting: bool = False) -> Gathered:
     """Read the state and all of its history, and measure it.
 
     `lasting`: without what changes as soon as our own lock is released.
@@ -113,7 +113,7 @@ def gather(place: Place, *, lasting: bool = False) -> Gathered:
     return Gathered(place, measures, error)
 
 
-def _now(place: Place, loading: float | None) -> Now:
+def _now(place: StateRef, loading: float | None) -> Now:
     try:
         lock: LockStatus | None = place.store.status()
     except PackerForkError:

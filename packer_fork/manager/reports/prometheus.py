@@ -28,9 +28,9 @@ from prometheus_client.registry import Collector, CollectorRegistry
 from packer_fork import durable
 from packer_fork.errors import StoreError
 from packer_fork.locks import Verdict
-from packer_fork.manager.places import Place
 from packer_fork.manager.reports.collector import Collected, LockUse
 from packer_fork.manager.reports.metrics import Gathered, Measures, Now, Standing
+from packer_fork.manager.state_ref import StateRef
 from packer_fork.model import BuildStatus, RunStatus
 from packer_fork.terminal import clean
 
@@ -385,7 +385,7 @@ def write(gathered: Sequence[Gathered], path: Path) -> None:
         ) from error
 
 
-def _name(place: Place) -> str:
+def _name(place: StateRef) -> str:
     """Unique among all states of a machine."""
     digest = sha256(os.fsencode(place.store.location)).hexdigest()[:12]
     return f"packer-fork.{place.folder.template[:80]}.{place.folder.workspace}.{digest}.prom"

@@ -16,8 +16,8 @@ from packer_fork import durable
 from packer_fork.codec.builds import decode_once
 from packer_fork.errors import PackerForkError, StoreError
 from packer_fork.manager import results
-from packer_fork.manager.places import Place
 from packer_fork.manager.reports.collector import SourceRecord, StepKey, StepRecord, Window, collect
+from packer_fork.manager.state_ref import StateRef
 from packer_fork.model import Build, State
 from packer_fork.statistics import (
     Figures,
@@ -38,11 +38,11 @@ class Gathered(Struct, frozen=True):
     error: PackerForkError | None
 
 
-def of(places: Iterable[Place], window: Window) -> list[Gathered]:
+def of(places: Iterable[StateRef], window: Window) -> list[Gathered]:
     return [_gathered(place, window) for place in places]
 
 
-def _gathered(place: Place, window: Window) -> Gathered:
+def _gathered(place: StateRef, window: Window) -> Gathered:
     found: Figures | None = None
     error: PackerForkError | None = None
     try:

@@ -13,7 +13,7 @@ from typing import NamedTuple
 
 from msgspec import Struct, structs
 
-from packer_fork.answers import Problem, Salvage
+from packer_fork.answers import Problem, RecoverableState
 from packer_fork.changes import apply_changes, follows
 from packer_fork.codec import statefile
 from packer_fork.codec.compression import ZSTD_MAGIC, frames
@@ -123,7 +123,7 @@ class _Pool:
                 yield way
 
 
-class Found(Salvage, frozen=True, kw_only=True):
+class Found(RecoverableState, frozen=True, kw_only=True):
     """With the trail that led to it."""
 
     trail: Trail | None = None

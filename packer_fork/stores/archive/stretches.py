@@ -15,15 +15,15 @@ from packer_fork.model import Sealed, State
 from packer_fork.stores.archive import history
 from packer_fork.stores.archive.files import Files, Reader
 from packer_fork.stores.archive.history import MissingError
-from packer_fork.stores.base import Passage, Stretch
+from packer_fork.stores.base import SegmentContents, SegmentRange
 
 
-def stretches(files: Files, reader: Reader) -> Iterator[Stretch]:
+def stretches(files: Files, reader: Reader) -> Iterator[SegmentRange]:
     """Raises DamagedError where the way back cannot be found."""
     file = reader.read()
     if file is None:
         return
-    yield Stretch(file.first_serial, file.state.serial, "", None, partial(_passage, file))
+    yield SegmentRange(file.first_serial, file.state.serial, "", None, partial(_passage, file))
     below, state = file.first_serial, file.state
     sealed = history.uncut(state.cuts, state.sealed)
     pruned: list[State] = []
@@ -40,7 +40,7 @@ def stretches(files: Files, reader: Reader) -> Iterator[Stretch]:
         if first < last:
             read = partial(_read, files, reader, sealed, first, last, pruned)
             told = summary if last == sealed.serial else None
-            yield Stretch(first, last, sealed.segment, told, read)
+            yield SegmentRange(first, last, sealed.segment, told, read)
             below = first
         if pruned:  # what was handed out was gone when it was read: where does it end now?
             state, older = pruned[-1], pruned.pop().sealed
@@ -57,7 +57,7 @@ def _moved_on(reader: Reader, state: State, error: MissingError) -> State:
 
 def _read(
     files: Files, reader: Reader, sealed: Sealed, first: int, last: int, pruned: list[State]
-) -> Passage:
+) -> SegmentContents:
     """Tells `pruned` of the state that has this stretch no more."""
     try:
         return _between(history.read(files, sealed), first, last)
@@ -78,17 +78,17 @@ def _read(
             missing = error
         else:
             pruned.append(file.state)
-            return Passage(file.state, ())
+            return SegmentContents(file.state, ())
 
 
-def _between(file: StateFile, first: int, last: int) -> Passage:
+def _between(file: StateFile, first: int, last: int) -> SegmentContents:
     passage = _passage(file)
     before = [pair for pair in passage.changes if pair[0].serial <= first]
     state = apply_changes(passage.state, before) if before else passage.state
     wanted = (pair for pair in passage.changes if first < pair[0].serial <= last)
-    return Passage(state, tuple(wanted))
+    return SegmentContents(state, tuple(wanted))
 
 
-def _passage(file: StateFile) -> Passage:
+def _passage(file: StateFile) -> SegmentContents:
     digests = (line.digest for line in file.lines[1:])
-    return Passage(file.snapshot, tuple(zip(file.changes, digests, strict=True)))
+    return SegmentContents(file.snapshot, tuple(zip(file.changes, digests, strict=True)))

@@ -44,8 +44,8 @@ class Folder:
             yield
         except OSError as error:
             raise StoreError(
-                f"Cannot read the state in {self._layout.folder}: {error.strerror}.",
-                hint="Check that you may read this folder.",
+                f"cannot read the state in {self._layout.folder}: {error.strerror}",
+                hint="ask its owner to set shared_with_group, or use --state DIR of your own",
             ) from error
 
     def _make(self) -> None:

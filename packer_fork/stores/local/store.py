@@ -22,7 +22,7 @@ from packer_fork.stores.local.folder import Folder
 from packer_fork.stores.local.layout import Layout
 
 if TYPE_CHECKING:
-    from packer_fork.answers import Backup, Salvage, Verified
+    from packer_fork.answers import Backup, RecoverableState, Verified
     from packer_fork.stores.local.journal import Journal
     from packer_fork.stores.local.reader import Reader
     from packer_fork.stores.local.tenure import KernelLocks
@@ -80,7 +80,7 @@ class LocalStore:
             file = self._reader.read()
         return file.state if file else None
 
-    def history(self) -> Iterator[base.Stretch]:
+    def history(self) -> Iterator[base.SegmentRange]:
         from packer_fork.stores.archive import stretches
 
         with self._folder.readable():
@@ -111,7 +111,7 @@ class LocalStore:
         with self._folder.readable():
             return verify.verify(self._layout, self._reader)
 
-    def salvage(self) -> Salvage:
+    def recoverable(self) -> RecoverableState:
         from packer_fork.stores.archive import salvage
 
         with self._folder.readable():

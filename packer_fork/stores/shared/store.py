@@ -12,7 +12,7 @@ from typing import TypeVar
 from msgspec import Struct, structs
 
 from packer_fork import sharing
-from packer_fork.answers import Backup, Salvage, Verified
+from packer_fork.answers import Backup, RecoverableState, Verified
 from packer_fork.locks import Holder, LockRecord, LockStatus, Share, Verdict, Waiter
 from packer_fork.model import Actor, Draft, State
 from packer_fork.stores import base
@@ -78,7 +78,7 @@ class SharedStore:
         file = self._reader.read()
         return file.state if file else None
 
-    def history(self) -> Iterator[base.Stretch]:
+    def history(self) -> Iterator[base.SegmentRange]:
         from packer_fork.stores.archive import stretches
 
         return stretches.stretches(self._files, self._reader)
@@ -104,7 +104,7 @@ class SharedStore:
 
         return verify.verify(self._files, self._reader)
 
-    def salvage(self) -> Salvage:
+    def recoverable(self) -> RecoverableState:
         from packer_fork.stores.archive import salvage
 
         return salvage.salvage(self._files, self._reader)

@@ -1,8 +1,7 @@
-"""The state of the Go program before packer-fork, ``.packer.d/builder-state.json``, taken over.
+"""Import of ``.packer.d/builder-state.json``, the state of the Go program before packer-fork.
 
-What it says is kept as far as it is understood. It proves nothing: no imported build is up
-to date, and each says in its metadata where it comes from. Values of variables become
-digests by the state's key.
+It proves nothing: no imported build is up to date, and the metadata of each says where it
+comes from. Values of variables become digests keyed by the state's key.
 """
 
 from __future__ import annotations
@@ -23,9 +22,9 @@ from packer_fork.codec.builds import encode_build
 from packer_fork.errors import UsageError
 from packer_fork.events import Notice, Notify
 from packer_fork.malformed import MALFORMED
-from packer_fork.manager import given
-from packer_fork.manager.changing import Command, changing, made_sure_of
-from packer_fork.manager.places import Place
+from packer_fork.manager.state import user_file
+from packer_fork.manager.state.operation import Operation, ensure_state, under_lock
+from packer_fork.manager.state_ref import StateRef
 from packer_fork.model import (
     Artifact,
     Build,
@@ -71,8 +70,8 @@ class _Build(Struct, frozen=True):
     completed_at: Any = None
 
 
-class Ancestor(Struct, frozen=True):
-    """Its document; what it does not list is left aside."""
+class GoState(Struct, frozen=True):
+    """The document; unknown fields are ignored."""
 
     version: int
     serial: int
@@ -83,18 +82,18 @@ class Ancestor(Struct, frozen=True):
     packer_version: str = ""
 
 
-def read(path: Path) -> Ancestor:
-    """Raises UsageError if it is no state of the ancestor's."""
-    data = given.read(path, _MAX_FILE)
+def read(path: Path) -> GoState:
+    """Raises UsageError if `path` is not a state of the Go program."""
+    data = user_file.read(path, _MAX_FILE)
     try:
-        return msgspec.json.decode(data, type=Ancestor)
+        return msgspec.json.decode(data, type=GoState)
     except MALFORMED as error:
-        hint = "Give its .packer.d/builder-state.json."
-        raise UsageError(f"{path} is no state of the Go program: {error}.", hint=hint) from error
+        hint = "give its .packer.d/builder-state.json"
+        raise UsageError(f"{path} is not a state of the Go program: {error}", hint=hint) from error
 
 
-def template_of(found: Ancestor, path: Path) -> str:
-    """The template that it is of, from here. Raises UsageError if that is not there."""
+def template_of(found: GoState, path: Path) -> str:
+    """The path of its template from here. Raises UsageError if there is no such template."""
     folder = path.resolve().parent
     beside = folder.parent if folder.name == ".packer.d" else folder
     for candidate in (beside / found.template.path, Path(found.template.path)):
@@ -102,19 +101,20 @@ def template_of(found: Ancestor, path: Path) -> str:
             if found.template.path and candidate.exists():
                 return os.path.relpath(candidate)
     raise UsageError(
-        f"{path} is of the template {found.template.path!r}, which is not there.",
-        hint="Name it with --template TEMPLATE.",
+        f"{path} belongs to the template {found.template.path!r}, which does not exist",
+        hint=f"name the template: packer-fork state import TEMPLATE {path}",
     )
 
 
-def take_over(
-    place: Place, found: Ancestor, path: Path, notify: Notify, *, environ: Mapping[str, str]
+def import_builds(
+    ref: StateRef, found: GoState, path: Path, notify: Notify, *, environ: Mapping[str, str]
 ) -> int:
-    """Commit the builds that the state does not know yet; how many these were."""
-    command = Command(operation="import", words=("state", "import", path.name), environ=environ)
-    with changing(place, command, notify) as tenure:
-        state = made_sure_of(place, tenure)
-        tenure.backup("import", keep=place.settings.keep_backups)
+    """Commit the builds that the state lacks; returns how many these are."""
+    words = ("state", "import", path.name)
+    operation = Operation(name="import", words=words, environ=environ)
+    with under_lock(ref, operation, notify) as lock:
+        state = ensure_state(ref, lock)
+        lock.backup("import", keep=ref.settings.keep_backups)
         key, mask = bytes.fromhex(state.key), Mask(tuple(_words(found.template.variables or {})))
         builds = {
             name: encode_build(mask.document(_build(name, each, found, key)))
@@ -122,20 +122,20 @@ def take_over(
             if name not in state.builds
         }
         why = f"{path.name}: lineage {found.lineage}, serial {found.serial}"
-        tenure.commit(Draft(operation="import", why=why, builds=builds))
+        lock.commit(Draft(operation="import", why=why, builds=builds))
     for name in (found.builds or {}).keys() - builds.keys():
-        text = f"{name} is in the state already, and stays as it is."
+        text = f"{name} is in the state already and was not imported"
         notify(Notice(level="warning", text=text))
     return len(builds)
 
 
 def _words(variables: dict[str, Any]) -> Iterator[str]:
-    """Values that may stand in its texts; any of them may be a secret."""
+    """Values that may occur in its texts; any of them may be a secret."""
     for value in variables.values():
         yield value if isinstance(value, str) else msgspec.json.encode(value).decode()
 
 
-def _build(name: str, old: _Build, found: Ancestor, key: bytes) -> Build:
+def _build(name: str, old: _Build, found: GoState, key: bytes) -> Build:
     variables = found.template.variables or {}
     status = _status(old.status)
     return Build(
@@ -164,7 +164,7 @@ def _build(name: str, old: _Build, found: Ancestor, key: bytes) -> Build:
 
 
 def _status(text: str) -> BuildStatus:
-    """What was under way then is so no more."""
+    """A build that was running then is interrupted."""
     known = {status.value: status for status in BuildStatus}
     found = known.get(text.lower(), BuildStatus.UNVERIFIED)
     return BuildStatus.INTERRUPTED if found in _UNDER_WAY else found
@@ -190,7 +190,7 @@ _ADDRESSES = ("public_ip", "private_ip", "ip", "host", "address")
 
 
 def _instance(old: dict[str, Any]) -> Instance:
-    """Its own words where they are known; the rest stays in the metadata."""
+    """Known keys become fields; the others stay in the metadata."""
     addresses = _texts(old.get(key) for key in _ADDRESSES)
     port = next((p for k in ("port", "ssh_port") if isinstance(p := old.get(k), int)), None)
     used = {*_ADDRESSES, "id", "provider", "region", "user", "ssh_user", "port", "ssh_port"}
@@ -234,5 +234,5 @@ def _time(value: Any) -> datetime | None:
 
 
 def _digest(value: Any, key: bytes) -> str:
-    """As inputs are kept: recognisable by whoever has the key and the value, else by nobody."""
+    """Keyed like inputs: only the key and the value together reproduce it."""
     return hmac.new(key, msgspec.json.encode(value), hashlib.sha256).hexdigest()

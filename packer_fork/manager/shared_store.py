@@ -1,15 +1,16 @@
-"""From settings to a shared store: its servers, its keys there, and its folder here."""
+"""Opening states on servers: which servers, the keys there, and the local folder beside them."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
+from hashlib import sha256
+from pathlib import Path
 
 from msgspec import structs
 
 from packer_fork import config
-from packer_fork.manager.locate import StateFolder
-from packer_fork.manager.servers import address_of, circuit_breaker
-from packer_fork.stores.access import Access
+from packer_fork.errors import UsageError
+from packer_fork.stores.access import Access, Address, parse_address
 from packer_fork.stores.circuit_breaker import CircuitBreaker
 from packer_fork.stores.local.mutex import Complain
 from packer_fork.stores.shared.companion import Companion
@@ -17,22 +18,30 @@ from packer_fork.stores.shared.keys import Keys
 from packer_fork.stores.shared.store import SharedStore, Terms
 
 _INDEX = "@states"
-"""Where in a project it stands which states there are; no template is escaped to that."""
+"""The index of a project's states; no template is escaped to that name."""
 
 
-def store(
-    here: StateFolder, identity: str, settings: config.Settings, complain: Complain
+def open_store(
+    settings: config.Settings,
+    key: str,
+    identity: str,
+    *,
+    local: Path,
+    root: Path,
+    complain: Complain,
 ) -> SharedStore:
-    """Nothing is asked of the servers yet. Raises UsageError."""
-    path = f"{here.template}/{here.workspace}"
+    """The state at `key`, "TEMPLATE/WORKSPACE"; `local` is its folder here, below `root`.
+
+    Sends no request yet. Raises UsageError.
+    """
     return SharedStore(
-        _keys(settings, path, complain),
-        _renewals(settings, path),
-        Companion(here.folder, root=here.root, complain=complain),
+        _keys(settings, key, complain),
+        _renewals(settings, key),
+        Companion(local, root=root, complain=complain),
         template=identity,
-        workspace=here.workspace,
+        workspace=key.rpartition("/")[2],
         terms=Terms(ttl=settings.lock_ttl, surely=settings.on_lock_lost == "strict"),
-        register=lambda: _keys(settings, _INDEX).put(path, identity.encode()),
+        register=lambda: _keys(settings, _INDEX).put(key, identity.encode()),
     )
 
 
@@ -40,6 +49,33 @@ def states(settings: config.Settings) -> Iterator[tuple[str, str]]:
     """Template and workspace of each state of the project. Raises UsageError, StoreError."""
     for item in _keys(settings, _INDEX).items(""):
         yield item.value.decode("utf-8", "replace"), item.key.rpartition("/")[2]
+
+
+def local_name(settings: config.Settings) -> str:
+    """The name of a project's local folder, in whatever order its servers are listed.
+
+    Raises UsageError.
+    """
+    address = _address(settings)
+    servers = ",".join(sorted(map(str, address.endpoints)))
+    name = f"{address.kind}://{servers}/{address.prefix}/{settings.project}"
+    return sha256(name.encode()).hexdigest()[:16]
+
+
+def _address(settings: config.Settings) -> Address:
+    """Raises UsageError for the URL of no store, or without the project's name."""
+    address = parse_address(settings.state)
+    if not settings.project:
+        raise UsageError(
+            "a shared store needs the name of the project, below which its states are kept",
+            hint='set project = "NAME" in packer-fork.toml, or PACKER_FORK_PROJECT',
+        )
+    return address
+
+
+def circuit_breaker(settings: config.Settings) -> CircuitBreaker:
+    """The circuit breaker of the cluster, shared by all processes of this user."""
+    return CircuitBreaker(str(structs.replace(_address(settings), prefix="")))
 
 
 def _keys(settings: config.Settings, path: str, complain: Complain | None = None) -> Keys:
@@ -93,7 +129,7 @@ def _access(settings: config.Settings) -> Access:
 
 
 def _client(settings: config.Settings, path: str, access: Access) -> Keys:
-    address = address_of(settings)
+    address = _address(settings)
     own = structs.replace(address, prefix=f"{address.prefix}/{settings.project}/{path}")
     if address.kind == "etcd":
         from packer_fork.stores.etcd import EtcdKeys

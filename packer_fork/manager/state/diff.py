@@ -1,4 +1,4 @@
-"""What differs between two states of one template, in words. Pure."""
+"""The difference between two states of one template, in words. Pure."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from packer_fork.model import Artifact, Build, State
 
 def between(before: State, after: State) -> Difference:
     names = dict.fromkeys((*before.builds, *after.builds))
-    found = (_build(name, before, after) for name in names)
+    found = (_build_difference(name, before, after) for name in names)
     return Difference(
         before=before.serial,
         after=after.serial,
@@ -23,13 +23,13 @@ def between(before: State, after: State) -> Difference:
     )
 
 
-def _build(name: str, before: State, after: State) -> BuildDifference | None:
+def _build_difference(name: str, before: State, after: State) -> BuildDifference | None:
     old, new = before.builds.get(name), after.builds.get(name)
     if old == new:
         return None
     if old is None or new is None:
         return _one_sided(name, old, new)
-    what = tuple(_changes(decode_once(old), decode_once(new), before, after))
+    what = tuple(_build_changes(decode_once(old), decode_once(new), before, after))
     return BuildDifference(name=name, kind="changed", what=what or ("details",))
 
 
@@ -40,22 +40,23 @@ def _one_sided(name: str, old: msgspec.Raw | None, new: msgspec.Raw | None) -> B
     return BuildDifference(name=name, kind="removed", what=(was,))
 
 
-def _changes(old: Build, new: Build, before: State, after: State) -> Iterator[str]:
+def _build_changes(old: Build, new: Build, before: State, after: State) -> Iterator[str]:
     if old.status != new.status:
         yield f"{old.status} -> {new.status}"
     if old.run != new.run:
         yield f"run {old.run} -> {new.run}"
-    if _ids(old.artifacts) != _ids(new.artifacts):
-        yield f"artifacts {_ids(old.artifacts) or '-'} -> {_ids(new.artifacts) or '-'}"
+    before_ids, after_ids = _artifact_ids(old.artifacts), _artifact_ids(new.artifacts)
+    if before_ids != after_ids:
+        yield f"artifacts {before_ids or '-'} -> {after_ids or '-'}"
     elif old.artifacts != new.artifacts:
-        yield "contents of its artifacts changed"
+        yield "artifact contents changed"
     if old.inputs != new.inputs:
-        yield from _of_inputs(old, before, new, after)
+        yield from _input_build_changes(old, before, new, after)
     if old.error != new.error and new.error:
         yield f"error: {new.error.splitlines()[0]}"
 
 
-def _of_inputs(old: Build, before: State, new: Build, after: State) -> Iterator[str]:
+def _input_build_changes(old: Build, before: State, new: Build, after: State) -> Iterator[str]:
     known = _inputs(before, old), _inputs(after, new)
     if known[0] is None or known[1] is None:
         yield "inputs changed"
@@ -72,5 +73,5 @@ def _inputs(state: State, build: Build) -> Inputs | None:
     return found.of(build.name) if found else None
 
 
-def _ids(artifacts: tuple[Artifact, ...]) -> str:
+def _artifact_ids(artifacts: tuple[Artifact, ...]) -> str:
     return ", ".join(dict.fromkeys(a.id or a.string for a in artifacts if a.id or a.string))

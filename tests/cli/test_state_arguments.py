@@ -1,0 +1,86 @@
+"""TEMPLATE comes first in every state command, and may be left out where one state is below."""
+
+import json
+
+import pytest
+
+from tests.conftest import Cli, Project
+from tests.support import states
+from tests.support.commands import commands
+from tests.support.queries import ONE, answer, built, done, refused, runs
+from tests.support.templates import TWO
+
+pytestmark = pytest.mark.usefixtures("packer")
+
+
+def test_template_is_the_first_argument_of_every_state_command() -> None:
+    for words, command in commands().items():
+        if words.startswith("state ") or words in ("logs", "artifacts", "lock status"):
+            arguments = [each for each in command.params if each.param_type_name == "argument"]
+            assert arguments[0].name == "template", words
+            assert "--template" not in {name for each in command.params for name in each.opts}
+
+
+def test_template_may_be_left_out_before_other_arguments(cli: Cli, project: Project) -> None:
+    built(cli, project, "1", "2")
+    document = cli("state", "pull").out
+    project.write("pulled.json", document)
+    done(cli, "state", "backup", "--to", "b.tar")
+    for template in ((), ("t.pkr.hcl",)):
+        assert "run 1 -> 2" in cli("state", "diff", *template, "run:1", "run:2").out
+        done(cli, "state", "restore", *template, "run:1", "--yes")
+        assert states.state(cli)["builds"]["null.n"]["run"] == 1
+        done(cli, "state", "restore", *template, "b.tar", "--yes")
+        assert states.state(cli)["builds"]["null.n"]["run"] == 2
+        done(cli, "state", "push", *template, "pulled.json", "--force", "--yes")
+    project.write("other.pkr.hcl", ONE)
+    done(cli, "build", "other.pkr.hcl")
+    refused(cli, "state", "restore", "run:1", rc=2, text="There are 2 states")
+
+
+@pytest.mark.parametrize(
+    ("words", "missing"),
+    [
+        ("diff", "A"),
+        ("diff t.pkr.hcl", "B"),
+        ("restore --yes", "SERIAL|run:N|FILE"),
+        ("push --yes", "FILE"),
+        ("import", "FILE"),
+    ],
+)
+def test_a_missing_argument_is_named(cli: Cli, words: str, missing: str) -> None:
+    refused(cli, "state", *words.split(), rc=2, text=f"missing argument: {missing}")
+
+
+def test_a_template_in_the_place_of_a_file_is_named(cli: Cli, project: Project) -> None:
+    built(cli, project, "1")
+    told = refused(cli, "state", "restore", "t.pkr.hcl", rc=2, text="t.pkr.hcl is a template")
+    assert "state restore t.pkr.hcl run:7" in told
+    assert answer(cli, "backup", "t.pkr.hcl", "--list") == []
+    (made,) = answer(cli, "backup", "t.pkr.hcl")
+    assert [each["path"] for each in answer(cli, "backup", "--list", "t.pkr.hcl")] == [made["path"]]
+    refused(cli, "state", "backup", "--list", "--to", "b.tar", rc=2, text="exclude each other")
+
+
+def test_state_list_prints_the_names_of_builds(cli: Cli, project: Project) -> None:
+    project.write("t.pkr.hcl", TWO)
+    assert cli("build", "-var", "bad=b", "t.pkr.hcl").rc == 1
+    assert cli("state", "list").out == "null.a\nnull.b\n"
+    assert cli("state", "list", "t.pkr.hcl", "--status", "failed").out == "null.b\n"
+    assert json.loads(cli("state", "list", "--json").out) == ["null.a", "null.b"]
+    refused(cli, "state", "list", "--status", "broken", rc=2, text="choose one of: ")
+    assert runs(cli) == [1]
+
+
+def test_recover_tells_results_from_a_template(cli: Cli, project: Project) -> None:
+    built(cli, project, "1")
+    assert "nothing to recover" in done(cli, "state", "recover", "t.pkr.hcl")
+    project.write("8-9.late.json", "{")
+    refused(cli, "state", "recover", "8-9.late.json", rc=2, text="8-9.late.json holds no late")
+    state = json.loads(cli("state", "pull").out)
+    run = {**state["last_run"], "number": 9, "tenure": 99}
+    results = {"lineage": state["lineage"], "run": run, "builds": {}}
+    for words in (("a.json",), ("t.pkr.hcl", "b.json")):
+        project.write(words[-1], json.dumps(results))
+        done(cli, "state", "recover", *words)
+        assert (project.root / f"{words[-1]}.replayed").exists()
