@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, TypeVar
 
 import typer
 
-from packer_fork.cli import moments, options, statuses
+from packer_fork.cli import moments, options, positional, statuses
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
