@@ -96,7 +96,8 @@ class Step(Document, frozen=True):
     runs or uploads in order ("" for a temporary one), None where they are not known.
     ``is_chained``: a post-processor that takes what the one before it made.
     ``sounds_like_packer``: its own text holds words by which Packer tells of provisioners.
-    ``manifests``: absolute paths of the files that it tells the build in.
+    ``manifests``: absolute paths of the files that it tells the build in. ``at``: "FILE:LINE" in
+    the template of its run, empty where that is not known.
     """
 
     type: str
@@ -106,6 +107,7 @@ class Step(Document, frozen=True):
     is_chained: bool = False
     sounds_like_packer: bool = False
     manifests: tuple[str, ...] = ()
+    at: str = ""
     status: StepStatus = StepStatus.PENDING
     started: datetime | None = None
     ended: datetime | None = None

@@ -29,22 +29,30 @@ class Spread(Struct, frozen=True, kw_only=True):
 
 
 class RunPoint(Struct, frozen=True, kw_only=True):
-    """A run that has ended. ``waited`` stands with the first run of each lock alone."""
+    """A run that has ended. ``waited`` stands with the first run of each lock alone.
+
+    ``log``: the file on this machine, empty if there is none.
+    """
 
     run: int
     started: datetime
     status: str
     seconds: float | None
     waited: float
+    log: str = ""
 
 
 class BuildPoint(Struct, frozen=True, kw_only=True):
-    """A build that has ended; ``started`` and ``seconds`` are None if it never began."""
+    """A build that has ended; ``started`` and ``seconds`` are None if it never began.
+
+    ``cause``: why it failed, empty if it did not.
+    """
 
     run: int
     started: datetime | None
     status: str
     seconds: float | None
+    cause: str = ""
 
 
 class StepFigures(Struct, frozen=True, kw_only=True):

@@ -19,7 +19,7 @@ import packer_fork
 ROOT = Path(__file__).parent.parent
 PACKAGE = "packer_fork"
 
-LEAVES = {"answers", "locks", "model", "statistics", "errors", "malformed"}
+LEAVES = {"answers", "locks", "model", "statistics", "errors", "malformed", "failures"}
 
 # Which rooms of the package a room may use, besides itself.
 MAY_USE: Mapping[str, set[str]] = {
@@ -50,6 +50,7 @@ MAY_USE: Mapping[str, set[str]] = {
     "answers": {"model"},
     "sharing": {"locks", "model"},
     "statistics": {"model"},
+    "failures": {"model"},
     "locks": {"model"},
     "model": {"errors"},
     "errors": set(),

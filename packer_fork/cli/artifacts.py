@@ -48,8 +48,6 @@ def artifacts(
     if as_json:
         console.say(view.as_json(found))
         return
-    for each in found:
-        console.say(f"{each.build} (run {each.run})")
-        for number, artifact in enumerate(each.artifacts, 1):
-            for line in view.artifact_lines(number, artifact):
-                console.say(f"  {line}")
+    made_by = ((each.build, each.run, each.artifacts) for each in found)
+    for line in view.artifacts(made_by, console.width):
+        console.say(line)

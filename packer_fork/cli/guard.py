@@ -57,10 +57,8 @@ def _say(message: str, hint: str) -> None:
     """In the job's own console: a message that repeats Packer's may hold anyone's text."""
     from packer_fork.views import ci
 
-    console = ci.console(os.environ, color=False)
-    console.tell(f"packer-fork: {message}")
-    if hint:
-        console.tell(f"  {hint}")
+    console = ci.console(os.environ)
+    console.problem(message, hint)
 
 
 def _say_as_event(error: PackerForkError) -> None:

@@ -114,7 +114,7 @@ def _print(
         return
     first = True
     while block := list(islice(entries, _BLOCK)):
-        for line in lay_out(block, header=first):
+        for line in lay_out(block, with_header=first, width=console.width):
             console.say(line)
         first = False
     if first:

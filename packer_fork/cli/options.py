@@ -161,7 +161,7 @@ def spoken(
 def end(console: Console, errors: Sequence[PackerForkError | None]) -> NoReturn:
     """Tell what kept each state from being read, None for nothing; the worst is the exit code."""
     for error in filter(None, errors):
-        console.tell(f"packer-fork: {error.message}\n  {error.hint}")
+        console.problem(error.message, error.hint)
     if not errors:
         console.tell("packer-fork: there is no state below this directory.")
     raise typer.Exit(max((error.exit_code for error in errors if error), default=0))

@@ -69,10 +69,10 @@ def _print(console: Console, found: Sequence[Shown]) -> None:
     for shown in found:
         if shown.error is None:
             builds = manager.builds(shown.state) if shown.state else ()
-            for line in view.lines(_entry(shown), builds):
+            for line in view.lines(_entry(shown), builds, console.width):
                 console.say(line)
         else:
-            console.tell(f"packer-fork: {shown.error.message}\n  {shown.error.hint}")
+            console.problem(shown.error.message, shown.error.hint)
     if not found:
         console.tell("packer-fork: there is no state below this directory.")
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import sys
 from pathlib import Path
@@ -14,7 +15,7 @@ from packer_fork.cli import moments, options
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from packer_fork.manager.reports.statistics import Gathered
+    from packer_fork.manager.reports.statistics import GatheredStatistics
     from packer_fork.views.console import Console
 
 _WIDTH = 80
@@ -63,7 +64,7 @@ def stats(
     options.end(console, [each.error for each in found])
 
 
-def _print(console: Console, found: Sequence[Gathered]) -> None:
+def _print(console: Console, found: Sequence[GatheredStatistics]) -> None:
     from packer_fork.views.stats import terminal
 
     ascii_only = not sys.stdout.encoding.lower().startswith("utf")
@@ -76,7 +77,7 @@ def _print(console: Console, found: Sequence[Gathered]) -> None:
             console.say(line)
 
 
-def _print_json(console: Console, found: Sequence[Gathered], *, single: bool) -> None:
+def _print_json(console: Console, found: Sequence[GatheredStatistics], *, single: bool) -> None:
     from packer_fork.views.document import indented
 
     if not single:
@@ -85,12 +86,14 @@ def _print_json(console: Console, found: Sequence[Gathered], *, single: bool) ->
         console.say(indented(found[0].statistics))
 
 
-def _write(console: Console, found: Sequence[Gathered], path: Path) -> None:
+def _write(console: Console, found: Sequence[GatheredStatistics], path: Path) -> None:
     from packer_fork.manager.reports import statistics
     from packer_fork.views.stats import page
 
-    text = page.page([each.statistics for each in found])
-    if str(path) == "-":
+    is_printed = str(path) == "-"
+    folder = "" if is_printed else str(Path(os.path.realpath(path)).parent)
+    text = page.page([each.statistics for each in found], folder)
+    if is_printed:
         console.say(text)
     else:
         statistics.write(text, path)

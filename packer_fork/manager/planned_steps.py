@@ -72,6 +72,7 @@ def _joined(listed: Sequence[Step], planned: Sequence[PlannedStep]) -> Iterator[
                         is_certain=each.runs is True,
                         scripts=each.scripts,
                         is_chained=each.chained,
+                        at=each.at,
                         sounds_like_packer=_sounds_like_packer(each),
                     )
             return

@@ -30,7 +30,7 @@ class PlannedStep(Struct, frozen=True, kw_only=True):
 
     ``runs`` is None where only Packer can tell. ``scripts``: the files that it runs or uploads,
     in order, None where they are not known. ``chained``: a post-processor that takes what the one
-    before it made. ``text``: all that the template says of it.
+    before it made. ``text``: all that the template says of it, ``at`` "FILE:LINE".
     """
 
     type: str
@@ -38,6 +38,7 @@ class PlannedStep(Struct, frozen=True, kw_only=True):
     scripts: tuple[str, ...] | None = None
     chained: bool = False
     text: str = ""
+    at: str = ""
 
 
 class PlannedBuild(Struct, frozen=True, kw_only=True):
@@ -81,7 +82,12 @@ def _step(step: Step, block: BuildBlock, build: str, values: Values) -> PlannedS
         scripts=_scripts(step, values),
         chained="chained" in step.section.tokens,
         text="\n".join(step.section.tokens.values()),
+        at=_place(step.section),
     )
+
+
+def _place(section: Section) -> str:
+    return f"{PurePath(section.at.file).name}:{section.at.line}" if section.last else ""
 
 
 def _runs(step: Step, name: str | None) -> bool | None:

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Protocol, TextIO
 
 from packer_fork.errors import PackerForkError
-from packer_fork.views.console import Console, standard
+from packer_fork.views.console import Console, color_of, standard
 
 if TYPE_CHECKING:
     from packer_fork.events import Event, Notify
@@ -35,7 +35,8 @@ def console(environ: Mapping[str, str], *, color: bool = True) -> Console:
     if environ.get("GITHUB_ACTIONS") == "true":
         from packer_fork.views.github import GitHubConsole
 
-        return GitHubConsole(sys.stdout, sys.stderr, color=False)
+        # The log of a job is no terminal, but it shows colours to those who ask for them.
+        return GitHubConsole(sys.stdout, sys.stderr, color=color_of(environ, color=color))
     return usual
 
 

@@ -8,16 +8,19 @@ from datetime import datetime
 from msgspec import Struct
 
 from packer_fork.answers import Backup, ChangeEntry, Difference, Prunable, RunEntry, Verified
-from packer_fork.model import Build
 from packer_fork.views import words
-from packer_fork.views.tables import table
+from packer_fork.views.console import StyledLine
+from packer_fork.views.states import error_below
+from packer_fork.views.tables import Cell, TableRow, header, row, status, table
 
 _SIGNS = {"added": "+", "removed": "-", "changed": "~"}
 
 
-def changes(found: Sequence[ChangeEntry], *, header: bool) -> list[str]:
+def changes(
+    found: Sequence[ChangeEntry], *, with_header: bool, width: int | None = None
+) -> list[StyledLine]:
     rows = [
-        (
+        row(
             str(each.serial),
             words.moment(each.at),
             str(each.by),
@@ -27,46 +30,36 @@ def changes(found: Sequence[ChangeEntry], *, header: bool) -> list[str]:
         )
         for each in found
     ]
-    return table([("SERIAL", "WHEN", "WHO", "OPERATION", "RUN", "WHAT")] * header + rows)
+    names = header("SERIAL", "WHEN", "WHO", "OPERATION", "RUN", "WHAT")
+    return table([names] * with_header + rows, width)
 
 
-def runs(found: Sequence[RunEntry], *, header: bool) -> list[str]:
+def runs(
+    found: Sequence[RunEntry], *, with_header: bool, width: int | None = None
+) -> list[StyledLine]:
     """A row for each build of each run; a run without builds has one of its own."""
     rows = [row for each in found for row in _rows(each)]
-    names: tuple[str, ...] = (
-        "RUN",
-        "STATUS",
-        "WHEN",
-        "TOOK",
-        "BRANCH",
-        "WHO",
-        "BUILD",
-        "STATUS",
-        "ARTIFACTS",
-    )
-    return table([names] * header + rows)
+    run = ("RUN", "STATUS", "WHEN", "TOOK", "BRANCH", "WHO")
+    names = header(*run, "BUILD", "STATUS", "ARTIFACTS")
+    return table([names] * with_header + rows, width)
 
 
-def _rows(entry: RunEntry) -> Iterator[tuple[str, ...]]:
+def _rows(entry: RunEntry) -> Iterator[TableRow]:
     run = entry.run
-    head: tuple[str, ...] = (
+    head: tuple[str | Cell, ...] = (
         str(run.number),
-        run.status,
+        status(run.status),
         words.age(run.started),
         _took(run.started, run.ended),
         run.git.branch if run.git and run.git.branch else "-",
         str(run.by),
     )
     for build in entry.builds:
-        yield (*head, build.name, build.status, _made(build))
+        made = words.artifacts(build.artifacts) or "-"
+        yield row(*head, build.name, status(build.status), made, below=error_below(build))
         head = ("",) * len(head)
     if not entry.builds:
-        yield (*head, "-", "-", "-")
-
-
-def _made(build: Build) -> str:
-    ids = dict.fromkeys(a.id or a.string for a in build.artifacts if a.id or a.string)
-    return ", ".join(ids) or (build.error.splitlines() or ["-"])[0]
+        yield row(*head, "-", "-", "-")
 
 
 def _took(started: datetime, ended: datetime | None) -> str:
@@ -117,13 +110,9 @@ def pruned(found: Prunable, *, dry_run: bool) -> str:
     return f"{what}, {'would be' if dry_run else 'were'} pruned"
 
 
-def backups(found: Sequence[Backup]) -> list[str]:
-    """The last column, a path to be copied, is never cut."""
+def backups(found: Sequence[Backup], width: int | None = None) -> list[StyledLine]:
     rows = [
-        (str(each.serial), words.moment(each.at), each.reason, words.size(each.size))
+        row(str(each.serial), words.moment(each.at), each.reason, words.size(each.size), each.path)
         for each in found
     ]
-    heads = table([("SERIAL", "WHEN", "WHY", "SIZE"), *rows])
-    width = max(map(len, heads))
-    paths = ("FILE", *(each.path for each in found))
-    return [f"{head:<{width}}  {path}" for head, path in zip(heads, paths, strict=True)]
+    return table([header("SERIAL", "WHEN", "WHY", "SIZE", "FILE"), *rows], width)

@@ -5,12 +5,14 @@ from __future__ import annotations
 import shlex
 from datetime import UTC, datetime
 
-from packer_fork import events
+from packer_fork import events, failures
 from packer_fork.locks import who
 from packer_fork.model import Build, BuildStatus
 from packer_fork.views import words
-from packer_fork.views.console import Console
+from packer_fork.views.console import Console, StyledLine
 from packer_fork.views.document import one_line
+from packer_fork.views.output import FAILED, Transcript
+from packer_fork.views.tables import Cell, TableRow, header, row, table
 from packer_fork.views.verbosity import Verbosity, is_shown
 
 _PREFIX = "packer-fork: "
@@ -45,10 +47,14 @@ class PlainView:
         self._plan_is_answer = plan_is_answer
         self._machine_readable = machine_readable
         self._hashing = _HASHING
+        self.transcript = Transcript()
 
     def __call__(self, event: events.Event) -> None:
         show = getattr(self, f"_on_{event.__struct_config__.tag}", None)
-        if show is not None and is_shown(self._verbosity, event):
+        is_wanted = is_shown(self._verbosity, event)
+        if isinstance(event, events.Output):
+            self.transcript.add(event, is_shown=is_wanted)
+        if show is not None and is_wanted:
             show(event)
 
     def _on_output(self, event: events.Output) -> None:
@@ -62,10 +68,12 @@ class PlainView:
             self._console.say(event.line)
 
     def _on_notice(self, event: events.Notice) -> None:
-        label = f"{event.level}: " if event.level != "info" else ""
-        self._tell(f"{label}{event.text}", event.level)
+        if event.level != "info":
+            self._console.problem(event.text, event.hint, event.level)
+            return
+        self._tell(event.text)
         if event.hint:
-            self._tell(f"  {event.hint}")
+            self._tell(f"  hint: {event.hint}")
 
     def _on_hashing(self, event: events.Hashing) -> None:
         if event.seconds >= self._hashing:
@@ -79,7 +87,7 @@ class PlainView:
         self._tell(recovered(event))
 
     def _on_planned(self, event: events.Planned) -> None:
-        for line in planned(event):
+        for line in planned(event, self._console.width if self._plan_is_answer else None):
             if self._plan_is_answer:
                 self._console.say(line)
             else:
@@ -93,11 +101,10 @@ class PlainView:
     def _on_kept(self, event: events.Kept) -> None:
         """On stdout as a document, so that a CI job whose disk goes with it still has them."""
         if event.path:
-            self._tell(f"error: {event.why}; the results are kept in {event.path}.", "error")
-            way = f"packer-fork state recover {event.path}"
-            self._tell(f"  Bring them into the history with: {way}")
+            way = f"bring them into the history with `packer-fork state recover {event.path}`"
+            self._console.problem(f"{event.why}; the results are kept in {event.path}", way)
         else:
-            self._tell(f"error: {event.why}; the results could not be kept in a file.", "error")
+            self._console.problem(f"{event.why}; the results could not be kept in a file")
         if not self._machine_readable:
             self._console.say(one_line({name: getattr(event, name) for name in _OF_LATE}))
 
@@ -113,6 +120,9 @@ class PlainView:
         for build in event.builds:
             by = f" (by {build.by})" if run.shared and build.by else ""
             self._tell(f"  {summary(build)}{by}")
+            if build.status in FAILED:
+                for line in self.transcript.likely(build.name):
+                    self._tell(f"    {line}")
         if event.log:
             self._tell(f"  log: {event.log}")
 
@@ -123,8 +133,11 @@ class PlainView:
         self._console.tell(f"{_PREFIX}{text}", style)
 
 
-def planned(event: events.Planned) -> list[str]:
-    """What will be built, and why; ``note`` says why no build is known by name."""
+def planned(event: events.Planned, width: int | None = None) -> list[str | StyledLine]:
+    """What will be built, and why: a line for each build or, with a width, a table.
+
+    ``note`` says why no build is known by name.
+    """
     if not event.builds:
         return [f"{event.template}: {event.note}"]
     todo = sum(build.action is events.Action.BUILD for build in event.builds)
@@ -134,7 +147,12 @@ def planned(event: events.Planned) -> list[str]:
         if todo
         else (f"{event.template}: everything is up to date, nothing to build")
     )
-    said = [head, *(f"  {_plan_line(build)}" for build in event.builds)]
+    said: list[str | StyledLine] = [head]
+    if width is None:
+        said += [f"  {_plan_line(build)}" for build in event.builds]
+    else:
+        rows = [header("BUILD", "ACTION", "WHY", "ARTIFACTS"), *map(_plan_row, event.builds)]
+        said += table(rows, width, indent=2)
     said += [f"  {event.note}"] if event.note else []
     return [*said, f"  {_not_tracked(event)}"] if event.untracked else said
 
@@ -147,16 +165,26 @@ def _not_tracked(event: events.Planned) -> str:
 
 
 def _plan_line(build: events.BuildPlan) -> str:
+    action, why, made = _plan(build)
+    return f"{build.name}: {action} ({why}){f': {made}' if made else ''}"
+
+
+def _plan_row(build: events.BuildPlan) -> TableRow:
+    action, why, made = _plan(build)
+    return row(build.name, Cell(action, "active" if action == "build" else "minor"), why, made)
+
+
+def _plan(build: events.BuildPlan) -> tuple[str, str, str]:
+    """What becomes of it, why, and the artifacts that stay."""
     if build.result is None or build.action is events.Action.BUILD:
-        return f"{build.name}: build ({'; '.join(build.reasons)})"
+        return "build", "; ".join(build.reasons), ""
     parts = [*build.reasons]
     if build.result.ended:
         parts.append(words.age(build.result.ended))
     if build.expires:
         left = (build.expires - datetime.now(UTC)).total_seconds()
         parts.append(f"expires in {words.duration(left)}")
-    made = ", ".join(a.id or a.string for a in build.result.artifacts if a.id or a.string)
-    return f"{build.name}: up to date ({', '.join(parts)}){f': {made}' if made else ''}"
+    return "up to date", ", ".join(parts), words.artifacts(build.result.artifacts)
 
 
 def hashing(event: events.Hashing) -> str:
@@ -208,7 +236,7 @@ def summary(build: Build) -> str:
         took = f" in {words.duration((build.ended - build.started).total_seconds())}"
     result = ""
     if build.status is BuildStatus.COMPLETE:
-        result = ", ".join(a.id or a.string for a in build.artifacts if a.id or a.string)
-    elif build.error:
-        result = build.error.splitlines()[0]
+        result = words.artifacts(build.artifacts)
+    else:
+        result = failures.cause(build)
     return f"{build.name}: {build.status}{took}{f': {result}' if result else ''}"

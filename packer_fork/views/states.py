@@ -6,10 +6,12 @@ from collections.abc import Iterable, Sequence
 
 from msgspec import Struct, structs
 
+from packer_fork import failures
 from packer_fork.model import Artifact, Build, File, Instance, Run, State, Step, possibly_left
 from packer_fork.views import words
+from packer_fork.views.console import StyledLine
 from packer_fork.views.document import indented
-from packer_fork.views.tables import table
+from packer_fork.views.tables import Cell, TableRow, header, row, status, table
 
 
 class Entry(Struct, frozen=True, kw_only=True):
@@ -40,14 +42,16 @@ def _json(document: object) -> str:
     return indented(document)
 
 
-def lines(entry: Entry, builds: Iterable[Build]) -> list[str]:
+def lines(
+    entry: Entry, builds: Iterable[Build], width: int | None = None
+) -> list[str | StyledLine]:
     """The state of one template: its last run and a row for each build."""
     workspace = f" (workspace {entry.workspace})" * (entry.workspace != "default")
     head = f"{entry.template}{workspace}"
     if entry.state is None:
         return [f"{head}: nothing was built yet"]
     state = entry.state
-    said = [f"{head}, serial {state.serial}"]
+    said: list[str | StyledLine] = [f"{head}, serial {state.serial}"]
     if state.last_run:
         said.append(run_line(state.last_run))
     said += [
@@ -55,7 +59,7 @@ def lines(entry: Entry, builds: Iterable[Build]) -> list[str]:
         for number, run in state.running.items()
         if not run.part
     ]
-    rows, left = [("BUILD", "STATUS", "WHEN", "TOOK", "ARTIFACTS")], []
+    rows, left = [header("BUILD", "STATUS", "WHEN", "TOOK", "ARTIFACTS")], []
     for build in builds:
         rows.append(_row(build))
         left += [
@@ -64,7 +68,7 @@ def lines(entry: Entry, builds: Iterable[Build]) -> list[str]:
         ]
     if len(rows) == 1:
         return [*said, "  no builds yet"]
-    return [*said, *(f"  {row}" for row in table(rows)), *left]
+    return [*said, *table(rows, width, indent=2), *left]
 
 
 def run_line(run: Run) -> str:
@@ -76,22 +80,24 @@ def run_line(run: Run) -> str:
     )
 
 
-def _row(build: Build) -> tuple[str, str, str, str, str]:
+def _row(build: Build) -> TableRow:
     moment = build.ended or build.started
     when = words.age(moment) if moment else "-"
-    return (build.name or '""', build.status, when, _took(build), _artifacts(build))
+    made = words.artifacts(build.artifacts) or "-"
+    below = error_below(build)
+    return row(build.name or '""', status(build.status), when, _took(build), made, below=below)
+
+
+def error_below(build: Build) -> list[Cell]:
+    """Why it failed, to stand below its row."""
+    cause = failures.cause(build) if build.error else ""
+    return [Cell(f"error: {cause}", "bad")] if cause else []
 
 
 def _took(build: Build) -> str:
     if not (build.started and build.ended):
         return "-"
     return words.duration((build.ended - build.started).total_seconds())
-
-
-def _artifacts(build: Build) -> str:
-    if not build.artifacts:
-        return (build.error.splitlines() or ["-"])[0] if build.error else "-"
-    return ", ".join(dict.fromkeys(a.id or a.string for a in build.artifacts if a.id or a.string))
 
 
 def build_lines(build: Build) -> list[str]:
@@ -134,6 +140,21 @@ def _instance(build: Build) -> list[str]:
 def _where(instance: Instance) -> str:
     parts = (instance.provider, instance.region, instance.id, *instance.addresses)
     return " ".join(part for part in parts if part)
+
+
+def artifacts(
+    found: Iterable[tuple[str, int, Sequence[Artifact]]], width: int | None = None
+) -> list[StyledLine]:
+    """A row for each artifact; `found`: builds, runs, and what these made."""
+    rows = [_artifact(build, run, each) for build, run, made in found for each in made]
+    return table([header("BUILD", "RUN", "ARTIFACT"), *rows], width) if rows else []
+
+
+def _artifact(build: str, run: int, artifact: Artifact) -> TableRow:
+    name = artifact.id or artifact.string or "-"
+    about = " ".join(part for part in (artifact.builder_id, artifact.string) if part != name)
+    texts = [about, *map(_file, artifact.files)]
+    return row(build or '""', str(run), name, below=[Cell(text, "minor") for text in texts if text])
 
 
 def artifact_lines(number: int, artifact: Artifact) -> list[str]:

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from datetime import UTC, datetime
+
+from packer_fork.model import Artifact
 
 _UNITS = ((86400, "d"), (3600, "h"), (60, "min"), (1, "s"))
 
@@ -39,6 +42,11 @@ def size(number: int) -> str:
             return f"{amount:.3g} {unit}" if unit != "B" else f"{number} B"
         amount /= 1000
     return f"{amount:.3g} TB"
+
+
+def artifacts(made: Iterable[Artifact]) -> str:
+    """IDs, or descriptions of what has none, each once."""
+    return ", ".join(dict.fromkeys(a.id or a.string for a in made if a.id or a.string))
 
 
 def clock(seconds: float) -> str:

@@ -94,22 +94,34 @@ def test_a_template_that_is_not_there(cli: Cli) -> None:
 @pytest.mark.parametrize(
     ("line", "told"),
     [
-        ("retries = -1", "retries: -1 is not what it takes.\n  Give a whole number, 0 or more."),
-        ('keep_runs = "x"', "keep_runs: 'x' is not what it takes.\n  Give a whole number,"),
-        ("packer = 3", "packer: 3 is not what it takes.\n  Give a text."),
-        ("store_token = 30419", "store_token: is not what it takes.\n  Give a text."),
-        ("isolate = 2", "isolate: 2 is not what it takes.\n  Give true or false."),
-        ("grace = []", "grace: [] is not what it takes.\n  Give a duration"),
+        (
+            "retries = -1",
+            "retries: -1 is not what it takes.\n  hint: Give a whole number, 0 or more.",
+        ),
+        ('keep_runs = "x"', "keep_runs: 'x' is not what it takes.\n  hint: Give a whole number,"),
+        ("packer = 3", "packer: 3 is not what it takes.\n  hint: Give a text."),
+        ("store_token = 30419", "store_token: is not what it takes.\n  hint: Give a text."),
+        ("isolate = 2", "isolate: 2 is not what it takes.\n  hint: Give true or false."),
+        ("grace = []", "grace: [] is not what it takes.\n  hint: Give a duration"),
         ("grace = -1", "grace is negative."),
-        ('inputs = "a"', "inputs: 'a' is not what it takes.\n  Give a list of globs,"),
-        ('inputs = ["a", ""]', "inputs: ['a', ''] is not what it takes.\n  Give a list of globs,"),
+        ('inputs = "a"', "inputs: 'a' is not what it takes.\n  hint: Give a list of globs,"),
+        (
+            'inputs = ["a", ""]',
+            "inputs: ['a', ''] is not what it takes.\n  hint: Give a list of globs,",
+        ),
         (
             'input_commands = ["git status"]',
-            "input_commands: ['git status'] is not what it takes.\n  Give a list of commands,",
+            "input_commands: ['git status'] is not what it takes.\n  hint: Give a list",
         ),
-        ("input_commands = [[]]", "input_commands: [[]] is not what it takes.\n  Give a list of"),
-        ("artifact_check = []", "artifact_check: [] is not what it takes.\n  Give a table"),
-        ('abandoned = "x"', "abandoned: 'x' is not what it takes.\n  Give one of take, block."),
+        (
+            "input_commands = [[]]",
+            "input_commands: [[]] is not what it takes.\n  hint: Give a list of",
+        ),
+        ("artifact_check = []", "artifact_check: [] is not what it takes.\n  hint: Give a table"),
+        (
+            'abandoned = "x"',
+            "abandoned: 'x' is not what it takes.\n  hint: Give one of take, block.",
+        ),
     ],
 )
 def test_a_wrong_value_is_told_with_its_key_and_what_it_takes(
@@ -118,17 +130,19 @@ def test_a_wrong_value_is_told_with_its_key_and_what_it_takes(
     file = project.write("packer-fork.toml", line)
     result = cli("config", "show")
     assert result.rc == 2
-    assert result.err.startswith(f"packer-fork: {file}: {told}")
+    assert result.err.startswith(f"packer-fork: error: {file}: {told}")
 
 
 @pytest.mark.usefixtures("shown")
 def test_a_wrong_flag_and_a_wrong_variable_name_themselves_once(cli: Cli) -> None:
-    told = " 'x' is not what it takes.\n  Give a whole number, 0 or more.\n"
+    told = " 'x' is not what it takes.\n  hint: Give a whole number, 0 or more.\n"
     result = cli("config", "show", env={"PACKER_FORK_KEEP_DAYS": "x"})
-    assert (result.rc, result.err) == (2, f"packer-fork: PACKER_FORK_KEEP_DAYS:{told}")
+    assert (result.rc, result.err) == (2, f"packer-fork: error: PACKER_FORK_KEEP_DAYS:{told}")
     result = cli("build", "--share", "--max-sources", "0", "images/web.pkr.hcl")
     assert result.rc == 2
-    assert result.err.startswith("packer-fork: --max-sources: 0 is not what it takes.\n")
+    assert result.err.startswith("packer-fork: error: --max-sources: 0 is not what it takes.\n")
     result = cli("plan", "--input-command", "cat 'x", "images/web.pkr.hcl")
     assert result.rc == 2
-    assert result.err.startswith("packer-fork: --input-command: a command cannot be split (No clos")
+    assert result.err.startswith(
+        "packer-fork: error: --input-command: a command cannot be split (No clos"
+    )

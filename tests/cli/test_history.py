@@ -97,7 +97,9 @@ def test_list_finds_the_runs_that_are_asked_for(cli: Cli) -> None:
 def test_runs_and_changes_for_people(cli: Cli) -> None:
     listed = cli("state", "runs").out.splitlines()
     assert listed[0].split()[:2] == ["RUN", "STATUS"]
-    assert [line.split()[0] for line in listed[1:]] == ["3", "2", "null.b", "1", "null.b"]
+    assert [line.split()[0] for line in listed[1:]] == [
+        *("3", "2", "null.b", "error:", "1", "null.b"),
+    ]
     assert "feature" in listed[1]
     changes = cli("state", "history", "--limit", "2", "--page", "2").out.splitlines()
     newest = serials(cli)[0]

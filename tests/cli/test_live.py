@@ -14,7 +14,7 @@ from rich.cells import cell_len
 from tests.conftest import Cli, Project, eventually, unavailable
 from tests.support import states
 from tests.support.packer_versions import script_line
-from tests.support.templates import GATED, go_on
+from tests.support.templates import GATED, begun, go_on
 from tests.support.tmux import Terminal, in_tmux, shell_in_tmux
 
 LONG = "很长的一行 " * 20
@@ -97,6 +97,20 @@ def test_a_source_has_a_row_and_a_summary_stays(cli: Cli, project: Project) -> N
     assert "/.packer-fork/t.pkr.hcl/default/logs/1.log" in shown.replace("\n", "")
     assert "  next        packer-fork artifacts t.pkr.hcl:" in shown
     assert terminal.shows_a_cursor()
+
+
+def test_waiting_for_the_lock_counts_down(cli: Cli, project: Project) -> None:
+    project.write("t.pkr.hcl", GATED)
+    running = begun(cli, project, "t.pkr.hcl")
+    terminal = in_tmux(cli, "build", "--lock-timeout", "1m", "t.pkr.hcl")
+    first = below(terminal.sees("waiting for the lock: gives up in 0:5"), "waiting for the lock")
+    assert first[1].startswith("held by ")
+    eventually(lambda: below(terminal.screen(), "waiting for the lock")[0] != first[0])
+    go_on(project.root)
+    assert running.wait().rc == 0
+    code, lines = terminal.end()
+    assert code == 0
+    assert not any("waiting for the lock" in line for line in lines)
 
 
 def test_what_is_up_to_date_is_said_once(cli: Cli, project: Project) -> None:
@@ -241,7 +255,12 @@ def test_quiet_without_a_terminal_tells_what_came_of_it(cli: Cli, project: Proje
     assert "Build 'null.bad' errored" in quiet.out
     first, *rest = quiet.err.splitlines()
     assert first.startswith("packer-fork: run 2 failed")
-    assert [line.split()[1] for line in rest] == ["null.good:", "null.bad:", "log:"]
+    assert [" ".join(line.split()[1:3]) for line in rest[:-1]] == [
+        *("null.good: complete", "null.bad: failed"),
+        *("reason 1", "reason 2", "reason 3"),
+    ]
+    assert rest[-1].split()[1] == "log:"
+    assert "provisioner 1 (shell-local), t.pkr.hcl:6, exit status 1" in rest[1]
     loud = cli("build", "--rebuild", "--verbose", "t.pkr.hcl")
     assert script_line("null.bad", "reason 3") in loud.out
     assert cli("build", "--quiet", "--verbose", "t.pkr.hcl").rc == 2

@@ -9,6 +9,7 @@ from rich.cells import cell_len
 
 from packer_fork import events
 from packer_fork.events import Action, BuildPlan
+from packer_fork.locks import LockStatus, Verdict
 from packer_fork.model import (
     Actor,
     Build,
@@ -20,11 +21,12 @@ from packer_fork.model import (
     Step,
     StepStatus,
 )
-from packer_fork.views.live.board import KEPT_LINES, Board, apply, lines_of
+from packer_fork.views.live.board import KEPT_LINES, Board, apply
 from packer_fork.views.live.region import Size, left, phase, region
 from packer_fork.views.live.screen import wrapped
 from packer_fork.views.live.summary import summary
 from packer_fork.views.live.view import Log, live_view
+from packer_fork.views.output import lines_of
 from packer_fork.views.plain import PlainView
 from packer_fork.views.verbosity import Verbosity, is_shown
 from packer_fork.views.words import clock
@@ -133,7 +135,7 @@ def test_no_line_is_as_wide_as_the_screen_and_no_region_as_high(width: int, heig
         events.Cancelling(signal="SIGINT", signals=1, kill_in=900),
     )
     lines = drawn(found, width, height)
-    assert len(lines) <= max(3, height * 2 // 3)
+    assert len(lines) <= max(3, height - 3), "20 run, and three lines are the log's"
     assert all(cell_len(line) <= max(1, width - 1) and "\n" not in line for line in lines)
 
 
@@ -180,6 +182,35 @@ def test_what_a_failure_shows_takes_the_place_of_what_is_done() -> None:
     assert lines[-7:-1] == [lines[-7], *(f"    line {n}" for n in range(4, 9))]
     assert lines[-7].startswith("✗ n39")
     assert lines[-1] == "  and 31 more: 31 complete"
+
+
+def test_every_running_source_keeps_its_line_on_a_small_screen() -> None:
+    running, failed = ([f"{kind}{n:02}" for n in range(9)] for kind in ("run", "bad"))
+    found = board(
+        started(*failed, *running),
+        *(said(name, f"line {n}") for name in failed for n in range(9)),
+        *(changed(over(name, BuildStatus.FAILED)) for name in failed),
+        *(changed(at_work(name)) for name in running),
+    )
+    lines = drawn(found)
+    assert len(lines) == 16
+    assert [line[2:7] for line in lines if line.startswith("●")] == running
+    many = board(started(*running, *failed), *(changed(at_work(n)) for n in (*running, *failed)))
+    assert sum(line.startswith("●") for line in drawn(many)) == 18
+
+
+def test_waiting_for_the_lock_counts_down() -> None:
+    status = LockStatus(verdict=Verdict.HELD, id="x")
+    waiting = events.Waiting(status=status, seconds_left=600, place=2, phase="building", eta=100)
+    found = board(waiting)
+    assert drawn(found, seconds=0) == [
+        "waiting for the lock: gives up in 10:00, about 1:40 to go, 2 before us",
+        "held by somebody whose record cannot be read (lock x), building",
+    ]
+    assert drawn(found, seconds=70)[0].startswith(
+        "waiting for the lock: gives up in 8:50, about 0:30"
+    )
+    assert apply(found, events.LockTaken(tenure=1, lock_id="x", waited=1), START).wait is None
 
 
 def test_finished_is_no_proof_of_complete() -> None:

@@ -128,8 +128,8 @@ def test_a_misspelt_command_is_not_packers(cli: Cli, word: str, meant: str) -> N
     result = cli(word, "t.pkr.hcl", env=nowhere)
     assert result.rc == 2
     assert result.err == (
-        f"packer-fork: There is no command {word!r}, neither of packer-fork nor of Packer.\n"
-        f"  Did you mean {meant!r}?\n"
+        f"packer-fork: error: There is no command {word!r}, neither of packer-fork nor of Packer.\n"
+        f"  hint: Did you mean {meant!r}?\n"
     )
     assert "packer-fork --help" in cli("qqqq", env=nowhere).err
 

@@ -106,7 +106,7 @@ def test_whoever_ends_a_question_has_done_nothing(cli: Cli) -> None:
     words = ("state", "rm", "--build", "null.web")
     result = on_terminal(cli, *words, steps=[("[y/N]", "\x04")]).wait()
     assert result.rc == EXIT_USAGE, result
-    assert "packer-fork: Nothing was done." in result.out
+    assert "packer-fork: error: Nothing was done." in result.out
 
 
 def test_states_of_another_user_are_not_taken_for_none(cli: Cli, project: Project) -> None:

@@ -10,7 +10,7 @@ from msgspec import structs
 
 from packer_fork.model import BuildStatus, RunStatus
 from packer_fork.statistics import Statistics
-from packer_fork.views.stats import plots
+from packer_fork.views.stats import plots, tables
 from packer_fork.views.stats.charts import MOST_RUNS, MOST_SOURCES
 from packer_fork.views.stats.page import page
 from tests.support.statistics_samples import START, Ends, source, statistics
@@ -141,12 +141,53 @@ def test_every_end_has_a_mark_of_its_own() -> None:
 
 def test_key_numbers_are_told() -> None:
     texts = parsed(FULL).texts()
-    for said in ("6", "25%", "1 cancelled, 1 complete, 1 failed", "4.0 s", "by 1 skip of what"):
+    for said in ("6", "25%", "1 cancelled, 1 complete, 1 failed", "4.0 s", "by 1 skip of builds"):
         assert any(text.startswith(said) for text in texts), said
     assert "for the lock: 12 s in the median, 12 s at worst" in texts
     nobody = parsed(statistics(source("a", [(OK, 1.0)]))).texts()
-    assert "nobody for the lock" in nobody
     assert "Waits for the lock" not in nobody
+    assert not {"Saved", "Waits", "Failures"} & set(nobody), "what never happened is not told"
+
+
+def test_failures_come_first_with_cause_and_log() -> None:
+    failed = structs.replace(
+        source("a", [("failed", 1.0)] * 2 + [(OK, 1.0), ("failed", 2.0)]), steps=()
+    )
+    causes = ("provisioner 1 (shell), t.pkr.hcl:3, exit status 9", "no network", "", "no network")
+    builds = tuple(
+        structs.replace(build, cause=cause)
+        for build, cause in zip(failed.builds, causes, strict=True)
+    )
+    found = statistics(structs.replace(failed, builds=builds), ends=[("failed", 1.0)] * 4)
+    assert found.figures is not None
+    runs = tuple(structs.replace(r, log=f"/logs/{r.run} a.log") for r in found.figures.runs)
+    found = structs.replace(found, figures=structs.replace(found.figures, runs=runs))
+    page_ = Parsed(page([found], "/srv"))
+    assert page_.named("h3")[0].text == "Failures"
+    cells = [e.text for e in page_.of_class("cause") if e.name == "td"]
+    assert cells == ["no network", causes[0]], "what still fails comes first"
+    times = [e.text for e in page_.of_class("number") if e.name == "td"][:2]
+    assert times == ["2", "1"]
+    assert [e.text for e in page_.of_class("use") if e.name == "td"][:2] == [
+        *("failing", "fixed in run 3")
+    ]
+    links = [e.attributes["href"] for e in page_.named("a")]
+    assert links[:2] == ["../logs/4%20a.log", "../logs/1%20a.log"]
+    assert links.count("../logs/2%20a.log") == 2, "the bar of the run, and the mark of its build"
+    assert any(e.text.endswith(", 1.0 s: no network") for e in page_.named("title"))
+
+
+def test_a_long_list_of_causes_is_cut() -> None:
+    sources = [source(f"s{n:03}", [("failed", 1.0)]) for n in range(30)]
+    found = parsed(statistics(*sources, ends=[("failed", 1.0)]))
+    assert len([e for e in found.of_class("cause") if e.name == "td"]) == tables.MOST_FAILURES
+    assert f"Shown are {tables.MOST_FAILURES} of 30 causes." in found.texts()
+
+
+def test_no_tick_says_what_another_one_says() -> None:
+    moments = tuple(START + timedelta(seconds=n) for n in range(40))
+    drawn = plots.bars([], plots.Grid(moments=moments, height=80), "nothing")
+    assert len(re.findall(r"\d\d:\d\d</text>", drawn)) == 1
 
 
 def within(found: Parsed) -> None:
@@ -172,7 +213,7 @@ def test_plots_keep_within_their_edges_and_bounds(count: int, seconds: float) ->
     bars = [e for e in found.of_class(OK) if e.name == "rect"]
     dots = [e for e in found.of_class(OK) if e.name == "use" and "y" in e.attributes]
     assert len(bars) == len(dots) == drawn
-    told = [text for text in found.texts() if "Drawn are the newest" in text]
+    told = [text for text in found.texts() if "Shown are the newest" in text]
     assert len(told) == (count > MOST_RUNS)
 
 
@@ -180,9 +221,8 @@ def test_only_sources_that_took_long_are_drawn() -> None:
     sources = [source(f"s{n:03}", [(OK, float(n))]) for n in range(MOST_SOURCES + 6)]
     found = parsed(statistics(*sources))
     assert [e.text for e in found.named("h4")] == [each.name for each in sources[6:]]
-    assert f"Of the {MOST_SOURCES} sources that took longest, out of {MOST_SOURCES + 6}." in (
-        found.texts()
-    )
+    told = f"Shown are the {MOST_SOURCES} of {MOST_SOURCES + 6} sources that took longest."
+    assert any(text.endswith(told) for text in found.texts())
     rows = [e.text for e in found.named("th") if e.attributes["scope"] == "row"]
     assert {each.name for each in sources} <= set(rows), "all are in the table"
 

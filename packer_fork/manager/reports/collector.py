@@ -19,6 +19,7 @@ from typing import cast
 
 from msgspec import Struct, structs
 
+from packer_fork import failures
 from packer_fork.answers import RunEntry
 from packer_fork.codec.builds import decode_once
 from packer_fork.manager import results
@@ -187,7 +188,13 @@ class _Source:
             return
         took = seconds_between(build.started, build.ended)
         self.builds.append(
-            BuildPoint(run=build.run, started=build.started, status=build.status, seconds=took)
+            BuildPoint(
+                run=build.run,
+                started=build.started,
+                status=build.status,
+                seconds=took,
+                cause=_cause(build),
+            )
         )
         if build.status is BuildStatus.COMPLETE and took is not None:
             self.complete[build.run] = took
@@ -264,6 +271,7 @@ class _Collector:
                 status=run.status,
                 seconds=seconds_between(run.started, run.ended),
                 waited=waited,
+                log=run.log,
             )
             self._runs.append(point)
         for build in entry.builds:
@@ -323,6 +331,11 @@ class _Collector:
         for name, source in self._sources.items():
             known[name] |= source.complete
         return known
+
+
+def _cause(build: Build) -> str:
+    is_at_will = build.status in (BuildStatus.CANCELLED, BuildStatus.SKIPPED)
+    return "" if is_at_will else failures.cause(build)
 
 
 def _up_to_date(entries: Sequence[RunEntry]) -> Iterator[_Skipped]:

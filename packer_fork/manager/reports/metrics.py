@@ -68,7 +68,7 @@ class Measures(Struct, frozen=True, kw_only=True):
     reading: float | None = None
 
 
-class Gathered(Struct, frozen=True):
+class GatheredMetrics(Struct, frozen=True):
     """The measures of one state, and the error that prevented some of them."""
 
     place: StateRef
@@ -76,12 +76,12 @@ class Gathered(Struct, frozen=True):
     error: PackerForkError | None
 
 
-def of(places: Iterable[StateRef]) -> list[Gathered]:
+def of(places: Iterable[StateRef]) -> list[GatheredMetrics]:
     """Each location once: Prometheus refuses duplicate samples."""
     return [gather(place) for place in {each.store.location: each for each in places}.values()]
 
 
-def gather(place: StateRef, *, lasting: bool = False) -> Gathered:
+def gather(place: StateRef, *, lasting: bool = False) -> GatheredMetrics:
     """Read the state and all of its history, and measure it.
 
     `lasting`: without what changes as soon as our own lock is released.
@@ -110,7 +110,7 @@ def gather(place: StateRef, *, lasting: bool = False) -> Gathered:
         history=history,
         reading=reading,
     )
-    return Gathered(place, measures, error)
+    return GatheredMetrics(place, measures, error)
 
 
 def _now(place: StateRef, loading: float | None) -> Now:

@@ -29,7 +29,7 @@ from packer_fork import durable
 from packer_fork.errors import StoreError
 from packer_fork.locks import Verdict
 from packer_fork.manager.reports.collector import Collected, LockUse
-from packer_fork.manager.reports.metrics import Gathered, Measures, Now, Standing
+from packer_fork.manager.reports.metrics import GatheredMetrics, Measures, Now, Standing
 from packer_fork.manager.state_ref import StateRef
 from packer_fork.model import BuildStatus, RunStatus
 from packer_fork.terminal import clean
@@ -367,7 +367,7 @@ def cumulative(values: Iterable[float], buckets: Iterable[float]) -> list[tuple[
     return [*counts, ("+Inf", len(ordered))]
 
 
-def write(gathered: Sequence[Gathered], path: Path) -> None:
+def write(gathered: Sequence[GatheredMetrics], path: Path) -> None:
     """Replace the file in one step. If `path` is a folder, write one file per state there.
 
     Raises StoreError.

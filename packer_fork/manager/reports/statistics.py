@@ -22,6 +22,7 @@ from packer_fork.model import Build, State
 from packer_fork.statistics import (
     Figures,
     Latest,
+    RunPoint,
     SourceFigures,
     Statistics,
     StepFigures,
@@ -31,18 +32,18 @@ from packer_fork.statistics import (
 from packer_fork.stores.base import Store
 
 
-class Gathered(Struct, frozen=True):
+class GatheredStatistics(Struct, frozen=True):
     """The statistics of one state, or the error that prevents them."""
 
     statistics: Statistics
     error: PackerForkError | None
 
 
-def of(places: Iterable[StateRef], window: Window) -> list[Gathered]:
+def of(places: Iterable[StateRef], window: Window) -> list[GatheredStatistics]:
     return [_gathered(place, window) for place in places]
 
 
-def _gathered(place: StateRef, window: Window) -> Gathered:
+def _gathered(place: StateRef, window: Window) -> GatheredStatistics:
     found: Figures | None = None
     error: PackerForkError | None = None
     try:
@@ -57,7 +58,7 @@ def _gathered(place: StateRef, window: Window) -> Gathered:
         figures=found,
         error=error.message if error else None,
     )
-    return Gathered(statistics, error)
+    return GatheredStatistics(statistics, error)
 
 
 def figures(store: Store, window: Window) -> Figures:
@@ -76,10 +77,16 @@ def figures(store: Store, window: Window) -> Figures:
         saved=fsum(each.saved for each in sources),
         locks=len(found.locks),
         waits=spread(lock.waited for lock in found.locks if lock.waited),
-        runs=tuple(reversed(found.runs)),
+        runs=tuple(_with_log(run, store.logs) for run in reversed(found.runs)),
         sources=sources,
         artifacts=tuple(_latest(_builds(state))),
     )
+
+
+def _with_log(run: RunPoint, logs: Path) -> RunPoint:
+    """`run` with the path of its log, as far as that is on this machine."""
+    path = logs / run.log
+    return structs.replace(run, log=str(path) if run.log and path.is_file() else "")
 
 
 def _builds(state: State | None) -> Iterator[Build]:

@@ -2,22 +2,18 @@
 
 from __future__ import annotations
 
-import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from datetime import datetime, timedelta
-from functools import lru_cache
 
 from msgspec import Struct, structs
 
 from packer_fork import events
 from packer_fork.model import Build, BuildStatus, Step, StepStatus
 from packer_fork.terminal import clean
+from packer_fork.views.output import FAILED, lines_of
 
 KEPT_LINES = 8
 """Lines of a build's output that are remembered, the newest."""
-
-_FAILED = frozenset({BuildStatus.FAILED, BuildStatus.INTERRUPTED, BuildStatus.UNVERIFIED})
-_TAB = 4
 
 
 class Row(Struct, frozen=True, kw_only=True):
@@ -55,7 +51,7 @@ class Row(Struct, frozen=True, kw_only=True):
 
     @property
     def has_failed(self) -> bool:
-        return self.status in _FAILED
+        return self.status in FAILED
 
     def seconds(self, now: datetime) -> float | None:
         """How long it has taken by `now`, or took; None before it has begun."""
@@ -69,6 +65,13 @@ class Cancel(Struct, frozen=True):
 
     signals: int
     deadline: datetime
+
+
+class LockWait(Struct, frozen=True):
+    """What is known since ``at`` of the lock that this build waits for."""
+
+    event: events.Waiting
+    at: datetime
 
 
 class Board(Struct, frozen=True, kw_only=True):
@@ -88,6 +91,7 @@ class Board(Struct, frozen=True, kw_only=True):
     ended: dict[str, events.RunEnded] = {}
     cancel: Cancel | None = None
     hashing: events.Hashing | None = None
+    wait: LockWait | None = None
 
 
 def apply(board: Board, event: events.Event, now: datetime) -> Board:
@@ -96,6 +100,9 @@ def apply(board: Board, event: events.Event, now: datetime) -> Board:
     match event:
         case events.Hashing():
             after = structs.replace(board, hashing=event)
+        case events.Waiting() | events.LockTaken():
+            wait = LockWait(event, now) if isinstance(event, events.Waiting) else None
+            after = structs.replace(board, wait=wait)
         case events.Planned():
             after = structs.replace(_planned(board, event), hashing=None)
         case events.RunStarted():
@@ -138,19 +145,6 @@ def step_of(build: Build) -> tuple[int, int, Step] | None:
     return place, len(steps), steps[place - 1]
 
 
-def lines_of(name: str, text: str) -> Iterator[str]:
-    """The lines of what Packer says of a build, without its name before each, nor verdicts.
-
-    Harmless for a terminal, without tabs, none empty.
-    """
-    if text.startswith("Build '"):
-        return
-    for line in clean(text).splitlines():
-        bare = _prefix(clean(name)).sub("", line, count=1).expandtabs(_TAB).rstrip()
-        if bare:
-            yield bare
-
-
 def runs(board: Board) -> str:
     """``run 7``, ``runs 7 to 9``"""
     first, last = min(board.numbers, default=0), max(board.numbers, default=0)
@@ -160,12 +154,6 @@ def runs(board: Board) -> str:
 def one_line(text: str) -> str:
     """`text`, harmless, its white space closed up."""
     return " ".join(clean(text).split())
-
-
-@lru_cache(maxsize=256)
-def _prefix(name: str) -> re.Pattern[str]:
-    stamp = r"(?:\d{4}-\d\d-\d\dT[\d:]+(?:Z|[+-]\d\d:\d\d): )?"
-    return re.compile(rf"^{stamp}(?:==>|   |-->) {re.escape(name)}(?: \([\w.-]+\))?:(?: |$)")
 
 
 def _planned(board: Board, event: events.Planned) -> Board:

@@ -9,9 +9,11 @@ from msgspec import Struct, structs
 from rich.cells import cell_len
 from rich.text import Text
 
+from packer_fork.locks import who
 from packer_fork.model import BuildStatus
 from packer_fork.views.live.board import (
     Board,
+    LockWait,
     Row,
     is_step_unknown,
     one_line,
@@ -23,7 +25,10 @@ from packer_fork.views.plain import hashing
 from packer_fork.views.words import clock
 
 _SHARE = 2 / 3
-"""Of the screen's height that the region takes at the most: the rest is the log's."""
+"""Of the screen's height that the region takes, unless more sources run; the rest is the log's."""
+
+_LOG = 3
+"""Lines of the screen that are the log's even if running sources need more than the share."""
 
 _UNFOLDED = 5
 """Lines that a failure shows of its output; fewer where there is no room."""
@@ -65,11 +70,15 @@ class Size(Struct, frozen=True):
 def region(board: Board, size: Size, now: datetime) -> list[Text]:
     """Its lines, none as wide as the screen: what ends right at the edge wraps on some."""
     width = max(1, size.width - 1)
+    if board.wait is not None:
+        return [cut(line, width) for line in _waiting(board.wait, now)]
     if board.started is None and board.hashing is not None:
         return [cut(Text(hashing(board.hashing), "dim"), width)]
     head, foot = [_header(board, now)], _footer(board, now)
-    room = max(2, int(size.height * _SHARE)) - len(head) - len(foot)
     every = list(board.rows.values())
+    wanted = sum(row.is_active for row in every) + 1
+    most = max(int(size.height * _SHARE), min(wanted + len(foot) + 1, size.height - _LOG))
+    room = max(2, most) - len(head) - len(foot)
     rows, rest = _fitting(every, room - _reserved(every, room))
     if rest:
         foot = [Text(f"  and {len(rest)} more: {_counts(rest)}", "dim"), *foot]
@@ -93,6 +102,21 @@ def _header(board: Board, now: datetime) -> Text:
     if board.started is not None:
         head.append(f"  {clock((now - board.started).total_seconds())}", "not bold dim")
     return head
+
+
+def _waiting(wait: LockWait, now: datetime) -> list[Text]:
+    """Two lines, the first of which counts down."""
+    event, passed = wait.event, (now - wait.at).total_seconds()
+    parts = [f"gives up in {clock(event.seconds_left - passed)}"]
+    if event.eta is not None:
+        parts.append(f"about {clock(event.eta - passed)} to go")
+    parts.append(f"{event.place} before us" if event.place else "next in the queue")
+    holder = f"  {event.status.verdict} by {who(event.status)}"
+    phase = f", {event.phase}" if event.phase else ""
+    return [
+        Text(f"waiting for the lock: {', '.join(parts)}", "bold yellow"),
+        Text(one_line(f"{holder}{phase}"), "dim"),
+    ]
 
 
 def _footer(board: Board, now: datetime) -> list[Text]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shlex
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from itertools import groupby
 from pathlib import PurePath
 
@@ -12,6 +12,7 @@ from rich.cells import cell_len
 from rich.text import Text
 
 from packer_fork import events
+from packer_fork.failures import cause
 from packer_fork.model import Artifact, BuildStatus, RunStatus
 from packer_fork.terminal import clean
 from packer_fork.views import words
@@ -25,6 +26,9 @@ _MOST_LOGS = 3
 
 _LABEL = 11
 _BELOW = " " * 6
+
+
+Likely = Callable[[str], Sequence[str]]
 
 
 class _Entry(Struct, frozen=True, kw_only=True):
@@ -42,15 +46,18 @@ class _Entry(Struct, frozen=True, kw_only=True):
     is_untouched: bool = False
 
 
-def summary(board: Board, place: Sequence[str], width: int) -> list[Text]:
+def summary(
+    board: Board, place: Sequence[str], width: int, likely: Likely = lambda _: ()
+) -> list[Text]:
     """On a screen `width` cells wide; nothing if nothing is known.
 
-    `place`: the arguments by which another command finds this state.
+    `place`: the arguments by which another command finds this state. `likely`: lines
+    of a build's output that look like the cause of its failure.
     """
     if not board.ended and not board.up_to_date:
         return []
     facts = [*_facts("log", _logs(board)), *_facts("next", _next(board, place))]
-    return [_head(board), *_table(_limited(_entries(board)), width), *facts]
+    return [_head(board), *_table(_limited(_entries(board, likely)), width), *facts]
 
 
 def _head(board: Board) -> Text:
@@ -74,13 +81,13 @@ def _status(board: Board) -> str:
     return next((s for s in statuses if s is not BuildStatus.COMPLETE), last.status)
 
 
-def _entries(board: Board) -> Iterator[_Entry]:
+def _entries(board: Board, likely: Likely) -> Iterator[_Entry]:
     """What is fine comes first: what is not stands where the eye is."""
     rows = sorted(board.rows.values(), key=_order)
     done = [row for row in rows if row.status is BuildStatus.COMPLETE]
     yield from map(_built, done)
     yield from map(_up_to_date, board.up_to_date.values())
-    yield from map(_not_built, rows[len(done) :])
+    yield from (_not_built(row, likely) for row in rows[len(done) :])
 
 
 def _order(row: Row) -> tuple[bool, bool, str]:
@@ -115,17 +122,15 @@ def _up_to_date(plan: events.BuildPlan) -> _Entry:
     )
 
 
-def _not_built(row: Row) -> _Entry:
+def _not_built(row: Row, likely: Likely) -> _Entry:
     _, style = mark(row, ascii_only=True)
-    below = row.lines if row.has_failed else ()
-    error = clean(row.build.error).strip().partition("\n")[0]
     return _Entry(
         label=str(row.status) if row.status.is_final else "not built",
         style=style,
         name=one_line(row.name),
         took=_took(row),
-        said="" if any(line.startswith(error) for line in below) else error,
-        below=below,
+        said=one_line(cause(row.build)),
+        below=tuple(likely(row.name)) if row.has_failed else (),
         is_untouched=row.build.started is None,
     )
 

@@ -25,13 +25,16 @@ from packer_fork import events
 from packer_fork.errors import PackerForkError
 from packer_fork.events import Notify
 from packer_fork.terminal import clean
-from packer_fork.views.console import Console, drop
+from packer_fork.views.console import Color, Console, drop
 from packer_fork.views.live.board import Board, apply
 from packer_fork.views.live.region import Size, region
 from packer_fork.views.live.screen import Screen
 from packer_fork.views.live.summary import summary
 from packer_fork.views.plain import PlainView
 from packer_fork.views.verbosity import Verbosity
+
+_IN_REGION = (events.RunStarted, events.RunEnded, events.Hashing, events.Waiting)
+"""Events that the region shows, not the log."""
 
 _PAUSE = 0.125
 """Seconds between two looks at what there is to draw."""
@@ -47,7 +50,7 @@ class Log(Console):
     """A console that writes nothing."""
 
     def __init__(self) -> None:
-        super().__init__(sys.stdout, sys.stderr, color=False)
+        super().__init__(sys.stdout, sys.stderr, color=Color.NEVER)
         self._texts: deque[Text] = deque()
         self._left_out = 0
 
@@ -132,7 +135,7 @@ class LiveView:
             return
         try:
             self._board = apply(self._board, event, datetime.now(UTC))
-            if not isinstance(event, events.RunStarted | events.RunEnded | events.Hashing):
+            if not isinstance(event, _IN_REGION):
                 self._lines(event)
         except PackerForkError:
             raise  # a signal that ends the command, and came just now
@@ -155,7 +158,8 @@ class LiveView:
                 self._screen.leave_behind()
             self._screen.close()
             width = self._screen.size().width
-            shown = summary(self._board, self._place, width) if self._has_news() else []
+            likely = self._lines.transcript.likely
+            shown = summary(self._board, self._place, width, likely) if self._has_news() else []
             self._screen.draw([*self._log.take(), *shown], None)
 
     def _has_news(self) -> bool:
@@ -179,7 +183,8 @@ class LiveView:
         now = _Drawn(self._board, self._screen.size(), int(time.monotonic()))
         log = [] if self._is_quiet else self._log.take()
         if log or self._drawn is None or now != self._drawn:
-            shows = now.board.started is not None or now.board.hashing is not None
+            known = (now.board.started, now.board.hashing, now.board.wait)
+            shows = any(each is not None for each in known)
             self._screen.draw(log, partial(region, now.board) if shows else None)
             self._drawn = now
 

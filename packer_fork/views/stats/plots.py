@@ -51,12 +51,16 @@ _LINES = 3
 
 
 class Item(Struct, frozen=True, kw_only=True):
-    """What is plotted in slot ``slot``, counted from 0; ``seconds`` are None if not known."""
+    """What is plotted in slot ``slot``, counted from 0; ``seconds`` are None if not known.
+
+    ``href``: where a click leads to, empty for nowhere.
+    """
 
     slot: int
     seconds: float | None
     status: str
     title: str
+    href: str = ""
 
 
 class Grid(Struct, frozen=True, kw_only=True):
@@ -173,12 +177,13 @@ def _lines(scale: Scale, grid: Grid) -> Markup:
 
 
 def _dates(grid: Grid) -> Markup:
-    """The first, the last and one between, as far as there is room for them."""
+    """The first, the last and one between, as far as there is room; none says what another does."""
     names = dates(grid.moments)
     last = len(names) - 1
     chosen: list[int] = [0] if names else []
     for slot in (last // 2, last):
-        if slot > 0 and grid.middle(slot) - grid.middle(chosen[-1]) > 30:
+        has_room = slot > 0 and grid.middle(slot) - grid.middle(chosen[-1]) > 30
+        if has_room and names[slot] not in [names[each] for each in chosen]:
             chosen.append(slot)
     return joined(_date(slot, names[slot], grid) for slot in chosen)
 
@@ -199,7 +204,8 @@ def _titled(item: Item, grid: Grid, *drawn: Markup) -> Markup:
         height=grid.bottom,
         class_="slot",
     )
-    return tag("g", tag("title", text(item.title)), slot, *drawn)
+    group = tag("g", tag("title", text(item.title)), slot, *drawn)
+    return tag("a", group, href=item.href) if item.href else group
 
 
 def _below(item: Item, grid: Grid) -> Markup:

@@ -54,6 +54,14 @@ svg text { fill: var(--soft); font-size: 11px; }
   list-style: none; font-size: .875rem; }
 .keys li { display: flex; align-items: center; gap: .35rem; }
 .keys svg { width: 12px; height: 12px; }
+.plot a:focus-visible .slot { fill: var(--line); }
+.multiples { display: grid; grid-template-columns: repeat(auto-fill, minmax(min(100%, 19rem), 1fr));
+  gap: 1rem 1.5rem; }
+.multiples h4 { margin: .5rem 0 0; }
+.multiples .plot { width: calc(100% - 3.4rem); margin-left: 3.4rem; }
+.multiples > div { min-width: 0; }
+summary { cursor: pointer; color: var(--soft); font-size: .875rem; }
+.cause { min-width: 12rem; }
 .wide { overflow-x: auto; }
 table { border-collapse: collapse; width: 100%; font-size: .875rem; }
 th, td { text-align: left; vertical-align: top; padding: .3rem .8rem .3rem 0;
@@ -75,6 +83,7 @@ thead th { color: var(--soft); font-weight: 400; }
   table { font-size: .8rem; }
   th, td { padding-right: .4rem; }
   .name, .use { min-width: 5.5rem; }
+  .cause { min-width: 9rem; }
   .plot { width: calc(100% - 3.4rem); margin-left: 3.4rem; }
 }
 @page { size: A4; margin: 14mm; }
@@ -85,6 +94,7 @@ thead th { color: var(--soft); font-weight: 400; }
   .plot, tr, .facts div { break-inside: avoid; }
   .facts { grid-template-columns: repeat(5, 1fr); }
   .wide { overflow: visible; }
-  nav { display: none; }
+  nav, summary { display: none; }
+  details::details-content { content-visibility: visible; }
 }
 """

@@ -2,16 +2,44 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 from packer_fork.statistics import Latest, SourceFigures, StepFigures
 from packer_fork.views import words
 from packer_fork.views.stats import plots
-from packer_fork.views.stats.markup import Markup, tag, text
-from packer_fork.views.stats.text import last, percent, took
+from packer_fork.views.stats.markup import Markup, joined, tag, text
+from packer_fork.views.stats.text import Failure, last, percent, took
 
 Column = tuple[str, str]
 """Its heading and its class."""
+
+
+MOST_FAILURES = 20
+
+
+def failures(found: Sequence[Failure], logs: Mapping[int, str]) -> Markup:
+    """`logs`: references to the logs of runs, as far as there are any."""
+    columns = (
+        ("Source", "name"),
+        ("Cause", "cause"),
+        ("Times", "number"),
+        ("Last", "when"),
+        ("Now", "use"),
+    )
+    return _table(columns, (_failure(each, logs.get(each.run, "")) for each in found))
+
+
+def _failure(failure: Failure, log: str) -> tuple[Markup, ...]:
+    when = f", {words.moment(failure.started)}" if failure.started else ""
+    run = text(f"run {failure.run}")
+    now = "failing" if failure.fixed is None else f"fixed in run {failure.fixed}"
+    return (
+        text(failure.source or '""'),
+        text(failure.cause),
+        text(f"{failure.times:,}"),
+        joined([tag("a", run, href=log) if log else run, text(when)]),
+        text(now),
+    )
 
 
 def sources(found: Sequence[SourceFigures]) -> Markup:

@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from datetime import datetime
 from math import floor
 
+from msgspec import Struct
+
 from packer_fork.model import BuildStatus
-from packer_fork.statistics import Figures, SourceFigures, Statistics
+from packer_fork.statistics import BuildPoint, Figures, SourceFigures, Statistics
 from packer_fork.terminal import clean
 from packer_fork.views import words
+
+_NO_FAILURE = frozenset({"complete", "cancelled", "skipped"})
 
 
 def title(statistics: Statistics) -> str:
@@ -24,15 +29,18 @@ def extent(found: Figures) -> str:
 
 
 def facts(found: Figures) -> dict[str, str]:
-    """What is told in a line each, by its name."""
+    """Figures in a line each, by name; what never happened has none."""
     built = sum(len(source.builds) for source in found.sources)
-    saved = f", which saved {words.duration(found.saved)}" if found.skips else ""
-    return {
+    lines = {
         "runs": f"{counts(found.ends)}; {percent(found.success)} succeeded",
         "built": f"{number(built, 'build')} in {words.duration(found.built)}",
-        "skipped": f"{number(found.skips, 'build')}{saved}",
-        "waited": waits(found),
     }
+    if found.skips:
+        saved = words.duration(found.saved)
+        lines["skipped"] = f"{number(found.skips, 'build')}, which saved {saved}"
+    if found.waits:
+        lines["waited"] = waits(found)
+    return lines
 
 
 def waits(found: Figures) -> str:
@@ -55,6 +63,42 @@ def counts(ends: Mapping[str, int]) -> str:
 def percent(share: float | None) -> str:
     """Rounded down, so that only all are 100%."""
     return "-" if share is None else f"{floor(share * 100 + 1e-9)}%"
+
+
+class Failure(Struct, frozen=True, kw_only=True):
+    """One cause by which builds of a source failed, so many ``times``; ``run`` is the last one.
+
+    ``fixed``: the run that completed the source after that, None if there is none.
+    """
+
+    source: str
+    cause: str
+    times: int
+    run: int
+    started: datetime | None
+    fixed: int | None
+
+
+def failures(found: Figures) -> list[Failure]:
+    """Causes of failures: first those that were not fixed, then the newest."""
+    causes: dict[tuple[str, str], list[BuildPoint]] = {}
+    for source in found.sources:
+        for build in source.builds:
+            if build.status not in _NO_FAILURE:
+                causes.setdefault((source.name, build.cause or build.status), []).append(build)
+    complete = {s.name: [b.run for b in s.builds if b.status == "complete"] for s in found.sources}
+    listed = [
+        Failure(
+            source=source,
+            cause=cause,
+            times=len(builds),
+            run=builds[-1].run,
+            started=builds[-1].started,
+            fixed=next((run for run in complete[source] if run > builds[-1].run), None),
+        )
+        for (source, cause), builds in causes.items()
+    ]
+    return sorted(listed, key=lambda each: (each.fixed is not None, -each.run))
 
 
 def last(source: SourceFigures) -> str:
