@@ -323,6 +323,21 @@ SEARCHED = {
     "crashed": "recovery",
     "network file systems": "limits",
     "environment variable": "settings",
+    "disk was full": "recovery",
+    "lock-timeout": "locks",
+    "queue": "locks",
+    "parallel": "many-machines",
+    "statistics": "prometheus",
+    "TLS": "share-state",
+    "credentials": "share-state",
+    "NFS": "limits",
+    "containers": "limits",
+    "upgrade": "install",
+    "uninstall": "install",
+    "log": "retry",
+    "debug": "retry",
+    "manifest": "terraform",
+    "script": "terraform",
 }
 """What people search for, and the page that must come up."""
 
