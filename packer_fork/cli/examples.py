@@ -72,6 +72,7 @@ EXAMPLES: Mapping[str, tuple[str, ...]] = {
         "packer-fork help",
         "packer-fork help stuck-lock",
         "packer-fork help state show",
+        "packer-fork help latest AMI",
     ),
     "state": (
         "packer-fork state show web.pkr.hcl",

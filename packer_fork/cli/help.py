@@ -59,6 +59,8 @@ TOPICS: Mapping[str, Sequence[str]] = {
 """The pages in the order of the README; each is a file ``TOPIC.md`` in the docs folder."""
 
 _COMMENT = re.compile(r"^<!-- .* -->\n", re.MULTILINE)
+_FENCED = re.compile(r"^```.*?^```$", re.DOTALL | re.MULTILINE)
+_HEADING = re.compile(r"^#+ (.+)$", re.MULTILINE)
 _LINK = re.compile(r"\[([^]]*)\]\(([\w-]+)\.md[^)]*\)")
 
 
@@ -66,17 +68,23 @@ def help_page(
     context: typer.Context,
     topic: Annotated[
         list[str] | None,
-        typer.Argument(metavar="[TOPIC]", help="A topic, or a command.", show_default=False),
+        typer.Argument(
+            metavar="[TOPIC]", help="A topic, a command, or words to find.", show_default=False
+        ),
     ] = None,
 ) -> None:
     """Show a page of the documentation, or the help of a command."""
-    console = options.console()
-    if not topic:
+    console, words = options.console(), topic or []
+    if not words:
         console.say(topics())
-    elif text := page("-".join(topic).lower()):
+    elif text := page("-".join(words).lower()):
         console.say(text)
+    elif command := _command_help(context, words):
+        typer.echo(command, color=context.color)
+    elif found := search(" ".join(words)):
+        console.say("\n".join(map(_line, found)))
     else:
-        _command_help(context, topic)
+        raise UsageError(f"there is no help topic {' '.join(words)!r}", hint=_nearest(words))
 
 
 def topics() -> str:
@@ -85,35 +93,54 @@ def topics() -> str:
         "Show a topic with `packer-fork help TOPIC`, a command with `packer-fork help COMMAND`."
     ]
     for group, names in TOPICS.items():
-        lines += ["", group, *(f"  {name:<17} {_title(name)}" for name in names)]
+        lines += ["", group, *map(_line, names)]
     return "\n".join(lines)
 
 
 def page(topic: str) -> str:
     """The text of a page for a terminal; "" if there is no such topic."""
-    if not any(topic in names for names in TOPICS.values()):
+    if topic not in _names():
         return ""
-    text = _COMMENT.sub("", (FOLDER / f"{topic}.md").read_text(encoding="utf-8"))
+    text = _COMMENT.sub("", _read(topic))
     return _LINK.sub(r"\1 (`packer-fork help \2`)", text).rstrip()
 
 
-def _title(topic: str) -> str:
-    with (FOLDER / f"{topic}.md").open(encoding="utf-8") as file:
-        return file.readline().removeprefix("# ").rstrip()
+def search(words: str) -> list[str]:
+    """The topics with `words` in a heading or in the first paragraph, links left out."""
+    wanted = re.compile(rf"\b{re.escape(words)}", re.IGNORECASE)
+    return [topic for topic in _names() if wanted.search(_abstract(topic))]
 
 
-def _command_help(context: typer.Context, words: Sequence[str]) -> None:
-    """Raises UsageError if there is neither a topic nor a command of these words."""
+def _abstract(topic: str) -> str:
+    text = _LINK.sub("", _FENCED.sub("", _read(topic)))
+    _, first, *_ = text.split("\n\n")
+    return " ".join([*_HEADING.findall(text), *first.split()])
+
+
+def _names() -> list[str]:
+    return [name for names in TOPICS.values() for name in names]
+
+
+def _read(topic: str) -> str:
+    return (FOLDER / f"{topic}.md").read_text(encoding="utf-8")
+
+
+def _line(topic: str) -> str:
+    title, _, _ = _read(topic).partition("\n")
+    return f"  {topic:<17} {title.removeprefix('# ')}"
+
+
+def _command_help(context: typer.Context, words: Sequence[str]) -> str:
+    """The ``--help`` of a command; "" if there is no such command."""
     command, name = context.find_root().command, "packer-fork"
     for word in words:
         inner = command.get_command(context, word) if hasattr(command, "get_command") else None
         if inner is None:
-            raise UsageError(f"there is no help topic {' '.join(words)!r}", hint=_nearest(words))
+            return ""
         command, name = inner, f"{name} {word}"
     with typer.Context(command, info_name=name, parent=None) as inner_context:
-        typer.echo(command.get_help(inner_context), color=context.color)
+        return command.get_help(inner_context)
 
 
 def _nearest(words: Sequence[str]) -> str:
-    known = [name for names in TOPICS.values() for name in names]
-    return nearest("-".join(words), known, "`packer-fork help` lists all topics.")
+    return nearest("-".join(words), _names(), "`packer-fork help` lists all topics.")
