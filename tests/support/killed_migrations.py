@@ -22,7 +22,7 @@ def migrate(cli: Cli, *, step: int) -> int:
         if result.rc != 0:
             assert result.rc == -signal.SIGKILL, result
             done(cli, "state", "migrate", "t.pkr.hcl", "--to", there)
-        assert cli("state", "verify", "t.pkr.hcl", "--state", there).rc == 0
+        assert cli("state", "check", "t.pkr.hcl", "--state", there).rc == 0
         if result.rc == 0:
             assert_migrated(cli, there)
             return killed
@@ -32,5 +32,5 @@ def migrate(cli: Cli, *, step: int) -> int:
 def assert_migrated(cli: Cli, there: str) -> None:
     assert changes(cli, "--state", there) == changes(cli)
     assert is_up_to_date(cli, "--state", there)
-    assert cli("state", "verify", "t.pkr.hcl").rc == 0
+    assert cli("state", "check", "t.pkr.hcl").rc == 0
     assert cli("logs", "t.pkr.hcl", "--state", there).out == cli("logs", "t.pkr.hcl").out
