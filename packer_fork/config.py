@@ -221,7 +221,9 @@ def _from_file(path: Path) -> dict[str, Setting]:
         raise UsageError(f"{path} cannot be read: {error}.", hint="Correct the file.") from error
     for key in content:
         if key not in Settings.__struct_fields__:
-            hint = nearest(key, Settings.__struct_fields__, "The README lists every key.")
+            hint = nearest(
+                key, Settings.__struct_fields__, "`packer-fork help settings` lists every key."
+            )
             raise UsageError(f"{path}: unknown key {key!r}.", hint=hint)
     if isinstance(state := content.get("state"), str) and state and "://" not in state:
         content["state"] = str(path.parent / state)

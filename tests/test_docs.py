@@ -1,4 +1,4 @@
-"""README.md and the docs are a contract: commands, codes, settings and documents are as stated.
+"""README.md and the docs are a contract: commands, codes, settings and documents are as documented.
 
 Tables are found by the first words of their header; a name counts as documented where
 it stands in backticks.

@@ -1,4 +1,4 @@
-"""Every example of README.md is run: as it stands, or as far as it goes without a cloud."""
+"""Every example of README.md and the docs runs: as it stands, or as far as it can."""
 
 from __future__ import annotations
 

@@ -59,7 +59,6 @@ TOPICS: Mapping[str, Sequence[str]] = {
 """The pages in the order of the README; each is a file ``TOPIC.md`` in the docs folder."""
 
 _COMMENT = re.compile(r"^<!-- .* -->\n", re.MULTILINE)
-_FENCED = re.compile(r"^```.*?^```$", re.DOTALL | re.MULTILINE)
 _HEADING = re.compile(r"^#+ (.+)$", re.MULTILINE)
 _LINK = re.compile(r"\[([^]]*)\]\(([\w-]+)\.md[^)]*\)")
 
@@ -112,7 +111,7 @@ def search(words: str) -> list[str]:
 
 
 def _abstract(topic: str) -> str:
-    text = _LINK.sub("", _FENCED.sub("", _read(topic)))
+    text = _LINK.sub("", _read(topic))
     _, first, *_ = text.split("\n\n")
     return " ".join([*_HEADING.findall(text), *first.split()])
 
