@@ -166,6 +166,16 @@ def test_state_on_a_server_is_not_cached(project: Project, step: dict[str, str])
     assert found(project, step | remote) == {}
 
 
+def test_state_is_saved_under_the_key_and_paths_that_it_is_restored_from() -> None:
+    text = (ACTION / "action.yml").read_text(encoding="utf-8")
+    caches = re.findall(
+        r"actions/cache/(\w+)@v\d\n +with:\n +path: \|\n((?: {10}.*\n)+) +(key: .*)\n", text
+    )
+    assert [step for step, *_ in caches] == ["restore", "save"]
+    assert caches[0][1:] == caches[1][1:]
+    assert re.search(r"if: \$\{\{ always\(\) && .*\n +uses: actions/cache/save@", text)
+
+
 def test_the_action_runs_its_scripts_and_nothing_else() -> None:
     text = (ACTION / "action.yml").read_text(encoding="utf-8")
     runs = re.findall(r"^\s+run: (.*)$", text, re.MULTILINE)
