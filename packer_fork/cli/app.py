@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 
 from packer_fork import __version__
-from packer_fork.cli import completing, examples, handover, refusals
+from packer_fork.cli import color, completing, examples, handover, refusals
 
 
 def _build(app: typer.Typer) -> None:
@@ -178,7 +178,7 @@ def run(argv: Sequence[str]) -> None:
     if argv[:1] == [completing.REQUEST]:
         completing.answer(argv[1:], made)
         return
-    arguments, flags = handover.arrange(argv, COMMANDS), None
+    arguments, flags = handover.arrange(color.take(argv), COMMANDS), None
     if arguments[:1] in (["build"], ["plan"], ["inputs"]):
         from packer_fork.cli import build
 
