@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from packer_fork.cli import passthrough
+from packer_fork.cli import color, passthrough
 from packer_fork.cli.commands import NAMES, OPTIONS, function, options
 
 COMPLETE = "__complete"
@@ -18,7 +18,7 @@ def run(argv: Sequence[str]) -> None:
 
         completing.answer(argv[1:])
         return
-    words, flags = passthrough.arrange(argv, NAMES), None
+    words, flags = passthrough.arrange(color.take(argv), NAMES), None
     if words and words[0] in OPTIONS:
         name, kind = words[0], options(words[0])
         from packer_fork.cli import arguments

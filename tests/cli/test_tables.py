@@ -122,3 +122,18 @@ def test_force_color_colours_a_pipe(
     assert bool(SGR.search(shown)) == coloured
     assert "complete" in SGR.sub("", shown)
     assert json.loads(cli("state", "show", "--json", env=env).out)
+
+
+@pytest.mark.usefixtures("packer")
+def test_every_command_takes_an_option_for_colour(cli: Cli, project: Project) -> None:
+    project.write("t.pkr.hcl", GATED)
+    go_on(project.root)
+    built = cli("build", "--color=always", "t.pkr.hcl")
+    assert built.rc == 0
+    assert SGR.search(built.out)
+    assert SGR.search(cli("--color=always", "state", "show").out)
+    assert not SGR.search(
+        cli("state", "show", "--color=never", env={"NO_COLOR": "", "FORCE_COLOR": "1"}).out
+    )
+    wrong = cli("state", "show", "--color=blue")
+    assert (wrong.rc, "--color" in wrong.err) == (2, True)

@@ -72,7 +72,7 @@ thead th { color: var(--soft); font-weight: 400; }
   font-variant-numeric: tabular-nums; }
 .name { min-width: 7rem; }
 .use { min-width: 7rem; }
-.when { white-space: nowrap; }
+.when, .run { white-space: nowrap; overflow-wrap: normal; }
 .meter { width: 100%; min-width: 5rem; height: 12px; color: var(--waited); margin-top: .25rem; }
 .meter line { stroke: currentColor; stroke-width: 1.5; }
 @media (max-width: 40rem) {
@@ -83,7 +83,8 @@ thead th { color: var(--soft); font-weight: 400; }
   table { font-size: .8rem; }
   th, td { padding-right: .4rem; }
   .name, .use { min-width: 5.5rem; }
-  .cause { min-width: 9rem; }
+  .cause { min-width: 7rem; }
+  .run ~ .use { min-width: 4rem; }
   .plot { width: calc(100% - 3.4rem); margin-left: 3.4rem; }
 }
 @page { size: A4; margin: 14mm; }

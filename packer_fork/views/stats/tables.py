@@ -22,8 +22,8 @@ def failures(found: Sequence[Failure], logs: Mapping[int, str]) -> Markup:
     columns = (
         ("Source", "name"),
         ("Cause", "cause"),
-        ("Times", "number"),
-        ("Last", "when"),
+        ("Times", "number minor"),
+        ("Last", "run"),
         ("Now", "use"),
     )
     return _table(columns, (_failure(each, logs.get(each.run, "")) for each in found))
@@ -37,7 +37,7 @@ def _failure(failure: Failure, log: str) -> tuple[Markup, ...]:
         text(failure.source or '""'),
         text(failure.cause),
         text(f"{failure.times:,}"),
-        joined([tag("a", run, href=log) if log else run, text(when)]),
+        joined([tag("a", run, href=log) if log else run, tag("span", text(when), class_="minor")]),
         text(now),
     )
 
