@@ -1,4 +1,4 @@
-"""``packer-fork state show|list|recover|rm|revoke``: the recorded builds."""
+"""``packer-fork state show|list|recover|rm|adopt|revoke``: the recorded builds."""
 
 from __future__ import annotations
 
@@ -205,6 +205,30 @@ def rm(
         console.tell(f"packer-fork: removed {build} from the state; backup: {backup.path}")
     if as_json:
         options.answer(console, ref, "rm", backup=backup)
+
+
+@app.command("adopt")
+def adopt(
+    *,
+    template: options.OneTemplate = None,
+    yes: options.Yes = False,
+    workspace: options.Workspace = None,
+    state_folder: options.State = None,
+    as_json: options.Json = False,
+) -> None:
+    """Let this project use a state of another project.
+
+    For one project with two names or remotes: a fork, or a repository that moved.
+    """
+    from packer_fork.manager.state import edit
+
+    console, notify, ref = options.spoken(template, workspace, state_folder)
+    options.confirm(f"Use the state of {ref.folder.label} in {ref.store.location}?", yes=yes)
+    adopted = edit.adopt(ref, notify, environ=os.environ)
+    done = "adopted the state of" if adopted else "this project already uses the state of"
+    console.tell(f"packer-fork: {done} {ref.folder.label}")
+    if as_json:
+        options.answer(console, ref, "adopt")
 
 
 @app.command("revoke")
