@@ -70,7 +70,7 @@ def test_what_was_is_brought_back(team: Team) -> None:
     assert is_up_to_date(there.cli, "-var", "x=1")
     assert [each["reason"] for each in answer(here.cli, "backup", "--list")] == [
         "manual",
-        "rollback",
+        "restore",
     ]
     done(there.cli, "state", "restore", kept["path"], "--yes")
     assert states.state(here.cli)["builds"] == second["builds"]
