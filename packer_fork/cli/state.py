@@ -152,7 +152,6 @@ def recover(
     Finishes, from its log, a run whose packer-fork process was killed, and merges spooled and
     late results into the state; results of later runs stay. FILE: merge these results alone.
     """
-    from packer_fork.manager import recover as manager
     from packer_fork.manager.state import merge_results
     from packer_fork.views.plain import PlainView
 
@@ -165,7 +164,7 @@ def recover(
         merge_results.merge(ref, Path(file), view, environ=os.environ)
         return
     refs = options.places(template, workspace, state_folder, view)
-    codes = [manager.recover_place(ref, view, environ=os.environ) for ref in refs]
+    codes = [merge_results.recover_all(ref, view, environ=os.environ) for ref in refs]
     if not refs:
         console.tell("packer-fork: there is no state below this directory.")
     raise typer.Exit(max(codes, default=0))
