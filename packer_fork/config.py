@@ -68,6 +68,8 @@ class Settings(Struct, frozen=True, kw_only=True):
     the end of a build, 0 for never; ``keep_backups``: how many of the backups stay that
     nobody asked for.
 
+    ``shared_with_group``: the group that may read and change states, "" for none.
+
     ``metrics_textfile``: file, or folder with a file for each state, that metrics are written
     to after each run; "" for none.
     """
@@ -108,6 +110,7 @@ class Settings(Struct, frozen=True, kw_only=True):
     keep_days: Annotated[int, Meta(ge=0)] = 0
     backup_every: Annotated[int, Meta(ge=0)] = 100
     keep_backups: Annotated[int, Meta(ge=1)] = 10
+    shared_with_group: str = ""
     metrics_textfile: str = ""
 
 

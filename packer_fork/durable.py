@@ -2,8 +2,9 @@
 
 After a failed write or fsync an inode is never written to or synced again (the
 kernel may have dropped the page and would report success): the caller writes a
-new one. Folders are 0700 and files 0600; what root makes belongs to whoever owns
-the folder around it, so that a root container leaves a user's checkout usable.
+new one. Folders are 0700 and files 0600; below a folder that is shared with its group
+(2770) they are 2770 and 0660. What root makes belongs to the owner of the folder around
+it, so that a root container leaves a user's checkout usable.
 """
 
 from __future__ import annotations
@@ -11,24 +12,46 @@ from __future__ import annotations
 import contextlib
 import errno
 import os
+import stat
 import uuid
 from pathlib import Path
 
 FILE_MODE = 0o600
 FOLDER_MODE = 0o700
+GROUP_FILE_MODE = 0o660
+GROUP_FOLDER_MODE = 0o2770
 
 _fdatasync = getattr(os, "fdatasync", os.fsync)
 
 
-def make_folder(path: Path) -> None:
-    """Make `path` and what is missing above it, each made durable in its parent."""
+def make_folder(path: Path, *, group: int | None = None) -> None:
+    """Make `path` and what is missing above it, each made durable in its parent.
+
+    `group`: the ID of the group that the new folders are shared with; below a shared folder
+    they are shared anyway.
+    """
     if path.is_dir():
         return
-    make_folder(path.parent)
+    make_folder(path.parent, group=group)
     with contextlib.suppress(FileExistsError):
         path.mkdir(mode=FOLDER_MODE)
         give_to_owner_of(path.parent, path)
+        if group is not None:
+            os.chown(path, -1, group)
+        if group is not None or is_group_shared(path.parent):
+            path.chmod(GROUP_FOLDER_MODE)
         sync_folder(path.parent)
+
+
+def is_group_shared(folder: Path) -> bool:
+    return stat.S_IMODE(folder.stat().st_mode) == GROUP_FOLDER_MODE
+
+
+def share_like(folder: Path, descriptor: int) -> None:
+    """Open a new file to the group that its folder is shared with, if it is."""
+    if is_group_shared(folder):
+        with contextlib.suppress(PermissionError):  # another user made it just now
+            os.fchmod(descriptor, GROUP_FILE_MODE)
 
 
 def give_to_owner_of(folder: Path, path: Path) -> None:
@@ -47,6 +70,7 @@ def create(path: Path, *, flags: int = 0) -> int:
             path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW | flags, FILE_MODE
         )
         give_to_owner_of(path.parent, path)
+        share_like(path.parent, descriptor)
         return descriptor
 
 
@@ -83,6 +107,7 @@ def replace(path: Path, data: bytes, *, durable: bool = True) -> None:
     descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, FILE_MODE)
     try:
         try:
+            share_like(path.parent, descriptor)
             write_all(descriptor, data)
             if durable:
                 os.fsync(descriptor)

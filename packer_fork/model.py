@@ -339,10 +339,32 @@ class Skip(Document, frozen=True):
     held: float = 0.0
 
 
+class Project(Document, frozen=True):
+    """The marks of a project, to tell it from others in one store; "" is unknown.
+
+    ``origin``: host and path of its git remote, with the project's folder in the repository.
+    ``name``: the setting ``project``. ``root``: its real path, in a folder of states only.
+    """
+
+    origin: str = ""
+    name: str = ""
+    root: str = ""
+
+    def differing_mark(self, other: "Project") -> tuple[str, str] | None:
+        """The mark that shows two different projects, of both; unknown marks show nothing."""
+        marks = (self.origin, other.origin), (self.name, other.name), (self.root, other.root)
+        known = next((pair for pair in marks if all(pair)), ("", ""))
+        return known if known[0] != known[1] else None
+
+
 class Template(Document, frozen=True):
-    """The template's identity: its path relative to the project's root, ``/`` between parts."""
+    """The template's identity: its path relative to the project's root, ``/`` between parts.
+
+    ``projects``: those that may use its state; empty where the state is beside the template.
+    """
 
     path: str
+    projects: tuple[Project, ...] = ()
 
 
 class Sealed(Document, frozen=True):
@@ -446,6 +468,7 @@ class Draft(Struct, frozen=True, kw_only=True):
     late: Late | None = None
     cuts: dict[str, Sealed | None] | None = None
     skip: Skip | None = None
+    template: Template | None = None
 
 
 def possibly_left(build: Build) -> tuple[Instance, ...]:

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import msgspec
 
-from packer_fork.stores.archive.stretches import stretches
+from packer_fork.stores.archive.segment_ranges import segment_ranges
 from packer_fork.stores.base import SegmentRange
 from packer_fork.stores.local.layout import Layout
 from packer_fork.stores.local.reader import Reader
@@ -48,7 +48,8 @@ def _decoded(lines: bytes) -> list[AnyEvent]:
 def kept(folder: Path) -> list[Kept]:
     """All changes of the state in `folder`, the sealed ones too; the mark is a change's why."""
     layout = Layout(folder)
-    return kept_in(stretches(layout, Reader(layout)))
+    reader = Reader(layout)
+    return kept_in(segment_ranges(layout, reader, reader.read()))
 
 
 def kept_in(history: Iterable[SegmentRange]) -> list[Kept]:

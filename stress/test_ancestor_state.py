@@ -300,7 +300,7 @@ def test_corruption_recovery_with_nothing_else(
     before, found = stored(folder), open_store(folder).recoverable()
     with tenure_of(open_store(folder), even_damaged=True) as tenure:
         if found.state is None:
-            with pytest.raises(StateError, match="can be proven"):
+            with pytest.raises(StateError, match="is recoverable"):
                 tenure.repair()
             assert stored(folder) == before
         else:

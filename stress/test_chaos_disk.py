@@ -224,7 +224,7 @@ def ended_or_stopped(running: Running) -> Result:
     return running.wait()
 
 
-ROLLBACK = ("state", "rollback", "2", "--yes", TEMPLATE)
+ROLLBACK = ("state", "rollback", TEMPLATE, "2", "--yes")
 
 
 def test_the_disk_fills_up_during_a_compaction(

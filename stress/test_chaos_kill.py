@@ -142,7 +142,7 @@ def test_killed_at_any_call_of_a_build(
 
 COMMANDS = {
     "prune": ("state", "prune", "--keep-runs", "1", TEMPLATE),
-    "rollback": ("state", "rollback", "4", "--yes", TEMPLATE),
+    "rollback": ("state", "rollback", TEMPLATE, "4", "--yes"),
 }
 
 
@@ -170,9 +170,9 @@ def test_killed_at_any_call_of_a_command(
 
 
 def runs_again(here: Scene, name: str) -> None:
-    """Taking over the lock is a change, after which rollback asks to look again."""
+    """Taking over the lock is a change, after which rollback must be repeated."""
     result = here.run(*COMMANDS[name])
-    if "has changed since it was looked at" in result.err:
+    if "changed while you were asked" in result.err:
         result = here.run(*COMMANDS[name])
     assert result.rc == 0, result
 

@@ -128,7 +128,7 @@ def is_to_build(cli: Cli, env: Mapping[str, str], *args: str) -> bool:
 
 def assert_readable(cli: Cli, env: Mapping[str, str]) -> None:
     """In the order of serials, for people and programs, with no time that runs backwards."""
-    for command in ("show", "list", "history"):
+    for command in ("show", "runs", "history"):
         result = cli("state", command, TEMPLATE, env=env)
         assert result.rc == 0, result
         aftermath.assert_calm(result)

@@ -26,6 +26,7 @@ COMMANDS: Mapping[str, str] = {
     "state recover": "state:recover",
     "state rm": "state:rm",
     "state revoke": "state:revoke",
+    "state adopt": "state:adopt",
     "state runs": "history:runs",
     "state history": "history:history",
     "state diff": "history:diff",

@@ -92,6 +92,7 @@ EXAMPLES: Mapping[str, tuple[str, ...]] = {
         "packer-fork state rm web.pkr.hcl --build amazon-ebs.old",
         "packer-fork state rm web.pkr.hcl --instance i-0123456789abcdef0",
     ),
+    "state adopt": ("packer-fork state adopt web.pkr.hcl --state /srv/states",),
     "state revoke": (
         "packer-fork state revoke --build amazon-ebs.web --reason CVE-2026-1234",
         "packer-fork state revoke --build amazon-ebs.web --run 7 --reason 'a hole'",

@@ -1,4 +1,4 @@
-"""``packer-fork state show|list|recover|rm|revoke``: the recorded builds."""
+"""``packer-fork state show|list|recover|rm|adopt|revoke``: the recorded builds."""
 
 from __future__ import annotations
 
@@ -142,7 +142,6 @@ def recover(
     Finishes, from its log, a run whose packer-fork process was killed, and merges spooled and
     late results into the state; results of later runs stay. FILE: merge these results alone.
     """
-    from packer_fork.manager import recover as manager
     from packer_fork.manager.state import merge_results
     from packer_fork.views.plain import PlainView
 
@@ -155,7 +154,7 @@ def recover(
         merge_results.merge(ref, Path(file), view, environ=os.environ)
         return
     refs = options.places(template, workspace, state_folder, view)
-    codes = [manager.recover_place(ref, view, environ=os.environ) for ref in refs]
+    codes = [merge_results.recover_all(ref, view, environ=os.environ) for ref in refs]
     if not refs:
         console.tell("packer-fork: there is no state below this directory.")
     raise typer.Exit(max(codes, default=0))
@@ -194,6 +193,29 @@ def rm(
         console.tell(f"packer-fork: removed {build} from the state; backup: {backup.path}")
     if as_json:
         options.answer(console, ref, "rm", backup=backup)
+
+
+def adopt(
+    *,
+    template: options.OneTemplate = None,
+    yes: options.Yes = False,
+    workspace: options.Workspace = None,
+    state_folder: options.State = None,
+    as_json: options.Json = False,
+) -> None:
+    """Let this project use a state of another project.
+
+    For one project with two names or remotes: a fork, or a repository that moved.
+    """
+    from packer_fork.manager.state import edit
+
+    console, notify, ref = options.spoken(template, workspace, state_folder)
+    options.confirm(f"Use the state of {ref.folder.label} in {ref.store.location}?", yes=yes)
+    adopted = edit.adopt(ref, notify, environ=os.environ)
+    done = "adopted the state of" if adopted else "this project already uses the state of"
+    console.tell(f"packer-fork: {done} {ref.folder.label}")
+    if as_json:
+        options.answer(console, ref, "adopt")
 
 
 def revoke(

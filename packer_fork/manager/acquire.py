@@ -182,8 +182,10 @@ def _way_out(status: LockStatus, asking: Holder) -> str:
         return f"Nobody of it lives, that is proven: packer-fork force-unlock {status.id}"
     if status.verdict is Verdict.UNKNOWN:
         return f"If you know that nobody uses it: packer-fork force-unlock {status.id}"
+    builds = asking.operation == "build"
+    wait = "--lock-timeout 30m" if builds else "PACKER_FORK_LOCK_TIMEOUT=30m in the environment"
     return (
-        f"{_comparison(status, asking)}Wait for it with --lock-timeout 30m, "
+        f"{_comparison(status, asking) if builds else ''}Wait for it with {wait}, "
         "or look closer with `packer-fork lock status`."
     )
 

@@ -10,6 +10,7 @@ from msgspec import structs
 
 from packer_fork import config
 from packer_fork.errors import UsageError
+from packer_fork.model import Project
 from packer_fork.stores.access import Access, Address, parse_address
 from packer_fork.stores.circuit_breaker import CircuitBreaker
 from packer_fork.stores.local.mutex import Complain
@@ -29,18 +30,21 @@ def open_store(
     local: Path,
     root: Path,
     complain: Complain,
+    owner: Project | None,
 ) -> SharedStore:
     """The state at `key`, "TEMPLATE/WORKSPACE"; `local` is its folder here, below `root`.
+
+    `owner`: the project that uses it; None asks for no project.
 
     Sends no request yet. Raises UsageError.
     """
     return SharedStore(
         _keys(settings, key, complain),
         _renewals(settings, key),
-        Companion(local, root=root, complain=complain),
+        Companion(local, root=root, complain=complain, group=settings.shared_with_group),
         template=identity,
         workspace=key.rpartition("/")[2],
-        terms=Terms(ttl=settings.lock_ttl, surely=settings.on_lock_lost == "strict"),
+        terms=Terms(ttl=settings.lock_ttl, surely=settings.on_lock_lost == "strict", project=owner),
         register=lambda: _keys(settings, _INDEX).put(key, identity.encode()),
     )
 

@@ -19,6 +19,7 @@ from packer_fork import config
 from packer_fork.errors import StoreError, TemplateError
 from packer_fork.events import Notice, Notify
 from packer_fork.manager import project
+from packer_fork.model import Project
 from packer_fork.stores.base import Store
 from packer_fork.stores.circuit_breaker import CircuitBreaker
 from packer_fork.stores.local.store import LocalStore
@@ -132,7 +133,8 @@ def resolve(
     """The state of `template`. Raises UsageError."""
     settings, _ = config.load(project.settings_folder(template.path), environ, flags)
     folder = _state_folder(template, settings)
-    return StateRef(folder, _open(folder, template.identity, settings, notify), settings)
+    owner = _owner(template.project, settings)
+    return StateRef(folder, _open(folder, template.identity, settings, notify, owner), settings)
 
 
 def resolve_elsewhere(
@@ -141,8 +143,9 @@ def resolve_elsewhere(
     """The state of template `identity`, same workspace, in the store `to`. Raises UsageError."""
     settings, _ = config.load(None, environ, {"state": to, "workspace": source.folder.workspace})
     kept = structs.replace(source.settings, state=settings.state)
-    folder = _folder_in_store(kept, identity, project.root_of(Path.cwd()))
-    return StateRef(folder, _open(folder, identity, kept, notify), kept)
+    root = project.root_of(Path.cwd())
+    folder, owner = _folder_in_store(kept, identity, root), _owner(root, kept)
+    return StateRef(folder, _open(folder, identity, kept, notify, owner), kept)
 
 
 def resolve_all(
@@ -292,8 +295,24 @@ def _on_servers(settings: config.Settings, here: Path) -> list[tuple[StateFolder
     return [(_folder_in_store(its, identity, root), identity) for identity, its in states]
 
 
-def _open(folder: StateFolder, identity: str, settings: config.Settings, notify: Notify) -> Store:
-    """The store of that state; nothing is read yet. Raises UsageError."""
+def _owner(root: Path, settings: config.Settings) -> Project | None:
+    """The marks of the project; None beside the template, where no other project comes."""
+    if not settings.state:
+        return None
+    return project.marks_of(root, settings.project, is_shared="://" in settings.state)
+
+
+def _open(
+    folder: StateFolder,
+    identity: str,
+    settings: config.Settings,
+    notify: Notify,
+    owner: Project | None = None,
+) -> Store:
+    """The store of that state, for `owner` or whatever project; reads nothing yet.
+
+    Raises UsageError.
+    """
 
     def complain(text: str) -> None:
         notify(Notice(level="warning", text=text))
@@ -303,7 +322,13 @@ def _open(folder: StateFolder, identity: str, settings: config.Settings, notify:
 
         key = f"{folder.template}/{folder.workspace}"
         return shared_store.open_store(
-            settings, key, identity, local=folder.folder, root=folder.root, complain=complain
+            settings,
+            key,
+            identity,
+            local=folder.folder,
+            root=folder.root,
+            complain=complain,
+            owner=owner,
         )
     return LocalStore(
         folder.folder,
@@ -311,4 +336,6 @@ def _open(folder: StateFolder, identity: str, settings: config.Settings, notify:
         template=identity,
         workspace=folder.workspace,
         complain=complain,
+        project=owner,
+        group=settings.shared_with_group,
     )

@@ -19,7 +19,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 
-from packer_fork import host, processes
+from packer_fork import durable, host, processes
 from packer_fork.errors import PackerError, StoreError
 from packer_fork.locks import ProcessId
 from packer_fork.processes import Process
@@ -167,7 +167,8 @@ def _prctl() -> Callable[[int, int], int]:
 def _log(path: Path) -> Iterator[int]:
     flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC
     try:
-        descriptor = os.open(path, flags, 0o600)
+        descriptor = os.open(path, flags, durable.FILE_MODE)
+        durable.share_like(path.parent, descriptor)
     except OSError as error:
         raise StoreError(
             f"The log {path} cannot be opened ({error.strerror}).",

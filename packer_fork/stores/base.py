@@ -23,8 +23,9 @@ from packer_fork.locks import (
     Verdict,
     Waiter,
 )
-from packer_fork.model import Actor, Change, Draft, Sealed, State, Summary
+from packer_fork.model import Actor, Change, Draft, Sealed, State, Summary, Template
 from packer_fork.sharing import Step
+from packer_fork.stores.archive.ownership import ForeignStateError
 
 MANUAL = "manual"
 """Why a backup was made that somebody asked for; such ones are never removed by themselves."""
@@ -212,8 +213,12 @@ class Store(Protocol):
     def read(self) -> State | None:
         """The last acknowledged state or a later one, without waiting; None if there is none.
 
-        Raises DamagedError or NewerFormatError; never returns a half-written state.
+        Raises DamagedError, NewerFormatError, or ForeignStateError where another project
+        uses the state; never returns a half-written state.
         """
+
+    def claimed(self, template: Template) -> Template:
+        """`template` as the state records it once the store's project uses it."""
 
     def history(self) -> Iterator[SegmentRange]:
         """All that is kept of the history, the newest first; the state itself is the first.
@@ -303,7 +308,7 @@ def newest_tenure(store: Store, *, even_damaged: bool) -> int:
     """
     try:
         state = store.read()
-    except DamagedError:
+    except (DamagedError, ForeignStateError):
         if not even_damaged:
             raise
         state = store.recoverable().state

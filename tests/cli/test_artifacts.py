@@ -63,7 +63,7 @@ def test_an_older_run_is_revoked_by_its_number(cli: Cli, project: Project) -> No
     assert runs(cli) == {"file.a": 2, "file.b": 1}
     refused(cli, "state", *revoke, "--run", "3", rc=2, text="runs with a complete result: 1, 2")
     refused(cli, "state", *revoke, "--reason", " ", rc=2, text="needs a reason")
-    refused(cli, "state", *revoke, "--run", "9", rc=2, text="no complete result of run 9")
+    refused(cli, "state", *revoke, "--run", "9", rc=2, text="no complete result in run 9")
 
 
 def test_a_branch_has_its_own_newest_artifacts(cli: Cli, project: Project) -> None:

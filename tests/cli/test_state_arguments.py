@@ -7,7 +7,7 @@ import pytest
 from tests.conftest import Cli, Project
 from tests.support import states
 from tests.support.commands import commands
-from tests.support.queries import ONE, answer, built, done, refused, runs
+from tests.support.queries import ONE, answer, answers, built, done, refused, runs
 from tests.support.templates import TWO
 
 pytestmark = pytest.mark.usefixtures("packer")
@@ -72,15 +72,35 @@ def test_state_list_prints_the_names_of_builds(cli: Cli, project: Project) -> No
     assert runs(cli) == [1]
 
 
+def results_of_run(cli: Cli, number: int) -> str:
+    """Results as a build spools them, of a run that the state does not know."""
+    state = json.loads(cli("state", "pull", "t.pkr.hcl").out)
+    run = {**state["last_run"], "number": number, "tenure": 90 + number}
+    return json.dumps({"lineage": state["lineage"], "run": run, "builds": {}})
+
+
 def test_recover_tells_results_from_a_template(cli: Cli, project: Project) -> None:
     built(cli, project, "1")
     assert "nothing to recover" in done(cli, "state", "recover", "t.pkr.hcl")
     project.write("8-9.late.json", "{")
     refused(cli, "state", "recover", "8-9.late.json", rc=2, text="8-9.late.json holds no late")
-    state = json.loads(cli("state", "pull").out)
-    run = {**state["last_run"], "number": 9, "tenure": 99}
-    results = {"lineage": state["lineage"], "run": run, "builds": {}}
     for words in (("a.json",), ("t.pkr.hcl", "b.json")):
-        project.write(words[-1], json.dumps(results))
+        project.write(words[-1], results_of_run(cli, 9))
         done(cli, "state", "recover", *words)
         assert (project.root / f"{words[-1]}.replayed").exists()
+
+
+def test_recover_merges_all_results_that_wait(cli: Cli, project: Project) -> None:
+    logs = built(cli, project, "1") / "logs"
+    for number in (8, 9):
+        (logs / f"{number}-{90 + number}.late.json").write_text(results_of_run(cli, number))
+    (logs / "7-97.late.json").write_text("{")
+    told = done(cli, "state", "recover", "t.pkr.hcl")
+    assert "7-97.late.json holds no late results" in told
+    assert {path.name for path in logs.glob("*late*")} == {
+        "7-97.late.json",
+        "8-98.late.json.replayed",
+        "9-99.late.json.replayed",
+    }
+    merged = [each for each in answers(cli, "history") if each["operation"] == "replay"]
+    assert [each["why"] for each in merged] == [f"late results of run {n}" for n in (9, 8)]

@@ -8,6 +8,7 @@ import pytest
 
 from tests.conftest import Cli, eventually
 from tests.support import states
+from tests.support.checkouts import with_origin
 from tests.support.packer_versions import script_line
 from tests.support.queries import ONE, answer, answers, done, is_up_to_date, refused, runs, serials
 from tests.support.servers import Cluster
@@ -72,14 +73,14 @@ def test_what_was_is_brought_back(team: Team) -> None:
         done(here.cli, "build", "-var", f"x={value}", "t.pkr.hcl")
     second = states.state(here.cli)
     (kept,) = answer(here.cli, "backup")
-    done(here.cli, "state", "backup", "b.tar")
+    done(here.cli, "state", "backup", "--to", "b.tar")
     assert kept["path"].startswith(f"{team.url()}/web/t.pkr.hcl/default/")
     told = done(there.cli, "state", "rollback", "run:1", "--yes")
     assert "run 2 -> 1; variable x changed" in told
     assert is_up_to_date(there.cli, "-var", "x=1")
     assert [each["reason"] for each in answer(here.cli, "backup", "--list")] == [
         "manual",
-        "rollback",
+        "restore",
     ]
     done(there.cli, "state", "restore", kept["path"], "--yes")
     assert states.state(here.cli)["builds"] == second["builds"]
@@ -188,3 +189,16 @@ def test_a_setting_that_makes_no_sense(cli: Cli, settings: dict[str, str], text:
         told = refused(here.cli, *command, rc=2, text=text)
         assert "pass-word" not in told
         assert told.count("\n") <= 2
+
+
+@on("etcd", "consul")
+def test_one_name_for_two_projects_on_servers_is_refused(team: Team) -> None:
+    here, there, copied = (team.machine(name, ONE) for name in ("here", "there", "copied"))
+    for machine, url in ((here, "https://h/acme/images"), (there, "https://h/acme/other")):
+        with_origin(machine.cli.cwd, url)
+    done(here.cli, "build", "t.pkr.hcl")
+    done(copied.cli, "plan", "t.pkr.hcl")
+    refused(there.cli, "build", "t.pkr.hcl", rc=10, text="belongs to the project h/acme/images")
+    done(there.cli, "state", "adopt", "t.pkr.hcl", "--yes")
+    done(there.cli, "build", "--rebuild", "t.pkr.hcl")
+    assert runs(here.cli) == [2, 1]

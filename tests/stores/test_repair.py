@@ -352,7 +352,7 @@ def test_nothing_provable_is_refused_and_left_alone(folder: Path, *, with_witnes
     assert "everything" in found.lost[0]
     with (
         tenure_of(open_store(folder), even_damaged=True) as tenure,
-        pytest.raises(StateError, match="can be proven") as caught,
+        pytest.raises(StateError, match="is recoverable") as caught,
     ):
         tenure.repair()
     assert "restore" in caught.value.hint

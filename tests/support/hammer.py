@@ -15,7 +15,7 @@ from pathlib import Path
 from packer_fork.changes import new_state
 from packer_fork.codec.witness import decode_witness
 from packer_fork.model import Actor, Build, Change, Draft, State, Template
-from packer_fork.stores.archive.stretches import stretches
+from packer_fork.stores.archive.segment_ranges import segment_ranges
 from packer_fork.stores.local import journal, mutex
 from packer_fork.stores.local.journal import Journal
 from packer_fork.stores.local.layout import Layout
@@ -137,7 +137,8 @@ def committed(folder: Path) -> dict[int, str]:
 def changes(folder: Path) -> list[Change]:
     """Every change that ever was, the newest segment first."""
     layout = Layout(folder)
-    read = (stretch.read() for stretch in stretches(layout, Reader(layout)))
+    reader = Reader(layout)
+    read = (stretch.read() for stretch in segment_ranges(layout, reader, reader.read()))
     return [change for passage in read for change, _ in passage.changes]
 
 

@@ -1,4 +1,4 @@
-"""Editing a state: remove a build, revoke a result."""
+"""Editing a state: remove a build, revoke a result, adopt it for another project."""
 
 from __future__ import annotations
 
@@ -15,6 +15,7 @@ from packer_fork.manager.state.operation import Operation, under_lock
 from packer_fork.manager.state.show import require
 from packer_fork.manager.state_ref import StateRef
 from packer_fork.model import Draft, possibly_left
+from packer_fork.stores.archive.ownership import ForeignStateError
 
 
 def check_removal(ref: StateRef, name: str) -> None:
@@ -39,6 +40,28 @@ def remove_build(ref: StateRef, name: str, notify: Notify, *, environ: Mapping[s
         backup = lock.backup("rm", keep=ref.settings.keep_backups)
         lock.commit(Draft(operation="rm", why=f"build {name}", builds={name: None}))
     return backup
+
+
+def adopt(ref: StateRef, notify: Notify, *, environ: Mapping[str, str]) -> bool:
+    """Let this project use the state of another; False if it may already.
+
+    Raises UsageError if there is no state.
+    """
+    try:
+        if ref.store.read() is None:
+            raise UsageError(
+                f"{ref.folder.label} has no state to adopt",
+                hint="start with `packer-fork build TEMPLATE`",
+            )
+    except ForeignStateError as error:
+        template = ref.store.claimed(error.template)
+    else:
+        return False
+    words = ("state", "adopt")
+    operation = Operation(name="adopt", words=words, environ=environ, mends=True)
+    with under_lock(ref, operation, notify) as lock:
+        lock.commit(Draft(operation="adopt", why="for one more project", template=template))
+    return True
 
 
 def revoke(

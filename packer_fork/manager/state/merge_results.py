@@ -1,15 +1,16 @@
-"""Merging the results in a file, which a build spooled or printed, into the state."""
+"""Merging results that wait in files, spooled or printed by a build, into the state."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 
-from packer_fork.errors import UsageError
-from packer_fork.events import Notify
-from packer_fork.manager import late, outbox
+from packer_fork.errors import EXIT_DONE, PackerForkError, UsageError
+from packer_fork.events import Notice, Notify
+from packer_fork.manager import late, outbox, recover
 from packer_fork.manager.state.operation import Operation, under_lock
 from packer_fork.manager.state_ref import StateRef
+from packer_fork.stores.base import Tenure
 
 
 def is_results_file(given: str) -> bool:
@@ -34,3 +35,39 @@ def merge(ref: StateRef, path: Path, notify: Notify, *, environ: Mapping[str, st
     with under_lock(ref, operation, notify) as lock:
         draft = late.draft_of(ref.store, found, path)
         late.bring_in(lock, path, found, draft, notify)
+
+
+def recover_all(ref: StateRef, notify: Notify, *, environ: Mapping[str, str]) -> int:
+    """Recover unfinished runs and merge all waiting results; returns the exit code.
+
+    An error is reported, so that the caller can go on with other states.
+    """
+    try:
+        ref.store.read()
+        waiting = outbox.waiting(ref.store.logs)
+        if not waiting:
+            return recover.recover_place(ref, notify, environ=environ)
+        operation = Operation(name="recover", words=("state", "recover"), environ=environ)
+        with under_lock(ref, operation, notify) as lock:
+            _merge_waiting(ref, waiting, lock, notify)
+    except PackerForkError as error:
+        text = f"{ref.folder.label}: {error.message}"
+        notify(Notice(level="error", text=text, hint=error.hint))
+        return error.exit_code
+    return EXIT_DONE
+
+
+def _merge_waiting(ref: StateRef, paths: Iterable[Path], lock: Tenure, notify: Notify) -> None:
+    """A file of a run that still lives waits for its end; a bad file stays, with a warning."""
+    for path in paths:
+        try:
+            found = late.read(path)
+            if ref.store.is_alive(found.run.tenure):
+                text = f"run {found.run.key} is still running; its results are in {path}"
+                notify(Notice(level="info", text=text))
+                continue
+            draft = late.draft_of(ref.store, found, path)
+        except PackerForkError as error:
+            notify(Notice(level="warning", text=error.message, hint=error.hint))
+        else:
+            late.bring_in(lock, path, found, draft, notify)

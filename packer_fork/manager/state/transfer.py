@@ -110,6 +110,7 @@ def push(
         sealed=None,
         cuts={},
         prev=root_of(document.lineage),
+        template=ref.store.claimed(document.template),
     )
     restore.put(ref, whole, iter(()), notify, operation="push", environ=environ)
     return None
@@ -145,8 +146,10 @@ def migrate(
     words = ("state", "migrate", "--to", target.store.location)
     operation = Operation(name="migrate", words=words, environ=environ)
     with under_lock(source, operation, notify) as lock:
-        _check_target(source, target)
-        lock.commit(Draft(operation="migrate", why=f"to {target.store.location}"))
+        here = _check_target(source, target)
+        claimed = target.store.claimed(here.template)
+        why = f"to {target.store.location}"
+        lock.commit(Draft(operation="migrate", why=why, template=claimed))
         lock.compact(fully=True)
         state = pull(source)
         copied = _copy(source, target, state, operation, notify)
@@ -155,7 +158,8 @@ def migrate(
     return state
 
 
-def _check_target(source: StateRef, target: StateRef) -> None:
+def _check_target(source: StateRef, target: StateRef) -> State:
+    """The state of `source`, where the target has none or an earlier one of it."""
     there, here = target.store.read(), source.store.read()
     if here is None:
         raise StateError(
@@ -163,10 +167,10 @@ def _check_target(source: StateRef, target: StateRef) -> None:
             hint="start with `packer-fork build TEMPLATE`",
         )
     if there is None:
-        return
+        return here
     is_past = there.lineage == here.lineage and there.serial <= here.serial
     if is_past and history.at(source.store, there.serial).prev == there.prev:
-        return
+        return here
     raise StateError(
         f"{target.store.location} has another state (serial {there.serial}); nothing was copied",
         hint="choose another place with --to, or move that state aside",

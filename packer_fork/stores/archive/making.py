@@ -11,15 +11,16 @@ from msgspec import Raw
 from packer_fork.changes import new_state
 from packer_fork.codec.builds import check_build, check_depth, encode_build
 from packer_fork.codec.witness import Witness
-from packer_fork.model import REMOVED, Actor, Build, Change, Draft, State, Template
+from packer_fork.model import REMOVED, Actor, Build, Change, Draft, Project, State, Template
+from packer_fork.stores.archive.ownership import claimed
 
 
-def first_state(template: str, workspace: str) -> State:
-    """An empty one, of a lineage and with a key of its own."""
+def first_state(template: str, workspace: str, project: Project | None = None) -> State:
+    """An empty state of `project`, with a new lineage and a new key."""
     return new_state(
         lineage=str(uuid.uuid4()),
         key=os.urandom(32).hex(),
-        template=Template(path=template),
+        template=claimed(Template(path=template), project),
         workspace=workspace,
     )
 
@@ -49,6 +50,7 @@ def change_of(draft: Draft, last: Witness, tenure: int, by: Actor) -> Change:
         late=draft.late,
         cuts=draft.cuts,
         skip=draft.skip,
+        template=draft.template,
         prev=last.digest,
     )
 

@@ -16,7 +16,7 @@ from packer_fork.codec.segment import encode_segment
 from packer_fork.codec.witness import decode_witness
 from packer_fork.errors import DamagedError, StateError
 from packer_fork.model import Draft, Sealed, State
-from packer_fork.stores.archive import backups, history, salvage
+from packer_fork.stores.archive import backups, history, recoverable
 from packer_fork.stores.archive.files import (
     ACKED,
     BACKUPS,
@@ -37,7 +37,7 @@ def put(files: Files, journal: Journal, state: State) -> State:
         backups.set_aside(files, (STATE, ACKED))
     with contextlib.suppress(DamagedError):
         journal.read()  # raises NewerFormatError, over which nothing is put
-    cuts, _ = salvage.mend(files, state)
+    cuts, _ = recoverable.mend(files, state)
     placed = _beyond_witness(files, structs.replace(state, cuts=cuts))
     journal.put(placed)
     return placed
@@ -46,7 +46,7 @@ def put(files: Files, journal: Journal, state: State) -> State:
 def _beyond_witness(files: Files, state: State) -> State:
     """With a serial that was never acknowledged for anything else."""
     witness = decode_witness(files.read(ACKED, MAX_ACKED) or b"")
-    last = salvage.furthest(files) if _is_in_use(files) and witness is None else None
+    last = recoverable.furthest(files) if _is_in_use(files) and witness is None else None
     serial, digest = (last.serial, last.prev) if last else witness or (0, "")
     if serial < state.serial or digest == state.prev:
         return state
@@ -59,11 +59,11 @@ def _is_in_use(files: Files) -> bool:
 
 def repair(files: Files, journal: Journal, commit: Commit) -> Committed:
     """Raises StateError if nothing can be proven."""
-    found = salvage.salvage(files, journal)
+    found = recoverable.find(files, journal)
     if found.state is None or found.trail is None:
         raise StateError(
-            f"Nothing that is left in {files.location} can be proven.",
-            hint="Restore a backup: packer-fork state restore FILE.",
+            f"nothing in {files.location} is recoverable",
+            hint="restore a backup: packer-fork state restore FILE",
         )
     broken = (*_damaged_backups(files), *_damaged_segments(files, found.problems))
     aside = backups.set_aside(files, (STATE, ACKED, *broken))
@@ -102,7 +102,7 @@ def _damaged_segments(files: Files, problems: Iterable[Problem]) -> Iterator[str
             yield segment(name)
 
 
-def _seal_tail(files: Files, trail: salvage.Trail) -> Sealed | None:
+def _seal_tail(files: Files, trail: recoverable.Trail) -> Sealed | None:
     """Changes that were found outside of the history go into it."""
     if not trail.links:
         return trail.start.sealed

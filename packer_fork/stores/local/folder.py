@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from packer_fork import durable
-from packer_fork.errors import StoreError
+from packer_fork.errors import StoreError, UsageError
 from packer_fork.stores.local import mutex
 from packer_fork.stores.local.layout import Layout
 
@@ -20,11 +20,14 @@ MIN_FREE = 256 << 10
 class Folder:
     """Made when it is first written to. Every OSError comes as a StoreError."""
 
-    def __init__(self, layout: Layout, *, root: Path, complain: mutex.Complain) -> None:
-        """`root` holds the folders of all states; git is told to ignore it."""
+    def __init__(
+        self, layout: Layout, *, root: Path, complain: mutex.Complain, group: str = ""
+    ) -> None:
+        """`root` holds the folders of all states; git ignores it. `group` shares new folders."""
         self._layout = layout
         self._root = root
         self._complain = complain
+        self._group = group
 
     @contextlib.contextmanager
     def exclusively(self) -> Iterator[None]:
@@ -50,8 +53,9 @@ class Folder:
 
     def _make(self) -> None:
         _check_room(self._layout.folder)
+        group = _group_id(self._group) if self._group else None
         for folder in (self._root, self._layout.folder, self._layout.tenures, self._layout.logs):
-            durable.make_folder(folder)
+            durable.make_folder(folder, group=group)
         ignore = self._root / ".gitignore"
         if not ignore.exists():
             durable.replace(ignore, b"*\n", durable=False)
@@ -68,9 +72,22 @@ class Folder:
             yield
         except OSError as error:
             raise StoreError(
-                f"Cannot write in {self._layout.folder}: {error.strerror}.",
-                hint="Make room or make the folder writable, or choose another with --state DIR.",
+                f"cannot write in {self._layout.folder}: {error.strerror}",
+                hint="make room or make the folder writable, or choose another with --state DIR",
             ) from error
+
+
+def _group_id(name: str) -> int:
+    """Raises UsageError if there is no such group."""
+    import grp
+
+    try:
+        return grp.getgrnam(name).gr_gid
+    except KeyError:
+        raise UsageError(
+            f"shared_with_group: there is no group {name!r} on this machine",
+            hint="name a group that you are a member of: `id -Gn` lists them",
+        ) from None
 
 
 def _check_room(folder: Path) -> None:

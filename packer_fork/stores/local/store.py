@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import uuid
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from datetime import UTC, datetime
 from functools import cached_property, partial
 from pathlib import Path
@@ -14,15 +14,15 @@ from msgspec import structs
 
 from packer_fork import durable, sharing
 from packer_fork.locks import Closing, Holder, LockRecord, LockStatus, Share, Verdict, Waiter
-from packer_fork.model import Actor, Draft, State
+from packer_fork.model import Actor, Draft, Project, State
 from packer_fork.stores import base
+from packer_fork.stores.archive.archive import Archive
 from packer_fork.stores.base import TAKE_OVER, Tenure
 from packer_fork.stores.local import mutex, probe, queue
 from packer_fork.stores.local.folder import Folder
 from packer_fork.stores.local.layout import Layout
 
 if TYPE_CHECKING:
-    from packer_fork.answers import Backup, RecoverableState, Verified
     from packer_fork.stores.local.journal import Journal
     from packer_fork.stores.local.reader import Reader
     from packer_fork.stores.local.tenure import KernelLocks
@@ -38,7 +38,7 @@ class _Taken(NamedTuple):
     replaced: LockStatus | None
 
 
-class LocalStore:
+class LocalStore(Archive):
     """State and lock in a folder; safe for any number of threads and processes."""
 
     def __init__(
@@ -49,15 +49,19 @@ class LocalStore:
         template: str,
         workspace: str,
         complain: mutex.Complain,
+        project: Project | None = None,
+        group: str = "",
     ) -> None:
         """`root` is the folder of all states that `folder` lies in; git is told to ignore it.
 
-        `complain` is told, in one sentence, when the mutex is held unusually long.
+        `complain` is told, in one sentence, when the mutex is held unusually long. `project`
+        uses the state; None asks for no project. `group` shares new folders.
         """
         self._layout = Layout(folder)
-        self._folder = Folder(self._layout, root=root, complain=complain)
+        self._folder = Folder(self._layout, root=root, complain=complain, group=group)
         self._template = template
         self._workspace = workspace
+        self._project = project
         self._complain = complain
 
     @cached_property
@@ -75,47 +79,12 @@ class LocalStore:
     def logs(self) -> Path:
         return self._layout.logs
 
-    def read(self) -> State | None:
-        with self._folder.readable():
-            file = self._reader.read()
-        return file.state if file else None
+    @property
+    def _files(self) -> Layout:
+        return self._layout
 
-    def history(self) -> Iterator[base.SegmentRange]:
-        from packer_fork.stores.archive import stretches
-
-        with self._folder.readable():
-            yield from stretches.stretches(self._layout, self._reader)
-
-    def segments(self, state: State) -> Iterator[tuple[str, bytes]]:
-        from packer_fork.stores.archive import history
-
-        with self._folder.readable():
-            for sealed in history.chain(self._layout, state):
-                yield sealed.segment, history.read_bytes(self._layout, sealed)
-
-    def backups(self) -> tuple[Backup, ...]:
-        from packer_fork.stores.archive import backups
-
-        with self._folder.readable():
-            return backups.found(self._layout)
-
-    def read_backup(self, path: str) -> bytes | None:
-        from packer_fork.stores.archive import backups
-
-        with self._folder.readable():
-            return backups.bytes_of(self._layout, path)
-
-    def verify(self) -> Verified:
-        from packer_fork.stores.archive import verify
-
-        with self._folder.readable():
-            return verify.verify(self._layout, self._reader)
-
-    def recoverable(self) -> RecoverableState:
-        from packer_fork.stores.archive import salvage
-
-        with self._folder.readable():
-            return salvage.salvage(self._layout, self._reader)
+    def _readable(self) -> contextlib.AbstractContextManager[None]:
+        return self._folder.readable()
 
     def status(self) -> LockStatus:
         with self._folder.readable():
@@ -129,7 +98,8 @@ class LocalStore:
         return tuple(n for n in known if n < newest and probe.is_alive(self._layout, n))
 
     def is_alive(self, tenure: int) -> bool:
-        return probe.is_alive(self._layout, tenure)
+        with self._folder.readable():
+            return probe.is_alive(self._layout, tenure)
 
     def try_acquire(
         self,
@@ -200,7 +170,8 @@ class LocalStore:
         take: Callable[[LockStatus], T],
     ) -> T | LockStatus:
         is_next = partial(self._is_next, ticket)
-        found = probe.judge(self._layout)
+        with self._folder.readable():
+            found = probe.judge(self._layout)
         if base.may_take(found, over, lock_id, is_next):
             with self._folder.exclusively():
                 found = probe.judge_once(self._layout)
@@ -268,4 +239,4 @@ class LocalStore:
     def _empty(self) -> State:
         from packer_fork.stores.archive import making
 
-        return making.first_state(self._template, self._workspace)
+        return making.first_state(self._template, self._workspace, self._project)

@@ -26,9 +26,11 @@ _PROVEN = frozenset({Verdict.HELD, Verdict.ORPHANED, Verdict.ABANDONED})
 class Companion:
     """The folder of one template and workspace on this machine."""
 
-    def __init__(self, folder: Path, *, root: Path, complain: mutex.Complain) -> None:
+    def __init__(
+        self, folder: Path, *, root: Path, complain: mutex.Complain, group: str = ""
+    ) -> None:
         self.layout = Layout(folder)
-        self._folder = Folder(self.layout, root=root, complain=complain)
+        self._folder = Folder(self.layout, root=root, complain=complain, group=group)
 
     def judge(self, record: LockRecord) -> LockStatus | None:
         """The kernel's verdict on that tenure; None if it was not opened here."""

@@ -20,7 +20,7 @@ from packer_fork.model import FORMAT_VERSION, Actor, Change, Draft, State
 from packer_fork.stores.archive import backups, history
 from packer_fork.stores.archive.files import segment
 from packer_fork.stores.archive.making import change_of
-from packer_fork.stores.archive.stretches import stretches
+from packer_fork.stores.archive.segment_ranges import segment_ranges
 from packer_fork.stores.base import Committed
 from packer_fork.stores.shared import blobs, head, names
 from packer_fork.stores.shared.deciding import decide
@@ -171,7 +171,7 @@ class SharedJournal:
     def _revision_with(self, witness: Witness) -> int:
         """The head's, if the state has that change, in its lines or in its history."""
         seen = self._reader.look()
-        for stretch in stretches(self._files, self._reader):
+        for stretch in segment_ranges(self._files, self._reader, seen.file if seen else None):
             if stretch.first < witness.serial <= stretch.last:
                 found = any(digest == witness.digest for _, digest in stretch.read().changes)
                 return seen.item.modified if found and seen else 0

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import uuid
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
@@ -12,11 +12,11 @@ from typing import TypeVar
 from msgspec import Struct, structs
 
 from packer_fork import sharing
-from packer_fork.answers import Backup, RecoverableState, Verified
 from packer_fork.locks import Holder, LockRecord, LockStatus, Share, Verdict, Waiter
-from packer_fork.model import Actor, Draft, State
+from packer_fork.model import Actor, Draft, Project
 from packer_fork.stores import base
 from packer_fork.stores.archive import making
+from packer_fork.stores.archive.archive import Archive
 from packer_fork.stores.base import TAKE_OVER, Tenure
 from packer_fork.stores.shared import opening, probe, queue
 from packer_fork.stores.shared.companion import Companion
@@ -31,14 +31,16 @@ T = TypeVar("T")
 
 class Terms(Struct, frozen=True, kw_only=True):
     """``ttl``: seconds after which an abandoned lock goes by itself. ``surely``: a lease that
-    could not be renewed for two thirds of that counts as lost.
+    could not be renewed for two thirds of that counts as lost. ``project`` uses the state; None
+    asks for no project.
     """
 
     ttl: float = 60.0
     surely: bool = False
+    project: Project | None = None
 
 
-class SharedStore:
+class SharedStore(Archive):
     """State and lock under a prefix of etcd or Consul."""
 
     def __init__(
@@ -60,11 +62,20 @@ class SharedStore:
         self._keys = keys
         self._renewals = renewals
         self._companion = companion
-        self._start = partial(making.first_state, template, workspace)
+        self._start = partial(making.first_state, template, workspace, terms.project)
         self._terms = terms
         self._register = register
-        self._reader = SharedReader(keys, HighWaterMark(companion.layout.acked))
-        self._files = SharedFiles(keys, self._reader)
+        self._project = terms.project
+        self._state_reader = SharedReader(keys, HighWaterMark(companion.layout.acked))
+        self._state_files = SharedFiles(keys, self._state_reader)
+
+    @property
+    def _files(self) -> SharedFiles:
+        return self._state_files
+
+    @property
+    def _reader(self) -> SharedReader:
+        return self._state_reader
 
     @property
     def location(self) -> str:
@@ -73,41 +84,6 @@ class SharedStore:
     @property
     def logs(self) -> Path:
         return self._companion.layout.logs
-
-    def read(self) -> State | None:
-        file = self._reader.read()
-        return file.state if file else None
-
-    def history(self) -> Iterator[base.SegmentRange]:
-        from packer_fork.stores.archive import stretches
-
-        return stretches.stretches(self._files, self._reader)
-
-    def segments(self, state: State) -> Iterator[tuple[str, bytes]]:
-        from packer_fork.stores.archive import history
-
-        for sealed in history.chain(self._files, state):
-            yield sealed.segment, history.read_bytes(self._files, sealed)
-
-    def backups(self) -> tuple[Backup, ...]:
-        from packer_fork.stores.archive import backups
-
-        return backups.found(self._files)
-
-    def read_backup(self, path: str) -> bytes | None:
-        from packer_fork.stores.archive import backups
-
-        return backups.bytes_of(self._files, path)
-
-    def verify(self) -> Verified:
-        from packer_fork.stores.archive import verify
-
-        return verify.verify(self._files, self._reader)
-
-    def recoverable(self) -> RecoverableState:
-        from packer_fork.stores.archive import salvage
-
-        return salvage.salvage(self._files, self._reader)
 
     def status(self) -> LockStatus:
         found = probe.judge(self._keys, probe.look(self._keys), self._companion)

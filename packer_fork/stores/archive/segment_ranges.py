@@ -18,12 +18,14 @@ from packer_fork.stores.archive.history import MissingError
 from packer_fork.stores.base import SegmentContents, SegmentRange
 
 
-def stretches(files: Files, reader: Reader) -> Iterator[SegmentRange]:
-    """Raises DamagedError where the way back cannot be found."""
-    file = reader.read()
-    if file is None:
+def segment_ranges(
+    files: Files, reader: Reader, newest: StateFile | None
+) -> Iterator[SegmentRange]:
+    """The history that leads to `newest`, what `reader` read. Raises DamagedError where it ends."""
+    if newest is None:
         return
-    yield SegmentRange(file.first_serial, file.state.serial, "", None, partial(_passage, file))
+    file = newest
+    yield SegmentRange(file.first_serial, file.state.serial, "", None, partial(_contents, file))
     below, state = file.first_serial, file.state
     sealed = history.uncut(state.cuts, state.sealed)
     pruned: list[State] = []
@@ -58,7 +60,7 @@ def _moved_on(reader: Reader, state: State, error: MissingError) -> State:
 def _read(
     files: Files, reader: Reader, sealed: Sealed, first: int, last: int, pruned: list[State]
 ) -> SegmentContents:
-    """Tells `pruned` of the state that has this stretch no more."""
+    """Adds to `pruned` the state whose history lacks this range."""
     try:
         return _between(history.read(files, sealed), first, last)
     except MissingError as error:
@@ -82,13 +84,13 @@ def _read(
 
 
 def _between(file: StateFile, first: int, last: int) -> SegmentContents:
-    passage = _passage(file)
-    before = [pair for pair in passage.changes if pair[0].serial <= first]
-    state = apply_changes(passage.state, before) if before else passage.state
-    wanted = (pair for pair in passage.changes if first < pair[0].serial <= last)
+    contents = _contents(file)
+    before = [pair for pair in contents.changes if pair[0].serial <= first]
+    state = apply_changes(contents.state, before) if before else contents.state
+    wanted = (pair for pair in contents.changes if first < pair[0].serial <= last)
     return SegmentContents(state, tuple(wanted))
 
 
-def _passage(file: StateFile) -> SegmentContents:
+def _contents(file: StateFile) -> SegmentContents:
     digests = (line.digest for line in file.lines[1:])
     return SegmentContents(file.snapshot, tuple(zip(file.changes, digests, strict=True)))

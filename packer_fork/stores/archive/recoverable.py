@@ -129,17 +129,17 @@ class Found(RecoverableState, frozen=True, kw_only=True):
     trail: Trail | None = None
 
 
-def salvage(files: Files, reader: Reader) -> Found:
+def find(files: Files, reader: Reader) -> Found:
     """Raises NewerFormatError. What a writer replaced meanwhile is not lost: it looks again."""
     for _ in range(ATTEMPTS):
         before = reader.marks()
-        found = _salvage(files)
+        found = _find(files)
         if not (found.lost or found.problems) or before == reader.marks():
             break
     return found
 
 
-def _salvage(files: Files) -> Found:
+def _find(files: Files) -> Found:
     witness = _witness(files)
     acknowledged = witness.serial if witness else None
     trail = _best(files, witness)
