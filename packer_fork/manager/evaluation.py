@@ -32,7 +32,7 @@ from packer_fork.inputs.request import CommandOutput, InputsRequest
 from packer_fork.malformed import MALFORMED
 from packer_fork.manager.locate import Template
 from packer_fork.manager.places import Place
-from packer_fork.manager.plan import digest_cache, key_of, names_of, request_of
+from packer_fork.manager.plan import digest_cache, names_of, request_of
 from packer_fork.manager.prepare import Acceptances, Prepared, Recalled, ask, read
 from packer_fork.model import State
 from packer_fork.packer import outline, plugins, program
@@ -82,8 +82,13 @@ def prepared(
     environ: Mapping[str, str],
     state: State | None,
     notify: Notify,
+    *,
+    validates: bool = True,
 ) -> Prepared:
-    """Recalled, or asked of Packer. Raises PackerError, TemplateError."""
+    """Recalled, or asked of Packer. Raises PackerError, TemplateError.
+
+    `validates`: see `ask`; the caller closes the acceptances.
+    """
     parsed = read(template, flags)
     found = program.find(place.settings.packer)
     basis = _basis(template, parsed, flags, found, place.settings, environ)
@@ -97,9 +102,10 @@ def prepared(
         if recalled is not None:
             return recalled
         outputs = request.command_outputs
-    asked = ask(parsed, found, flags, environ)
-    acceptances = Acceptances(key_of(state)) if state else None
-    return structs.replace(asked, basis=basis, acceptances=acceptances, command_outputs=outputs)
+    # Without a cache, even an up-to-date build gets here, and needs no validation.
+    likely_builds = bool(basis) or state is None
+    asked = ask(parsed, found, flags, environ, validates=validates and likely_builds)
+    return structs.replace(asked, basis=basis, command_outputs=outputs)
 
 
 def _recalled(
@@ -136,7 +142,7 @@ def _recalled(
         is_complete=True,
         basis=basis,
         recalled=Recalled(serial, recalled, entry.untracked, name),
-        acceptances=Acceptances(request.key, entry.accepted),
+        acceptances=Acceptances(request.environ, request.key, entry.accepted),
     )
 
 
@@ -183,7 +189,7 @@ def keep(
                 every=prepared.every,
                 references=references,
                 untracked=untracked,
-                accepted=_accepted(prepared, references),
+                accepted=_accepted(prepared, references, request.key),
             )
             _write(_path(place), request.key, _name(prepared.basis, request), entry, secrets)
 
@@ -191,19 +197,18 @@ def keep(
 def keep_acceptances(place: Place, key: bytes, prepared: Prepared) -> None:
     """Of a template that was recalled, what Packer has accepted since."""
     known, recalled = prepared.acceptances, prepared.recalled
-    if known is None or recalled is None or not known.is_new:
+    if recalled is None or not known.is_new:
         return
     entry = entry_in(_path(place), key, recalled.name)
     if entry is not None and entry.references.is_checked_by_paths:
-        accepted = _accepted(prepared, entry.references)
+        accepted = _accepted(prepared, entry.references, key)
         _write(_path(place), key, recalled.name, structs.replace(entry, accepted=accepted), ())
 
 
-def _accepted(prepared: Prepared, references: References) -> tuple[str, ...]:
-    known = prepared.acceptances
-    if known is None or not references.is_checked_by_paths:
+def _accepted(prepared: Prepared, references: References, key: bytes) -> tuple[str, ...]:
+    if not references.is_checked_by_paths:
         return ()
-    return tuple(known.digests)[-_MOST_ACCEPTANCES:]
+    return prepared.acceptances.digests(key)[-_MOST_ACCEPTANCES:]
 
 
 def _path(place: Place) -> Path:

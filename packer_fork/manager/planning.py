@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Mapping
 
 from msgspec import Struct, structs
@@ -153,6 +154,21 @@ def foresee(  # noqa: PLR0913 (it joins rooms, as `show` does)
 
     Raises TemplateError if it refuses all of that. Asks nothing if nothing is to be built.
     """
+    with contextlib.closing(prepared.acceptances):
+        return _foreseen(template, flags, prepared, place, environ, state, notify, rebuild=rebuild)
+
+
+def _foreseen(  # noqa: PLR0913
+    template: locate.Template,
+    flags: PackerFlags,
+    prepared: Prepared,
+    place: places.Place,
+    environ: Mapping[str, str],
+    state: State | None,
+    notify: Notify,
+    *,
+    rebuild: bool,
+) -> Foresight:
     made, names = None, tuple(each.name for each in prepared.outlines) or None
     if state is not None and names and not rebuild:
         made = make(template, flags, prepared, place, environ, state, notify)

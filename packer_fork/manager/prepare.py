@@ -22,6 +22,7 @@ from packer_fork.packer.flags import PackerFlags
 from packer_fork.packer.mask import Sensitive
 from packer_fork.packer.outline import BuildOutline
 from packer_fork.packer.program import Program
+from packer_fork.packer.validate import Checked, Validation, may_have_data
 from packer_fork.template import reader
 from packer_fork.template.reader import ParsedTemplate
 
@@ -46,25 +47,65 @@ _NOT_OF_PACKER = frozenset(("_", "SHLVL", "OLDPWD", "TERM", "COLUMNS", "LINES"))
 
 
 class Acceptances:
-    """What ``packer validate`` accepted of one template, by digests with `key` of flags and
-    environment.
+    """What ``packer validate`` accepted of one template, in one environment.
+
+    `known` are digests, keyed with `key`, of arguments that Packer accepted earlier.
     """
 
-    def __init__(self, key: bytes = b"", known: Collection[str] = ()) -> None:
-        self.digests = dict.fromkeys(known)
-        self.is_new = False
+    def __init__(
+        self, environ: Mapping[str, str], key: bytes = b"", known: Collection[str] = ()
+    ) -> None:
+        self._environ = environ
         self._key = key
+        self._known = dict.fromkeys(known)
+        self._accepted: dict[tuple[str, ...], None] = {}
+        self._running: dict[tuple[str, ...], Validation] = {}
+        self._refused: dict[tuple[str, ...], Checked] = {}
 
-    def has(self, arguments: tuple[str, ...], environ: Mapping[str, str]) -> bool:
-        return bool(self.digests) and self._digest(arguments, environ) in self.digests
+    @property
+    def is_new(self) -> bool:
+        """Whether Packer accepted more than was known."""
+        return bool(self._accepted)
 
-    def add(self, arguments: tuple[str, ...], environ: Mapping[str, str]) -> None:
-        self.digests[self._digest(arguments, environ)] = None
-        self.is_new = True
+    def expect(self, arguments: tuple[str, ...], validation: Validation) -> None:
+        """Take the result of a running validation once it is needed."""
+        self._running[arguments] = validation
 
-    def _digest(self, arguments: tuple[str, ...], environ: Mapping[str, str]) -> str:
-        kept = sorted((name, environ[name]) for name in environ.keys() - _NOT_OF_PACKER)
-        return keyed(self._key, f"validate\0{arguments!r}\0{kept!r}")
+    def close(self) -> None:
+        """End the validations whose results nobody needed."""
+        while self._running:
+            self._running.popitem()[1].close()
+
+    def accepts(self, arguments: tuple[str, ...]) -> bool:
+        self._settle()
+        if arguments in self._accepted:
+            return True
+        return bool(self._known) and self._digest(arguments, self._key) in self._known
+
+    def add(self, arguments: tuple[str, ...]) -> None:
+        self._accepted[arguments] = None
+
+    def refusal(self, arguments: tuple[str, ...]) -> Checked | None:
+        """The result of an expected validation that did not accept; given only once."""
+        return self._refused.pop(arguments, None)
+
+    def digests(self, key: bytes) -> tuple[str, ...]:
+        """All that Packer accepted, the newest last."""
+        return (*self._known, *(self._digest(each, key) for each in self._accepted))
+
+    def _settle(self) -> None:
+        while self._running:
+            arguments, validation = self._running.popitem()
+            result = validation.result()
+            if result.is_accepted:
+                self.add(arguments)
+            else:
+                self._refused[arguments] = result
+
+    def _digest(self, arguments: tuple[str, ...], key: bytes) -> str:
+        names = self._environ.keys() - _NOT_OF_PACKER
+        kept = sorted((name, self._environ[name]) for name in names)
+        return keyed(key, f"validate\0{arguments!r}\0{kept!r}")
 
 
 class Recalled(Struct, frozen=True):
@@ -92,11 +133,11 @@ class Prepared(Struct, frozen=True, kw_only=True):
     outlines: tuple[BuildOutline, ...]
     every: tuple[BuildOutline, ...]
     is_complete: bool
+    acceptances: Acceptances
     sensitive: Sensitive = Sensitive()
     plugins: Mapping[str, str] = {}
     basis: bytes = b""
     recalled: Recalled | None = None
-    acceptances: Acceptances | None = None
     command_outputs: tuple[CommandOutput, ...] | None = None
 
     def is_older_than(self, state: State) -> bool:
@@ -124,9 +165,20 @@ def read(template: Template, flags: PackerFlags) -> ParsedTemplate:
 
 
 def ask(
-    parsed: ParsedTemplate, found: Program, flags: PackerFlags, environ: Mapping[str, str]
+    parsed: ParsedTemplate,
+    found: Program,
+    flags: PackerFlags,
+    environ: Mapping[str, str],
+    *,
+    validates: bool = False,
 ) -> Prepared:
-    """What Packer `found` tells of a template."""
+    """What Packer `found` tells of a template.
+
+    `validates`: also ask ``packer validate``, side by side with the other questions. The caller
+    closes the acceptances then. A template with data blocks is not validated, as each question
+    may run its data sources.
+    """
+    acceptances = Acceptances(environ)
     from packer_fork.packer.question import Question
 
     with contextlib.ExitStack() as asked:
@@ -140,10 +192,15 @@ def ask(
         from packer_fork.packer.evaluate import Evaluator
 
         _ = parsed.contents
+        arguments = flags.validate_arguments()
+        if validates and arguments is not None and not may_have_data(parsed):
+            acceptances.expect(arguments, Validation(found, parsed, arguments, environ))
+            asked.callback(acceptances.close)
         inspected = inspection.output()
         in_use = plugins.in_use(found, environ, listing.output() if listing else None)
-    evaluate = Evaluator(found, parsed.given, flags, environ)
-    every = outline.outline(inspected or "", parsed, evaluate, found.version)
+        evaluate = Evaluator(found, parsed.given, flags, environ)
+        every = outline.outline(inspected or "", parsed, evaluate, found.version)
+        asked.pop_all()  # the validation goes on
     selectors = {each.selector for each in every.builds}
     return Prepared(
         program=found,
@@ -151,6 +208,7 @@ def ask(
         outlines=outline.chosen(every.builds, flags.only, flags.except_, hcl=parsed.is_hcl),
         every=every.builds,
         is_complete=every.is_complete or _are_named(flags.only, selectors),
+        acceptances=acceptances,
         plugins=in_use,
     )
 
