@@ -12,10 +12,12 @@ from msgspec import Struct, structs
 
 from packer_fork.config import Settings
 from packer_fork.errors import TemplateError
+from packer_fork.events import Notify
 from packer_fork.inputs.declared import Declared
 from packer_fork.inputs.request import CommandOutput
 from packer_fork.inputs.tree import keyed
 from packer_fork.manager.locate import Template
+from packer_fork.manager.places import Place
 from packer_fork.model import State
 from packer_fork.packer import outline, plugins, program, selection
 from packer_fork.packer.flags import PackerFlags
@@ -44,6 +46,24 @@ class BuildRequest(Struct, frozen=True, kw_only=True):
 
 _NOT_OF_PACKER = frozenset(("_", "SHLVL", "OLDPWD", "TERM", "COLUMNS", "LINES"))
 """Variables of the environment by which a shell goes on, and nothing changes for Packer."""
+
+
+class PlanningContext(Struct, frozen=True, kw_only=True):
+    """What a plan rests on before Packer is asked anything.
+
+    ``environ``: without the secrets of the store. ``state``: None before the first build.
+    """
+
+    template: Template
+    flags: PackerFlags
+    place: Place
+    environ: Mapping[str, str]
+    state: State | None
+    notify: Notify
+
+    @property
+    def settings(self) -> Settings:
+        return self.place.settings
 
 
 class Acceptances:
