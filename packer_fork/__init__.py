@@ -6,9 +6,7 @@ From Python: ``from packer_fork import build, plan, builds, artifacts, lock_stat
 
 from __future__ import annotations
 
-import importlib
-from typing import TYPE_CHECKING, Any
-
+TYPE_CHECKING = False  # importing `typing` before the command line sets up takes longer
 if TYPE_CHECKING:
     from packer_fork.api import artifacts, build, builds, lock_status, plan
 
@@ -16,7 +14,10 @@ __all__ = ["__version__", "artifacts", "build", "builds", "lock_status", "plan"]
 __version__ = "0.1.0"
 
 
-def __getattr__(name: str) -> Any:
+def __getattr__(name: str) -> object:
     if name in __all__:
-        return getattr(importlib.import_module("packer_fork.api"), name)
+        import importlib
+
+        found: object = getattr(importlib.import_module("packer_fork.api"), name)
+        return found
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -20,10 +20,9 @@ from packer_fork.manager.prepare import Prepared, only
 from packer_fork.manager.state_ref import StateRef as Place
 from packer_fork.manager.state_ref import Template
 from packer_fork.model import RunStatus, State
-from packer_fork.packer import validate
 from packer_fork.packer.flags import PackerFlags
 from packer_fork.packer.program import missing_plugin_hint
-from packer_fork.packer.validate import Refusal
+from packer_fork.packer.validate import Refusal, Validation
 
 _MOST_NAMES = 20
 _NO_BUILD_BLOCK = "Error: Missing build block"
@@ -91,15 +90,19 @@ def _choosing_none(asked: Question) -> PackerFlags:
 
 
 def _refusal(asked: Question, flags: PackerFlags) -> Refusal | None:
-    arguments = flags.validate_arguments()
-    if arguments is None:
+    arguments, whole = flags.validate_arguments(), asked.flags.validate_arguments()
+    if arguments is None or whole is None:
         return None
-    known, template = asked.prepared.acceptances, asked.prepared.template
-    if known and known.has(arguments, asked.environ):
+    prepared = asked.prepared
+    known = prepared.acceptances
+    if known.accepts(arguments) or known.accepts(whole):  # then Packer accepts each part
         return None
-    checked = validate.check(asked.prepared.program, template, arguments, asked.environ)
-    if known and checked.is_accepted:
-        known.add(arguments, asked.environ)
+    checked = (
+        known.refusal(arguments)
+        or Validation(prepared.program, prepared.template, arguments, asked.environ).result()
+    )
+    if checked.is_accepted:
+        known.add(arguments)
     found = checked.refusal
     left = found and found.without_existing_folders()
     if left == found or (not flags.force and asked.folders_count()):

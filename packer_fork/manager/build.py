@@ -59,7 +59,7 @@ def build(request: BuildRequest, notify: Notify) -> int:
         state = made_sure_of(place, tenure)
         if wait.seconds or prepared.is_older_than(state):
             prepared = evaluation.prepared(
-                template, request.flags, place, request.environ, state, notify
+                template, request.flags, place, request.environ, state, notify, validates=False
             )
             has_secrets = False
         leftovers.sweep(place, notify)

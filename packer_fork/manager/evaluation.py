@@ -23,15 +23,20 @@ import msgspec
 from msgspec import Struct, structs
 
 from packer_fork import durable
-from packer_fork.config import Settings
 from packer_fork.errors import TemplateError
 from packer_fork.events import Notify
 from packer_fork.inputs import declared
 from packer_fork.inputs.declared import Collected, References, declared_by
 from packer_fork.inputs.request import CommandOutput, InputsRequest
 from packer_fork.malformed import MALFORMED
-from packer_fork.manager.plan import digest_cache, key_of, names_of, request_of
-from packer_fork.manager.prepare import Acceptances, Prepared, Recalled, ask, read
+from packer_fork.manager.plan import (
+    digest_cache,
+    key_of,
+    names_of,
+    request_of,
+    with_command_outputs,
+)
+from packer_fork.manager.prepare import Acceptances, PlanningContext, Prepared, Recalled, ask, read
 from packer_fork.manager.state_ref import StateRef as Place
 from packer_fork.manager.state_ref import Template
 from packer_fork.model import State
@@ -75,6 +80,30 @@ class _Kept(Struct, frozen=True):
     entries: dict[str, bytes]
 
 
+def evaluate(context: PlanningContext, *, validates: bool = True) -> Prepared:
+    """Recalled, or asked of Packer. Raises PackerError, TemplateError.
+
+    `validates`: see `ask`; the caller closes the acceptances.
+    """
+    parsed = read(context.template, context.flags)
+    found = program.find(context.settings.packer)
+    basis = _basis(context, parsed, found)
+    outputs: tuple[CommandOutput, ...] | None = None
+    if basis and context.state:
+        request = request_of(context, parsed, found, digest_cache(context))
+        request = with_command_outputs(context, request)
+        recalled = _recalled(context, request, found, basis)
+        if recalled is not None:
+            return recalled
+        outputs = request.command_outputs
+    # Without a cache, even an up-to-date build gets here, and needs no validation.
+    likely_builds = bool(basis) or context.state is None
+    asked = ask(
+        parsed, found, context.flags, context.environ, validates=validates and likely_builds
+    )
+    return structs.replace(asked, basis=basis, command_outputs=outputs)
+
+
 def prepared(
     template: Template,
     flags: PackerFlags,
@@ -82,40 +111,25 @@ def prepared(
     environ: Mapping[str, str],
     state: State | None,
     notify: Notify,
+    *,
+    validates: bool = True,
 ) -> Prepared:
-    """Recalled, or asked of Packer. Raises PackerError, TemplateError."""
-    parsed = read(template, flags)
-    found = program.find(place.settings.packer)
-    basis = _basis(template, parsed, flags, found, place.settings, environ)
-    outputs: tuple[CommandOutput, ...] | None = None
-    if basis and state:
-        digests = digest_cache(place, notify)
-        request = request_of(
-            template, parsed, flags, found, place.settings, environ, state, cache=digests
-        )
-        recalled = _recalled(place, request, found, flags, basis, state.serial)
-        if recalled is not None:
-            return recalled
-        outputs = request.command_outputs
-    asked = ask(parsed, found, flags, environ)
-    acceptances = Acceptances(key_of(state)) if state else None
-    return structs.replace(asked, basis=basis, acceptances=acceptances, command_outputs=outputs)
+    """`evaluate`, for callers that have no context yet."""
+    context = PlanningContext(
+        template=template, flags=flags, place=place, environ=environ, state=state, notify=notify
+    )
+    return evaluate(context, validates=validates)
 
 
 def _recalled(
-    place: Place,
-    request: InputsRequest,
-    found: Program,
-    flags: PackerFlags,
-    basis: bytes,
-    serial: int,
+    context: PlanningContext, request: InputsRequest, found: Program, basis: bytes
 ) -> Prepared | None:
     name = _name(basis, request)
-    entry = entry_in(_path(place), request.key, name)
-    if entry is None:
+    entry = entry_in(_path(context.place), request.key, name)
+    if entry is None or context.state is None:
         return None
     request = structs.replace(request, builds=names_of(entry.every))
-    planned_builds = cache(lambda: _planned(request, found, flags))
+    planned_builds = cache(lambda: _planned(request, found, context.flags))
 
     def planned(name: str) -> PlannedBuild | None:
         return planned_builds()(name)
@@ -135,8 +149,8 @@ def _recalled(
         every=entry.every,
         is_complete=True,
         basis=basis,
-        recalled=Recalled(serial, recalled, entry.untracked, name),
-        acceptances=Acceptances(request.key, entry.accepted),
+        recalled=Recalled(context.state.serial, recalled, entry.untracked, name),
+        acceptances=Acceptances(request.environ, request.key, entry.accepted),
     )
 
 
@@ -159,10 +173,7 @@ def _said(request: InputsRequest, name: str) -> str:
 
 
 def keep(
-    template: Template,
-    flags: PackerFlags,
-    place: Place,
-    environ: Mapping[str, str],
+    context: PlanningContext,
     prepared: Prepared,
     collected: Collected,
     untracked: tuple[str, ...],
@@ -173,37 +184,38 @@ def keep(
         return
     from packer_fork.packer import sensitive
 
+    parsed, flags, environ = prepared.template, context.flags, context.environ
     with contextlib.suppress(TemplateError):
-        secrets = sensitive.among(collected.values, prepared.template, flags, environ)
-        now = _basis(template, prepared.template, flags, prepared.program, place.settings, environ)
-        is_same = now == prepared.basis and reader.is_current(prepared.template)
-        if secrets is not None and is_same:
+        secrets = sensitive.among(collected.values, parsed, flags, environ)
+        is_same = _basis(context, parsed, prepared.program) == prepared.basis
+        if secrets is not None and is_same and reader.is_current(parsed):
             entry = Entry(
                 outlines=prepared.outlines,
                 every=prepared.every,
                 references=references,
                 untracked=untracked,
-                accepted=_accepted(prepared, references),
+                accepted=_accepted(prepared, references, request.key),
             )
-            _write(_path(place), request.key, _name(prepared.basis, request), entry, secrets)
+            name = _name(prepared.basis, request)
+            _write(_path(context.place), request.key, name, entry, secrets)
 
 
-def keep_acceptances(place: Place, key: bytes, prepared: Prepared) -> None:
+def keep_acceptances(context: PlanningContext, prepared: Prepared) -> None:
     """Of a template that was recalled, what Packer has accepted since."""
+    place, key = context.place, key_of(context.state)
     known, recalled = prepared.acceptances, prepared.recalled
-    if known is None or recalled is None or not known.is_new:
+    if recalled is None or not known.is_new:
         return
     entry = entry_in(_path(place), key, recalled.name)
     if entry is not None and entry.references.is_checked_by_paths:
-        accepted = _accepted(prepared, entry.references)
+        accepted = _accepted(prepared, entry.references, key)
         _write(_path(place), key, recalled.name, structs.replace(entry, accepted=accepted), ())
 
 
-def _accepted(prepared: Prepared, references: References) -> tuple[str, ...]:
-    known = prepared.acceptances
-    if known is None or not references.is_checked_by_paths:
+def _accepted(prepared: Prepared, references: References, key: bytes) -> tuple[str, ...]:
+    if not references.is_checked_by_paths:
         return ()
-    return tuple(known.digests)[-_MOST_ACCEPTANCES:]
+    return prepared.acceptances.digests(key)[-_MOST_ACCEPTANCES:]
 
 
 def _path(place: Place) -> Path:
@@ -221,15 +233,10 @@ def _name(basis: bytes, request: InputsRequest) -> str:
     return hmac.digest(request.key, encoded, "sha256").hex()
 
 
-def _basis(
-    template: Template,
-    parsed: ParsedTemplate,
-    flags: PackerFlags,
-    found: Program,
-    settings: Settings,
-    environ: Mapping[str, str],
-) -> bytes:
+def _basis(context: PlanningContext, parsed: ParsedTemplate, found: Program) -> bytes:
     """Digest of what Packer loads before it looks into the template; empty if it is not known."""
+    template, flags, settings = context.template, context.flags, context.settings
+    environ = context.environ
     binary = program.signature(Path(found.path).resolve())
     installed = plugins.signatures(found, environ)
     arguments = flags.validate_arguments()

@@ -102,7 +102,9 @@ class Executor:
     def _plan_again(self) -> None:
         template, flags = state_ref.find_template(self._request.template), self._request.flags
         place, environ, state = self._place, self._request.environ, self._place.store.read()
-        prepared = evaluation.prepared(template, flags, place, environ, state, self._notify)
+        prepared = evaluation.prepared(
+            template, flags, place, environ, state, self._notify, validates=False
+        )
         self._prepared = structs.replace(prepared, sensitive=self._prepared.sensitive)
         self._plan = planning.make(
             template, flags, self._prepared, place, environ, state, self._notify

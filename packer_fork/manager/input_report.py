@@ -21,7 +21,13 @@ from packer_fork.inputs.unknowns import Unknowable
 from packer_fork.manager import acceptance, observed, results, state_ref
 from packer_fork.manager.acceptance import Question
 from packer_fork.manager.plan import digest_cache, gather
-from packer_fork.manager.prepare import BuildRequest, Prepared, prepare, with_secrets
+from packer_fork.manager.prepare import (
+    BuildRequest,
+    PlanningContext,
+    Prepared,
+    prepare,
+    with_secrets,
+)
 from packer_fork.model import State
 from packer_fork.packer.mask import Mask
 from packer_fork.template.contents import At, Mention
@@ -53,7 +59,15 @@ def report(request: BuildRequest, build: str | None, notify: Notify) -> InputsRe
     given, flags = request.template, request.flags
     template = state_ref.find_template(given)
     place = state_ref.resolve(template, request.settings, request.environ, notify)
-    environ = config.without_secrets(request.environ)
+    context = PlanningContext(
+        template=template,
+        flags=flags,
+        place=place,
+        environ=config.without_secrets(request.environ),
+        state=place.store.read(),
+        notify=notify,
+    )
+    environ, state = context.environ, context.state
     prepared = prepare(template, flags, place.settings, environ)
     asked = Question(template=template, flags=flags, prepared=prepared, environ=environ)
     if not prepared.outlines:
@@ -62,9 +76,7 @@ def report(request: BuildRequest, build: str | None, notify: Notify) -> InputsRe
         raise found.error
     prepared = with_secrets(prepared, flags, environ)
     names = _chosen([each.name for each in prepared.outlines], given, build)
-    state = place.store.read()
-    cache = digest_cache(place, notify)
-    declared = gather(template, flags, prepared, place.settings, environ, state, cache).declared
+    declared = gather(context, prepared, digest_cache(context)).declared
     where = _Where(template, Mask(prepared.sensitive.values).text)
     observes = place.settings.observe != "off"
     builds = [

@@ -18,7 +18,7 @@ from msgspec import Struct, structs
 
 from packer_fork.codec.builds import decode_build
 from packer_fork.config import Settings
-from packer_fork.events import Action, BuildPlan, Hashing, Notify
+from packer_fork.events import Action, BuildPlan, Hashing
 from packer_fork.inputs.cache import DigestCache, Progress
 from packer_fork.inputs.declared import Collected, Declared
 from packer_fork.inputs.record import Inputs, TemplateInputs, difference
@@ -26,12 +26,9 @@ from packer_fork.inputs.request import CommandOutput, InputsRequest
 from packer_fork.malformed import MALFORMED
 from packer_fork.manager import artifacts, observed, results
 from packer_fork.manager.observed import Comparison
-from packer_fork.manager.prepare import Prepared
-from packer_fork.manager.state_ref import StateRef as Place
-from packer_fork.manager.state_ref import Template
+from packer_fork.manager.prepare import PlanningContext, Prepared
 from packer_fork.model import Build, BuildStatus, KnownBy, Result, State, StepStatus
 from packer_fork.packer import outline
-from packer_fork.packer.flags import PackerFlags
 from packer_fork.packer.outline import BuildOutline
 from packer_fork.packer.program import Program
 from packer_fork.template.reader import ParsedTemplate
@@ -64,24 +61,16 @@ class Plan(Struct, frozen=True, kw_only=True):
         return tuple(build.name for build in self.builds if build.action is action)
 
 
-def digest_cache(place: Place, notify: Notify) -> DigestCache:
-    """That of the state in `place`. Hashing that takes long is reported."""
+def digest_cache(context: PlanningContext) -> DigestCache:
+    """The digests that are kept beside the state. Hashing that takes long is reported."""
 
     def report(it: Progress) -> None:
-        notify(Hashing(done=it.done, total=it.total, seconds=round(it.seconds, 1)))
+        context.notify(Hashing(done=it.done, total=it.total, seconds=round(it.seconds, 1)))
 
-    return DigestCache(place.folder.folder / "hashes", report)
+    return DigestCache(context.place.folder.folder / "hashes", report)
 
 
-def gather(
-    template: Template,
-    flags: PackerFlags,
-    prepared: Prepared,
-    settings: Settings,
-    environ: Mapping[str, str],
-    state: State | None,
-    cache: DigestCache,
-) -> Collected:
+def gather(context: PlanningContext, prepared: Prepared, cache: DigestCache) -> Collected:
     """The inputs as they are now. Raises TemplateError if the template cannot be read.
 
     Where a value is missing, Packer is asked first whether it takes the template at all:
@@ -91,28 +80,22 @@ def gather(
     from packer_fork.manager import acceptance
     from packer_fork.packer.evaluate import Evaluator
 
-    program = prepared.program
+    template, flags, environ = context.template, context.flags, context.environ
     asked = acceptance.Question(template=template, flags=flags, prepared=prepared, environ=environ)
 
     def doubt() -> None:
         acceptance.require_loadable(asked)
 
-    evaluate = Evaluator(program, template.given, flags, environ, doubt)
+    request = request_of(context, prepared.template, prepared.program, cache)
+    if prepared.command_outputs is None:
+        request = with_command_outputs(context, request)
+    else:
+        request = structs.replace(request, command_outputs=prepared.command_outputs)
     return collected(
         structs.replace(
-            request_of(
-                template,
-                prepared.template,
-                flags,
-                program,
-                settings,
-                environ,
-                state,
-                cache=cache,
-                command_outputs=prepared.command_outputs,
-            ),
+            request,
             builds=names_of(prepared.every),
-            evaluate=evaluate,
+            evaluate=Evaluator(prepared.program, template.given, flags, environ, doubt),
             plugins=prepared.plugins,
         )
     )
@@ -123,55 +106,44 @@ def names_of(every: Iterable[BuildOutline]) -> dict[str, str]:
     return {each.name: each.called or each.name for each in every}
 
 
-def request_of(  # noqa: PLR0913 (all that inputs depend on)
-    template: Template,
-    parsed: ParsedTemplate,
-    flags: PackerFlags,
-    program: Program,
-    settings: Settings,
-    environ: Mapping[str, str],
-    state: State | None,
-    *,
-    cache: DigestCache,
-    command_outputs: tuple[CommandOutput, ...] | None = None,
+def request_of(
+    context: PlanningContext, parsed: ParsedTemplate, program: Program, cache: DigestCache
 ) -> InputsRequest:
-    """What collecting inputs begins with, before Packer is asked anything.
-
-    ``input_commands`` run unless `command_outputs` has their outputs.
-    """
-
-    def secrets() -> tuple[str, ...]:
-        from packer_fork.packer.sensitive import standing_plainly
-
-        return standing_plainly(parsed, flags, environ)
-
-    if command_outputs is None:
-        command_outputs = _command_outputs(
-            settings.input_commands, template.project, environ, secrets
-        )
+    """What collecting inputs begins with, before Packer or a command is asked anything."""
+    settings, state, project = context.settings, context.state, context.template.project
     return InputsRequest(
         template=parsed,
         builds={},
-        root=template.project,
+        root=project,
         directory=Path.cwd(),
         key=key_of(state),
         evaluate=lambda _: None,
-        environ=environ,
+        environ=context.environ,
         packer_version=program.version_text,
-        assignments=tuple(f.value or "" for f in flags.variables if f.name == "var"),
-        flags=flags.bearing_on_results,
+        assignments=tuple(f.value or "" for f in context.flags.variables if f.name == "var"),
+        flags=context.flags.bearing_on_results,
         outputs=_outputs(state),
-        born=tuple(
-            template.project / name for name in observed.products_of(state, template.project)
-        ),
+        born=tuple(project / name for name in observed.products_of(state, project)),
         input_globs=settings.inputs,
         input_env=settings.input_env,
-        command_outputs=command_outputs,
         ignore=settings.ignore,
         ignore_vars=frozenset(settings.ignore_vars),
         assume_unchanged=frozenset(settings.assume_unchanged),
         cache=cache,
     )
+
+
+def with_command_outputs(context: PlanningContext, request: InputsRequest) -> InputsRequest:
+    """Run ``input_commands``, and add their outputs."""
+
+    def secrets() -> tuple[str, ...]:
+        from packer_fork.packer.sensitive import standing_plainly
+
+        return standing_plainly(request.template, context.flags, context.environ)
+
+    commands, project = context.settings.input_commands, context.template.project
+    outputs = _command_outputs(commands, project, context.environ, secrets)
+    return structs.replace(request, command_outputs=outputs)
 
 
 def key_of(state: State | None) -> bytes:

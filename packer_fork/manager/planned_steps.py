@@ -1,7 +1,8 @@
 """The steps that each build will run: Packer's own list joined with what the template says.
 
-``packer inspect`` expands ``dynamic`` blocks and names every step of a build block; the template
-tells which builds a step is for, and its scripts. ``-except`` also names post-processors.
+``packer inspect`` expands ``dynamic`` blocks and lists every step of a build block, in chains; the
+template tells which builds a step is for, and its scripts. ``-except`` also names
+post-processors.
 """
 
 from __future__ import annotations
@@ -71,7 +72,6 @@ def _joined(listed: Sequence[Step], planned: Sequence[PlannedStep]) -> Iterator[
                         step,
                         is_certain=each.runs is True,
                         scripts=each.scripts,
-                        is_chained=each.chained,
                         at=each.at,
                         sounds_like_packer=_sounds_like_packer(each),
                     )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Mapping
 
 from msgspec import Struct, structs
@@ -13,8 +14,8 @@ from packer_fork.inputs.observation import Project
 from packer_fork.locks import Wait
 from packer_fork.manager import acceptance, evaluation, layers, observed, state_ref
 from packer_fork.manager.acceptance import Question, Refused
-from packer_fork.manager.plan import Plan, digest_cache, gather, key_of, plan
-from packer_fork.manager.prepare import BuildRequest, Prepared, only
+from packer_fork.manager.plan import Plan, digest_cache, gather, plan
+from packer_fork.manager.prepare import BuildRequest, PlanningContext, Prepared, only
 from packer_fork.model import State
 from packer_fork.packer.flags import PackerFlags
 
@@ -42,41 +43,25 @@ class Foresight(Struct, frozen=True, kw_only=True):
         return not wait.seconds and state.serial == (self.serial or 1)
 
 
-def make(
-    template: state_ref.Template,
-    flags: PackerFlags,
-    prepared: Prepared,
-    place: state_ref.StateRef,
-    environ: Mapping[str, str],
-    state: State | None,
-    notify: Notify,
-) -> Plan:
+def make_plan(context: PlanningContext, prepared: Prepared) -> Plan:
     """What is found can be kept, so that the next command is faster; see ``Plan.remember``."""
-    recalled = prepared.recalled
+    recalled, state = prepared.recalled, context.state
     if recalled is None or state is None or prepared.is_older_than(state):
-        return _gathered(template, flags, prepared, place, environ, state, notify)
+        return _gathered(context, prepared)
 
     def keep() -> None:
         recalled.declared.cache.save()
-        evaluation.keep_acceptances(place, key_of(state), prepared)
+        evaluation.keep_acceptances(context, prepared)
 
-    made = _compared(prepared, recalled.declared, place, state)
+    made = _compared(context, prepared, recalled.declared)
     return structs.replace(made, untracked=recalled.untracked, remember=keep)
 
 
-def _gathered(
-    template: state_ref.Template,
-    flags: PackerFlags,
-    prepared: Prepared,
-    place: state_ref.StateRef,
-    environ: Mapping[str, str],
-    state: State | None,
-    notify: Notify,
-) -> Plan:
-    cache = digest_cache(place, notify)
-    found = gather(template, flags, prepared, place.settings, environ, state, cache)
+def _gathered(context: PlanningContext, prepared: Prepared) -> Plan:
+    cache = digest_cache(context)
+    found = gather(context, prepared, cache)
     declared = found.declared
-    made = _compared(prepared, declared, place, state)
+    made = _compared(context, prepared, declared)
     names = [each.name for each in prepared.outlines]
     untracked: tuple[str, ...] = ()
     if any(declared.provenance[name].untracked for name in names):
@@ -84,23 +69,23 @@ def _gathered(
         from packer_fork.packer.mask import Mask
         from packer_fork.packer.sensitive import standing_plainly
 
-        mask = Mask(standing_plainly(prepared.template, flags, environ)).text
-        untracked = input_report.untracked_names(template, names, declared, mask)
+        secrets = standing_plainly(prepared.template, context.flags, context.environ)
+        mask = Mask(secrets).text
+        untracked = input_report.untracked_names(context.template, names, declared, mask)
 
     def keep() -> None:
         cache.save()
-        evaluation.keep(template, flags, place, environ, prepared, found, untracked)
+        evaluation.keep(context, prepared, found, untracked)
 
     return structs.replace(made, untracked=untracked, remember=keep, values=found.values)
 
 
-def _compared(
-    prepared: Prepared, declared: Declared, place: state_ref.StateRef, state: State | None
-) -> Plan:
-    project = observed.project_of(declared, state.key if state else "", place.folder.root)
-    is_off = place.settings.observe == "off"
+def _compared(context: PlanningContext, prepared: Prepared, declared: Declared) -> Plan:
+    state, settings = context.state, context.settings
+    project = observed.project_of(declared, state.key if state else "", context.place.folder.root)
+    is_off = settings.observe == "off"
     comparison = observed.Comparison(state, project, is_off=is_off)
-    made = plan(prepared, declared, place.settings, state, comparison)
+    made = plan(prepared, declared, settings, state, comparison)
     return _in_layers(made, state, None if is_off else project)
 
 
@@ -112,33 +97,91 @@ def _in_layers(made: Plan, state: State | None, project: Project | None) -> Plan
 
 def show(request: BuildRequest, notify: Notify) -> bool:
     """Tell what a build would do, without lock or change; whether there is anything to build."""
-    flags = request.flags
     template = state_ref.find_template(request.template)
     place = state_ref.resolve(template, request.settings, request.environ, notify)
-    environ = config.without_secrets(request.environ)
-    state = place.store.read()
-    _warn_of_unfinished(state, notify)
-    prepared = evaluation.prepared(template, flags, place, environ, state, notify)
-    foreseen = foresee(template, flags, prepared, place, environ, state, notify)
-    made = foreseen.plan or make(template, flags, prepared, place, environ, state, notify)
+    context = PlanningContext(
+        template=template,
+        flags=request.flags,
+        place=place,
+        environ=config.without_secrets(request.environ),
+        state=place.store.read(),
+        notify=notify,
+    )
+    _warn_of_unfinished(context)
+    prepared = evaluation.evaluate(context)
+    foreseen = foresee_build(context, prepared)
+    made = foreseen.plan or make_plan(context, prepared)
     made.remember()
-    names, note = chosen(made, prepared, flags)
+    names, note = chosen(made, prepared, request.flags)
     notify(planned(place, made, note))
     if foreseen.refused:
         raise foreseen.refused.error
     return names != ()
 
 
-def _warn_of_unfinished(state: State | None, notify: Notify) -> None:
+def _warn_of_unfinished(context: PlanningContext) -> None:
     """A plan knows of such a run what was committed last; `build` recovers it first."""
-    numbers = [str(run.number) for run in (state.running.values() if state else ()) if not run.part]
+    running = context.state.running.values() if context.state else ()
+    numbers = [str(run.number) for run in running if not run.part]
     if numbers:
         text = f"Run {', '.join(numbers)} is marked running: what it completes is not known yet."
         hint = "`packer-fork lock status` tells whether it lives; if not, `build` recovers it."
-        notify(Notice(level="warning", text=text, hint=hint))
+        context.notify(Notice(level="warning", text=text, hint=hint))
 
 
-def foresee(  # noqa: PLR0913 (it joins rooms, as `show` does)
+def foresee_build(
+    context: PlanningContext, prepared: Prepared, *, rebuild: bool = False
+) -> Foresight:
+    """Ask Packer whether it accepts what is to be built, before anything is written.
+
+    Raises TemplateError if it refuses all of that. Asks nothing if nothing is to be built.
+    """
+    with contextlib.closing(prepared.acceptances):
+        return _foreseen(context, prepared, rebuild=rebuild)
+
+
+def _foreseen(context: PlanningContext, prepared: Prepared, *, rebuild: bool) -> Foresight:
+    made, names = None, tuple(each.name for each in prepared.outlines) or None
+    if context.state is not None and names and not rebuild:
+        made = make_plan(context, prepared)
+        names, _ = chosen(made, prepared, context.flags)
+
+    def folders_count() -> bool:
+        return acceptance.is_settled(context.place, context.state)
+
+    asked = Question(
+        template=context.template,
+        flags=context.flags,
+        prepared=prepared,
+        environ=context.environ,
+        folders_count=folders_count,
+    )
+    refused = acceptance.refused(asked, names) if names != () else None
+    if refused and names and not refused.is_whole:
+        # An artifact that a later build reads need not be there yet.
+        known = made or make_plan(context, prepared)
+        first, *later = layers.stages(known.builds, names)
+        refused = acceptance.refused(asked, first) if later else refused
+    if refused and refused.is_whole:
+        raise refused.error
+    serial = context.state.serial if context.state else 0
+    return Foresight(serial=serial, plan=made, refused=refused, is_done=names == ())
+
+
+def make(
+    template: state_ref.Template,
+    flags: PackerFlags,
+    prepared: Prepared,
+    place: state_ref.StateRef,
+    environ: Mapping[str, str],
+    state: State | None,
+    notify: Notify,
+) -> Plan:
+    """`make_plan`, for callers that have no context yet."""
+    return make_plan(_context(template, flags, place, environ, state, notify), prepared)
+
+
+def foresee(  # noqa: PLR0913
     template: state_ref.Template,
     flags: PackerFlags,
     prepared: Prepared,
@@ -149,35 +192,22 @@ def foresee(  # noqa: PLR0913 (it joins rooms, as `show` does)
     *,
     rebuild: bool = False,
 ) -> Foresight:
-    """Ask Packer whether it accepts what is to be built, before anything is written.
+    """`foresee_build`, for callers that have no context yet."""
+    context = _context(template, flags, place, environ, state, notify)
+    return foresee_build(context, prepared, rebuild=rebuild)
 
-    Raises TemplateError if it refuses all of that. Asks nothing if nothing is to be built.
-    """
-    made, names = None, tuple(each.name for each in prepared.outlines) or None
-    if state is not None and names and not rebuild:
-        made = make(template, flags, prepared, place, environ, state, notify)
-        names, _ = chosen(made, prepared, flags)
 
-    def folders_count() -> bool:
-        return acceptance.is_settled(place, state)
-
-    asked = Question(
-        template=template,
-        flags=flags,
-        prepared=prepared,
-        environ=environ,
-        folders_count=folders_count,
+def _context(
+    template: state_ref.Template,
+    flags: PackerFlags,
+    place: state_ref.StateRef,
+    environ: Mapping[str, str],
+    state: State | None,
+    notify: Notify,
+) -> PlanningContext:
+    return PlanningContext(
+        template=template, flags=flags, place=place, environ=environ, state=state, notify=notify
     )
-    refused = acceptance.refused(asked, names) if names != () else None
-    if refused and names and not refused.is_whole:
-        # An artifact that a later build reads need not be there yet.
-        known = made or make(template, flags, prepared, place, environ, state, notify)
-        first, *later = layers.stages(known.builds, names)
-        refused = acceptance.refused(asked, first) if later else refused
-    if refused and refused.is_whole:
-        raise refused.error
-    serial = state.serial if state else 0
-    return Foresight(serial=serial, plan=made, refused=refused, is_done=names == ())
 
 
 def planned(place: state_ref.StateRef, made: Plan, note: str) -> Planned:

@@ -12,9 +12,11 @@ from msgspec import Struct, structs
 
 from packer_fork.config import Settings
 from packer_fork.errors import TemplateError
+from packer_fork.events import Notify
 from packer_fork.inputs.declared import Declared
 from packer_fork.inputs.request import CommandOutput
 from packer_fork.inputs.tree import keyed
+from packer_fork.manager.state_ref import StateRef as Place
 from packer_fork.manager.state_ref import Template
 from packer_fork.model import State
 from packer_fork.packer import outline, plugins, program, selection
@@ -22,6 +24,7 @@ from packer_fork.packer.flags import PackerFlags
 from packer_fork.packer.mask import Sensitive
 from packer_fork.packer.outline import BuildOutline
 from packer_fork.packer.program import Program
+from packer_fork.packer.validate import Checked, Validation, may_have_data
 from packer_fork.template import reader
 from packer_fork.template.reader import ParsedTemplate
 
@@ -45,26 +48,84 @@ _NOT_OF_PACKER = frozenset(("_", "SHLVL", "OLDPWD", "TERM", "COLUMNS", "LINES"))
 """Variables of the environment by which a shell goes on, and nothing changes for Packer."""
 
 
-class Acceptances:
-    """What ``packer validate`` accepted of one template, by digests with `key` of flags and
-    environment.
+class PlanningContext(Struct, frozen=True, kw_only=True):
+    """What a plan rests on before Packer is asked anything.
+
+    ``environ``: without the secrets of the store. ``state``: None before the first build.
     """
 
-    def __init__(self, key: bytes = b"", known: Collection[str] = ()) -> None:
-        self.digests = dict.fromkeys(known)
-        self.is_new = False
+    template: Template
+    flags: PackerFlags
+    place: Place
+    environ: Mapping[str, str]
+    state: State | None
+    notify: Notify
+
+    @property
+    def settings(self) -> Settings:
+        return self.place.settings
+
+
+class Acceptances:
+    """What ``packer validate`` accepted of one template, in one environment.
+
+    `known` are digests, keyed with `key`, of arguments that Packer accepted earlier.
+    """
+
+    def __init__(
+        self, environ: Mapping[str, str], key: bytes = b"", known: Collection[str] = ()
+    ) -> None:
+        self._environ = environ
         self._key = key
+        self._known = dict.fromkeys(known)
+        self._accepted: dict[tuple[str, ...], None] = {}
+        self._running: dict[tuple[str, ...], Validation] = {}
+        self._refused: dict[tuple[str, ...], Checked] = {}
 
-    def has(self, arguments: tuple[str, ...], environ: Mapping[str, str]) -> bool:
-        return bool(self.digests) and self._digest(arguments, environ) in self.digests
+    @property
+    def is_new(self) -> bool:
+        """Whether Packer accepted more than was known."""
+        return bool(self._accepted)
 
-    def add(self, arguments: tuple[str, ...], environ: Mapping[str, str]) -> None:
-        self.digests[self._digest(arguments, environ)] = None
-        self.is_new = True
+    def expect(self, arguments: tuple[str, ...], validation: Validation) -> None:
+        """Take the result of a running validation once it is needed."""
+        self._running[arguments] = validation
 
-    def _digest(self, arguments: tuple[str, ...], environ: Mapping[str, str]) -> str:
-        kept = sorted((name, environ[name]) for name in environ.keys() - _NOT_OF_PACKER)
-        return keyed(self._key, f"validate\0{arguments!r}\0{kept!r}")
+    def close(self) -> None:
+        """End the validations whose results nobody needed."""
+        while self._running:
+            self._running.popitem()[1].close()
+
+    def accepts(self, arguments: tuple[str, ...]) -> bool:
+        self._settle()
+        if arguments in self._accepted:
+            return True
+        return bool(self._known) and self._digest(arguments, self._key) in self._known
+
+    def add(self, arguments: tuple[str, ...]) -> None:
+        self._accepted[arguments] = None
+
+    def refusal(self, arguments: tuple[str, ...]) -> Checked | None:
+        """The result of an expected validation that did not accept; given only once."""
+        return self._refused.pop(arguments, None)
+
+    def digests(self, key: bytes) -> tuple[str, ...]:
+        """All that Packer accepted, the newest last."""
+        return (*self._known, *(self._digest(each, key) for each in self._accepted))
+
+    def _settle(self) -> None:
+        while self._running:
+            arguments, validation = self._running.popitem()
+            result = validation.result()
+            if result.is_accepted:
+                self.add(arguments)
+            else:
+                self._refused[arguments] = result
+
+    def _digest(self, arguments: tuple[str, ...], key: bytes) -> str:
+        names = self._environ.keys() - _NOT_OF_PACKER
+        kept = sorted((name, self._environ[name]) for name in names)
+        return keyed(key, f"validate\0{arguments!r}\0{kept!r}")
 
 
 class Recalled(Struct, frozen=True):
@@ -92,11 +153,11 @@ class Prepared(Struct, frozen=True, kw_only=True):
     outlines: tuple[BuildOutline, ...]
     every: tuple[BuildOutline, ...]
     is_complete: bool
+    acceptances: Acceptances
     sensitive: Sensitive = Sensitive()
     plugins: Mapping[str, str] = {}
     basis: bytes = b""
     recalled: Recalled | None = None
-    acceptances: Acceptances | None = None
     command_outputs: tuple[CommandOutput, ...] | None = None
 
     def is_older_than(self, state: State) -> bool:
@@ -124,9 +185,20 @@ def read(template: Template, flags: PackerFlags) -> ParsedTemplate:
 
 
 def ask(
-    parsed: ParsedTemplate, found: Program, flags: PackerFlags, environ: Mapping[str, str]
+    parsed: ParsedTemplate,
+    found: Program,
+    flags: PackerFlags,
+    environ: Mapping[str, str],
+    *,
+    validates: bool = False,
 ) -> Prepared:
-    """What Packer `found` tells of a template."""
+    """What Packer `found` tells of a template.
+
+    `validates`: also ask ``packer validate``, side by side with the other questions. The caller
+    closes the acceptances then. A template with data blocks is not validated, as each question
+    may run its data sources.
+    """
+    acceptances = Acceptances(environ)
     from packer_fork.packer.question import Question
 
     with contextlib.ExitStack() as asked:
@@ -140,10 +212,15 @@ def ask(
         from packer_fork.packer.evaluate import Evaluator
 
         _ = parsed.contents
+        arguments = flags.validate_arguments()
+        if validates and arguments is not None and not may_have_data(parsed):
+            acceptances.expect(arguments, Validation(found, parsed, arguments, environ))
+            asked.callback(acceptances.close)
         inspected = inspection.output()
         in_use = plugins.in_use(found, environ, listing.output() if listing else None)
-    evaluate = Evaluator(found, parsed.given, flags, environ)
-    every = outline.outline(inspected or "", parsed, evaluate, found.version)
+        evaluate = Evaluator(found, parsed.given, flags, environ)
+        every = outline.outline(inspected or "", parsed, evaluate, found.version)
+        asked.pop_all()  # the validation goes on
     selectors = {each.selector for each in every.builds}
     return Prepared(
         program=found,
@@ -151,6 +228,7 @@ def ask(
         outlines=outline.chosen(every.builds, flags.only, flags.except_, hcl=parsed.is_hcl),
         every=every.builds,
         is_complete=every.is_complete or _are_named(flags.only, selectors),
+        acceptances=acceptances,
         plugins=in_use,
     )
 

@@ -16,7 +16,6 @@ from msgspec import Struct
 from packer_fork.packer import lines
 from packer_fork.packer.selection import select
 from packer_fork.packer.tree import Block, blocks
-from packer_fork.template import legacy
 from packer_fork.template.contents import Evaluate, Sections, Step, StepKind, Use
 from packer_fork.template.reader import ParsedTemplate
 
@@ -172,6 +171,8 @@ def _of_legacy(
         if use.section and "name" in use.section.tokens
     }
     used = {name for text in written.values() for name in _USER.findall(text)}
+    from packer_fork.template import legacy
+
     values = evaluate({name: legacy.user_variable(name) for name in sorted(used)}) or {}
 
     def value(match: re.Match[str]) -> str:

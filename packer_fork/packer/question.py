@@ -60,6 +60,9 @@ class Question:
         return self
 
     def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
         if self._process is not None and self._process.returncode is None:
             self._end(self._process)
 

@@ -54,30 +54,47 @@ class Checked(Struct, frozen=True):
     is_accepted: bool = False
 
 
-def check(
-    program: Program,
-    template: ParsedTemplate,
-    arguments: Sequence[str],
-    environ: Mapping[str, str],
-) -> Checked:
-    """Whether Packer would build `template` with these flags."""
-    import subprocess
+class Validation:
+    """Whether Packer would build `template` with these flags.
 
-    from packer_fork.packer.question import ask
+    Packer starts at once, so that the caller can do other things before it asks for the result.
+    The caller closes a validation whose result it does not need.
+    """
 
-    how = _how(program) if _may_have_data(template) else ()
-    command = (program.path, "validate", *how, *arguments, template.given)
-    environ = {**environ, "PACKER_NO_COLOR": "1"}
-    try:
-        answer = ask(command, environ)
-        if answer.code == _REFUSED and not answer.output.strip():
-            answer = ask(command, environ, stderr=subprocess.STDOUT)
-    except (OSError, subprocess.TimeoutExpired):
-        return Checked()
-    if answer.code != _REFUSED:
-        return Checked(is_accepted=answer.code == 0)
-    errors = diagnostics.errors_of(answer.output) or ("Packer gives no reason.",)
-    return Checked(Refusal(errors))
+    def __init__(
+        self,
+        program: Program,
+        template: ParsedTemplate,
+        arguments: Sequence[str],
+        environ: Mapping[str, str],
+    ) -> None:
+        from packer_fork.packer.question import Question
+
+        how = _how(program) if may_have_data(template) else ()
+        self._command = (program.path, "validate", *how, *arguments, template.given)
+        self._environ = {**environ, "PACKER_NO_COLOR": "1"}
+        self._question = Question(self._command, self._environ)
+
+    def result(self) -> Checked:
+        """Wait for Packer."""
+        import subprocess
+
+        from packer_fork.packer.question import ask
+
+        try:
+            answer = self._question.answer()
+            if answer.code == _REFUSED and not answer.output.strip():
+                answer = ask(self._command, self._environ, stderr=subprocess.STDOUT)
+        except (OSError, subprocess.TimeoutExpired):
+            return Checked()
+        if answer.code != _REFUSED:
+            return Checked(is_accepted=answer.code == 0)
+        errors = diagnostics.errors_of(answer.output) or ("Packer gives no reason.",)
+        return Checked(Refusal(errors))
+
+    def close(self) -> None:
+        """End Packer if it still runs."""
+        self._question.close()
 
 
 def _how(program: Program) -> tuple[str, ...]:
@@ -88,7 +105,7 @@ def _how(program: Program) -> tuple[str, ...]:
     return ("-evaluate-datasources" if is_newer else "-syntax-only",)
 
 
-def _may_have_data(template: ParsedTemplate) -> bool:
+def may_have_data(template: ParsedTemplate) -> bool:
     """Whether there is a data block, or may be one in a text that we cannot read."""
     contents = template.contents
     return template.is_hcl and (bool(contents.sections.data) or not contents.is_parsable)

@@ -29,14 +29,13 @@ class PlannedStep(Struct, frozen=True, kw_only=True):
     """A provisioner or post-processor of one build.
 
     ``runs`` is None where only Packer can tell. ``scripts``: the files that it runs or uploads,
-    in order, None where they are not known. ``chained``: a post-processor that takes what the one
-    before it made. ``text``: all that the template says of it, ``at`` "FILE:LINE".
+    in order, None where they are not known. ``text``: all that the template says of it, ``at``
+    "FILE:LINE".
     """
 
     type: str
     runs: bool | None
     scripts: tuple[str, ...] | None = None
-    chained: bool = False
     text: str = ""
     at: str = ""
 
@@ -80,7 +79,6 @@ def _step(step: Step, block: BuildBlock, build: str, values: Values) -> PlannedS
         type=step.section.type,
         runs=_runs(step, use.name if use else None),
         scripts=_scripts(step, values),
-        chained="chained" in step.section.tokens,
         text="\n".join(step.section.tokens.values()),
         at=_place(step.section),
     )

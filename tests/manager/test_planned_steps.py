@@ -71,7 +71,7 @@ def joined(
 
 def hcl(tmp_path: Path, *except_: str) -> dict[str, Build]:
     names = ("amazon-ebs.a", "amazon-ebs.b")
-    outlines = [BuildOutline(name, "amazon-ebs", (*SHELL, FILE), POSTS) for name in names]
+    outlines = [BuildOutline(name, "amazon-ebs", (*SHELL, FILE), POSTS, (1, 2)) for name in names]
     return joined(tmp_path / "t.pkr.hcl", HCL, outlines, *except_)
 
 

@@ -67,7 +67,7 @@ def test_a_newer_format_is_refused_and_never_touched(folder: Path) -> None:
     copy(folder, "v3")
     data = (folder / "state.json").read_bytes()
     store = open_store(folder)
-    for look in (store.read, store.verify, store.salvage, lambda: list(store.history())):
+    for look in (store.read, store.verify, store.recoverable, lambda: list(store.history())):
         with pytest.raises(NewerFormatError, match="version 3") as caught:
             look()
         assert "Upgrade" in caught.value.hint
