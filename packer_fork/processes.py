@@ -56,10 +56,11 @@ def in_session(session: int) -> list[Process]:
     return [process for process in all_processes() if process.session == session]
 
 
-def marked(name: str, value: str) -> list[Process]:
+def marked(name: str, value: str, among: Iterable[Process] | None = None) -> list[Process]:
     """Those that were started with the environment variable `name` set to `value`."""
     entry = os.fsencode(f"{name}={value}")
-    return [process for process in all_processes() if entry in _environment(process.pid)]
+    candidates = all_processes() if among is None else among
+    return [process for process in candidates if entry in _environment(process.pid)]
 
 
 def holders_of(path: Path) -> list[Process]:

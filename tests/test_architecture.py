@@ -28,11 +28,12 @@ MAY_USE: Mapping[str, set[str]] = {
     "cli": {"manager", "views", "events", "config", "terminal", "packer.flags"} | LEAVES,
     "api": {"manager", "events", "packer.flags"} | LEAVES,
     "manager": {"inputs", "packer", "template", "stores", "codec", "changes", "events", "config"}
-    | {"metrics", "sharing"}
+    | {"metrics", "lock_steps", "sharing"}
     | {"host", "processes", "durable", "terminal"}
     | LEAVES,
     "views": {"events", "terminal", "host"} | LEAVES,
-    "stores": {"host", "processes", "durable", "terminal", "codec", "changes", "sharing"} | LEAVES,
+    "stores": {"host", "processes", "durable", "terminal", "codec", "changes", "lock_steps"}
+    | LEAVES,
     "packer": {"template", "host", "processes", "durable", "terminal"} | LEAVES,
     "inputs": {"template", "host", "durable"} | LEAVES,
     "template": {"errors"},
@@ -46,7 +47,8 @@ MAY_USE: Mapping[str, set[str]] = {
     "durable": {"errors"},
     "terminal": set(),
     "answers": {"model"},
-    "sharing": {"locks", "model"},
+    "lock_steps": {"locks", "model"},
+    "sharing": {"lock_steps"},
     "statistics": {"model"},
     "locks": {"model"},
     "model": {"errors"},

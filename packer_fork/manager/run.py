@@ -176,7 +176,7 @@ class _Running:
             directory=Path.cwd(),
             environ=job.environ,
             lock=job.tenure.packer_lock,
-            lock_id=job.tenure.marker,
+            lock_id=job.tenure.participant.id,
             die_with_parent=policy == "cancel" or (policy == "auto" and (in_ci or is_shared)),
             until_lost=lost in ("cancel", "strict") or (lost == "auto" and is_shared),
             grace=settings.grace,

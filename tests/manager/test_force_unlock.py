@@ -139,7 +139,7 @@ def test_allow_live_fences_the_holder_and_keeps_its_results(cli: Cli, project: P
     assert done.rc == 0, done
     assert "will be late" in done.err
     assert states.verdict(cli) == "free"
-    eventually(lambda: "was closed by" in running.err())
+    eventually(lambda: "was taken by" in running.err())
     project.write("t.pkr.hcl", NULL_AND_FILE)
     new = cli("build", "-only=file.f", "t.pkr.hcl")
     assert new.rc == 0
@@ -184,9 +184,9 @@ def test_log_of_an_unlocked_run_is_read_once_nothing_of_it_lives(place: Place) -
     assert not isinstance(live, LockStatus)
     run = Run(
         number=1,
-        tenure=live.record.tenure,
+        tenure=live.record.token,
         started=datetime.now(UTC),
-        by=live.record.holder.by,
+        by=live.participant.holder.by,
         builds=("null.n",),
     )
     creating = Build(name="null.n", status=BuildStatus.CREATING, run=1)
