@@ -21,7 +21,7 @@ from packer_fork.errors import (
 )
 from packer_fork.events import Notice, Notify, RunEnded, RunStarted
 from packer_fork.locks import ProcessId
-from packer_fork.manager import artifacts, attached, circuits, forecast, results
+from packer_fork.manager import artifacts, attached, circuits, forecast, leftovers, results
 from packer_fork.manager.follow import End, Start, follow
 from packer_fork.manager.job import Ended, Job, describe, next_number
 from packer_fork.manager.observing import Documents, Observer
@@ -199,6 +199,7 @@ class _Running:
         after = recorder.shown()
         self._put_away(recorder, after)
         self._tell_remedies(after)
+        leftovers.warn_of_processes(self._job.tenure, self._notify)
         code = _exit_code(after, end, recorder.unsaved)
         self._notify(
             RunEnded(

@@ -9,14 +9,12 @@ from __future__ import annotations
 
 import fcntl
 import os
-from collections.abc import Iterator
 from pathlib import Path
 
 from msgspec import structs
 
 from packer_fork import durable, lock_steps, processes
 from packer_fork.locks import (
-    MARKER,
     LiveProcess,
     LockRecord,
     LockStatus,
@@ -24,7 +22,6 @@ from packer_fork.locks import (
     ParticipantStatus,
     Verdict,
 )
-from packer_fork.processes import Process
 from packer_fork.stores import lock_record
 from packer_fork.stores.local import filesystem
 from packer_fork.stores.local.layout import Layout
@@ -162,25 +159,15 @@ def processes_of(layout: Layout, record: LockRecord | None) -> tuple[LiveProcess
     everything = processes.all_processes()
     for participant in record.participants:
         path = layout.packer_lock(record.token, participant.number)
-        for each in _processes_of(participant, everything, path):
+        holders = (
+            LiveProcess(
+                pid=each.pid,
+                command=each.command,
+                how="has the lock file open",
+                participant=participant.number,
+            )
+            for each in processes.holders_of(path)
+        )
+        for each in (*processes.of_participant(participant, everything), *holders):
             found.setdefault(each.pid, each)
     return tuple(found[pid] for pid in sorted(found))
-
-
-def _processes_of(
-    participant: Participant, everything: list[Process], packer_lock: Path
-) -> Iterator[LiveProcess]:
-    number, holder, packer = participant.number, participant.holder.process, participant.packer
-    if processes.alive(holder):
-        how = "holds the lock"
-        yield LiveProcess(pid=holder.pid, command="packer-fork", how=how, participant=number)
-    session = packer.pid if packer and processes.may_lead(packer) else 0
-    in_session = [each for each in everything if session and each.session == session]
-    marked = processes.marked(MARKER, participant.id, everything)
-    for how, found in (
-        ("in the session of its Packer", in_session),
-        ("carries the lock's ID in its environment", marked),
-        ("has the lock file open", processes.holders_of(packer_lock)),
-    ):
-        for each in found:
-            yield LiveProcess(pid=each.pid, command=each.command, how=how, participant=number)

@@ -344,3 +344,34 @@ def test_a_dead_holder_elsewhere_is_waited_for_until_its_lease_ends(shared: Grou
         tenure.commit(built(2))
     assert whys(shared.open()) == ["1", "2"]
     assert state_of(shared.open()).tenure == 2
+
+
+def test_holder_that_could_not_release_is_known_dead_on_its_machine(
+    shared: Ground, proxy: Proxy
+) -> None:
+    """It ended in order while the servers were away from it; its lease lives on."""
+    store = shared.open(endpoints=(proxy.endpoint,), access=HASTY)
+    ended = store.try_acquire(holder("build"))
+    assert not isinstance(ended, LockStatus)
+    ended.commit(built(1))
+    proxy.refuse()
+    ended.close()
+    assert lease_of(shared, names.participant(1, 1))
+    assert shared.open(machine="there").status().verdict is Verdict.HELD
+    assert shared.open().status().verdict is Verdict.ABANDONED
+    with tenure_of(shared.open()) as heir:
+        assert heir.record.token == 2
+        heir.commit(built(2))
+    assert whys(shared.open()) == ["1", "2"]
+
+
+def test_token_exceeds_the_lock_files_of_this_machine(shared: Ground) -> None:
+    """As when the servers were restored from a copy, or lost all keys."""
+    store = shared.open()
+    orphaned = store.try_acquire(holder("build"))
+    assert not isinstance(orphaned, LockStatus)
+    orphaned.hand_over()
+    keys = shared.keys()
+    keys.remove(keys.names(""))
+    with tenure_of(store) as lock:
+        assert lock.record.token == 2

@@ -177,6 +177,23 @@ def test_a_dead_member_loses_its_claim_with_its_membership(ground: Ground) -> No
         assert [each.number for each in share.participants] == [1]
 
 
+def test_dead_participant_loses_its_key_with_its_place_in_the_record(shared: Ground) -> None:
+    """Its lease would live on, and fence nothing any more."""
+    store = shared.open()
+    with first(store) as member:
+
+        def work() -> bool:
+            return claim(join(shared.open(), member), "a") is not None
+
+        with in_a_process(work):
+            key = names.participant(1, 2)
+            assert shared.keys().get(key) is not None
+        eventually(lambda: member.look()[1] == {2})
+        assert shared.keys().get(key) is not None
+        assert claim(member, "a") is not None
+        assert shared.keys().get(key) is None
+
+
 def test_member_that_takes_its_place_back_keeps_what_it_had_claimed(shared: Ground) -> None:
     """Also from another that has just found it dead, and is about to write that."""
     with Proxy(shared.endpoints[0]) as proxy, first(shared.open()) as member:
