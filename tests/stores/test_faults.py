@@ -247,6 +247,9 @@ def test_second_participant_is_in_a_durable_record(tmp_path: Path, synced: Synce
         assert second is not None
         with contextlib.closing(second):
             assert synced.inodes == [(folder / "lock").stat().st_ino, folder.stat().st_ino]
+            synced.inodes.clear()
+            assert first.update(lambda share, _: sharing.wanting(share, ("b",)))
+            assert synced.inodes == [(folder / "lock").stat().st_ino, folder.stat().st_ino]
 
 
 def test_the_mutex_is_released_by_an_error(tmp_path: Path) -> None:

@@ -62,6 +62,27 @@ def test_what_was_committed_is_read_by_all(ground: Ground) -> None:
     assert store.verify().problems == ()
 
 
+def test_lock_that_another_took_after_the_look_at_it_is_not_taken(
+    ground: Ground, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    here, there = ground.open(), ground.open(machine="there")
+    may_take, faster = base.may_take, list[Tenure | LockStatus]()
+
+    def overtaken(*args: Any) -> bool:
+        monkeypatch.undo()
+        found = may_take(*args)
+        faster.append(there.try_acquire(holder("faster")))
+        return found
+
+    monkeypatch.setattr(base, "may_take", overtaken)
+    refused = here.try_acquire(holder("slower"))
+    (lock,) = faster
+    assert not isinstance(lock, LockStatus)
+    with contextlib.closing(lock):
+        assert isinstance(refused, LockStatus)
+        assert (refused.verdict, refused.id) == (Verdict.HELD, lock.record.id)
+
+
 def test_the_next_tenure_goes_on(ground: Ground) -> None:
     for number in range(1, 4):
         with tenure_of(ground.open()) as tenure:

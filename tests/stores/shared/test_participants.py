@@ -54,6 +54,16 @@ def test_nobody_joins_before_it_is_known_what_is_built(ground: Ground) -> None:
         assert store.join(holder("x"), lock_id=found.record.id, inputs=INPUTS) is None
 
 
+def test_exclusive_lock_admits_one_participant(ground: Ground) -> None:
+    """Even if a step admitted others."""
+    store = ground.open()
+    with tenure_of(store) as lock:
+        lock.update(lambda record, _: sharing.opened(record, inputs=INPUTS, run=1, wanted=("a",)))
+        assert store.join(holder("x"), lock_id=lock.record.id, inputs=INPUTS) is None
+        lock.commit(built(1))
+    assert whys(store) == ["1"]
+
+
 def test_only_who_builds_the_same_joins(ground: Ground) -> None:
     store, other = ground.open(), ground.open(machine="there")
     with first(store) as member:
