@@ -1,22 +1,28 @@
-"""What a lock says of itself: holder, record, verdict and its proof. No I/O.
+"""The lock record, and what is known of a lock: types without I/O.
 
-A tenure is one holding of the lock. Its number is the fencing token: it only
-grows, every change carries it, and a change of a closed tenure is refused.
+A lock is a list of participants; an exclusive lock has one. Its token is the fencing
+token: it grows with every acquisition. A change carries token and participant, and is
+refused once the lock record no longer lists that participant under that token.
 """
 
 from datetime import datetime
 from enum import StrEnum
+from typing import Annotated
 
-from msgspec import Struct
+from msgspec import Meta, Struct
 
 from packer_fork.model import Actor, CiJob
 
 MARKER = "PACKER_FORK_LOCK_ID"
-"""Environment variable by which the processes of a tenure's Packer are recognised."""
+"""Environment variable of a participant's Packer processes; its value is the participant's ID."""
+
+
+PACKER_BUILD = "packer build"
+"""The command of a process that is Packer itself."""
 
 
 class Verdict(StrEnum):
-    """What is known of a lock; only ``abandoned`` is a proof that nobody lives."""
+    """The status of a lock or of one participant; only ``abandoned`` proves that none lives."""
 
     FREE = "free"
     HELD = "held"
@@ -52,18 +58,10 @@ class Holder(Struct, frozen=True, kw_only=True, omit_defaults=True):
     only: tuple[str, ...] = ()
 
 
-class Closing(Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """How a tenure ended: by itself, or at somebody else's word."""
+class Participant(Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """One holder of a lock. ``id`` names it to an operator.
 
-    at: datetime
-    by: Actor
-    why: str = ""
-
-
-class Member(Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """One of those that hold a shared lock; ``id`` names it to an operator.
-
-    ``packer`` is the session of the Packer that it started last.
+    ``packer`` is the session of the Packer process that it started last.
     """
 
     number: int
@@ -74,86 +72,91 @@ class Member(Struct, frozen=True, kw_only=True, omit_defaults=True):
 
 
 class Claim(Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """A source in the hands of one member: the tenure of a scope within the lock.
+    """A source that one participant builds. ``number`` only grows; it names the work item.
 
-    ``number`` is its fencing token: it only grows, and names the part of the run.
+    The claim of the source "" is the right to conclude the run.
     """
 
     number: int
     source: str
-    member: int
+    participant: int
     since: datetime
 
 
 class Stop(Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """Why no member shall go on: one gave up for all."""
+    """Why no participant continues: one of them stopped the run for all."""
 
     at: datetime
     by: Actor
     why: str
 
 
-class Share(Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """What the members of a shared lock have in common (see ``sharing``).
+class Release(Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """The end of a lock: ``why`` is empty if its last participant released it."""
 
-    ``inputs`` is the fingerprint of what they build, "" while that is not known yet; ``run``
-    its number; ``wanted`` are all sources that any of them wants, ``done`` those that are
-    built or have failed for good. ``members_ever`` and
-    ``claims_ever`` are the highest numbers that were given out. ``concluded``: nothing is
-    left to be claimed, nobody joins any more.
-    """
-
-    members: tuple[Member, ...]
-    claims: tuple[Claim, ...] = ()
-    inputs: str = ""
-    run: int = 0
-    wanted: tuple[str, ...] = ()
-    done: tuple[str, ...] = ()
-    members_ever: int = 0
-    claims_ever: int = 0
-    stop: Stop | None = None
-    concluded: bool = False
+    at: datetime
+    by: Actor
+    why: str = ""
 
 
 class LockRecord(Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """The current tenure, as it stands in the store.
+    """The lock, as the store keeps it. A released one keeps its last participants.
 
-    ``packer`` is the session that Packer runs in, once it was started; ``served`` is
-    the highest ticket of the queue that ever got the lock, where tickets are numbered;
-    ``lease`` is how many seconds it lasts without being renewed, where it does not last.
-    ``share``: it is held by many at once, of whom ``holder`` was the first.
+    ``max_participants``: how many it admits, 1 for an exclusive lock.
+    ``lease``: seconds that a participant's lease lasts without a renewal, 0 without leases.
+    ``served``: the highest ticket that ever got the lock, where tickets are numbered.
+    ``inputs``: fingerprint of what the participants build; "" admits no others. ``wanted``:
+    all sources that any participant wants; ``done``: those that are built or failed for good.
+    ``concluded``: nobody claims or joins any more.
     """
 
     version: int = 1
     id: str
-    tenure: int
-    holder: Holder
+    token: int
+    participants: Annotated[tuple[Participant, ...], Meta(min_length=1)]
+    participants_ever: int = 1
+    max_participants: int = 1
     created: datetime
-    run: int | None = None
-    packer: ProcessId | None = None
+    run: int = 0
     served: int = 0
     lease: float = 0.0
-    share: Share | None = None
-    closed: Closing | None = None
+    inputs: str = ""
+    wanted: tuple[str, ...] = ()
+    done: tuple[str, ...] = ()
+    claims: tuple[Claim, ...] = ()
+    claims_ever: int = 0
+    stop: Stop | None = None
+    concluded: bool = False
+    released: Release | None = None
+
+    @property
+    def first(self) -> Participant:
+        """The participant that holds the lock for the longest time."""
+        return self.participants[0]
+
+    def lists(self, number: int) -> bool:
+        """Whether the lock is held, and that participant holds it."""
+        return self.released is None and any(each.number == number for each in self.participants)
 
 
 class LiveProcess(Struct, frozen=True, kw_only=True):
-    """A process of a tenure that still lives; ``how`` says by what it was recognised."""
+    """A live process of one participant; ``how`` says by what it was recognised."""
 
     pid: int
     command: str
     how: str
+    participant: int
 
 
 class Waiter(Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """Somebody in the queue; without a holder where the ticket cannot be read."""
+    """A process in the queue; without a holder where its ticket cannot be read."""
 
     holder: Holder | None = None
     since: datetime | None = None
 
 
 class Wait(Struct, frozen=True, kw_only=True):
-    """How a tenure was come by: seconds waited, and how many were ahead on arrival.
+    """How a lock was acquired: seconds waited, and how many were ahead on arrival.
 
     ``taken`` is when, in seconds of this machine's monotonic clock.
     """
@@ -163,16 +166,16 @@ class Wait(Struct, frozen=True, kw_only=True):
     taken: float = 0.0
 
 
-class MemberStatus(Struct, frozen=True, kw_only=True):
-    """Whether a member of a shared lock lives, and the proof."""
+class ParticipantStatus(Struct, frozen=True, kw_only=True):
+    """Whether one participant lives, and what proves it."""
 
-    member: Member
+    participant: Participant
     verdict: Verdict
     proof: str
 
 
 class LockStatus(Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """A verdict with its proof. ``id`` names the lock to force-unlock, also an unreadable one."""
+    """The status of a lock, with its proof. ``id`` names also an unreadable record."""
 
     verdict: Verdict
     id: str = ""
@@ -180,25 +183,80 @@ class LockStatus(Struct, frozen=True, kw_only=True, omit_defaults=True):
     proof: tuple[str, ...] = ()
     processes: tuple[LiveProcess, ...] = ()
     waiters: tuple[Waiter, ...] = ()
-    members: tuple[MemberStatus, ...] = ()
+    participants: tuple[ParticipantStatus, ...] = ()
     error: str = ""
 
 
-def who(status: LockStatus) -> str:
-    """Whose lock it is, in half a sentence: who, as what, since when (UTC)."""
-    if status.record is None:
-        return f"somebody whose record cannot be read (lock {status.id})"
+def who(status: LockStatus, participant: Participant | None = None) -> str:
+    """Whose lock it is, in half a sentence: who, as what, since when (UTC).
+
+    By default its first participant.
+    """
     record = status.record
+    if record is None:
+        return f"somebody whose record cannot be read (lock {status.id})"
+    participant = participant or record.first
+    holder, since = participant.holder, f"{participant.joined:%Y-%m-%d %H:%M:%S} UTC"
     run = f", run {record.run}" if record.run else ""
-    process = f"pid {record.holder.process.pid}, {record.holder.operation}{run}"
-    return f"{record.holder.by} ({process}) since {record.created:%Y-%m-%d %H:%M:%S} UTC"
+    return f"{holder.by} (pid {holder.process.pid}, {holder.operation}{run}) since {since}"
+
+
+def packer_lives(status: LockStatus) -> bool:
+    """Whether a Packer process itself still runs, not only its plugins and scripts."""
+    return any(process.command == PACKER_BUILD for process in status.processes)
+
+
+def advice(status: LockStatus) -> str:
+    """The one command that helps, or what to wait for; "" for a free lock.
+
+    `status` must have its processes.
+    """
+    unlock = f"packer-fork force-unlock {status.id}"
+    match status.verdict:
+        case Verdict.HELD:
+            return _advice_on_holders(status, unlock)
+        case Verdict.ORPHANED if packer_lives(status):
+            return (
+                "wait, Packer finishes and the next build takes its results over; "
+                f"if it hangs: {unlock} --kill"
+            )
+        case Verdict.ORPHANED:
+            return f"{unlock} --kill   (Packer is gone, processes that it left hold the lock)"
+        case Verdict.ABANDONED:
+            return f"{unlock}   (or just build: it is taken over)"
+        case Verdict.UNKNOWN:
+            return f"if you know that nobody uses it: {unlock}"
+        case Verdict.FREE:
+            pids = " ".join(str(process.pid) for process in status.processes)
+            return f"kill {pids}   (leaked by the last run)" if pids else ""
+
+
+def _advice_on_holders(status: LockStatus, unlock: str) -> str:
+    """The dead need no help; a participant that hangs is removed alone."""
+    if len(status.participants) > 1:
+        return (
+            "wait for it, what a dead participant had is built by others; if one hangs: "
+            f"packer-fork force-unlock PARTICIPANT --kill there, or --allow-live from here; "
+            f"all: {status.id}"
+        )
+    way = f"wait for it; if it hangs: {unlock} --kill"
+    if status.record is None or not status.record.lease or status.processes:
+        return way
+    return (
+        f"{way} on {status.record.first.holder.by.host}, or with --allow-live from here; "
+        "if that machine is gone, the lease ends by itself"
+    )
 
 
 def lost(now: LockRecord | None, ours: LockRecord) -> str:
-    """Why a tenure is open no more, in a sentence; `now` is the record as it was found."""
-    if now is None or now.tenure < ours.tenure:
+    """Why a lock is lost, in a sentence; `now` is the record as it was found."""
+    if now is None or now.token < ours.token:
         return f"The lock {ours.id} is gone: its record was removed or damaged."
-    if now.id == ours.id and now.closed is None:
-        return f"What this machine had of the lock {ours.id} was given to others."
-    by = now.closed.by if now.closed and now.tenure == ours.tenure else now.holder.by
-    return f"The lock {ours.id} (tenure {ours.tenure}) was closed by {by}."
+    if now.id == ours.id and now.released is None:
+        return f"This machine was removed from the lock {ours.id}: others go on with it."
+    by = now.released.by if now.released and now.token == ours.token else now.first.holder.by
+    return f"The lock {ours.id} (token {ours.token}) was taken by {by}."
+
+
+Share = LockRecord
+"""Former name, for callers that still use it."""

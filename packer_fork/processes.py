@@ -22,7 +22,7 @@ from pathlib import Path
 from msgspec import Struct
 
 from packer_fork import host
-from packer_fork.locks import ProcessId
+from packer_fork.locks import MARKER, LiveProcess, Participant, ProcessId
 
 _PROC = Path("/proc")
 _HAS_PROC = (_PROC / "self" / "stat").exists()
@@ -56,10 +56,37 @@ def in_session(session: int) -> list[Process]:
     return [process for process in all_processes() if process.session == session]
 
 
-def marked(name: str, value: str) -> list[Process]:
+def marked(name: str, value: str, among: Iterable[Process] | None = None) -> list[Process]:
     """Those that were started with the environment variable `name` set to `value`."""
     entry = os.fsencode(f"{name}={value}")
-    return [process for process in all_processes() if entry in _environment(process.pid)]
+    candidates = all_processes() if among is None else among
+    return [process for process in candidates if entry in _environment(process.pid)]
+
+
+def of_participant(
+    participant: Participant, among: Iterable[Process] | None = None
+) -> Iterator[LiveProcess]:
+    """Live processes of a lock's participant: its own, and those that its Packer started.
+
+    Those are in Packer's session or carry the environment marker, with or without a kernel
+    lock. A process may come twice.
+    """
+    everything = all_processes() if among is None else tuple(among)
+    number, holder, packer = participant.number, participant.holder.process, participant.packer
+    if alive(holder):
+        how = "holds the lock"
+        yield LiveProcess(pid=holder.pid, command="packer-fork", how=how, participant=number)
+    session = packer.pid if packer and may_lead(packer) else 0
+    in_session = [each for each in everything if session and each.session == session]
+    for how, found in (
+        ("in the session of its Packer", in_session),
+        (
+            "carries the lock's ID in its environment",
+            marked(MARKER, participant.id, everything),
+        ),
+    ):
+        for each in found:
+            yield LiveProcess(pid=each.pid, command=each.command, how=how, participant=number)
 
 
 def holders_of(path: Path) -> list[Process]:

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from packer_fork.locks import LockStatus, Verdict
-from packer_fork.stores.local import probe
+from packer_fork.stores.local import lock_status
 from packer_fork.stores.local.layout import Layout
 from stress import noting
 from stress.checker import Kept
@@ -68,11 +68,11 @@ def scene(cli: Cli, project: Project, template: str, states: Path | None = None)
 def settled(folder: Path) -> bool:
     """Whether nothing lives any more that ever had the lock."""
     layout = Layout(folder)
-    return not any(probe.is_alive(layout, number) for number in layout.known_tenures())
+    return not any(lock_status.is_alive(layout, number) for number in layout.known_tokens())
 
 
 def is_held(folder: Path) -> bool:
-    return probe.judge(Layout(folder)).verdict is Verdict.HELD
+    return lock_status.judge(Layout(folder)).verdict is Verdict.HELD
 
 
 def put_back(here: Scene, before: Path) -> None:

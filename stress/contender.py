@@ -61,7 +61,7 @@ class Contender:
             got = Got(found, asked, 0)
         self._record.note(
             Acquired(
-                tenure=got.tenure.record.tenure,
+                tenure=got.tenure.record.token,
                 lock=got.tenure.record.id,
                 process=self.name,
                 asked=got.asked,
@@ -80,12 +80,12 @@ class Contender:
             serial = tenure.commit(draft).serial
         except LockLostError:
             return False
-        number = tenure.record.tenure
+        number = tenure.record.token
         self._record.note(
             Committed(tenure=number, serial=serial, mark=mark, begun=begun, acknowledged=now())
         )
         return True
 
     def leave(self, tenure: Tenure) -> None:
-        self._record.note(Released(tenure=tenure.record.tenure, at=now()))
+        self._record.note(Released(tenure=tenure.record.token, at=now()))
         tenure.close()

@@ -60,7 +60,7 @@ def _id(case: tuple[str | int, ...]) -> str:
 def together(kind: str, works: Sequence[Work]) -> list[Answer]:
     """Do all of `works` at once; what each came to. Raises if one of them did."""
     # Once, not by each process anew.
-    importlib.import_module("packer_fork.stores.local.tenure")
+    importlib.import_module("packer_fork.stores.local.kernel_locks")
     everything = dict(enumerate(works))
     apart = {place: work for place, work in everything.items() if _is_apart(kind, place)}
     here = {place: work for place, work in everything.items() if place not in apart}

@@ -24,7 +24,7 @@ from packer_fork.manager.state import backup, go_import, merge_results, transfer
 from packer_fork.packer import lines, outline
 from packer_fork.packer.mask import Mask
 from packer_fork.packer.outcome import Outcome
-from packer_fork.stores.local import probe
+from packer_fork.stores.local import lock_status
 from packer_fork.stores.local.layout import Layout
 from packer_fork.stores.local.reader import Reader
 from packer_fork.template import reader
@@ -60,7 +60,7 @@ def _salvage(path: Path) -> None:
 
 
 def _read_lock(path: Path) -> None:
-    probe.status(Layout(path.parent))
+    lock_status.status(Layout(path.parent))
 
 
 def _read_bundle(path: Path) -> None:

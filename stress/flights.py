@@ -92,9 +92,9 @@ class Recorded:
         self._log = RunLog(self._files.masked, silent)
         run = Run(
             number=flight.number,
-            tenure=tenure.record.tenure,
+            tenure=tenure.record.token,
             started=datetime.now(UTC),
-            by=tenure.record.holder.by,
+            by=tenure.participant.holder.by,
             log=self._files.masked.name,
         )
         start = outcome.begin(run, [BuildOutline(name, "test") for name in flight.names])

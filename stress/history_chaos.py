@@ -205,7 +205,7 @@ class Writer(Contender):
         mark, begun = f"{self.name}.{self._changes}", now()
         self._changes += 1
         serial = tenure.commit(structs.replace(draft, why=mark)).serial
-        number = tenure.record.tenure
+        number = tenure.record.token
         self._record.note(
             Committed(tenure=number, serial=serial, mark=mark, begun=begun, acknowledged=now())
         )
@@ -266,9 +266,9 @@ def _next_run(state: State | None, tenure: Tenure) -> Run:
     record = tenure.record
     return Run(
         number=1 + (last.number if last else 0),
-        tenure=record.tenure,
+        tenure=record.token,
         started=record.created,
-        by=record.holder.by,
+        by=tenure.participant.holder.by,
     )
 
 

@@ -23,7 +23,7 @@ from pathlib import Path
 from packer_fork.errors import LockLostError
 from packer_fork.locks import LockStatus, Verdict
 from packer_fork.stores.base import Tenure
-from packer_fork.stores.local import probe
+from packer_fork.stores.local import lock_status
 from packer_fork.stores.local.layout import Layout
 from stress import recorder
 from stress.checker import Acquired, Closed, Killed, Released, violations
@@ -92,20 +92,20 @@ class Chaos:
 
     def _seen_held(self, worker: int, before: int) -> int:
         """The time of this look if the worker's Packer holds its lock, else `before`."""
-        record, at = probe.read_record(self._layout).record, now()
-        if record is None or record.closed or record.holder.process.pid != worker:
+        record, at = lock_status.read_record(self._layout).record, now()
+        if record is None or record.released or record.first.holder.process.pid != worker:
             return before
-        return at if probe.is_busy(self._layout.packer(record.tenure)) else before
+        return at if lock_status.is_busy(self._layout.packer_lock(record.token, 1)) else before
 
     def _unlock(self) -> None:
         """As an operator who passes over whoever lives; often somebody is faster."""
         for _ in range(20):
-            found, asked = probe.judge(self._layout), now()
+            found, asked = lock_status.judge(self._layout), now()
             if found.verdict not in _WHATEVER or found.record is None:
                 continue
             tenure = self._store.try_acquire(holder("unlock"), over=_WHATEVER, lock_id=found.id)
             if not isinstance(tenure, LockStatus):
-                self._note_unlock(found.record.tenure, tenure, asked)
+                self._note_unlock(found.record.token, tenure, asked)
                 tenure.close()
                 self.unlocks += 1
                 return
@@ -114,8 +114,8 @@ class Chaos:
         got, new = now(), tenure.record
         for event in (
             Closed(tenure=closed, asked=asked, at=got),
-            Acquired(tenure=new.tenure, lock=new.id, process="operator", asked=asked, got=got),
-            Released(tenure=new.tenure, at=now()),
+            Acquired(tenure=new.token, lock=new.id, process="operator", asked=asked, got=got),
+            Released(tenure=new.token, at=now()),
         ):
             self._record.note(event)
 
@@ -168,7 +168,9 @@ def main() -> int:
     parser.add_argument("folder", type=Path)
     asked = parser.parse_args()
     random.seed(asked.seed)
-    importlib.import_module("packer_fork.stores.local.tenure")  # once, not by each worker anew
+    importlib.import_module(
+        "packer_fork.stores.local.kernel_locks"
+    )  # once, not by each worker anew
     print(f"seed {asked.seed}")
     chaos = Chaos(asked.folder)
     chaos.run(asked.seconds)

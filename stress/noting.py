@@ -17,7 +17,7 @@ from typing import NamedTuple
 from packer_fork.cli.guard import guarded
 from packer_fork.model import Draft
 from packer_fork.stores.base import Committed
-from packer_fork.stores.local.tenure import LocalTenure
+from packer_fork.stores.local.held_lock import LocalLock
 
 ROOT = Path(__file__).parents[1]
 
@@ -53,15 +53,15 @@ def write(notes: Path, noted: Iterable[Noted]) -> None:
 
 def _note_to(notes: Path) -> None:
     descriptor = os.open(notes, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o600)
-    commit = LocalTenure.commit
+    commit = LocalLock.commit
 
-    def noted(self: LocalTenure, draft: Draft) -> Committed:
+    def noted(self: LocalLock, draft: Draft) -> Committed:
         done = commit(self, draft)
-        line = f"{done.serial} {self.record.tenure} {draft.operation}\n"
+        line = f"{done.serial} {self.record.token} {draft.operation}\n"
         os.writev(descriptor, [line.encode()])
         return done
 
-    LocalTenure.commit = noted  # type: ignore[method-assign]
+    LocalLock.commit = noted  # type: ignore[method-assign]
 
 
 if __name__ == "__main__":

@@ -33,7 +33,7 @@ from packer_fork.model import Actor, Late, Run
 from packer_fork.packer import lines, outcome, outline
 from packer_fork.packer.mask import Mask
 from packer_fork.stores.archive import history
-from packer_fork.stores.local import probe
+from packer_fork.stores.local import lock_status
 from packer_fork.stores.local.layout import Layout
 from packer_fork.stores.local.queue import Ticket
 from packer_fork.template import hcl_json, reader
@@ -258,7 +258,7 @@ def _lock(folder: Path) -> Reader:
     def read(data: bytes) -> None:
         with _kept(layout.lock, data):
             store = open_store(place)
-            probe.read_record(layout)
+            lock_status.read_record(layout)
             store.status()
             store.left_alive()
 

@@ -188,7 +188,7 @@ class SharedChaos:
                 )
                 if not isinstance(tenure, LockStatus) and found.record is not None:
                     kept.callback(tenure.close)
-                    number = found.record.tenure
+                    number = found.record.token
                     self._record.note(Closed(tenure=number, asked=asked, at=now()))
                     with contextlib.suppress(LockLostError):
                         tenure.compact()

@@ -22,6 +22,7 @@ from msgspec import Struct, structs
 
 from packer_fork import sharing
 from packer_fork.errors import LockLostError, StoreError
+from packer_fork.lock_steps import MOST_PARTICIPANTS
 from packer_fork.locks import Claim, Holder, LockStatus, Share, Verdict
 from packer_fork.manager import sources
 from packer_fork.model import Build, Draft
@@ -312,9 +313,9 @@ class Worker:
         tenure = self._enter()
         if tenure is None:
             return
-        number = tenure.record.tenure
+        number = tenure.record.token
         try:
-            if tenure.number == 1:
+            if tenure.participant.number == 1:
                 _open(tenure)
             while not sharing.is_done((looked := tenure.look())[0]):
                 for source in _free(tenure, *looked):  # or no more, as time goes by
@@ -339,21 +340,23 @@ class Worker:
 
     def _attempt(self, ticket: Ticket | None) -> Membership | None:
         asked = now()
-        found = self._store.try_share(self._holder, ticket=ticket)
+        found = self._store.try_acquire(
+            self._holder, ticket=ticket, max_participants=MOST_PARTICIPANTS
+        )
         if not isinstance(found, LockStatus):
-            number, lock, got = found.record.tenure, found.record.id, now()
+            number, lock, got = found.record.token, found.record.id, now()
             self._note(Acquired(tenure=number, lock=lock, process=self._name, asked=asked, got=got))
             return found
-        if found.record is None or found.record.share is None:
+        if found.record is None or found.record.released:
             return None
         joined = self._store.join(self._holder, lock_id=found.id, inputs=INPUTS)
         if joined is not None:
-            self._note(Joined(tenure=joined.record.tenure, process=self._name))
+            self._note(Joined(tenure=joined.record.token, process=self._name))
         return joined
 
     def _build(self, tenure: Membership, source: str) -> None:
         """If nobody else has it."""
-        asked, number = now(), tenure.number
+        asked, number = now(), tenure.participant.number
         share = tenure.update(lambda s, dead: sharing.claimed(s, source, number, dead))
         if share is None:
             return
@@ -362,7 +365,7 @@ class Worker:
             Acquired(
                 scope=part.scope,
                 tenure=part.claim.number,
-                lock=f"{tenure.record.tenure}#{part.claim.number}",
+                lock=f"{tenure.record.token}#{part.claim.number}",
                 process=self._name,
                 asked=asked,
                 got=now(),
@@ -381,7 +384,7 @@ class Worker:
         name = part.claim.source
         draft = Draft(operation="share", why=mark, builds={name: Build(name=name, error=mark)})
         serial, acknowledged = part.tenure.commit(draft).serial, now()
-        for scope, number in ((part.scope, part.claim.number), ("", part.tenure.record.tenure)):
+        for scope, number in ((part.scope, part.claim.number), ("", part.tenure.record.token)):
             self._note(
                 Committed(
                     scope=scope,
@@ -395,7 +398,7 @@ class Worker:
 
     def _let_go(self, part: _Part) -> None:
         """Mostly it is done; what was cancelled is for others."""
-        source, member = part.claim.source, part.tenure.number
+        source, member = part.claim.source, part.tenure.participant.number
         if random.random() < 0.1:
             part.tenure.update(lambda share, _: sharing.given_back(share, source, member))
         else:
@@ -411,15 +414,15 @@ class _Part(Struct, frozen=True):
 
     @property
     def scope(self) -> str:
-        return f"{self.tenure.record.tenure}/{self.claim.source}"
+        return f"{self.tenure.record.token}/{self.claim.source}"
 
 
 def _open(tenure: Membership) -> None:
     """Let others join the run, whose number is that of the tenure."""
-    run = tenure.record.tenure
+    run = tenure.record.token
     tenure.update(lambda share, _: sharing.opened(share, inputs=INPUTS, run=run, wanted=SOURCES))
 
 
 def _free(tenure: Membership, share: Share, dead: frozenset[int]) -> list[str]:
-    free = sources.free(share, dead, tenure.number)
+    free = sources.free(share, dead, tenure.participant.number)
     return random.sample(free, len(free))

@@ -60,7 +60,7 @@ def taken(store: LocalStore, over: frozenset[Verdict] = TAKE_OVER) -> Tenure:
 
 def assert_nothing_left(folder: Path) -> None:
     """No file of a tenure or of a ticket, and nobody who holds or waits."""
-    assert not any((folder / "tenures").iterdir())
+    assert not any((folder / "locks").iterdir())
     assert not Path(folder / "queue").exists() or not any((folder / "queue").iterdir())
     assert open_store(folder).status().verdict is Verdict.FREE
 
@@ -118,7 +118,7 @@ def take_and_give_back(store: LocalStore) -> int:
     tenure = taken(store)
     assert tenure.replaced is None
     tenure.close()
-    return tenure.record.tenure
+    return tenure.record.token
 
 
 def test_rapid_acquire_release(kind: str, times: int, folder: Path, figure: Say) -> None:
@@ -139,7 +139,7 @@ def rapid(folder: Path, cycles: int) -> Answer:
     before, store, number = descriptors(), open_store(folder), 0
     for cycle in range(cycles):
         tenure = taken(store) if cycle % 10 else queue_up(store, holder("rapid")).tenure
-        number = tenure.record.tenure
+        number = tenure.record.token
         tenure.close()
     return before, descriptors(), number
 
@@ -167,7 +167,7 @@ def manage(folder: Path, record: Recorder, each: int) -> Answer:
     for attempt in range(each):
         asked = now()
         tenure, _ = acquire(me.store, asking, lambda _: None, timeout=3600)
-        number, lock = tenure.record.tenure, tenure.record.id
+        number, lock = tenure.record.token, tenure.record.id
         record.note(Acquired(tenure=number, lock=lock, process=me.name, asked=asked, got=now()))
         try:
             assert attempt < each - 1 or me.change(tenure)
@@ -251,7 +251,7 @@ def test_abandoned_lock(kind: str, times: int, folder: Path, figure: Say) -> Non
         assert tenure.replaced is not None
         assert tenure.replaced.verdict is Verdict.ABANDONED
         assert tenure.replaced.record is not None
-        assert (tenure.replaced.record.tenure, tenure.record.tenure) == (number, number + 1)
+        assert (tenure.replaced.record.token, tenure.record.token) == (number, number + 1)
         assert serial(store) == number // 2 + 1, "what was acknowledged before is lost"
         tenure.close()
     assert_nothing_left(folder)
@@ -398,7 +398,7 @@ def assert_unknown(folder: Path) -> None:
     assert not took(store, over=UNREADABLE, lock_id="unreadable-000000000000")
     tenure = store.try_acquire(holder("unlock"), over=UNREADABLE, lock_id=status.id)
     assert not isinstance(tenure, LockStatus)
-    assert tenure.record.tenure > 1
+    assert tenure.record.token > 1
     assert tenure.replaced is not None
     assert tenure.replaced.verdict is Verdict.UNKNOWN
     tenure.commit(Draft(operation="unlock"))

@@ -21,7 +21,7 @@ import pytest
 from packer_fork.errors import EXIT_DONE, EXIT_OUTBOX, EXIT_STORE, StoreError
 from packer_fork.model import Build, Draft
 from packer_fork.stores.base import Tenure
-from packer_fork.stores.local import probe
+from packer_fork.stores.local import lock_status
 from packer_fork.stores.local.folder import MIN_FREE
 from packer_fork.stores.local.layout import Layout
 from stress import aftermath, disks, faults, noting
@@ -174,7 +174,7 @@ def change(here: Scene, tenure: Tenure, text: str) -> None:
     draft = Draft(operation="fill", builds={"b": Build(name="b", error=text)})
     serial = tenure.commit(draft).serial
     with here.notes.open("a", encoding="utf-8") as notes:
-        notes.write(f"{serial} {tenure.record.tenure} fill\n")
+        notes.write(f"{serial} {tenure.record.token} fill\n")
 
 
 CHATTY = GATED.replace("echo gone on", "seq 1000")
@@ -405,10 +405,10 @@ def reads_during_commits(folder: Path, holder: Running) -> list[float]:
     """Seconds of each read at whose beginning and end somebody had the mutex; never back."""
     store, layout, taken, serial = open_store(folder), Layout(folder), list[float](), 0
     while holder.process.poll() is None:
-        busy, start = probe.is_busy(layout.mutex), time.perf_counter()
+        busy, start = lock_status.is_busy(layout.mutex), time.perf_counter()
         state = store.read()
         seconds = time.perf_counter() - start
-        if busy and probe.is_busy(layout.mutex):
+        if busy and lock_status.is_busy(layout.mutex):
             taken.append(seconds)
         assert state is not None
         assert state.serial >= serial

@@ -163,14 +163,14 @@ def killed(here: Scene, space: Namespace, project: Project, *, all_of_it: bool) 
     eventually(lambda: (project.root / "begun").exists() or running.process.poll() is not None)
     record: dict[str, Any] = json.loads((here.folder / "lock").read_bytes())
     tree = [process.pid for process in descendants(running.pid)]
-    wrapper = record["holder"]["process"]["pid"]
+    wrapper = record["participants"][0]["holder"]["process"]["pid"]
     namesakes.kill_all([pid for pid in tree if all_of_it or pid_inside(pid) == wrapper])
     running.process.wait()
     return record
 
 
 def packers(record: Mapping[str, Any]) -> list[int]:
-    found = processes.marked(MARKER, record["id"])
+    found = processes.marked(MARKER, record["participants"][0]["id"])
     return [process.pid for process in found if process.command.startswith("packer ")]
 
 
@@ -179,7 +179,10 @@ def test_a_pid_that_somebody_else_has_now_is_not_the_holder(
 ) -> None:
     here = aftermath.scene(cli, project, GATED)
     record = killed(here, space, project, all_of_it=True)
-    others = [space.give(record["packer"]["pid"]), space.give(record["holder"]["process"]["pid"])]
+    others = [
+        space.give(record["participants"][0]["packer"]["pid"]),
+        space.give(record["participants"][0]["holder"]["process"]["pid"]),
+    ]
     status = states.lock(cli)
     assert status["verdict"] == "abandoned"
     assert inside(here, space, "lock", "status", TEMPLATE, rc=11).out.count("abandoned")
@@ -196,7 +199,7 @@ def test_only_the_packer_is_ended_where_its_wrappers_pid_is_somebody_elses(
 ) -> None:
     here = aftermath.scene(cli, project, GATED)
     record = killed(here, space, project, all_of_it=False)
-    other = space.give(record["holder"]["process"]["pid"])
+    other = space.give(record["participants"][0]["holder"]["process"]["pid"])
     asked = json.loads(inside(here, space, "lock", "status", TEMPLATE, "--json", rc=11).out)
     assert asked["verdict"] == "orphaned"
     assert pid_inside(other) not in [process["pid"] for process in asked["processes"]]
@@ -214,7 +217,10 @@ def test_a_reboot_in_between(cli: Cli, project: Project, space: Namespace, figur
     here = aftermath.scene(cli, project, GATED)
     record = killed(here, space, project, all_of_it=True)
     space.restart()
-    others = [space.give(record["packer"]["pid"]), space.give(record["holder"]["process"]["pid"])]
+    others = [
+        space.give(record["participants"][0]["packer"]["pid"]),
+        space.give(record["participants"][0]["holder"]["process"]["pid"]),
+    ]
     assert "abandoned" in inside(here, space, "lock", "status", TEMPLATE, rc=11).out
     go_on(project.root)
     built = here.run("build", "--rebuild", TEMPLATE, under=space.under)
@@ -232,7 +238,7 @@ def test_nothing_of_another_boot_is_signalled(
     here = aftermath.scene(cli, project, GATED)
     record = killed(here, space, project, all_of_it=False)
     space.restart()
-    other = space.give(record["holder"]["process"]["pid"])
+    other = space.give(record["participants"][0]["holder"]["process"]["pid"])
     alive = packers(record)
     assert alive
     refused = inside(here, space, "force-unlock", record["id"], "--kill", "--yes", rc=11)
@@ -258,10 +264,10 @@ def test_whoever_has_the_pid_of_a_dead_packer_is_none_of_its_run(
 ) -> None:
     here = aftermath.scene(cli, project, DAEMON)
     record = killed(here, space, project, all_of_it=False)
-    daemons = eventually(lambda: _daemons(record["id"]))
-    left = processes.marked(MARKER, record["id"])
+    daemons = eventually(lambda: _daemons(record["participants"][0]["id"]))
+    left = processes.marked(MARKER, record["participants"][0]["id"])
     namesakes.kill_all([each.pid for each in left if each.pid not in daemons])
-    other = space.give(record["packer"]["pid"])
+    other = space.give(record["participants"][0]["packer"]["pid"])
     asked = json.loads(inside(here, space, "lock", "status", TEMPLATE, "--json", rc=11).out)
     assert asked["verdict"] == "orphaned"
     assert len(daemons) == 1

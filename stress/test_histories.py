@@ -11,7 +11,7 @@ import pytest
 
 from packer_fork.stores.archive import history
 from packer_fork.stores.local import (
-    tenure,  # noqa: F401 (once, not by each worker anew)
+    kernel_locks,  # noqa: F401 (once, not by each worker anew)
 )
 from stress import disks, recorder
 from stress.checker import Acquired, Committed, violations

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from packer_fork.stores.local import (
-    membership,  # noqa: F401 (once, not by each worker anew)
+    held_lock,  # noqa: F401 (once, not by each worker anew)
 )
 from stress.checker import Acquired, AnyEvent, Committed, Ended, Killed, violations
 from stress.conftest import Say

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from packer_fork.stores.local import (
-    tenure,  # noqa: F401 (once, not by each worker anew)
+    kernel_locks,  # noqa: F401 (once, not by each worker anew)
 )
 from stress.checker import Acquired, Committed, violations
 from stress.conftest import Say

@@ -30,11 +30,11 @@ MAY_USE: Mapping[str, set[str]] = {
     | LEAVES,
     "api": {"manager", "events", "packer.flags"} | LEAVES,
     "manager": {"inputs", "packer", "template", "stores", "codec", "changes", "events", "config"}
-    | {"sharing"}
+    | {"lock_steps", "sharing"}
     | {"host", "processes", "durable", "terminal"}
     | LEAVES,
     "views": {"events", "terminal", "host"} | LEAVES,
-    "stores": {"host", "processes", "durable", "terminal", "codec", "changes", "sharing"}
+    "stores": {"host", "processes", "durable", "terminal", "codec", "changes", "lock_steps"}
     | {"lean_imports"}
     | LEAVES,
     "packer": {"template", "host", "processes", "durable", "terminal"} | LEAVES,
@@ -50,7 +50,8 @@ MAY_USE: Mapping[str, set[str]] = {
     "disk_reserve": set(),
     "terminal": set(),
     "answers": {"model"},
-    "sharing": {"locks", "model"},
+    "lock_steps": {"locks", "model"},
+    "sharing": {"lock_steps"},
     "statistics": {"model"},
     "failures": {"model"},
     "locks": {"model"},

@@ -31,7 +31,7 @@ from packer_fork.packer import flags
 from packer_fork.stores.local import journal
 from packer_fork.template import contents, grammar
 from packer_fork.views.history import VerifiedEntry
-from packer_fork.views.locks import Report, Sharer
+from packer_fork.views.locks import ParticipantReport, Report
 from packer_fork.views.settings import Shown
 from tests.support.commands import commands
 from tests.support.docs import (
@@ -147,7 +147,7 @@ DOCUMENTS = [
 ]
 SHOWN: list[type[Struct]] = [
     Report,
-    Sharer,
+    ParticipantReport,
     TemplateInputs,
     BuildInputs,
     Observation,

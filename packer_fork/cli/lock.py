@@ -51,11 +51,11 @@ def status(
 
 def _gist(status: LockStatus) -> object:
     """What is worth telling again when it changes: not how long a lease has left."""
-    share = status.record.share if status.record else None
-    lives = [(each.member.id, each.verdict) for each in status.members]
-    held = (status.verdict, status.id, status.record and status.record.closed, status.error)
+    record = status.record
+    lives = [(each.participant.id, each.verdict) for each in status.participants]
+    held = (status.verdict, status.id, record and record.released, status.error)
     waiters = [waiter.since for waiter in status.waiters]
-    return held, lives, share and share.claims, status.processes, waiters
+    return held, lives, record and record.claims, status.processes, waiters
 
 
 def _print(
@@ -102,7 +102,7 @@ def force_unlock(
     found = unlock.find(lock_id, places, if_abandoned=if_abandoned)
     if found is None:
         unlock.refuse_free(lock_id, if_abandoned=if_abandoned)
-        console.tell(f"packer-fork: lock {lock_id} is free already.")
+        console.tell(f"packer-fork: lock {lock_id} is not held any more.")
         return
     for line in view.lines(_report(found.place, found.status)):
         console.tell(line)

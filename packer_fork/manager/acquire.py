@@ -13,12 +13,13 @@ from msgspec import structs
 from packer_fork import host
 from packer_fork.errors import LockedError
 from packer_fork.events import LockTaken, Notice, Notify, Waiting
-from packer_fork.locks import Holder, LockStatus, Verdict, Wait, who
+from packer_fork.locks import Holder, LockStatus, Verdict, Wait, advice, packer_lives, who
 from packer_fork.manager import forecast
+from packer_fork.manager.forecast import Progress
 from packer_fork.model import Draft
-from packer_fork.stores.base import TAKE_OVER, Store, Tenure, Ticket
+from packer_fork.stores.base import TAKE_OVER, HeldLock, Store, Ticket
 
-T = TypeVar("T", bound=Tenure)
+T = TypeVar("T", bound=HeldLock)
 
 _LOOK, _LONG_LOOK = 1.0, 10.0
 """Seconds after which a waiter looks around, even if nothing woke it; behind many others."""
@@ -61,13 +62,13 @@ def acquire(
     timeout: float,
     over: frozenset[Verdict] = TAKE_OVER,
     even_damaged: bool = False,
-) -> tuple[Tenure, Wait]:
-    """A tenure and how it was come by, after at most `timeout` seconds. Raises LockedError.
+) -> tuple[HeldLock, Wait]:
+    """A held lock and how it was acquired, after at most `timeout` seconds. Raises LockedError.
 
     `even_damaged`: to mend a state that no change can be made of; then nothing is recorded.
     """
 
-    def attempt(ticket: Ticket | None) -> Tenure | LockStatus:
+    def attempt(ticket: Ticket | None) -> HeldLock | LockStatus:
         return store.try_acquire(asking, over=over, ticket=ticket, even_damaged=even_damaged)
 
     found, wait = attempted(store, asking, attempt, notify, timeout=timeout)
@@ -89,19 +90,19 @@ def attempted(
     if isinstance(found, LockStatus) and timeout > 0:
         found, wait = _queue(store, asking, attempt, notify, timeout)
     if isinstance(found, LockStatus):
-        raise LockedError(_locked(found), hint=_way_out(found, asking))
-    notify(LockTaken(tenure=found.record.tenure, lock_id=found.record.id, waited=wait.seconds))
+        raise LockedError(_locked(found), hint=_way_out(with_processes(store, found), asking))
+    notify(LockTaken(tenure=found.record.token, lock_id=found.record.id, waited=wait.seconds))
     return found, structs.replace(wait, taken=time.monotonic())
 
 
-def record_take_over(tenure: Tenure, replaced: LockStatus, notify: Notify) -> None:
+def record_take_over(lock: HeldLock, replaced: LockStatus, notify: Notify) -> None:
     """Tell it, and put it on record before anything else is done."""
     text = f"The lock was abandoned by {who(replaced)}; taken over ({replaced.proof[0]})."
     notify(Notice(level="warning", text=text))
     try:
-        tenure.commit(Draft(operation="take-over", why=text))
+        lock.commit(Draft(operation="take-over", why=text))
     except BaseException:
-        tenure.close()
+        lock.close()
         raise
 
 
@@ -152,7 +153,9 @@ class _Reminder:
             return
         self._told, self._at = now, time.monotonic()
         self.place = ticket.place()
-        progress = forecast.of_holder(self._store, found)
+        found = with_processes(self._store, found)
+        is_stuck = found.verdict is Verdict.ORPHANED and not packer_lives(found)
+        progress = Progress() if is_stuck else forecast.of_holder(self._store, found)
         self._notify(
             Waiting(
                 status=found,
@@ -177,22 +180,28 @@ def _locked(status: LockStatus) -> str:
     return f"The lock {said[status.verdict]} {who(status)}{reason}."
 
 
+def with_processes(store: Store, found: LockStatus) -> LockStatus:
+    """The status with the live processes of an orphan, which decide what helps."""
+    if found.verdict is not Verdict.ORPHANED:
+        return found
+    now = store.status()
+    return now if now.id == found.id else found
+
+
 def _way_out(status: LockStatus, asking: Holder) -> str:
-    if status.verdict is Verdict.ABANDONED:
-        return f"Nobody of it lives, that is proven: packer-fork force-unlock {status.id}"
-    if status.verdict is Verdict.UNKNOWN:
-        return f"If you know that nobody uses it: packer-fork force-unlock {status.id}"
-    builds = asking.operation == "build"
-    wait = "--lock-timeout 30m" if builds else "PACKER_FORK_LOCK_TIMEOUT=30m in the environment"
-    return (
-        f"{_comparison(status, asking) if builds else ''}Wait for it with {wait}, "
-        "or look closer with `packer-fork lock status`."
-    )
+    if status.verdict in (Verdict.HELD, Verdict.FREE):
+        builds = asking.operation == "build"
+        wait = "--lock-timeout 30m" if builds else "PACKER_FORK_LOCK_TIMEOUT=30m in the environment"
+        return (
+            f"{_comparison(status, asking) if builds else ''}Wait for it with {wait}, "
+            "or look closer with `packer-fork lock status`."
+        )
+    return advice(status)
 
 
 def _comparison(status: LockStatus, asking: Holder) -> str:
     """Two that build different things of one template need two workspaces, not a queue."""
-    theirs = status.record.holder.only if status.record else asking.only
+    theirs = status.record.first.holder.only if status.record else asking.only
     if theirs == asking.only:
         return ""
     its, yours = (", ".join(only) or "everything" for only in (theirs, asking.only))

@@ -170,7 +170,7 @@ class Crew:
 
     def _tell_of_others(self) -> None:
         for build in joint.builds_now(self._place.store.read(), self._number):
-            if build.part and build.by != self._tenure.record.holder.by:
+            if build.part and build.by != self._tenure.participant.holder.by:
                 news = (build.part, build.status.is_final)
                 if self._told.get(build.name) != news:
                     self._notify(Elsewhere(run=self._number, build=build))
@@ -178,8 +178,8 @@ class Crew:
 
     def _tell_of_orphans(self) -> None:
         """What is waited for may never end by itself: leftovers of a Packer, say."""
-        for each in self._place.store.status().members:
-            member, verdict = each.member, each.verdict
+        for each in self._place.store.status().participants:
+            member, verdict = each.participant, each.verdict
             if verdict in (Verdict.HELD, Verdict.ABANDONED) or member.id in self._orphans:
                 continue
             self._orphans.add(member.id)
@@ -205,7 +205,7 @@ class Crew:
     def _free(self) -> tuple[str, ...]:
         if self._share is None:
             return ()
-        free = sources.free(self._share, self._dead, self._tenure.number)
+        free = sources.free(self._share, self._dead, self._tenure.participant.number)
         busy = self._under_way.keys() | self._due.keys()
         ours = [name for name in free if name in self._terms.names and name not in busy]
         return sources.longest_first(ours, self._place.store.read()) if ours else ()
@@ -213,10 +213,10 @@ class Crew:
     def _others(self) -> tuple[str, ...]:
         if self._share is None:
             return ()
-        return sources.others(self._share, self._dead, self._tenure.number)
+        return sources.others(self._share, self._dead, self._tenure.participant.number)
 
     def _claim(self, source: str) -> Share | None:
-        number = self._tenure.number
+        number = self._tenure.participant.number
         share = self._tenure.update(lambda s, dead: sharing.claimed(s, source, number, dead))
         if share is None:
             self._look_at = 0.0  # somebody was faster
@@ -264,11 +264,11 @@ class Crew:
             if ended.failed and self._place.settings.fail_fast:
                 self._stop(f"{source} failed")
         elif ended.exit_code != EXIT_LOCK_LOST:
-            number = self._tenure.number
+            number = self._tenure.participant.number
             self._due[source] = lambda share, _: sharing.given_back(share, source, number)
 
     def _hand_in(self, source: str) -> None:
-        number = self._tenure.number
+        number = self._tenure.participant.number
         self._due[source] = lambda share, _: sharing.handed_in(share, source, number)
 
     def _stop(self, why: str) -> None:
@@ -276,6 +276,6 @@ class Crew:
         if self._reasons:
             return
         self._reasons.add(why)
-        stop = Stop(at=datetime.now(UTC), by=self._tenure.record.holder.by, why=why)
+        stop = Stop(at=datetime.now(UTC), by=self._tenure.participant.holder.by, why=why)
         self._due[_EVERYTHING] = lambda share, _: sharing.stopped(share, stop)
         self._look_at = 0.0

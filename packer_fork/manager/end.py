@@ -6,75 +6,77 @@ import contextlib
 import os
 import signal
 import time
+from collections.abc import Sequence
 
 from packer_fork import processes
 from packer_fork.events import Notice, Notify
-from packer_fork.locks import MARKER, LockRecord, LockStatus
+from packer_fork.locks import MARKER, PACKER_BUILD, LiveProcess, Participant
 from packer_fork.processes import Process
 
 _LOOK = 0.05
-_PACKER = "packer build"
 _LAST_WORDS = 5.0
 """Seconds that scripts have which outlived their Packer, and the dead to vanish."""
 
 
-def end(status: LockStatus, notify: Notify, *, grace: float) -> bool:
+def end(
+    participant: Participant, alive: Sequence[LiveProcess], notify: Notify, *, grace: float
+) -> bool:
     """End what belongs to the run; returns whether daemons that it left still hold the lock.
 
     Only processes of this very boot and PID namespace are signalled, and only those of
-    the run's own tree: its packer-fork, the session of its Packer, and what descends
-    from them. `grace`: seconds they have before they are killed.
+    the participant's own tree: its packer-fork, the session of its Packer, and what descends
+    from them. `grace`: seconds they have before they are killed. `alive`: all processes of
+    the lock.
     """
-    record = status.record
-    if record is None or not processes.same_system(record.holder.process):
+    if not processes.same_system(participant.holder.process):
         text = "Its processes are not of this system, or not known: none was signalled."
         notify(Notice(level="warning", text=text))
         return False
-    told = _terminate(record, _members(record))
-    for member in told:
-        notify(Notice(level="info", text=f"{_name(record, member)}: told to end"))
+    told = _terminate(participant, _tree(participant))
+    for process in told:
+        notify(Notice(level="info", text=f"{_name(participant, process)}: told to end"))
     if told:
         text = f"Waiting up to {grace:.0f} s for them to clean up; then they are killed."
         notify(Notice(level="info", text=text))
-    left = _await(record, grace)
+    left = _await(participant, grace)
     while left:
-        for member in left:
-            _signal(member, signal.SIGKILL)
-            notify(Notice(level="warning", text=f"{_name(record, member)}: killed"))
-        left = _await(record, _LAST_WORDS)
-    return _list_daemons(status, record, notify)
+        for process in left:
+            _signal(process, signal.SIGKILL)
+            notify(Notice(level="warning", text=f"{_name(participant, process)}: killed"))
+        left = _await(participant, _LAST_WORDS)
+    return _list_daemons(participant, alive, notify)
 
 
-def _name(record: LockRecord, process: Process) -> str:
-    ours = process.pid == record.holder.process.pid
+def _name(participant: Participant, process: Process) -> str:
+    ours = process.pid == participant.holder.process.pid
     return f"{'packer-fork' if ours else process.command} ({process.pid})"
 
 
-def _members(record: LockRecord) -> list[Process]:
-    """The run's own tree: wrapper, the sessions of its Packers, and what descends from these."""
+def _tree(participant: Participant) -> list[Process]:
+    """The packer-fork process, the sessions of its Packers, and what descends from these."""
     everything = processes.all_processes()
-    roots = {record.holder.process.pid} if processes.alive(record.holder.process) else set()
-    marked = processes.marked(MARKER, record.id)
-    sessions = {process.session for process in marked if process.command == _PACKER}
-    if record.packer:
-        sessions.add(record.packer.pid)
+    holder, packer = participant.holder.process, participant.packer
+    roots = {holder.pid} if processes.alive(holder) else set()
+    marked = processes.marked(MARKER, participant.id, everything)
+    sessions = {process.session for process in marked if process.command == PACKER_BUILD}
+    sessions |= {packer.pid} if packer else set()
     roots |= {process.pid for process in marked if process.session in sessions}
     below = processes.below(roots, everything)
     return [process for process in everything if process.pid in roots] + below
 
 
-def _terminate(record: LockRecord, members: list[Process]) -> list[Process]:
-    """SIGTERM to the wrapper, which hands it on; without one to Packer, outer or inner.
+def _terminate(participant: Participant, tree: list[Process]) -> list[Process]:
+    """SIGTERM to packer-fork, which hands it on; without one to Packer, outer or inner.
 
     A stopped process does not hear it before it is continued. Returns who was told.
     """
-    wrapper = [member for member in members if member.pid == record.holder.process.pid]
-    packers = [member for member in members if member.command == _PACKER]
-    outer = [member for member in packers if member.pid == member.session]
-    told = wrapper or outer or packers or members
-    for member in told:
-        _signal(member, signal.SIGTERM)
-        _signal(member, signal.SIGCONT)
+    holder = [process for process in tree if process.pid == participant.holder.process.pid]
+    packers = [process for process in tree if process.command == PACKER_BUILD]
+    outer = [process for process in packers if process.pid == process.session]
+    told = holder or outer or packers or tree
+    for process in told:
+        _signal(process, signal.SIGTERM)
+        _signal(process, signal.SIGCONT)
     return told
 
 
@@ -83,34 +85,35 @@ def _signal(process: Process, number: signal.Signals) -> None:
         os.kill(process.pid, number)
 
 
-def _await(record: LockRecord, seconds: float) -> list[Process]:
+def _await(participant: Participant, seconds: float) -> list[Process]:
     """What of it still lives once all are gone or time is up.
 
     Only packer-fork and Packer clean up; scripts that outlive both get but a moment.
     """
     deadline = time.monotonic() + seconds
     cleaning = True
-    while (left := _members(record)) and time.monotonic() < deadline:
-        if cleaning and not any(_cleans_up(record, member) for member in left):
+    while (left := _tree(participant)) and time.monotonic() < deadline:
+        if cleaning and not any(_cleans_up(participant, process) for process in left):
             cleaning = False
             deadline = min(deadline, time.monotonic() + _LAST_WORDS)
-            for member in left:
-                _signal(member, signal.SIGTERM)
+            for process in left:
+                _signal(process, signal.SIGTERM)
         time.sleep(_LOOK)
     return left
 
 
-def _cleans_up(record: LockRecord, process: Process) -> bool:
-    return process.pid == record.holder.process.pid or process.command == _PACKER
+def _cleans_up(participant: Participant, process: Process) -> bool:
+    return process.pid == participant.holder.process.pid or process.command == PACKER_BUILD
 
 
-def _list_daemons(status: LockStatus, record: LockRecord, notify: Notify) -> bool:
+def _list_daemons(participant: Participant, alive: Sequence[LiveProcess], notify: Notify) -> bool:
     """Tell of what merely inherited the lock's descriptor; it is left alone."""
-    ours = {member.pid for member in _members(record)}
+    ours = {process.pid for process in _tree(participant)}
+    existing = {process.pid for process in processes.all_processes()}
     daemons = [
         process
-        for process in status.processes
-        if process.pid not in ours and any(process.pid == p.pid for p in processes.all_processes())
+        for process in alive
+        if process.participant == participant.number and process.pid in existing - ours
     ]
     for daemon in daemons:
         text = f"{daemon.command} ({daemon.pid}) outlived the run and is left alone: {daemon.how}"

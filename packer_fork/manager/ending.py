@@ -41,9 +41,9 @@ def conclude(
         if state is None or run is None:
             raise StoreError(f"Run {number} is not in the state any more.")
         share, dead = tenure.look()
-        if run.exit_code is not None or not _is_to_be_ended(share, dead, tenure.number):
+        if run.exit_code is not None or not _is_to_be_ended(share, dead, tenure.participant.number):
             return Result(run, joint.builds_now(state, number))
-        ours = tenure.update(lambda now, gone: _concluded(now, gone, tenure.number))
+        ours = tenure.update(lambda now, gone: _concluded(now, gone, tenure.participant.number))
         if ours is not None:
             _end(place, tenure, run, ours, notify)
         else:
@@ -62,7 +62,7 @@ def _is_to_be_ended(share: Share, dead: frozenset[int], member: int) -> bool:
         return True
     if sources.others(share, dead, member):
         return False
-    is_alone = all(m.number == member or m.number in dead for m in share.members)
+    is_alone = all(m.number == member or m.number in dead for m in share.participants)
     return is_alone or share.stop is not None
 
 

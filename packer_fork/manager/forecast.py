@@ -27,7 +27,7 @@ def of_holder(store: Store, status: LockStatus) -> Progress:
         state = store.read()
     except PackerForkError:
         return Progress()
-    tenure = status.record.tenure if status.record else None
+    tenure = status.record.token if status.record else None
     if state is None:
         return Progress()
     runs = [run for run in state.running.values() if run.tenure == tenure and not run.part]

@@ -70,10 +70,10 @@ def describe(
     git: Git | None,
 ) -> Run:
     """Run `number` as it begins here and now, whatever it builds."""
-    holder = tenure.record.holder
+    holder = tenure.participant.holder
     return Run(
         number=number,
-        tenure=tenure.record.tenure,
+        tenure=tenure.record.token,
         started=datetime.now(UTC),
         by=holder.by,
         directory=str(Path.cwd()),

@@ -11,6 +11,7 @@ from packer_fork import sharing
 from packer_fork.errors import LockedError
 from packer_fork.events import Notice, Notify
 from packer_fork.inputs.record import TemplateInputs, difference_of
+from packer_fork.lock_steps import MOST_PARTICIPANTS
 from packer_fork.locks import Holder, LockStatus, Share, Verdict, Wait, who
 from packer_fork.manager import acquire
 from packer_fork.manager.plan import Plan, StoredInputs
@@ -64,10 +65,9 @@ def _is_in_passing(found: LockStatus) -> bool:
     """
     if found.record is None:
         return found.verdict is Verdict.HELD and not found.error
-    share = None if found.record.closed else found.record.share
-    if share is None or found.verdict is not Verdict.HELD:
+    if found.verdict is not Verdict.HELD or found.record.max_participants == 1:
         return False
-    return share.concluded or not (share.inputs or share.stop)
+    return found.record.concluded or not (found.record.inputs or found.record.stop)
 
 
 class _Door:
@@ -93,10 +93,12 @@ class _Door:
 
     def _attempt(self, ticket: Ticket | None) -> Membership | LockStatus:
         store = self._place.store
-        found = store.try_share(self._asking, over=self._over, ticket=ticket)
+        found = store.try_acquire(
+            self._asking, over=self._over, ticket=ticket, max_participants=MOST_PARTICIPANTS
+        )
         if not isinstance(found, LockStatus):
             return found
-        share = found.record.share if found.record and not found.record.closed else None
+        share = found.record
         if share is None or not sharing.is_open(share) or found.id == self._refused:
             return found
         state = store.read()

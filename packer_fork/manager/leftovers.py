@@ -6,14 +6,17 @@ from collections.abc import Iterator, Mapping
 
 from msgspec import structs
 
+from packer_fork import processes
 from packer_fork.codec.builds import decode_build
 from packer_fork.errors import UsageError
 from packer_fork.events import Notice, Notify
+from packer_fork.locks import PACKER_BUILD
 from packer_fork.manager import runlog
 from packer_fork.manager.state.operation import Operation as Command
 from packer_fork.manager.state.operation import under_lock as changing
 from packer_fork.manager.state_ref import StateRef as Place
 from packer_fork.model import Build, Draft, Instance, State, possibly_left
+from packer_fork.stores.base import HeldLock
 
 
 def of_state(state: State) -> Iterator[tuple[str, Instance]]:
@@ -32,6 +35,22 @@ def sweep(place: Place, notify: Notify) -> None:
     text = f"Something of tenure {numbers}, which was unlocked while it lived, still runs."
     hint = "What it does is not kept apart from this build; `ps` and the cloud console tell."
     notify(Notice(level="warning", text=text, hint=hint))
+
+
+def warn_of_processes(lock: HeldLock, notify: Notify) -> None:
+    """Name the processes that a run's Packer leaked, once it has ended.
+
+    While another Packer of the same lock runs, they cannot be told from its own.
+    """
+    number = lock.participant.number
+    ours = next((each for each in lock.record.participants if each.number == number), None)
+    found = {each.pid: each for each in processes.of_participant(ours)} if ours else {}
+    found.pop(lock.participant.holder.process.pid, None)
+    if any(process.command == PACKER_BUILD for process in found.values()):
+        return
+    for process in found.values():
+        text = f"{process.command} ({process.pid}) outlives Packer, a leaked process: {process.how}"
+        notify(Notice(level="warning", text=f"{text}.", hint=f"End it: kill {process.pid}"))
 
 
 def warn(state: State, notify: Notify) -> None:

@@ -53,7 +53,7 @@ def recover(
 
 def _conclude(store: Store, tenure: Tenure, run: Run, notify: Notify, reason: str) -> None:
     """End a run that many machines shared, all of whose parts have ended."""
-    by = tenure.record.holder.by
+    by = tenure.participant.holder.by
     why = "none of its machines was left to end it"
     ended = joint.ended(run, run.builds, store.read(), datetime.now(UTC), why)
     recovery = Recovery(at=datetime.now(UTC), by=by, reason=reason)
@@ -122,7 +122,7 @@ def _finish(before: Outcome, files: LogFiles, tenure: Tenure, notify: Notify, re
         recorder.end("interrupted", None)
     finally:
         log.close()
-    by = tenure.record.holder.by
+    by = tenure.participant.holder.by
     recovery = Recovery(at=datetime.now(UTC), by=by, reason=reason, unread=secrets is None)
     finished = artifacts.hashed(recorder.outcome)
     run = structs.replace(finished.run, recovered=recovery)

@@ -21,7 +21,7 @@ from packer_fork.errors import (
 )
 from packer_fork.events import Notice, Notify, RunEnded, RunStarted
 from packer_fork.locks import ProcessId
-from packer_fork.manager import artifacts, attached, forecast, results
+from packer_fork.manager import artifacts, attached, forecast, leftovers, results
 from packer_fork.manager.follow import End, Start, follow
 from packer_fork.manager.job import Ended, Job, describe, next_number
 from packer_fork.manager.observing import Documents, Observer
@@ -178,7 +178,7 @@ class _Running:
             directory=Path.cwd(),
             environ=job.environ,
             lock=job.tenure.packer_lock,
-            lock_id=job.tenure.marker,
+            lock_id=job.tenure.participant.id,
             die_with_parent=policy == "cancel" or (policy == "auto" and (in_ci or is_shared)),
             until_lost=lost in ("cancel", "strict") or (lost == "auto" and is_shared),
             grace=settings.grace,
@@ -201,6 +201,7 @@ class _Running:
         after = recorder.shown()
         self._put_away(recorder, after)
         self._tell_remedies(after)
+        leftovers.warn_of_processes(self._job.tenure, self._notify)
         code = _exit_code(after, end, recorder.unsaved)
         self._notify(
             RunEnded(

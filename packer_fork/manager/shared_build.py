@@ -239,7 +239,7 @@ class _Here(Struct, frozen=True, kw_only=True):
     def _join(self, names: tuple[str, ...]) -> int:
         """What nobody wanted yet is added to the run."""
         share, _ = self.entry.tenure.look()
-        text = f"Joined run {share.run}, shared by {len(share.members)} machines."
+        text = f"Joined run {share.run}, shared by {len(share.participants)} machines."
         self.notify(Notice(level="info", text=text))
         run = joint.run_of(self.state, share.run)
         more = tuple(name for name in names if name not in share.wanted)

@@ -22,7 +22,7 @@ def record(
         after=state.last_run.number if state.last_run else 0,
         inputs=plan.fingerprint,
         builds=plan.names(Action.UP_TO_DATE),
-        ci=tenure.record.holder.ci,
+        ci=tenure.participant.holder.ci,
         waited=wait.seconds,
         held=max(0.0, round(time.monotonic() - wait.taken, 3)),
     )

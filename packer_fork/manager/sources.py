@@ -32,4 +32,4 @@ def free(share: Share, dead: frozenset[int], member: int) -> tuple[str, ...]:
 
 def others(share: Share, dead: frozenset[int], member: int) -> tuple[str, ...]:
     """Sources that others, who live, are building."""
-    return tuple(c.source for c in share.claims if c.member != member and c.member not in dead)
+    return tuple(c.source for c in share.claims if c.participant not in dead | {member})

@@ -1,40 +1,56 @@
-"""force-unlock: an operator's way out of whatever hangs or died.
+"""force-unlock: an operator's way out when a holder hangs or died.
 
-Without more, only a lock whose holder is proven dead is unlocked (or one that
-nobody can read). ``kill`` ends the run's own processes first; ``allow_live`` closes
-the tenure under a holder that lives, whose results are then late, not lost.
+By default only a lock whose holder is proven dead, or one without a readable record, is
+released. ``kill`` ends the processes of the run first; ``allow_live`` takes the lock from
+a holder that lives, whose results are then unmerged, not lost.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC, datetime
 
 from msgspec import Struct, structs
 
-from packer_fork import host, sharing
+from packer_fork import host
 from packer_fork.codec.builds import decode_build
 from packer_fork.errors import LockedError, UsageError
 from packer_fork.events import Notice, Notify
-from packer_fork.locks import LockStatus, Verdict, who
+from packer_fork.locks import LiveProcess, LockStatus, ParticipantStatus, Verdict, who
 from packer_fork.manager import acquire, end, recover
 from packer_fork.manager.state_ref import StateRef as Place
 from packer_fork.model import BuildStatus, Draft, Run, RunStatus, State
-from packer_fork.stores.base import Tenure
+from packer_fork.stores.base import TAKE_OVER, HeldLock
 
 _DEAD = frozenset({Verdict.ABANDONED, Verdict.UNKNOWN})
 _ANY = frozenset(set(Verdict) - {Verdict.FREE})
 
 
 class Found(Struct, frozen=True):
-    """The lock that an ID names; or one member of a lock that many hold, as if it held it alone.
-
-    ``shared`` is the whole lock then.
-    """
+    """The lock that an ID names; or one of its participants, if others hold it as well."""
 
     place: Place
     status: LockStatus
-    shared: LockStatus | None = None
+    participant: ParticipantStatus | None = None
+
+    @property
+    def id(self) -> str:
+        return self.participant.participant.id if self.participant else self.status.id
+
+    @property
+    def verdict(self) -> Verdict:
+        return self.participant.verdict if self.participant else self.status.verdict
+
+    @property
+    def who(self) -> str:
+        return who(self.status, self.participant.participant if self.participant else None)
+
+    @property
+    def processes(self) -> tuple[LiveProcess, ...]:
+        if self.participant is None:
+            return self.status.processes
+        number = self.participant.participant.number
+        return tuple(each for each in self.status.processes if each.participant == number)
 
 
 class How(Struct, frozen=True, kw_only=True):
@@ -46,39 +62,47 @@ class How(Struct, frozen=True, kw_only=True):
 
 
 def find(lock_id: str, places: Iterable[Place], *, if_abandoned: bool) -> Found | None:
-    """The lock, or None if it is held no more. Raises UsageError if none of that ID is known.
+    """The lock, or None if it is held no more.
 
-    With `if_abandoned` an unknown lock is one that is held no more: scripts run twice.
+    Raises UsageError if no lock of that ID is known; with `if_abandoned` LockedError, and only
+    while another lock is held: scripts run twice.
     """
-    known = []
+    held = []
     for place in places:
         status = place.store.status()
-        if status.id == lock_id:
-            return None if status.verdict is Verdict.FREE else Found(place, status)
-        for member in _members(status):
-            if member.id == lock_id:
-                return Found(place, member, shared=status)
+        if found := _named(lock_id, place, status):
+            return found
+        if _was_held(lock_id, status):
+            return None
         if status.verdict is not Verdict.FREE:
-            known.append(f"{status.id} ({place.folder.label})")
-    if if_abandoned:
+            held.append(f"{status.id} ({place.folder.label})")
+    text = f"There is no lock {lock_id} here."
+    if not if_abandoned:
+        hint = f"Locks found: {', '.join(held)}" if held else "All locks found are free."
+        raise UsageError(text, hint=hint)
+    if held:
+        hint = "Name one of these, or look closer with `packer-fork lock status`."
+        raise LockedError(f"{text} Others are held: {', '.join(held)}.", hint=hint)
+    return None
+
+
+def _named(lock_id: str, place: Place, status: LockStatus) -> Found | None:
+    """What is held under that ID; a lock is named by its only participant as well."""
+    if status.verdict is Verdict.FREE:
         return None
-    raise UsageError(
-        f"There is no lock {lock_id} here.",
-        hint=f"Locks found: {', '.join(known)}" if known else "All locks found are free.",
-    )
+    for each in status.participants:
+        if each.participant.id == lock_id:
+            return Found(place, status, each if len(status.participants) > 1 else None)
+    return Found(place, status) if status.id == lock_id else None
 
 
-def _members(status: LockStatus) -> Iterator[LockStatus]:
-    """Each member of a lock that many hold, as if it held it alone."""
-    for each in status.members:
-        if status.record is not None:
-            yield LockStatus(
-                verdict=each.verdict,
-                id=each.member.id,
-                record=sharing.alone(status.record, each.member),
-                proof=(each.proof,),
-                processes=status.processes,
-            )
+def _was_held(lock_id: str, status: LockStatus) -> bool:
+    """Whether the record knows that ID: of the lock, or of a participant that has left."""
+    record = status.record
+    if record is None:
+        return False
+    numbers = range(1, record.participants_ever + 1)
+    return lock_id in (record.id, *(f"{record.id}-{number}" for number in numbers))
 
 
 def refuse_free(lock_id: str, *, if_abandoned: bool) -> None:
@@ -92,67 +116,60 @@ def refuse_free(lock_id: str, *, if_abandoned: bool) -> None:
 
 def check(found: Found, how: How) -> None:
     """Raises LockedError if this lock is not to be unlocked in this way."""
-    verdict = found.status.verdict
-    if how.if_abandoned and verdict is not Verdict.ABANDONED:
-        raise LockedError(_refusal(found.status), hint="There is no proof that nobody lives.")
-    if verdict not in _DEAD and not (how.kill or how.allow_live):
-        raise LockedError(_refusal(found.status), hint=_alive(found.status))
+    if how.if_abandoned and found.verdict is not Verdict.ABANDONED:
+        raise LockedError(_refusal(found), hint="There is no proof that nobody lives.")
+    if found.verdict not in _DEAD and not (how.kill or how.allow_live):
+        raise LockedError(_refusal(found), hint=_alive(found.processes))
 
 
 def force_unlock(
     found: Found, how: How, notify: Notify, *, environ: Mapping[str, str]
 ) -> LockStatus:
-    """Close the tenure, record who did it, recover its run; returns the lock as it is then.
+    """Release the lock, record who did it, recover its run; returns the lock as it is then.
 
     Raises LockedError if its holder, or anything of its Packer, lives and may not be passed.
     """
     check(found, how)
-    status, place = found.status, found.place
+    place = found.place
     only_daemons = how.kill and _end(found, notify)
-    if how.kill and _is_gone(now := place.store.status(), status):
-        return now  # the holder ended in order, once it was told to
-    if found.shared is not None:
-        return _expel(found, found.shared, how)
+    status = place.store.status()
+    now = _named(found.id, place, status)
+    if how.kill and now is None:
+        return status  # the holder ended in order, once it was told to
+    if now is not None and now.participant is not None:
+        return _expel(now, now.participant.participant.number, how)
     over = _ANY if how.allow_live or only_daemons else _DEAD
-    tenure = _take(found, over, environ)
+    over = TAKE_OVER if how.if_abandoned else over
+    lock = _take(found, over, environ)
     try:
-        why = f"unlocked {status.id}, {status.verdict}: {who(status)}"
-        _settle(place, tenure, why, notify, only_daemons=only_daemons)
-        tenure.compact()
+        why = f"unlocked {found.id}, {found.verdict}: {found.who}"
+        _settle(place, lock, why, notify, only_daemons=only_daemons)
+        lock.compact()
     finally:
-        tenure.close()
+        lock.close()
     return place.store.status()
 
 
-def _is_gone(now: LockStatus, before: LockStatus) -> bool:
-    """Whether that lock was let go; somebody who waited may have the next one already."""
-    members = (each.member.id for each in now.members)
-    return now.verdict is Verdict.FREE or before.id not in (now.id, *members)
-
-
 def _end(found: Found, notify: Notify) -> bool:
-    """End the processes of the holder, or of all; whether only daemons still hold the lock."""
-    each = tuple(_members(found.status)) or (found.status,)
+    """End the processes of each participant; whether only daemons still hold the lock."""
+    evidence = (found.participant,) if found.participant else found.status.participants
     grace = found.place.settings.grace
-    daemons = [end.end(status, notify, grace=grace) for status in each]
+    daemons = [end.end(each.participant, found.processes, notify, grace=grace) for each in evidence]
     return any(daemons)
 
 
-def _expel(found: Found, shared: LockStatus, how: How) -> LockStatus:
-    """The others go on; what the member had is free, and comes from it late."""
-    store, record = found.place.store, shared.record
-    numbers = {each.member.id: each.member.number for each in shared.members}
-    now = next((s for s in _members(store.status()) if s.id == found.status.id), None)
-    if record is None or now is None:
-        return store.status()
+def _expel(now: Found, number: int, how: How) -> LockStatus:
+    """The others go on; what the participant had claimed is free."""
     if now.verdict not in _DEAD and not how.allow_live:
-        raise LockedError(_refusal(now), hint=_alive(now))
-    why = f"unlocked member {now.id}, {now.verdict}: {who(now)}"
-    store.expel(record.id, numbers[now.id], by=host.this_actor(), why=why)
+        raise LockedError(_refusal(now), hint=_alive(now.processes))
+    store, record = now.place.store, now.status.record
+    why = f"unlocked participant {now.id}, {now.verdict}: {now.who}"
+    if record is not None:
+        store.expel(record.id, number, by=host.this_actor(), why=why)
     return store.status()
 
 
-def _take(found: Found, over: frozenset[Verdict], environ: Mapping[str, str]) -> Tenure:
+def _take(found: Found, over: frozenset[Verdict], environ: Mapping[str, str]) -> HeldLock:
     place, lock_id = found.place, found.status.id
     asking = acquire.holder(
         "force-unlock",
@@ -161,24 +178,25 @@ def _take(found: Found, over: frozenset[Verdict], environ: Mapping[str, str]) ->
         command=("packer-fork", "force-unlock", lock_id),
         environ=environ,
     )
-    tenure = place.store.try_acquire(asking, over=over, lock_id=lock_id)
-    if isinstance(tenure, LockStatus):
-        raise LockedError(_refusal(tenure), hint=_alive(place.store.status()))
-    return tenure
+    lock = place.store.try_acquire(asking, over=over, lock_id=lock_id)
+    if isinstance(lock, LockStatus):
+        now = place.store.status()
+        raise LockedError(_refusal(Found(place, lock)), hint=_alive(now.processes))
+    return lock
 
 
-def _settle(place: Place, tenure: Tenure, why: str, notify: Notify, *, only_daemons: bool) -> None:
+def _settle(place: Place, lock: HeldLock, why: str, notify: Notify, *, only_daemons: bool) -> None:
     """Put on record who unlocked what, and what became of the run that held the lock."""
     state = place.store.read()
     alive = [run for run in recover.unfinished(state) if place.store.is_alive(run.tenure)]
     if state and alive and not only_daemons:
         for run in alive:
-            tenure.commit(_interrupted(state, run, why))
+            lock.commit(_interrupted(state, run, why))
             text = f"Run {run.key} still lives: its results will be late, and not lost."
             notify(Notice(level="warning", text=text))
     else:
-        tenure.commit(Draft(operation="force-unlock", why=why))
-        recover.recover(place.store, tenure, notify, reason=why, only_daemons=only_daemons)
+        lock.commit(Draft(operation="force-unlock", why=why))
+        recover.recover(place.store, lock, notify, reason=why, only_daemons=only_daemons)
 
 
 def _interrupted(state: State, run: Run, why: str) -> Draft:
@@ -196,13 +214,13 @@ def _interrupted(state: State, run: Run, why: str) -> Draft:
     )
 
 
-def _refusal(status: LockStatus) -> str:
-    if status.verdict is Verdict.FREE:
-        return "The lock is free: somebody was faster."
-    return f"Lock {status.id} is {status.verdict} by {who(status)}; it is not unlocked."
+def _refusal(found: Found) -> str:
+    if found.verdict is Verdict.FREE:
+        return "The lock is free: another process released it."
+    return f"Lock {found.id} is {found.verdict} by {found.who}; it is not unlocked."
 
 
-def _alive(status: LockStatus) -> str:
-    alive = ", ".join(f"{process.command} ({process.pid})" for process in status.processes)
+def _alive(processes: Sequence[LiveProcess]) -> str:
+    alive = ", ".join(f"{process.command} ({process.pid})" for process in processes)
     ways = "End them with --kill, or close the lock under them with --allow-live."
     return f"Still alive: {alive}. {ways}" if alive else ways

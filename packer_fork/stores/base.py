@@ -14,17 +14,17 @@ from msgspec import Struct, structs
 
 from packer_fork.answers import Backup, RecoverableState, Verified
 from packer_fork.errors import DamagedError
+from packer_fork.lock_steps import Step
 from packer_fork.locks import (
     Holder,
     LockRecord,
     LockStatus,
+    Participant,
     ProcessId,
-    Share,
     Verdict,
     Waiter,
 )
 from packer_fork.model import Actor, Change, Draft, Sealed, State, Summary, Template
-from packer_fork.sharing import Step
 from packer_fork.stores.archive.ownership import ForeignStateError
 
 MANUAL = "manual"
@@ -80,19 +80,24 @@ class Committed(Struct, frozen=True):
     serial: int
 
 
-class Tenure(Protocol):
-    """One holding of the lock; ends with `close`, or when somebody else closes it."""
+class HeldLock(Protocol):
+    """A lock that this process holds as one participant; ends with `close`, or by others.
+
+    A method that changes the state raises LockLostError once the lock record no longer lists
+    the participant.
+    """
 
     @property
-    def record(self) -> LockRecord: ...
+    def record(self) -> LockRecord:
+        """The lock record as this process read or wrote it last."""
+
+    @property
+    def participant(self) -> Participant:
+        """This process in the record, as it was when the lock was acquired or joined."""
 
     @property
     def replaced(self) -> LockStatus | None:
-        """What was found and taken over: an abandoned or unreadable lock; None normally."""
-
-    @property
-    def marker(self) -> str:
-        """What its Packer's processes have in their environment, as ``locks.MARKER``."""
+        """The abandoned or unreadable lock that was taken over; None normally."""
 
     @property
     def packer_lock(self) -> int:
@@ -102,18 +107,30 @@ class Tenure(Protocol):
         """Make one change durable; what that costs does not grow with the state.
 
         When this returns the change survives anything. Raises LockLostError if the
-        tenure was closed meanwhile (nothing was changed), StoreError if it could not
+        lock was lost meanwhile (nothing was changed), StoreError if it could not
         be made durable (it may or may not be there; doing it again is safe, since a
         change holds whole documents), DamagedError if the state is damaged.
         """
 
     def is_open(self) -> bool:
-        """Whether nobody closed the tenure yet."""
+        """Whether the lock is still ours, as far as that is known here."""
+
+    def update(self, step: Step) -> LockRecord | None:
+        """Carry out one step of the lock record, one process at a time; None if there is none.
+
+        A participant that the step removes is fenced with it. Raises LockLostError, StoreError.
+        """
+
+    def look(self) -> tuple[LockRecord, frozenset[int]]:
+        """The record as it stands, and the numbers of its dead participants.
+
+        Raises LockLostError, StoreError.
+        """
 
     def note(self, *, run: int, packer: ProcessId | None = None) -> None:
-        """Tell in the lock's record which run this tenure is for, and where Packer runs.
+        """Write into the lock record which run this lock is for, and where Packer runs.
 
-        Raises LockLostError if the tenure was closed meanwhile.
+        Raises LockLostError, StoreError.
         """
 
     def compact(self, *, fully: bool = False) -> None:
@@ -152,31 +169,14 @@ class Tenure(Protocol):
         """Leave the lock to the Packer that still runs; it is orphaned until that ends."""
 
     def close(self) -> None:
-        """Release the lock, whatever still holds a copy of Packer's descriptor."""
+        """Leave the lock, whatever still holds a copy of Packer's descriptor.
 
-
-class Membership(Tenure, Protocol):
-    """One of many that hold the lock at once; its own `close` lets go of it for itself alone.
-
-    ``record`` names its own holder. It commits as long as it is a member, like any tenure.
-    """
-
-    @property
-    def number(self) -> int:
-        """Which member this is."""
-
-    def update(self, step: Step) -> Share | None:
-        """Make one step of the share, alone of all; None if `step` makes none.
-
-        The members that a step lets go of are closed with it. Raises LockLostError if we are
-        no member any more, StoreError.
+        The last participant releases it.
         """
 
-    def look(self) -> tuple[Share, frozenset[int]]:
-        """The share as it stands, and the numbers of members that are dead.
 
-        Raises LockLostError if we are no member any more, StoreError.
-        """
+Tenure = HeldLock
+Membership = HeldLock
 
 
 class Ticket(Protocol):
@@ -208,7 +208,7 @@ class Store(Protocol):
 
     @property
     def logs(self) -> Path:
-        """The local folder of the logs; made with mode 0700 by the first tenure."""
+        """The local folder of the logs; made with mode 0700 by the first acquisition."""
 
     def read(self) -> State | None:
         """The last acknowledged state or a later one, without waiting; None if there is none.
@@ -255,54 +255,48 @@ class Store(Protocol):
         over: frozenset[Verdict] = TAKE_OVER,
         lock_id: str = "",
         ticket: Ticket | None = None,
+        max_participants: int = 1,
         even_damaged: bool = False,
-    ) -> Tenure | LockStatus:
-        """Open a tenure if the lock is free or its verdict is in `over`; else say who has it.
+    ) -> HeldLock | LockStatus:
+        """Acquire the lock if it is free or its status is in `over`; else say who has it.
+
+        With more than one as `max_participants` others may join, once a step has admitted them.
 
         Raises DamagedError where the state is damaged, unless it is to be mended: `even_damaged`.
 
-        What is said then leaves out the live processes and the queue: `status` tells them.
+        The status leaves out the live processes and the queue: `status` has them.
 
         Nobody passes those who wait: without a `ticket` the queue must be empty, with
         one it must be the first. An operator with a `lock_id` stands outside of the
-        queue, and gets only the lock of that ID. The tenure found is closed in the
+        queue, and gets only the lock of that ID. The lock found is released in the
         same step, so that nobody can come between.
         """
 
-    def try_share(
-        self,
-        holder: Holder,
-        *,
-        over: frozenset[Verdict] = TAKE_OVER,
-        ticket: Ticket | None = None,
-    ) -> Membership | LockStatus:
-        """The same, to be the first member of a lock that others may join once it is open."""
+    def join(self, holder: Holder, *, lock_id: str, inputs: str) -> HeldLock | None:
+        """Become a participant of a lock for builds of those inputs (their fingerprint).
 
-    def join(self, holder: Holder, *, lock_id: str, inputs: str) -> Membership | None:
-        """Become a member of a shared lock for builds of those inputs (their fingerprint).
-
-        None where it is not open to that. Nobody who waits is passed: the run that is under
+        None where it does not admit that. The queue is bypassed: the run that is under
         way only ends the sooner.
         """
 
-    def expel(self, lock_id: str, member: int, *, by: Actor, why: str) -> bool:
-        """Let go of a member of a shared lock, whoever lives; what it had claimed is free.
+    def expel(self, lock_id: str, participant: int, *, by: Actor, why: str) -> bool:
+        """Remove a participant, dead or alive; its claims are free. Put on record, unfenced.
 
-        That is put on record. False if it is a member no more.
+        False if the lock record does not list it any more.
         """
 
     def join_queue(self, holder: Holder) -> Ticket:
         """A place behind all who wait already. Leave it, or get the lock with it."""
 
     def left_alive(self) -> tuple[int, ...]:
-        """Earlier tenures that were closed while they lived, and of which something still lives."""
+        """Earlier tokens under which something still lives: they were force-unlocked alive."""
 
-    def is_alive(self, tenure: int) -> bool:
-        """Whether the wrapper or anything of Packer's of that tenure may still live."""
+    def is_alive(self, token: int) -> bool:
+        """Whether a packer-fork or Packer process may still live under that token."""
 
 
-def newest_tenure(store: Store, *, even_damaged: bool) -> int:
-    """The highest number of a tenure that the state itself knows of; 0 if it knows none.
+def newest_token(store: Store, *, even_damaged: bool) -> int:
+    """The highest token that the state itself knows of; 0 if it knows none.
 
     Raises DamagedError, unless what can be salvaged shall do.
     """

@@ -7,7 +7,15 @@ from datetime import UTC, datetime
 
 from msgspec import Struct, structs
 
-from packer_fork.locks import LiveProcess, LockRecord, LockStatus, MemberStatus, Verdict, Waiter
+from packer_fork.locks import (
+    LiveProcess,
+    LockRecord,
+    LockStatus,
+    ParticipantStatus,
+    Verdict,
+    Waiter,
+    advice,
+)
 from packer_fork.model import CiJob
 from packer_fork.views import words
 from packer_fork.views.document import indented
@@ -21,8 +29,8 @@ _MEANING = {
 }
 
 
-class Sharer(Struct, frozen=True, kw_only=True):
-    """One of those that hold a shared lock, and the sources that it builds now."""
+class ParticipantReport(Struct, frozen=True, kw_only=True):
+    """A participant of a lock, and the sources that it builds now."""
 
     id: str
     number: int
@@ -57,10 +65,10 @@ class Report(Struct, frozen=True, kw_only=True):
     created: datetime | None = None
     age_seconds: float | None = None
     run: int | None = None
-    tenure: int | None = None
+    token: int | None = None
     proof: tuple[str, ...] = ()
     processes: tuple[LiveProcess, ...] = ()
-    members: tuple[Sharer, ...] = ()
+    participants: tuple[ParticipantReport, ...] = ()
     waiters: tuple[Waiter, ...] = ()
     error: str = ""
     circuit: str = ""
@@ -78,32 +86,32 @@ class Report(Struct, frozen=True, kw_only=True):
             id=status.id,
             proof=status.proof,
             processes=status.processes,
-            members=tuple(_sharer(each, status.record) for each in status.members),
+            participants=tuple(_participant(each, status.record) for each in status.participants),
             waiters=status.waiters,
             error=status.error,
             circuit=circuit,
-            remedy=remedy(status),
+            remedy=advice(status),
         )
         return report if status.record is None else _with_holder(report, status.record)
 
 
-def _sharer(status: MemberStatus, record: LockRecord | None) -> Sharer:
-    member, share = status.member, record.share if record else None
-    holder, claims = member.holder, share.claims if share else ()
-    return Sharer(
-        id=member.id,
-        number=member.number,
-        verdict=status.verdict,
-        proof=status.proof,
+def _participant(evidence: ParticipantStatus, record: LockRecord | None) -> ParticipantReport:
+    participant, claims = evidence.participant, record.claims if record else ()
+    holder, number = participant.holder, participant.number
+    return ParticipantReport(
+        id=participant.id,
+        number=number,
+        verdict=evidence.verdict,
+        proof=evidence.proof,
         user=holder.by.user,
         host=holder.by.host,
         pid=holder.process.pid,
         command=holder.command,
         directory=holder.directory,
         ci=holder.ci,
-        joined=member.joined,
-        age_seconds=_age(member.joined),
-        sources=tuple(claim.source for claim in claims if claim.member == member.number),
+        joined=participant.joined,
+        age_seconds=_age(participant.joined),
+        sources=tuple(claim.source for claim in claims if claim.participant == number),
     )
 
 
@@ -112,7 +120,7 @@ def _age(moment: datetime) -> float:
 
 
 def _with_holder(report: Report, record: LockRecord) -> Report:
-    holder = record.holder
+    holder = record.first.holder
     return structs.replace(
         report,
         operation=holder.operation,
@@ -124,8 +132,8 @@ def _with_holder(report: Report, record: LockRecord) -> Report:
         ci=holder.ci,
         created=record.created,
         age_seconds=_age(record.created),
-        run=record.run,
-        tenure=record.tenure,
+        run=record.run or None,
+        token=record.token,
     )
 
 
@@ -136,27 +144,35 @@ def as_json(reports: Sequence[Report], *, single: bool) -> str:
 
 
 def lines(report: Report) -> list[str]:
-    """Everything about one lock."""
+    """Everything about one lock: its status first, then the command that helps."""
     where = f" ({report.workspace})" * (report.workspace != "default")
     said = [f"{report.template}{where}: {report.verdict} ({_MEANING[report.verdict]})"]
+    said += [_fact("to do", report.remedy)] if report.remedy else []
     if report.verdict is not Verdict.FREE:
         said += [_fact(key, value) for key, value in _facts(report) if value]
-    said += [_fact("member", line) for line in map(_member, report.members)]
+    shown = report.participants if _has_parts(report) else ()
+    said += [_fact("holder", _line(each)) for each in shown]
     said += [_fact("proof", proof) for proof in report.proof]
-    said += [_fact("process", f"{p.pid}  {p.command}  ({p.how})") for p in report.processes]
+    kind = "process" if report.verdict in (Verdict.HELD, Verdict.ORPHANED) else "leaked"
+    said += [_fact(kind, f"{p.pid}  {p.command}  ({p.how})") for p in report.processes]
     said += [_fact("waiting", _waiter(n, w)) for n, w in enumerate(report.waiters, 1)]
     said += [_fact("error", report.error)] if report.error else []
     said += [_fact("store", report.circuit)] if report.circuit != "closed" else []
-    said += [_fact("to do", report.remedy)] if report.remedy else []
     return said
 
 
-def _member(sharer: Sharer) -> str:
-    """Who, and what of the run is in its hands."""
-    builds = ", ".join(name or "the end of the run" for name in sharer.sources)
+def _has_parts(report: Report) -> bool:
+    """Whether the participants say more than the lock itself."""
+    return len(report.participants) > 1 or any(each.sources for each in report.participants)
+
+
+def _line(participant: ParticipantReport) -> str:
+    """Who, and which sources it builds."""
+    builds = ", ".join(name or "the end of the run" for name in participant.sources)
     return (
-        f"{sharer.user}@{sharer.host}, pid {sharer.pid}, {sharer.verdict}, "
-        f"joined {words.age(sharer.joined)}: {builds or 'waits for others'} ({sharer.id})"
+        f"{participant.user}@{participant.host}, pid {participant.pid}, {participant.verdict}, "
+        f"joined {words.age(participant.joined)}: {builds or 'waits for others'} "
+        f"({participant.id})"
     )
 
 
@@ -183,47 +199,5 @@ def _facts(report: Report) -> list[tuple[str, str]]:
         ("in", report.directory or ""),
         ("CI job", (report.ci.url or report.ci.job or report.ci.service) if report.ci else ""),
         ("since", f"{words.moment(report.created)} ({words.age(report.created)})"),
-        ("tenure", str(report.tenure)),
+        ("token", str(report.token)),
     ]
-
-
-def remedy(status: LockStatus) -> str:
-    """The one command that helps, or what to wait for."""
-    match status.verdict:
-        case Verdict.HELD:
-            return _of_held(status)
-        case Verdict.ORPHANED if not any(p.command == "packer build" for p in status.processes):
-            return (
-                f"only leftovers of its Packer hold it: packer-fork force-unlock {status.id} --kill"
-            )
-        case Verdict.ORPHANED:
-            return (
-                "wait, Packer finishes and the next build takes its results over; "
-                f"if it hangs: packer-fork force-unlock {status.id} --kill"
-            )
-        case Verdict.ABANDONED:
-            return f"packer-fork force-unlock {status.id}   (or just build: it is taken over)"
-        case Verdict.UNKNOWN:
-            return f"if you know that nobody uses it: packer-fork force-unlock {status.id}"
-        case Verdict.FREE:
-            return ""
-
-
-def _of_shared(status: LockStatus) -> str:
-    """The dead need nobody's help; who hangs is let go of alone."""
-    return (
-        "wait for it, what a dead member had is built by others; if one hangs: packer-fork "
-        f"force-unlock MEMBER --kill there, or --allow-live from here; all: {status.id}"
-    )
-
-
-def _of_held(status: LockStatus) -> str:
-    if status.members:
-        return _of_shared(status)
-    way = f"wait for it; if it hangs: packer-fork force-unlock {status.id} --kill"
-    if status.record is None or not status.record.lease or status.processes:
-        return way
-    return (
-        f"{way} on {status.record.holder.by.host}, or with --allow-live from here; "
-        "if that machine is gone, the lease ends by itself"
-    )

@@ -6,7 +6,7 @@ import shlex
 from datetime import UTC, datetime
 
 from packer_fork import events, failures
-from packer_fork.locks import who
+from packer_fork.locks import Verdict, advice, who
 from packer_fork.model import Build, BuildStatus
 from packer_fork.views import words
 from packer_fork.views.console import Console, StyledLine
@@ -199,6 +199,7 @@ def waiting(event: events.Waiting) -> str:
         queue,
     ]
     said += [event.phase] if event.phase else []
+    said += [advice(event.status)] if event.status.verdict is Verdict.ORPHANED else []
     said += [f"about {words.duration(event.eta)} to go"] if event.eta is not None else []
     return "; ".join(said)
 

@@ -70,7 +70,7 @@ def here(project: Project, monkeypatch: pytest.MonkeyPatch) -> Iterator[Here]:
         tenure.commit(Draft(operation="test", builds={"null.staged": Build(name="null.staged")}))
     store = store_in(project.root, "t.pkr.hcl")
     with tenure_of(store) as tenure:
-        tenure.commit(_run_of_all(tenure.record.holder.by))
+        tenure.commit(_run_of_all(tenure.participant.holder.by))
         yield Here(store, tenure)
 
 

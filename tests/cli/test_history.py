@@ -333,7 +333,7 @@ def run_of_long_ago(folder: Path, number: int, age: timedelta) -> None:
     started = datetime.now(UTC) - age
     run = Run(
         number=number,
-        tenure=tenure.record.tenure,
+        tenure=tenure.record.token,
         started=started,
         by=asking().by,
         status=RunStatus.COMPLETE,

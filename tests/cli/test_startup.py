@@ -23,7 +23,11 @@ NOT_FOR_LOCKS = {
     *("packer_fork.codec", "packer_fork.inputs", "packer_fork.packer"),
     *("packer_fork.metrics", "packer_fork.stores.archive.history", "packer_fork.stores.shared"),
     *("packer_fork.stores.local.journal", "packer_fork.stores.local.reader"),
-    *("packer_fork.stores.local.tenure", "packer_fork.views.github", "packer_fork.views.live"),
+    *(
+        "packer_fork.stores.local.kernel_locks",
+        "packer_fork.views.github",
+        "packer_fork.views.live",
+    ),
 }
 """What a state is read or written with; a lock tells of itself."""
 

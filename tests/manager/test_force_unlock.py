@@ -133,13 +133,85 @@ def test_a_daemon_that_holds_the_lock_is_listed_and_left_alone(cli: Cli, project
     os.kill(daemon, signal.SIGKILL)
 
 
+def test_build_gives_the_advice_of_lock_status_on_processes_that_packer_left(
+    cli: Cli, project: Project
+) -> None:
+    """Neither packer-fork nor Packer lives, so that waiting helps nobody."""
+    project.write("t.pkr.hcl", DAEMON)
+    killed(begun(cli, project, "t.pkr.hcl"))
+    go_on(project.root)
+    daemon = int((project.root / "daemon").read_text())
+    eventually(lambda: [p["pid"] for p in states.lock(cli)["processes"]] == [daemon])
+    advice = states.lock(cli)["remedy"]
+    assert advice.startswith(f"packer-fork force-unlock {lock_id(cli)} --kill")
+    told = cli("lock", "status", "t.pkr.hcl").out.splitlines()
+    assert told[0].startswith("t.pkr.hcl: orphaned")
+    assert told[1].split(maxsplit=2) == ["to", "do:", advice]
+    for options in ((), ("--lock-timeout", "1s")):
+        refused = cli("build", *options, "t.pkr.hcl")
+        assert refused.rc == 11, refused
+        assert advice in refused.err
+        assert "Wait for it" not in refused.err
+        assert "to go" not in refused.err
+    os.kill(daemon, signal.SIGKILL)
+
+
+LEAK = """
+    source "null" "n" { communicator = "none" }
+    build {
+      sources = ["null.n"]
+      provisioner "shell-local" { inline = ["python3 leak.py > leaked"] }
+    }
+"""
+
+LEAKING = """\
+import subprocess
+quiet = subprocess.DEVNULL  # and no other descriptor is inherited
+print(subprocess.Popen(["sleep", "300"], stdin=quiet, stdout=quiet, stderr=quiet).pid)
+"""
+
+
+def test_process_that_outlives_packer_without_its_lock_is_named(cli: Cli, project: Project) -> None:
+    project.write("leak.py", LEAKING)
+    project.write("t.pkr.hcl", LEAK)
+    built = cli("build", "t.pkr.hcl")
+    assert built.rc == 0, built
+    leaked = (project.root / "leaked").read_text().strip()
+    assert f"sleep ({leaked}) outlives Packer, a leaked process" in built.err
+    status = cli("lock", "status", "t.pkr.hcl")
+    assert status.rc == 0, "it does not hold the lock"
+    assert status.out.splitlines()[1].split()[:4] == ["to", "do:", "kill", leaked]
+    assert f"leaked:    {leaked}  sleep" in status.out
+    os.kill(int(leaked), signal.SIGKILL)
+    eventually(lambda: "leaked" not in cli("lock", "status", "t.pkr.hcl").out)
+
+
+def test_if_abandoned_refuses_an_id_that_it_does_not_know_while_a_lock_is_held(
+    cli: Cli, project: Project
+) -> None:
+    go_on(project.root)
+    assert cli("build", "t.pkr.hcl").rc == 0
+    outdated = lock_id(cli)
+    assert cli("force-unlock", outdated, "--if-abandoned").rc == 0, "its holder released it"
+    for gate in ("go", "begun"):
+        (project.root / gate).unlink()
+    running = begun(cli, project, "--rebuild", "t.pkr.hcl")
+    for name in (outdated, "never-was-an-id"):
+        refused = cli("force-unlock", name, "--if-abandoned")
+        assert refused.rc == 11, refused
+        assert f"There is no lock {name} here. Others are held: {lock_id(cli)}" in refused.err
+    go_on(project.root)
+    assert running.wait().rc == 0
+    assert cli("force-unlock", "never-was-an-id", "--if-abandoned").rc == 0, "nothing is held"
+
+
 def test_allow_live_fences_the_holder_and_keeps_its_results(cli: Cli, project: Project) -> None:
     running = begun(cli, project, "t.pkr.hcl")
     done = cli("force-unlock", lock_id(cli), "--allow-live", "--yes")
     assert done.rc == 0, done
     assert "will be late" in done.err
     assert states.verdict(cli) == "free"
-    eventually(lambda: "was closed by" in running.err())
+    eventually(lambda: "was taken by" in running.err())
     project.write("t.pkr.hcl", NULL_AND_FILE)
     new = cli("build", "-only=file.f", "t.pkr.hcl")
     assert new.rc == 0
@@ -184,9 +256,9 @@ def test_log_of_an_unlocked_run_is_read_once_nothing_of_it_lives(place: Place) -
     assert not isinstance(live, LockStatus)
     run = Run(
         number=1,
-        tenure=live.record.tenure,
+        tenure=live.record.token,
         started=datetime.now(UTC),
-        by=live.record.holder.by,
+        by=live.participant.holder.by,
         builds=("null.n",),
     )
     creating = Build(name="null.n", status=BuildStatus.CREATING, run=1)

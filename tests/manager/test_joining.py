@@ -19,6 +19,7 @@ from packer_fork.events import Elsewhere, Event, RunEnded
 from packer_fork.inputs.cache import DigestCache
 from packer_fork.inputs.declared import Declared
 from packer_fork.inputs.record import Inputs, template_inputs
+from packer_fork.lock_steps import MOST_PARTICIPANTS
 from packer_fork.locks import Holder, LockStatus, Share, Stop
 from packer_fork.manager import crew, ending, joining, planning, shared_build, state_ref
 from packer_fork.manager.plan import Plan
@@ -31,7 +32,7 @@ from packer_fork.model import Build, BuildStatus, Draft, Run, RunStatus, State
 from packer_fork.packer.flags import take
 from packer_fork.packer.signals import SignalWatch
 from packer_fork.stores.base import Committed, Membership
-from packer_fork.stores.local.membership import LocalMembership
+from packer_fork.stores.local.held_lock import LocalLock
 from packer_fork.stores.local.store import LocalStore
 from tests.conftest import Cli, Project
 from tests.support import local_states, raw_log
@@ -59,7 +60,9 @@ DECLARED = Declared(
 
 
 def test_a_plan_of_other_inputs_than_the_run_is_refused(tmp_path: Path) -> None:
-    member = local_states.open_store(tmp_path / "t" / "default").try_share(holder("first"))
+    member = local_states.open_store(tmp_path / "t" / "default").try_acquire(
+        holder("first"), max_participants=MOST_PARTICIPANTS
+    )
     assert not isinstance(member, LockStatus)
     with contextlib.closing(member):
         fingerprint, declared = DECLARED.inputs.fingerprint, DECLARED
@@ -93,7 +96,7 @@ def ignore(_: Event) -> None:
 
 @contextlib.contextmanager
 def first(place: Place) -> Iterator[Membership]:
-    found = place.store.try_share(holder("first"))
+    found = place.store.try_acquire(holder("first"), max_participants=MOST_PARTICIPANTS)
     assert not isinstance(found, LockStatus)
     with contextlib.closing(found):
         yield found
@@ -138,17 +141,17 @@ def test_inputs_that_change_while_a_run_is_joined_are_not_built_in_it(
         with pytest.raises(LockedError, match="changed here while run 1 was joined"):
             shared_build.build(request_to_share, shared_build.Together(), ignore)
         share, _ = member.look()
-        assert ([each.number for each in share.members], share.claims) == ([1], ())
+        assert ([each.number for each in share.participants], share.claims) == ([1], ())
 
 
 @pytest.mark.usefixtures("packer")
 def test_run_is_open_to_others_only_once_it_is_on_record(
     request_to_share: BuildRequest, place: Place, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    commit = LocalMembership.commit
+    commit = LocalLock.commit
     in_the_gap: list[Membership | None] = []
 
-    def fail_to_start(member: LocalMembership, draft: Draft) -> Committed:
+    def fail_to_start(member: LocalLock, draft: Draft) -> Committed:
         if draft.operation != "start":
             return commit(member, draft)
         assert draft.last_run is not None
@@ -159,7 +162,7 @@ def test_run_is_open_to_others_only_once_it_is_on_record(
         )
         raise StoreError("The store is away.")
 
-    monkeypatch.setattr(LocalMembership, "commit", fail_to_start)
+    monkeypatch.setattr(LocalLock, "commit", fail_to_start)
     with pytest.raises(StoreError, match="is away"):
         shared_build.build(request_to_share, shared_build.Together(), ignore)
     assert in_the_gap == [None]
@@ -169,23 +172,23 @@ def test_run_is_open_to_others_only_once_it_is_on_record(
 def test_each_step_of_a_run_is_on_record_before_others_act_on_it(
     request_to_share: BuildRequest, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    commit, update = LocalMembership.commit, LocalMembership.update
+    commit, update = LocalLock.commit, LocalLock.update
     steps: list[str] = []
 
-    def noted_commit(member: LocalMembership, draft: Draft) -> Committed:
+    def noted_commit(member: LocalLock, draft: Draft) -> Committed:
         made = commit(member, draft)
         if draft.operation != "progress":
             steps.append(draft.operation)
         return made
 
-    def noted_update(member: LocalMembership, step: sharing.Step) -> Share | None:
+    def noted_update(member: LocalLock, step: sharing.Step) -> Share | None:
         after = update(member, step)
         if after is not None:
             steps.append(state_of_share(after))
         return after
 
-    monkeypatch.setattr(LocalMembership, "commit", noted_commit)
-    monkeypatch.setattr(LocalMembership, "update", noted_update)
+    monkeypatch.setattr(LocalLock, "commit", noted_commit)
+    monkeypatch.setattr(LocalLock, "update", noted_update)
     monkeypatch.setattr(crew, "_LOOK", 0.0)  # what is due too early is handed in at once
     assert shared_build.build(request_to_share, shared_build.Together(), ignore) == 0
     order = [step for step, _ in itertools.groupby(steps)]
@@ -220,7 +223,9 @@ def test_source_that_is_added_at_the_very_end_is_waited_for(
             (second,) = seconds
             build = structs.replace(event.build, status=BuildStatus.COMPLETE)
             second.commit(Draft(operation="finish", builds={build.name: build}))
-            second.update(lambda share, _: sharing.handed_in(share, build.name, second.number))
+            second.update(
+                lambda share, _: sharing.handed_in(share, build.name, second.participant.number)
+            )
             second.close()
         if isinstance(event, RunEnded):
             ended.append(event.run.exit_code)
@@ -250,9 +255,9 @@ def begun_run(member: Membership, *names: str) -> Run:
     """Run 1 of these sources, on record, and open to others."""
     run = Run(
         number=1,
-        tenure=member.record.tenure,
+        tenure=member.record.token,
         started=datetime.now(UTC),
-        by=member.record.holder.by,
+        by=member.participant.holder.by,
         builds=names,
         shared=True,
     )
@@ -263,7 +268,9 @@ def begun_run(member: Membership, *names: str) -> Run:
 
 def begun_part(member: Membership, run: Run, source: str) -> Run:
     """A source of `run` that `member` has taken, and whose Packer is on record."""
-    share = member.update(lambda s, dead: sharing.claimed(s, source, member.number, dead))
+    share = member.update(
+        lambda s, dead: sharing.claimed(s, source, member.participant.number, dead)
+    )
     assert share is not None
     number = share.claims[-1].number
     part = structs.replace(run, builds=(source,), shared=False, part=number)
@@ -314,7 +321,7 @@ def test_source_that_is_added_while_a_run_is_about_to_end_is_not_lost(
     with first(place) as member, SignalWatch() as watch:
         run = begun_run(member, "a")
         second = joined(place, member, INPUTS)
-        member.update(lambda share, _: sharing.handed_in(share, "a", member.number))
+        member.update(lambda share, _: sharing.handed_in(share, "a", member.participant.number))
         look = member.look
 
         def look_and_be_overtaken() -> tuple[Share, frozenset[int]]:
@@ -326,5 +333,7 @@ def test_source_that_is_added_while_a_run_is_about_to_end_is_not_lost(
         monkeypatch.setattr(member, "look", look_and_be_overtaken)
         assert ending.conclude(place, member, 1, watch, ignore).run.exit_code is None
         assert state_of(place).last_run == structs.replace(run, builds=("a", "b"))
-        assert second.update(lambda s, dead: sharing.claimed(s, "b", second.number, dead))
+        assert second.update(
+            lambda s, dead: sharing.claimed(s, "b", second.participant.number, dead)
+        )
         second.close()

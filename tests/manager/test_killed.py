@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from packer_fork.stores.local import probe
+from packer_fork.stores.local import lock_status
 from packer_fork.stores.local.layout import Layout
 from tests.conftest import Cli, Project, eventually
 from tests.support import states
@@ -23,7 +23,7 @@ POINTS = ("fdatasync", "fsync", "rename", "pwrite64", "unlink")
 
 def settled(folder: Path) -> bool:
     """Whether nothing of the last build lives any more."""
-    return not any(probe.is_alive(Layout(folder), n) for n in Layout(folder).known_tenures())
+    return not any(lock_status.is_alive(Layout(folder), n) for n in Layout(folder).known_tokens())
 
 
 def serial(folder: Path) -> int:

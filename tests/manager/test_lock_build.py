@@ -127,6 +127,8 @@ def test_packer_outlives_a_killed_wrapper_and_its_results_are_taken_over(
     refused = cli("build", "--rebuild", "t.pkr.hcl")
     assert refused.rc == 11
     assert "orphaned" in refused.err
+    assert orphaned["remedy"].startswith("wait, Packer finishes")
+    assert orphaned["remedy"] in refused.err
     go_on(gated)
     eventually(lambda: states.verdict(cli) == "abandoned")
     again = cli("build", "--rebuild", "t.pkr.hcl")

@@ -45,7 +45,7 @@ def test_a_disk_that_stays_full_is_left_alone_until_the_end(
     told: list[Event] = []
     breaker = CircuitBreaker(str(small_disk), folder=tmp_path / "run")
     log = RunLog(tmp_path / "log", told.append)
-    run = Run(number=1, tenure=1, started=datetime.now(UTC), by=tenure.record.holder.by)
+    run = Run(number=1, tenure=1, started=datetime.now(UTC), by=tenure.participant.holder.by)
     begin = outcome.begin(run, [BuildOutline("null.n", "null")])
     recorder = Recorder(begin, tenure, Mask(()), log, told.append, guard=breaker)
     recorder.commit("start")
@@ -71,7 +71,7 @@ def test_what_one_commit_could_not_take_comes_with_the_next(
     small_disk: Path, tenure: Tenure, tmp_path: Path
 ) -> None:
     log = RunLog(tmp_path / "log", ignore)
-    run = Run(number=1, tenure=1, started=datetime.now(UTC), by=tenure.record.holder.by)
+    run = Run(number=1, tenure=1, started=datetime.now(UTC), by=tenure.participant.holder.by)
     begin = outcome.begin(run, [BuildOutline(f"null.{name}", "null") for name in "ab"])
     recorder = Recorder(begin, tenure, Mask(()), log, ignore)
     recorder.commit("start")
@@ -97,7 +97,7 @@ def test_recovery_that_could_not_be_committed_keeps_the_log(
         number=1,
         tenure=1,
         started=datetime.now(UTC),
-        by=tenure.record.holder.by,
+        by=tenure.participant.holder.by,
         command=(MORE_THAN_A_PAGE,),
         builds=("null.n",),
     )
@@ -121,7 +121,7 @@ def test_recovery_that_could_not_be_committed_keeps_the_log(
 def test_results_are_in_the_outbox_durably(
     tenure: Tenure, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    run = Run(number=1, tenure=1, started=datetime.now(UTC), by=tenure.record.holder.by)
+    run = Run(number=1, tenure=1, started=datetime.now(UTC), by=tenure.participant.holder.by)
     synced: list[int] = []
     monkeypatch.setattr(os, "fsync", lambda one: synced.append(os.fstat(one).st_ino))
     folder = tmp_path / "outbox"

@@ -112,7 +112,7 @@ def test_one_waits_for_another_machine(team: Team) -> None:
     assert f"(pid {running.pid}, build, run 1)" in told
     found = states.lock(there.cli)
     assert (found["verdict"], found["pid"], found["run"]) == ("held", running.pid, 1)
-    assert "the lease of tenure 1 is alive" in found["proof"][0]
+    assert "the lease of participant 1 of token 1 is alive" in found["proof"][0]
     waiting = there.cli.start("build", "--lock-timeout", "1m", "t.pkr.hcl")
     eventually(lambda: "waiting up to" in waiting.err())
     assert "held by" in waiting.err()

@@ -21,14 +21,14 @@ SHORT = {"lock_ttl": "2s", "lock_timeout": "1m"}
 
 def killed(machine: Machine, running: Running) -> None:
     """As by the kernel; returns when its Packer, which heard of it, has cleaned up and ended."""
-    lock = states.lock(machine.cli)["id"]
+    mark = states.lock(machine.cli)["id"] + "-1"
     running.signal(signal.SIGKILL)
     running.process.wait()
-    eventually(lambda: "packer build" not in commands_of(lock))
+    eventually(lambda: "packer build" not in commands_of(mark))
 
 
-def commands_of(lock: str) -> set[str]:
-    return {process.command for process in processes.marked(MARKER, lock)}
+def commands_of(participant: str) -> set[str]:
+    return {process.command for process in processes.marked(MARKER, participant)}
 
 
 @on("consul")
@@ -37,7 +37,7 @@ def test_on_the_same_machine_a_death_is_known_at_once(team: Team) -> None:
     killed(here, here.begun())
     here.go_on()  # a script that was left behind ends, too
     eventually(lambda: states.verdict(here.cli) == "abandoned")
-    assert "the lease of tenure 1 is alive" in states.lock(here.cli)["proof"][-1]
+    assert "the lease of participant 1 of token 1 is alive" in states.lock(here.cli)["proof"][-1]
     told = done(here.cli, "build", "t.pkr.hcl")
     assert "was abandoned by" in told
     assert "recovered run 1 from its log: null.n cancelled" in told
@@ -141,7 +141,7 @@ def test_the_lock_is_lost_to_another_machine(team: Team, cluster: Cluster, polic
         since = states.state(there.cli)
         assert running.process.poll() is None, "it cannot know, so it goes on"
         proxy.let_pass()
-        eventually(lambda: "was closed by" in running.err())
+        eventually(lambda: "was taken by" in running.err())
         if policy == "finish":
             here.go_on()
         is_late(here, running, "complete" if policy == "finish" else "cancelled")
@@ -167,9 +167,9 @@ def test_where_two_must_never_run_at_once(team: Team, cluster: Cluster) -> None:
         settings = {**SHORT, "on_lock_lost": "strict"}
         here = team.machine("here", GATED, at=[proxy.endpoint], settings=settings)
         running = here.begun()
-        lock = states.lock(here.cli)["id"]
+        mark = states.lock(here.cli)["participants"][0]["id"]
         proxy.refuse()
-        eventually(lambda: "packer build" not in commands_of(lock), timeout=12)
+        eventually(lambda: "packer build" not in commands_of(mark), timeout=12)
         proxy.let_pass()
         ended = running.wait()
         assert ended.rc == 12, ended

@@ -61,7 +61,7 @@ def test_more_than_one_source_at_a_time(local: Site) -> None:
     (machine,) = few(local, "m1")
     running = machine.share("--max-sources", "2")
     local.await_begun(2, running)
-    assert len(states.lock(machine.cli)["members"][0]["sources"]) == 2
+    assert len(states.lock(machine.cli)["participants"][0]["sources"]) == 2
     local.open("a")
     local.await_begun(3, running)
     local.open()
@@ -115,8 +115,8 @@ def test_the_lock_shows_who_builds_what(local: Site) -> None:
     local.await_begun(2, *running)
     watching = first.cli.start("lock", "status", "--watch", "t.pkr.hcl")
     lock = states.lock(first.cli)
-    assert [each["verdict"] for each in lock["members"]] == ["held", "held"]
-    pids = {each["pid"]: each["sources"] for each in lock["members"]}
+    assert [each["verdict"] for each in lock["participants"]] == ["held", "held"]
+    pids = {each["pid"]: each["sources"] for each in lock["participants"]}
     assert set(pids) == {each.pid for each in running}
     assert sorted(source for sources in pids.values() for source in sources) == ["null.a", "null.b"]
     eventually(lambda: "null.b" in watching.out(), 30)
@@ -128,7 +128,7 @@ def test_the_lock_shows_who_builds_what(local: Site) -> None:
 
 
 def member(machine: Machine, running: Running) -> str:
-    found = {each["pid"]: each["id"] for each in states.lock(machine.cli)["members"]}
+    found = {each["pid"]: each["id"] for each in states.lock(machine.cli)["participants"]}
     return str(found[running.pid])
 
 

@@ -15,6 +15,7 @@ import pytest
 
 from packer_fork import sharing
 from packer_fork.errors import StoreError
+from packer_fork.lock_steps import MOST_PARTICIPANTS
 from packer_fork.locks import LockStatus
 from packer_fork.model import Actor, Build, Draft
 from packer_fork.stores.base import Tenure
@@ -232,7 +233,7 @@ def test_record_whose_sync_failed_is_written_into_a_new_inode(
 def test_second_participant_is_in_a_durable_record(tmp_path: Path, synced: Synced) -> None:
     folder = tmp_path / "t" / "default"
     store = open_store(folder)
-    first = store.try_share(holder("first"))
+    first = store.try_acquire(holder("first"), max_participants=MOST_PARTICIPANTS)
     assert not isinstance(first, LockStatus)
     with contextlib.closing(first):
         first.update(lambda share, _: sharing.opened(share, inputs="f", run=1, wanted=("a",)))
@@ -240,6 +241,9 @@ def test_second_participant_is_in_a_durable_record(tmp_path: Path, synced: Synce
         second = store.join(holder("second"), lock_id=first.record.id, inputs="f")
         assert second is not None
         with contextlib.closing(second):
+            assert synced.inodes == [(folder / "lock").stat().st_ino, folder.stat().st_ino]
+            synced.inodes.clear()
+            assert first.update(lambda share, _: sharing.wanting(share, ("b",)))
             assert synced.inodes == [(folder / "lock").stat().st_ino, folder.stat().st_ino]
 
 

@@ -14,8 +14,8 @@ import pytest
 
 from packer_fork.locks import LockStatus
 from packer_fork.stores.local import filesystem
+from packer_fork.stores.local.kernel_locks import KernelLocks
 from packer_fork.stores.local.layout import Layout
-from packer_fork.stores.local.tenure import KernelLocks
 from tests.conftest import eventually, unavailable
 from tests.support.local_store import holder, open_store
 from tests.support.stage import Player, Stage
@@ -161,8 +161,12 @@ def test_who_may_not_read_the_folder_is_told_so(stage: Stage, open_folder: Path)
 def test_after_a_reboot_a_free_kernel_lock_is_proof_enough(stage: Stage, held: Player) -> None:
     held.kill()
     document = record(stage)
-    document["holder"]["process"]["boot"] = "00000000-0000-0000-0000-000000000000"
-    document["holder"]["process"]["pid"] = os.getpid()  # a pid that lives, and is another's now
+    document["participants"][0]["holder"]["process"]["boot"] = (
+        "00000000-0000-0000-0000-000000000000"
+    )
+    document["participants"][0]["holder"]["process"]["pid"] = (
+        os.getpid()
+    )  # a pid that lives, and is another's now
     (stage.folder / "lock").write_text(json.dumps(document))
     status = open_store(stage.folder).status()
     assert status.verdict == "abandoned"
@@ -182,7 +186,7 @@ def test_a_copied_folder_is_another_lock(stage: Stage, held: Player, tmp_path: P
 
 def test_a_copy_without_the_tenures_proves_nothing(stage: Stage, held: Player) -> None:
     copy = stage.folder.parent / "copy"
-    shutil.copytree(stage.folder, copy, ignore=shutil.ignore_patterns("tenures"))
+    shutil.copytree(stage.folder, copy, ignore=shutil.ignore_patterns("locks"))
     assert verdict(copy) == "unknown"
     assert held.ask("commit", "still ours")["serial"] == 1
 
@@ -330,7 +334,7 @@ def test_an_unreadable_record_of_an_orphan(stage: Stage, held: Player) -> None:
 def test_a_missing_record_of_a_live_holder(stage: Stage, held: Player) -> None:
     (stage.folder / "lock").unlink()
     status = open_store(stage.folder).status()
-    assert (status.verdict, status.id) == ("held", "tenure-1")
+    assert (status.verdict, status.id) == ("held", "token-1")
     other = stage.enter()
     assert other.ask("take")["refused"] == "held"
     refused = held.ask("commit", "without a record")
@@ -345,22 +349,22 @@ def test_a_missing_record_and_nobody_left(stage: Stage, held: Player) -> None:
     assert held.ask("commit", "a change")["serial"] == 1
     held.kill()
     (stage.folder / "lock").unlink()
-    shutil.rmtree(stage.folder / "tenures")
+    shutil.rmtree(stage.folder / "locks")
     assert verdict(stage.folder) == "free"
     assert stage.enter().ask("take")["tenure"] == 2, "the state itself knows the last token"
 
 
-@pytest.mark.parametrize("missing", ["1.wrapper", "1.packer", ""])
+@pytest.mark.parametrize("missing", ["1-1.packer-fork", "1-1.packer", ""])
 @pytest.mark.parametrize("alive", [True, False])
 def test_missing_files_of_a_tenure(
     stage: Stage, held: Player, missing: str, *, alive: bool
 ) -> None:
     """Without them nothing is proven; what is left of them still tells who lives."""
-    for path in [stage.folder / "tenures" / missing] if missing else _files(stage):
+    for path in [stage.folder / "locks" / missing] if missing else _files(stage):
         path.unlink()
     if not alive:
         held.kill()
-    told = {"1.wrapper": "orphaned", "1.packer": "held"}.get(missing) if alive else None
+    told = {"1-1.packer-fork": "orphaned", "1-1.packer": "held"}.get(missing) if alive else None
     status = open_store(stage.folder).status()
     assert status.verdict == (told or "unknown")
     other = stage.enter()
@@ -372,7 +376,7 @@ def test_missing_files_of_a_tenure(
 
 
 def _files(stage: Stage) -> list[Path]:
-    return list((stage.folder / "tenures").iterdir())
+    return list((stage.folder / "locks").iterdir())
 
 
 def test_an_old_tenure_that_lives_on_is_seen_beside_the_new_one(stage: Stage, held: Player) -> None:
@@ -385,14 +389,13 @@ def test_an_old_tenure_that_lives_on_is_seen_beside_the_new_one(stage: Stage, he
     assert store.left_alive() == ()
 
 
-@pytest.mark.parametrize("member", [0, 1])
-def test_a_tenure_that_is_just_being_opened_is_held(tmp_path: Path, member: int) -> None:
+def test_lock_that_is_just_being_acquired_is_held(tmp_path: Path) -> None:
     """Its kernel locks are there before its record is."""
     folder = tmp_path / "t" / "default"
     tenure = open_store(folder).try_acquire(holder("test"))
     assert not isinstance(tenure, LockStatus)
     tenure.close()
-    locks = KernelLocks(Layout(folder), 2, member)
+    locks = KernelLocks(Layout(folder), 2, 1)
     try:
         assert verdict(folder) == "held"
     finally:

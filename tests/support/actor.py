@@ -24,8 +24,8 @@ from packer_fork.locks import LockStatus, Verdict
 from packer_fork.model import Build, Draft
 from packer_fork.stores.base import TAKE_OVER, Tenure, Ticket
 from packer_fork.stores.local import (
+    kernel_locks,  # noqa: F401 (beforehand: after `become` its file may be out of reach)
     mutex,
-    tenure,  # noqa: F401 (beforehand: after `become` its file may be out of reach)
 )
 from packer_fork.stores.local.layout import Layout
 from tests.support.local_store import holder, open_store
@@ -56,7 +56,7 @@ class Actor:
         replaced = found.replaced.verdict if found.replaced else None
         record = found.record
         return {
-            "tenure": record.tenure,
+            "tenure": record.token,
             "id": record.id,
             "replaced": replaced,
             "got": time.monotonic_ns(),

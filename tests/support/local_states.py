@@ -70,7 +70,7 @@ def commit(folder: Path, tenure: Tenure, *made: Draft) -> States:
 
 
 def run(folder: Path, tenure: Tenure, number: int, *, text: str = "") -> States:
-    return commit(folder, tenure, *drafts(number, tenure=tenure.record.tenure, text=text))
+    return commit(folder, tenure, *drafts(number, tenure=tenure.record.token, text=text))
 
 
 def grow(folder: Path, numbers: range, *, text: str = "") -> States:

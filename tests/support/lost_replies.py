@@ -45,7 +45,7 @@ def a_further_tenure(ground: Ground, name: str, store: Store) -> list[int]:
         serials = [tenure.commit(built(1)).serial]
         tenure.compact()
     with tenure_of(store) as tenure:
-        assert tenure.record.tenure == 2
+        assert tenure.record.token == 2
         serials += [tenure.commit(built(number)).serial for number in (2, 3)]
         tenure.compact()
     return serials
@@ -56,7 +56,7 @@ def a_take_over(ground: Ground, name: str, store: Store) -> list[int]:
         serials = [tenure.commit(built(1)).serial]
         tenure.hand_over()
     keys = ground.keys(name)
-    item = keys.get(names.tenure(1))
+    item = keys.get(names.participant(1, 1))
     assert item is not None
     keys.revoke(item.lease)
     with waited_for(store) as tenure:

@@ -112,8 +112,9 @@ def _locks(place: Place) -> Iterator[Candidate]:
     status = place.store.status()
     if status.verdict is not Verdict.FREE:
         yield Candidate(status.id, f"{status.verdict}, {place.folder.label}: {who(status)}")
-    for each in status.members:
-        yield Candidate(each.member.id, f"{each.verdict}, of many: {each.member.holder.by}")
+    for each in status.participants if len(status.participants) > 1 else ():
+        text = f"{each.verdict}, one of several: {each.participant.holder.by}"
+        yield Candidate(each.participant.id, text)
 
 
 def runs(wanted: Wanted) -> Iterator[Candidate]:

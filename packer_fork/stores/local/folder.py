@@ -33,7 +33,7 @@ class Folder:
     def exclusively(self) -> Iterator[None]:
         # It imports portalocker, which takes longer than all the rest: only who locks
         # pays, and not while others wait for the mutex or for us to be the next.
-        import packer_fork.stores.local.tenure  # noqa: F401
+        import packer_fork.stores.local.kernel_locks  # noqa: F401
 
         with self._writable():
             self._make()
@@ -54,7 +54,7 @@ class Folder:
     def _make(self) -> None:
         _check_room(self._layout.folder)
         group = _group_id(self._group) if self._group else None
-        for folder in (self._root, self._layout.folder, self._layout.tenures, self._layout.logs):
+        for folder in (self._root, self._layout.folder, self._layout.locks, self._layout.logs):
             durable.make_folder(folder, group=group)
         ignore = self._root / ".gitignore"
         if not ignore.exists():

@@ -2,12 +2,11 @@
 
 state.json           snapshot, then one line per change
 acked                witness: serial and digest of the last acknowledged change
-mutex                short lock around a commit and around opening or closing a tenure
+mutex                short lock around a commit and around each change of the lock record
 mutex.turn           what everybody comes through before it, so that nobody is passed
-lock                 record of the current tenure, replaced by rename under the mutex
-tenures/N.wrapper    locked by the wrapper of tenure N for as long as it lives
-tenures/N.packer     locked by Packer and all its children
-tenures/N-M.wrapper  and N-M.packer: the same for member M of a tenure that many hold
+lock                 the lock record, replaced by rename under the mutex
+locks/N-M.packer-fork  locked by the packer-fork process of participant M under token N
+locks/N-M.packer     locked by its Packer and all children of that
 history/             sealed segments, named by the SHA-256 of their bytes
 backups/             copies of the state file, and what was damaged
 queue/N              locked by the waiter that arrived as the Nth
@@ -35,17 +34,17 @@ class Layout(LocalFiles):
         self.acked = folder / ACKED
         self.mutex = folder / "mutex"
         self.lock = folder / "lock"
-        self.tenures = folder / "tenures"
+        self.locks = folder / "locks"
         self.queue = folder / "queue"
         self.history = folder / HISTORY
         self.backups = folder / BACKUPS
         self.logs = folder / "logs"
 
-    def wrapper(self, tenure: int, member: int = 0) -> Path:
-        return self.tenures / f"{_named(tenure, member)}.wrapper"
+    def holder_lock(self, token: int, participant: int) -> Path:
+        return self.locks / f"{token}-{participant}.packer-fork"
 
-    def packer(self, tenure: int, member: int = 0) -> Path:
-        return self.tenures / f"{_named(tenure, member)}.packer"
+    def packer_lock(self, token: int, participant: int) -> Path:
+        return self.locks / f"{token}-{participant}.packer"
 
     def ticket(self, number: int) -> Path:
         return self.queue / str(number)
@@ -53,26 +52,21 @@ class Layout(LocalFiles):
     def segment(self, name: str) -> Path:
         return self.folder / segment(name)
 
-    def known_tenures(self) -> tuple[int, ...]:
-        """Numbers of the tenures that left files, ascending."""
-        return tuple(sorted({_tenure_of(name) for name in self._locked_files()} - {0}))
+    def known_tokens(self) -> tuple[int, ...]:
+        """The tokens that left lock files, ascending."""
+        return tuple(sorted({_token_of(name) for name in self._lock_files()} - {0}))
 
-    def files_of(self, tenure: int) -> tuple[Path, ...]:
-        """The locked files that are there of a tenure, those of its members included."""
-        names = self._locked_files()
-        return tuple(self.tenures / name for name in names if _tenure_of(name) == tenure)
+    def files_of(self, token: int) -> tuple[Path, ...]:
+        """The lock files that are there of all participants under `token`."""
+        return tuple(self.locks / name for name in self._lock_files() if _token_of(name) == token)
 
-    def _locked_files(self) -> list[str]:
+    def _lock_files(self) -> list[str]:
         with contextlib.suppress(FileNotFoundError, NotADirectoryError):
-            return os.listdir(self.tenures)  # noqa: PTH208
+            return os.listdir(self.locks)  # noqa: PTH208
         return []
 
 
-def _named(tenure: int, member: int) -> str:
-    return f"{tenure}-{member}" if member else str(tenure)
-
-
-def _tenure_of(name: str) -> int:
-    """0 for a file that is none of a tenure's."""
-    number = name.partition(".")[0].partition("-")[0]
+def _token_of(name: str) -> int:
+    """0 for a name that is none of a lock file."""
+    number = name.partition("-")[0]
     return int(number) if number.isdecimal() else 0

@@ -22,8 +22,9 @@ from msgspec import Struct
 from packer_fork import durable
 from packer_fork.locks import Waiter
 from packer_fork.malformed import MALFORMED
-from packer_fork.stores.local import probe
+from packer_fork.stores.local import lock_status
 from packer_fork.stores.local.layout import Layout
+from packer_fork.stores.lock_record import Found
 
 _GLANCE = 0.1
 """Seconds between looks at the lock's record: force-unlock frees it under a living holder."""
@@ -40,7 +41,7 @@ def numbers(layout: Layout) -> list[int]:
 
 
 def is_live(layout: Layout, number: int) -> bool:
-    return bool(probe.is_busy(layout.ticket(number)))
+    return bool(lock_status.is_busy(layout.ticket(number)))
 
 
 def is_empty(layout: Layout) -> bool:
@@ -74,7 +75,7 @@ class _Situation(Struct, frozen=True):
     """What a waiter waits for: the ticket before it, or the lock as its record tells."""
 
     before: int | None
-    record: probe.Record
+    record: Found
 
 
 class Ticket:
@@ -114,14 +115,14 @@ class Ticket:
         did not want it so (abandoned, unknown), sleeps until its record changes.
         """
         deadline = time.monotonic() + timeout
-        situation = _Situation(self.before(), probe.read_record(self._layout))
+        situation = _Situation(self.before(), lock_status.read_record(self._layout))
         if situation != self._woken_by:
             self._watch(self._obstacles(situation))
         changed = self._changed if situation != self._woken_by else threading.Event()
         is_first = situation.before is None
         while not changed.is_set() and (left := deadline - time.monotonic()) > 0:
             changed.wait(min(left, _GLANCE) if is_first else left)
-            if is_first and probe.read_record(self._layout) != situation.record:
+            if is_first and lock_status.read_record(self._layout) != situation.record:
                 return
         if changed.is_set():
             self._woken_by = situation
@@ -150,7 +151,7 @@ class Ticket:
         if situation.before is not None:
             return (self._layout.ticket(situation.before),)
         record = situation.record.record
-        return self._layout.files_of(record.tenure) if record else ()
+        return self._layout.files_of(record.token) if record else ()
 
     def _watch(self, paths: tuple[Path, ...]) -> None:
         """Have a thread sleep in the kernel until all of `paths` are let go."""

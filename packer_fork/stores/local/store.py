@@ -1,41 +1,27 @@
-"""The local store: joins journal, probe and tenure into ``stores.base.Store``."""
+"""The local store: joins journal, lock and queue into ``stores.base.Store``."""
 
 from __future__ import annotations
 
 import contextlib
-import uuid
-from collections.abc import Callable
 from datetime import UTC, datetime
 from functools import cached_property, partial
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple, TypeVar
+from typing import TYPE_CHECKING
 
-from msgspec import structs
-
-from packer_fork import durable, sharing
-from packer_fork.locks import Closing, Holder, LockRecord, LockStatus, Share, Verdict, Waiter
+from packer_fork import durable, lock_steps
+from packer_fork.locks import Holder, LockRecord, LockStatus, Verdict, Waiter
 from packer_fork.model import Actor, Draft, Project, State
-from packer_fork.stores import base
+from packer_fork.stores import base, lock_record
 from packer_fork.stores.archive.archive import Archive
-from packer_fork.stores.base import TAKE_OVER, Tenure
-from packer_fork.stores.local import mutex, probe, queue
+from packer_fork.stores.base import TAKE_OVER, HeldLock
+from packer_fork.stores.local import lock_status, mutex, queue
 from packer_fork.stores.local.folder import Folder
 from packer_fork.stores.local.layout import Layout
 
 if TYPE_CHECKING:
     from packer_fork.stores.local.journal import Journal
+    from packer_fork.stores.local.kernel_locks import KernelLocks
     from packer_fork.stores.local.reader import Reader
-    from packer_fork.stores.local.tenure import KernelLocks
-
-
-T = TypeVar("T")
-
-
-class _Taken(NamedTuple):
-    """What a tenure is made of."""
-
-    parts: tuple[Layout, Journal, LockRecord, KernelLocks]
-    replaced: LockStatus | None
 
 
 class LocalStore(Archive):
@@ -88,18 +74,18 @@ class LocalStore(Archive):
 
     def status(self) -> LockStatus:
         with self._folder.readable():
-            found = probe.status(self._layout)
+            found = lock_status.status(self._layout)
             return base.with_waiters(found, queue.waiters(self._layout))
 
     def left_alive(self) -> tuple[int, ...]:
-        record = probe.read_record(self._layout).record
-        newest = record.tenure if record else 0
-        known = self._layout.known_tenures()
-        return tuple(n for n in known if n < newest and probe.is_alive(self._layout, n))
+        record = lock_status.read_record(self._layout).record
+        newest = record.token if record else 0
+        known = self._layout.known_tokens()
+        return tuple(n for n in known if n < newest and lock_status.is_alive(self._layout, n))
 
-    def is_alive(self, tenure: int) -> bool:
+    def is_alive(self, token: int) -> bool:
         with self._folder.readable():
-            return probe.is_alive(self._layout, tenure)
+            return lock_status.is_alive(self._layout, token)
 
     def try_acquire(
         self,
@@ -108,82 +94,52 @@ class LocalStore(Archive):
         over: frozenset[Verdict] = TAKE_OVER,
         lock_id: str = "",
         ticket: base.Ticket | None = None,
+        max_participants: int = 1,
         even_damaged: bool = False,
-    ) -> Tenure | LockStatus:
+    ) -> HeldLock | LockStatus:
         ours = ticket if isinstance(ticket, queue.Ticket) else None
-
-        def take(found: LockStatus) -> Tenure:
-            from packer_fork.stores.local.tenure import LocalTenure
-
-            taken = self._take(holder, found, ours, even_damaged=even_damaged, share=None)
-            return LocalTenure(*taken.parts, replaced=taken.replaced, complain=self._complain)
-
-        return self._try(over, lock_id, ours, take)
-
-    def try_share(
-        self,
-        holder: Holder,
-        *,
-        over: frozenset[Verdict] = TAKE_OVER,
-        ticket: base.Ticket | None = None,
-    ) -> base.Membership | LockStatus:
-        ours = ticket if isinstance(ticket, queue.Ticket) else None
-
-        def take(found: LockStatus) -> base.Membership:
-            share = sharing.begun(holder)
-            taken = self._take(holder, found, ours, even_damaged=False, share=share)
-            return self._member(taken)
-
-        return self._try(over, "", ours, take)
-
-    def join(self, holder: Holder, *, lock_id: str, inputs: str) -> base.Membership | None:
-        from packer_fork.stores.local import membership
-
-        with self._folder.exclusively():
-            found = membership.join(self._layout, holder, lock_id, inputs)
-        if found is None:
-            return None
-        record, locks = found
-        return self._member(_Taken((self._layout, self._journal(), record, locks), None))
-
-    def expel(self, lock_id: str, member: int, *, by: Actor, why: str) -> bool:
-        from packer_fork.stores.local import membership
-
-        with self._folder.exclusively():
-            record = membership.expel(self._layout, lock_id, member, by)
-            if record is not None:
-                draft = Draft(operation="force-unlock", why=why)
-                with contextlib.closing(self._journal()) as journal:
-                    journal.commit(draft, tenure=record.tenure, by=by)
-        return record is not None
-
-    def _member(self, taken: _Taken) -> base.Membership:
-        from packer_fork.stores.local.membership import LocalMembership
-
-        return LocalMembership(*taken.parts, replaced=taken.replaced, complain=self._complain)
-
-    def _try(
-        self,
-        over: frozenset[Verdict],
-        lock_id: str,
-        ticket: queue.Ticket | None,
-        take: Callable[[LockStatus], T],
-    ) -> T | LockStatus:
-        is_next = partial(self._is_next, ticket)
+        is_next = partial(self._is_next, ours)
         with self._folder.readable():
-            found = probe.judge(self._layout)
+            found = lock_status.judge(self._layout)
         if base.may_take(found, over, lock_id, is_next):
             with self._folder.exclusively():
-                found = probe.judge_once(self._layout)
+                found = lock_status.judge_once(self._layout)
                 if base.may_take(found, over, lock_id, is_next):
                     if not lock_id:
-                        queue.sweep(self._layout, before=ticket.number if ticket else None)
-                    return take(found)
+                        queue.sweep(self._layout, before=ours.number if ours else None)
+                    written = base.newest_token(self, even_damaged=even_damaged)
+                    return self._take(holder, found, ours, written, max_participants)
         return found
+
+    def join(self, holder: Holder, *, lock_id: str, inputs: str) -> HeldLock | None:
+        from packer_fork.stores.local import kernel_locks
+
+        with self._folder.exclusively():
+            record = lock_status.read_record(self._layout).record
+            if record is None or record.id != lock_id:
+                return None
+            dead = lock_steps.dead(lock_status.evidence(self._layout, record))
+            joined = lock_steps.join(record, holder, inputs, dead)
+            if joined is None:
+                return None
+            locks = kernel_locks.lock_newest(self._layout, joined, is_durable=True)
+        return self._held(joined, locks, replaced=None)
+
+    def expel(self, lock_id: str, participant: int, *, by: Actor, why: str) -> bool:
+        with self._folder.exclusively():
+            record = lock_status.read_record(self._layout).record
+            if record is None or record.id != lock_id or not record.lists(participant):
+                return False
+            after = lock_steps.leave(record, participant, by)
+            durable.replace(self._layout.lock, lock_record.encode(after))
+            with contextlib.closing(self._journal()) as journal:
+                draft = Draft(operation="force-unlock", why=why)
+                journal.commit(draft, tenure=record.token, by=by)
+        return True
 
     def join_queue(self, holder: Holder) -> base.Ticket:
         with self._folder.exclusively():
-            record = probe.read_record(self._layout).record
+            record = lock_status.read_record(self._layout).record
             waiter = Waiter(holder=holder, since=datetime.now(UTC))
             ticket = queue.Ticket(self._layout, waiter, record.served if record else 0)
         ticket.arrive()
@@ -197,39 +153,49 @@ class LocalStore(Archive):
         holder: Holder,
         found: LockStatus,
         ticket: queue.Ticket | None,
-        *,
-        even_damaged: bool,
-        share: Share | None,
-    ) -> _Taken:
-        from packer_fork.stores.local import tenure
+        written: int,
+        max_participants: int,
+    ) -> HeldLock:
+        """`written`: the newest token that the state knows of."""
+        from packer_fork.stores.local import kernel_locks
 
-        written = base.newest_tenure(self, even_damaged=even_damaged)
         replaced = None if found.verdict is Verdict.FREE else found
         if replaced is not None:
-            self._close_found(found, holder)
-        last, old = found.record, self._layout.known_tenures()
-        record = LockRecord(
-            id=str(uuid.uuid4()),
-            tenure=1 + max(*old, last.tenure if last else 0, written, 0),
-            holder=holder,
-            created=datetime.now(UTC),
+            self._release_found(found, holder)
+        last, old = found.record, self._layout.known_tokens()
+        record = lock_steps.acquire(
+            holder,
+            max_participants=max_participants,
+            token=1 + max(*old, last.token if last else 0, written, 0),
             served=max(last.served if last else 0, ticket.number if ticket else 0),
-            share=share,
         )
-        locks = tenure.open_tenure(self._layout, record, 1 if share else 0)
+        locks = kernel_locks.lock_newest(self._layout, record, is_durable=False)
         if ticket is not None:
             ticket.leave()
         for earlier in old:
-            tenure.forget(self._layout, earlier)
-        return _Taken((self._layout, self._journal(), record, locks), replaced)
+            kernel_locks.forget(self._layout, earlier)
+        return self._held(record, locks, replaced)
 
-    def _close_found(self, found: LockStatus, holder: Holder) -> None:
-        """Close the tenure found, durably: what it may still try to commit is refused."""
+    def _held(
+        self, record: LockRecord, locks: KernelLocks, replaced: LockStatus | None
+    ) -> HeldLock:
+        from packer_fork.stores.local.held_lock import LocalLock
+
+        return LocalLock(
+            self._layout,
+            self._journal(),
+            record,
+            locks,
+            replaced=replaced,
+            complain=self._complain,
+        )
+
+    def _release_found(self, found: LockStatus, holder: Holder) -> None:
+        """Release the lock found, durably: what its holder may still commit is refused."""
         if found.record is not None:
             why = f"{found.verdict}, taken over to {holder.operation}"
-            closing = Closing(at=datetime.now(UTC), by=holder.by, why=why)
-            closed = structs.replace(found.record, closed=closing)
-            durable.replace(self._layout.lock, probe.encode_record(closed))
+            released = lock_steps.release(found.record, holder.by, why)
+            durable.replace(self._layout.lock, lock_record.encode(released))
 
     def _journal(self) -> Journal:
         from packer_fork.stores.local.journal import Journal

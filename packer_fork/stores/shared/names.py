@@ -5,9 +5,8 @@
     changes/S-DIGEST    a change, sealed; more than one of a serial where a commit failed
     files/NAME          history/ and backups/, as a local store has them
     pieces/KEY/N        what is too large for one value
-    lock                record of the current tenure
-    tenures/N           hangs on the lease of tenure N, for as long as that is open
-    tenures/N/M         hangs on the lease of member M of a tenure that many hold
+    lock                the lock record
+    participants/N/M    hangs on the lease of participant M under token N
     queue/ID            hangs on the lease of a waiter, in the order of their making
 
 Whatever is named after a digest or a time is written once and never changed.
@@ -44,13 +43,13 @@ def digest_of(key: str) -> str:
     return key.rpartition("-")[2]
 
 
-def tenure(number: int, member: int = 0) -> str:
-    return f"{members(number)}{member}" if member else f"tenures/{number}"
+def participant(token: int, number: int) -> str:
+    return f"{participants(token)}{number}"
 
 
-def members(number: int) -> str:
-    """What the keys of all members of a tenure begin with."""
-    return f"tenures/{number}/"
+def participants(token: int) -> str:
+    """What the keys of all participants under that token begin with."""
+    return f"participants/{token}/"
 
 
 def ticket(name: str) -> str:

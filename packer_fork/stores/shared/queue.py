@@ -15,7 +15,7 @@ from packer_fork import processes
 from packer_fork.errors import StoreError
 from packer_fork.locks import ProcessId, Waiter
 from packer_fork.malformed import MALFORMED
-from packer_fork.stores.shared import names, probe
+from packer_fork.stores.shared import lock_status, names
 from packer_fork.stores.shared.deciding import decide
 from packer_fork.stores.shared.keys import Item, Keys, Put, Unchanged
 from packer_fork.stores.shared.lease import Lease
@@ -90,7 +90,7 @@ class Ticket:
         self._keys.wait(watched.key, watched.modified, timeout)
 
     def hand_over(self) -> None:
-        """The ticket became a tenure, to which its lease belongs from now on."""
+        """The ticket became a lock, to which its lease belongs from now on."""
         self.lease = None
 
     def leave(self) -> None:
@@ -101,16 +101,15 @@ class Ticket:
             self.lease = None
 
     def _of_lock(self) -> Item | None:
-        """What the end of the tenure changes; once we were woken by that, its record.
+        """The key of a live participant; once that has woken us, the lock record.
 
         None if the lock is free by now, so that it must be asked for at once.
         """
-        found = probe.look(self._keys)
+        found = lock_status.read(self._keys)
         if found.is_free:
             return None
-        if found.is_leased and found.tenure != self._woken_by:
-            return found.tenure
-        return found.lock
+        alive = found.alive()
+        return found.lock if alive is None or alive == self._woken_by else alive
 
     def _nearest(self) -> Item | None:
         earlier = self._earlier()

@@ -1,24 +1,23 @@
-"""The shared store: joins journal, probe, queue and tenure into ``stores.base.Store``."""
+"""The shared store: joins journal, lock and queue into ``stores.base.Store``."""
 
 from __future__ import annotations
 
-import uuid
 from collections.abc import Callable
 from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
-from typing import TypeVar
 
 from msgspec import Struct, structs
 
-from packer_fork import sharing
-from packer_fork.locks import Holder, LockRecord, LockStatus, Share, Verdict, Waiter
+from packer_fork import lock_steps
+from packer_fork.errors import StoreError
+from packer_fork.locks import Holder, LockRecord, LockStatus, Verdict, Waiter
 from packer_fork.model import Actor, Draft, Project
 from packer_fork.stores import base
 from packer_fork.stores.archive import making
 from packer_fork.stores.archive.archive import Archive
-from packer_fork.stores.base import TAKE_OVER, Tenure
-from packer_fork.stores.shared import opening, probe, queue
+from packer_fork.stores.base import TAKE_OVER, HeldLock
+from packer_fork.stores.shared import lock_status, names, queue
 from packer_fork.stores.shared.companion import Companion
 from packer_fork.stores.shared.files import SharedFiles
 from packer_fork.stores.shared.high_water import HighWaterMark
@@ -26,7 +25,8 @@ from packer_fork.stores.shared.keys import Keys
 from packer_fork.stores.shared.lease import Lease
 from packer_fork.stores.shared.reader import SharedReader
 
-T = TypeVar("T")
+_ATTEMPTS = 200
+"""How often a step is tried again on a lock that others have changed."""
 
 
 class Terms(Struct, frozen=True, kw_only=True):
@@ -57,7 +57,7 @@ class SharedStore(Archive):
         """`renewals` asks the same servers, at once and once only, to renew leases.
 
         `register` lets others know that there is this state; it is called before the first
-        tenure.
+        acquisition.
         """
         self._keys = keys
         self._renewals = renewals
@@ -86,17 +86,17 @@ class SharedStore(Archive):
         return self._companion.layout.logs
 
     def status(self) -> LockStatus:
-        found = probe.judge(self._keys, probe.look(self._keys), self._companion)
-        if found.record is not None and found.verdict is not Verdict.FREE:
+        found = lock_status.judge(self._keys, lock_status.read(self._keys), self._companion)
+        if found.record is not None:
             found = structs.replace(found, processes=self._companion.processes(found.record))
         return base.with_waiters(found, queue.waiters(self._keys))
 
     def left_alive(self) -> tuple[int, ...]:
-        record = probe.look(self._keys).record
-        return self._companion.left_alive(record.tenure if record else 0)
+        record = lock_status.read(self._keys).record
+        return self._companion.left_alive(record.token if record else 0)
 
-    def is_alive(self, tenure: int) -> bool:
-        return self._companion.is_alive(tenure)
+    def is_alive(self, token: int) -> bool:
+        return self._companion.is_alive(token)
 
     def try_acquire(
         self,
@@ -105,77 +105,77 @@ class SharedStore(Archive):
         over: frozenset[Verdict] = TAKE_OVER,
         lock_id: str = "",
         ticket: base.Ticket | None = None,
+        max_participants: int = 1,
         even_damaged: bool = False,
-    ) -> Tenure | LockStatus:
+    ) -> HeldLock | LockStatus:
         ours = ticket if isinstance(ticket, queue.Ticket) else None
+        while True:
+            found = lock_status.read(self._keys)
+            status = lock_status.judge(self._keys, found, self._companion)
+            if not base.may_take(status, over, lock_id, partial(self._is_next, ours)):
+                return status
+            self._companion.make_sure()
+            last = found.record.token if found.record else 0
+            written = base.newest_token(self, even_damaged=even_damaged)
+            record = lock_steps.acquire(
+                holder,
+                token=1 + max(last, written, self._companion.newest()),
+                max_participants=max_participants,
+                lease=self._terms.ttl,
+            )
+            replaced = None if status.verdict is Verdict.FREE else status
+            if taken := self._take(found, record, replaced, ours):
+                return taken
 
-        def take(found: probe.Found, status: LockStatus) -> Tenure | None:
-            taken = self._take(holder, found, ours, even_damaged=even_damaged, share=None)
-            return self._open(*taken, status) if taken else None
-
-        return self._try(over, lock_id, ours, take)
-
-    def try_share(
-        self,
-        holder: Holder,
-        *,
-        over: frozenset[Verdict] = TAKE_OVER,
-        ticket: base.Ticket | None = None,
-    ) -> base.Membership | LockStatus:
-        ours = ticket if isinstance(ticket, queue.Ticket) else None
-
-        def take(found: probe.Found, status: LockStatus) -> base.Membership | None:
-            share = sharing.begun(holder)
-            taken = self._take(holder, found, ours, even_damaged=False, share=share)
-            return self._member(*taken, status) if taken else None
-
-        return self._try(over, "", ours, take)
-
-    def join(self, holder: Holder, *, lock_id: str, inputs: str) -> base.Membership | None:
-        from packer_fork.stores.shared import membership
+    def join(self, holder: Holder, *, lock_id: str, inputs: str) -> HeldLock | None:
+        from packer_fork.stores.shared import held_lock
 
         self._companion.make_sure()
         lease = self._leased()
         try:
-            record = membership.join(
-                self._keys, self._companion, holder, lease, lock_id=lock_id, inputs=inputs
-            )
+            for _ in range(_ATTEMPTS):
+                found = lock_status.read(self._keys)
+                joined = self._joined(found, holder, lock_id, inputs)
+                if joined is None:
+                    lease.close()
+                    return None
+                revision = held_lock.enter(self._keys, found, joined, lease)
+                if revision:
+                    return self._held(joined, revision, lease, replaced=None)
         except BaseException:
             lease.stop()
             raise
-        if record is None:
-            lease.close()
+        lease.close()
+        raise self._unsettled()
+
+    def _joined(
+        self, found: lock_status.Found, holder: Holder, lock_id: str, inputs: str
+    ) -> LockRecord | None:
+        if found.record is None or found.id != lock_id:
             return None
-        return self._member(record, lease, None)
+        evidence = lock_status.evidence(self._keys, found, self._companion, closely=False)
+        return lock_steps.join(found.record, holder, inputs, lock_steps.dead(evidence))
 
-    def expel(self, lock_id: str, member: int, *, by: Actor, why: str) -> bool:
-        from packer_fork.stores.shared import membership
+    def expel(self, lock_id: str, participant: int, *, by: Actor, why: str) -> bool:
+        from packer_fork.stores.shared import held_lock
         from packer_fork.stores.shared.journal import SharedJournal
-        from packer_fork.stores.shared.tenure import Unfenced
 
-        record = membership.expel(self._keys, lock_id, member, by)
-        if record is not None:
-            journal = SharedJournal(self._keys, self._start, self._reader, Unfenced())
-            draft = Draft(operation="force-unlock", why=why)
-            journal.commit(draft, tenure=record.tenure, by=by)
-        return record is not None
+        for _ in range(_ATTEMPTS):
+            found = lock_status.read(self._keys)
+            record = found.record
+            if record is None or record.id != lock_id or not record.lists(participant):
+                return False
+            after = lock_steps.leave(record, participant, by)
+            if held_lock.expel(self._keys, found, after, participant):
+                unfenced = held_lock.Unfenced()
+                journal = SharedJournal(self._keys, self._start, self._reader, unfenced)
+                draft = Draft(operation="force-unlock", why=why)
+                journal.commit(draft, tenure=record.token, by=by)
+                return True
+        raise self._unsettled()
 
-    def _try(
-        self,
-        over: frozenset[Verdict],
-        lock_id: str,
-        ticket: queue.Ticket | None,
-        take: Callable[[probe.Found, LockStatus], T | None],
-    ) -> T | LockStatus:
-        while True:
-            found = probe.look(self._keys)
-            status = probe.judge(self._keys, found, self._companion)
-            if not base.may_take(status, over, lock_id, partial(self._is_next, ticket)):
-                return status
-            self._companion.make_sure()
-            taken = take(found, status)
-            if taken is not None:
-                return taken
+    def _unsettled(self) -> StoreError:
+        return StoreError(f"{self.location}/{names.LOCK} never stands still for a change.")
 
     def join_queue(self, holder: Holder) -> base.Ticket:
         queue.sweep(self._keys)
@@ -195,77 +195,49 @@ class SharedStore(Archive):
 
     def _take(
         self,
-        holder: Holder,
-        found: probe.Found,
+        found: lock_status.Found,
+        record: LockRecord,
+        replaced: LockStatus | None,
         ticket: queue.Ticket | None,
-        *,
-        even_damaged: bool,
-        share: Share | None,
-    ) -> tuple[LockRecord, Lease] | None:
-        """None if somebody was faster."""
-        last = found.record.tenure if found.record else 0
-        written = base.newest_tenure(self, even_damaged=even_damaged)
+    ) -> HeldLock | None:
+        """Put `record` in the place of what was found; None if another process was faster."""
+        from packer_fork.stores.shared import held_lock
+
         if found.lock is None:
             self._register()
         lease = ticket.lease if ticket and ticket.lease else self._leased()
-        record = LockRecord(
-            id=str(uuid.uuid4()),
-            tenure=1 + max(last, written, self._companion.newest()),
-            holder=holder,
-            created=datetime.now(UTC),
-            lease=self._terms.ttl,
-            share=share,
-        )
+        gone = [item.key for item in found.leased.values()]
+        gone += [ticket.key] if ticket is not None else []
         try:
-            if not opening.opened(self._keys, record, found, lease, ticket):
-                if ticket is None:
-                    lease.close()
-                return None
+            revision = held_lock.enter(self._keys, found, record, lease, gone)
         except BaseException:
             if ticket is None:
                 lease.stop()
             raise
+        if not revision:
+            if ticket is None:
+                lease.close()
+            return None
         if ticket is not None:
             ticket.hand_over()
-        return record, lease
+        return self._held(record, revision, lease, replaced)
 
-    def _open(self, record: LockRecord, lease: Lease, found: LockStatus) -> Tenure:
-        from packer_fork.stores.shared.tenure import Hold, SharedTenure
+    def _held(
+        self, record: LockRecord, revision: int, lease: Lease, replaced: LockStatus | None
+    ) -> HeldLock:
+        from packer_fork.stores.shared.held_lock import ParticipantKey, SharedLock
 
-        hold = Hold(self._keys, record, lease)
+        key = ParticipantKey(self._keys, record, revision, lease, self._companion)
         try:
-            held = self._companion.open(record)
+            kernel_locks = self._companion.open(record)
         except BaseException:
-            hold.close()
+            key.close()
             raise
-        return SharedTenure(
-            self._keys,
-            hold,
-            held,
+        return SharedLock(
+            key,
+            kernel_locks,
             self._reader,
             self._start,
-            replaced=None if found.verdict is Verdict.FREE else found,
-            surely=self._terms.surely,
-        )
-
-    def _member(
-        self, record: LockRecord, lease: Lease, found: LockStatus | None
-    ) -> base.Membership:
-        """Of the newest member that `record` names."""
-        from packer_fork.stores.shared.membership import MemberHold, SharedMembership
-
-        hold = MemberHold(self._keys, record, lease, self._companion)
-        try:
-            held = self._companion.open(record, hold.number)
-        except BaseException:
-            hold.close()
-            raise
-        return SharedMembership(
-            self._keys,
-            hold,
-            held,
-            self._reader,
-            self._start,
-            replaced=None if found is None or found.verdict is Verdict.FREE else found,
+            replaced=replaced,
             surely=self._terms.surely,
         )

@@ -50,7 +50,7 @@ class Past:
     def tenure(self, *runs: Told, waited: float = 0.0) -> None:
         with tenure_of(self._store) as tenure:
             for told in runs:
-                begun = self._begun(told, tenure.record.tenure, waited)
+                begun = self._begun(told, tenure.record.token, waited)
                 tenure.commit(Draft(operation="start", last_run=begun))
                 if told.is_over:
                     builds = {n: self._build(n, s, begun) for n, s in told.built.items()}

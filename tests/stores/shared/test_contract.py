@@ -62,10 +62,31 @@ def test_what_was_committed_is_read_by_all(ground: Ground) -> None:
     assert store.verify().problems == ()
 
 
+def test_lock_that_another_took_after_the_look_at_it_is_not_taken(
+    ground: Ground, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    here, there = ground.open(), ground.open(machine="there")
+    may_take, faster = base.may_take, list[Tenure | LockStatus]()
+
+    def overtaken(*args: Any) -> bool:
+        monkeypatch.undo()
+        found = may_take(*args)
+        faster.append(there.try_acquire(holder("faster")))
+        return found
+
+    monkeypatch.setattr(base, "may_take", overtaken)
+    refused = here.try_acquire(holder("slower"))
+    (lock,) = faster
+    assert not isinstance(lock, LockStatus)
+    with contextlib.closing(lock):
+        assert isinstance(refused, LockStatus)
+        assert (refused.verdict, refused.id) == (Verdict.HELD, lock.record.id)
+
+
 def test_the_next_tenure_goes_on(ground: Ground) -> None:
     for number in range(1, 4):
         with tenure_of(ground.open()) as tenure:
-            assert tenure.record.tenure == number
+            assert tenure.record.token == number
             assert tenure.replaced is None
             assert tenure.commit(built(number)).serial == number
             tenure.compact()
@@ -165,7 +186,7 @@ def test_lock_found_free_is_not_taken_once_another_has_it(
         assert isinstance(found, LockStatus)
         assert found.verdict is Verdict.HELD
         assert found.record is not None
-        assert found.record.holder.operation == "test"
+        assert found.record.first.holder.operation == "test"
 
 
 def test_a_waiter_that_is_killed_is_not_waited_for(ground: Ground) -> None:
@@ -192,7 +213,7 @@ def test_a_dead_holder_is_taken_over_from(ground: Ground) -> None:
     with tenure_of(ground.open()) as tenure:
         assert tenure.replaced is not None
         assert tenure.replaced.id == found.id
-        assert tenure.record.tenure == 2
+        assert tenure.record.token == 2
         tenure.commit(built(2))
     assert whys(ground.open()) == ["1", "2"]
 
@@ -205,7 +226,7 @@ def test_a_closed_tenure_commits_nothing(ground: Ground) -> None:
         with tenure_of(operator, over=ANY, lock_id=old.record.id) as new:
             new.commit(built(2))
             for _ in range(2):
-                with pytest.raises(LockLostError, match="was closed by"):
+                with pytest.raises(LockLostError, match="was taken by"):
                     old.commit(built(3))
             with pytest.raises(LockLostError):
                 old.note(run=7)
@@ -222,7 +243,7 @@ def test_token_exceeds_that_of_the_state_and_that_of_the_record(shared: Ground) 
     shared.keys().remove([names.LOCK])
     for token in (2, 3):
         with tenure_of(shared.open(machine=f"m{token}")) as tenure:
-            assert tenure.record.tenure == token
+            assert tenure.record.token == token
 
 
 def test_an_operator_gets_only_the_lock_that_was_named(ground: Ground) -> None:

@@ -14,6 +14,7 @@ import pytest
 from msgspec import structs
 
 from packer_fork.errors import PackerForkError, StoreError
+from packer_fork.lock_steps import MOST_PARTICIPANTS
 from packer_fork.locks import LockStatus
 from packer_fork.stores.base import Store
 from tests.conftest import eventually
@@ -36,7 +37,7 @@ def a_holder(store: Store) -> None:
 
 
 def a_member(store: Store) -> None:
-    member = store.try_share(holder("shares"))
+    member = store.try_acquire(holder("shares"), max_participants=MOST_PARTICIPANTS)
     assert not isinstance(member, LockStatus)
     member.close()
 

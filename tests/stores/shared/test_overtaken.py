@@ -7,10 +7,10 @@ from collections.abc import Sequence
 import pytest
 
 from packer_fork.errors import LockLostError
+from packer_fork.stores.shared.held_lock import Unfenced
 from packer_fork.stores.shared.journal import SharedJournal
 from packer_fork.stores.shared.keys import Condition, UnsureError, Write
 from packer_fork.stores.shared.store import SharedStore
-from packer_fork.stores.shared.tenure import Unfenced
 from tests.support.local_store import holder
 from tests.support.store_operations import ANY, built, changes, tenure_of, whys
 from tests.support.stores import Ground

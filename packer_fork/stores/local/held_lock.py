@@ -1,124 +1,32 @@
-"""One holding of the local lock: two kernel locks and a record that says whose they are.
+"""A lock that this process holds as one participant: kernel locks, and a place in the record.
 
-The files of a tenure are locked before the record names them and removed after it
-is closed, so whoever reads an open record can always ask the kernel about it.
+A participant holds the lock as long as the record lists it. The record changes only under the
+mutex. It may be volatile until the token's first commit or the second participant.
 """
 
 from __future__ import annotations
 
 import contextlib
 import os
-import sys
 import threading
 from collections.abc import Iterator
-from datetime import UTC, datetime
-from pathlib import Path
-from types import ModuleType
 
-from msgspec import structs
-
-from packer_fork import durable
+from packer_fork import durable, lock_steps
 from packer_fork.answers import Backup
 from packer_fork.errors import LockLostError, StateError, StoreError
-from packer_fork.locks import Closing, LockRecord, LockStatus, ProcessId, lost
+from packer_fork.locks import LockRecord, LockStatus, ProcessId, lost
 from packer_fork.model import Draft, Sealed, State
+from packer_fork.stores import lock_record
 from packer_fork.stores.archive import backups, history, restoring
 from packer_fork.stores.base import Committed
-from packer_fork.stores.local import mutex, probe
+from packer_fork.stores.local import lock_status, mutex
 from packer_fork.stores.local.journal import Journal
+from packer_fork.stores.local.kernel_locks import KernelLocks
 from packer_fork.stores.local.layout import Layout
 
 
-@contextlib.contextmanager
-def _without_metadata() -> Iterator[None]:
-    """Import a package that looks up its own version, which packer-fork does not use.
-
-    ``importlib.metadata`` brings email, zipfile and socket, twice what a build that is up to
-    date imports besides.
-    """
-    name = "importlib.metadata"
-    if name in sys.modules:
-        yield
-        return
-    sys.modules[name] = ModuleType(name)
-    try:
-        yield
-    finally:
-        del sys.modules[name]
-
-
-with _without_metadata():
-    import portalocker
-
-
-class KernelLocks:
-    """The two locked files of a tenure, open for as long as this object is."""
-
-    def __init__(self, layout: Layout, tenure: int, member: int = 0) -> None:
-        wrapper = _locked(layout.wrapper(tenure, member))
-        try:
-            self.packer_descriptor = _locked(layout.packer(tenure, member))
-        except BaseException:
-            os.close(wrapper)
-            raise
-        self._held: tuple[int, ...] = (self.packer_descriptor, wrapper)
-
-    def hand_over(self) -> None:
-        """Let go without unlocking: what Packer's processes inherited stays locked."""
-        for descriptor in self._held:
-            os.close(descriptor)
-        self._held = ()
-
-    def release(self) -> None:
-        """Free both, the copies that Packer's processes inherited included."""
-        for descriptor in self._held:
-            portalocker.unlock(descriptor)
-            os.close(descriptor)
-        self._held = ()
-
-
-def _locked(path: Path) -> int:
-    """A descriptor that holds the lock on a new file."""
-    descriptor = durable.create(path)
-    try:
-        # Only who looks at it, shared and for microseconds, can be in the way.
-        portalocker.lock(descriptor, portalocker.LockFlags.EXCLUSIVE)
-    except BaseException:
-        os.close(descriptor)
-        raise
-    return descriptor
-
-
-def open_tenure(layout: Layout, record: LockRecord, member: int = 0) -> KernelLocks:
-    """Lock the files of the tenure, then write its record. Under the mutex only."""
-    locks = KernelLocks(layout, record.tenure, member)
-    try:
-        durable.replace(layout.lock, probe.encode_record(record), durable=False)
-    except BaseException:
-        locks.release()
-        remove(layout, record.tenure, member)
-        raise
-    return locks
-
-
-def forget(layout: Layout, number: int) -> None:
-    """Remove the files of a closed tenure, unless something still holds one of them."""
-    if not probe.is_alive(layout, number):
-        for path in layout.files_of(number):
-            path.unlink(missing_ok=True)
-
-
-def remove(layout: Layout, number: int, member: int = 0) -> None:
-    """Remove the files of a tenure, or of one member, that nobody needs any more."""
-    for path in (layout.wrapper(number, member), layout.packer(number, member)):
-        path.unlink(missing_ok=True)
-
-
-class LocalTenure:
-    """Implements ``stores.base.Tenure``."""
-
-    number = 0
-    """Of the member, where there are many."""
+class LocalLock:
+    """Implements ``stores.base.HeldLock``."""
 
     def __init__(
         self,
@@ -130,22 +38,20 @@ class LocalTenure:
         replaced: LockStatus | None,
         complain: mutex.Complain,
     ) -> None:
+        """For the newest participant that `record` lists."""
         self.record = record
+        self.participant = record.participants[-1]
         self.replaced = replaced
         self._layout = layout
         self._journal = journal
         self._locks = locks
         self._complain = complain
         self._seen = os.open(layout.lock, os.O_RDONLY | os.O_CLOEXEC)
-        self._token_is_durable = False
+        self._is_durable = False
         self._is_suspect = False
         self._refused = False
         self._handed_over = False
         self._in_process = threading.Lock()
-
-    @property
-    def marker(self) -> str:
-        return self.record.id
 
     @property
     def packer_lock(self) -> int:
@@ -158,43 +64,61 @@ class LocalTenure:
             return self._commit(draft)
 
     def _make_durable(self) -> None:
-        """What is fenced by the token must not be there without it."""
+        """A change that carries the token must not be durable without the record."""
         if self._is_suspect:
             self._put(self.record)  # into a new inode: the old one gave an error
-        if not self._token_is_durable:
+        if not self._is_durable:
             self._is_suspect = True  # a second sync may succeed although the first lost data
             os.fsync(self._seen)
             durable.sync_folder(self._layout.folder)
-            self._token_is_durable, self._is_suspect = True, False
+            self._is_durable, self._is_suspect = True, False
 
     def _commit(self, draft: Draft) -> Committed:
-        return self._journal.commit(draft, tenure=self.record.tenure, by=self.record.holder.by)
+        by = self.participant.holder.by
+        return self._journal.commit(draft, tenure=self.record.token, by=by)
 
     def is_open(self) -> bool:
-        try:
-            self._check()
-        except LockLostError:
-            return False
-        return True
+        return self._is_unchanged() or self._is_listed(lock_status.read_record(self._layout).record)
 
     def _check_or_record(self, draft: Draft) -> None:
-        """The first refusal is itself a change of the state, in the name of the tenure that is."""
+        """The first refusal is itself a change of the state, under the current token."""
         try:
             self._check()
         except LockLostError as error:
-            now = probe.read_record(self._layout).record
+            now = lock_status.read_record(self._layout).record
             if not self._refused and now is not None:
                 self._refused = True
-                why = f"{draft.operation} of tenure {self.record.tenure}: {error.message}"
+                why = f"{draft.operation} of tenure {self.record.token}: {error.message}"
                 with contextlib.suppress(OSError):
                     refusal = Draft(operation="refused", why=why)
-                    self._journal.commit(refusal, tenure=now.tenure, by=self.record.holder.by)
+                    by = self.participant.holder.by
+                    self._journal.commit(refusal, tenure=now.token, by=by)
             raise
 
-    def note(self, *, run: int, packer: ProcessId | None = None) -> None:
+    def update(self, step: lock_steps.Step) -> LockRecord | None:
         with as_store_error(self._layout, "write the lock's record"), self._exclusively():
             self._check()
-            self._put(structs.replace(self.record, run=run, packer=packer))
+            after = step(self.record, self._dead(self.record))
+            if after is not None:
+                self._put(after)
+            return after
+
+    def look(self) -> tuple[LockRecord, frozenset[int]]:
+        with as_store_error(self._layout, "read the lock's record"):
+            record = lock_status.read_record(self._layout).record
+            if record is None or not self._is_listed(record):
+                raise LockLostError(lost(record, self.record))
+            return record, self._dead(record)
+
+    def _dead(self, record: LockRecord) -> frozenset[int]:
+        others = (each for each in record.participants if each.number != self.participant.number)
+        return lock_steps.dead(
+            lock_status.of_participant(self._layout, record.token, each) for each in others
+        )
+
+    def note(self, *, run: int, packer: ProcessId | None = None) -> None:
+        number = self.participant.number
+        self.update(lambda record, _: lock_steps.note(record, number, run=run, packer=packer))
 
     def compact(self, *, fully: bool = False) -> None:
         with as_store_error(self._layout, "compact the state"), self._exclusively():
@@ -237,27 +161,27 @@ class LocalTenure:
         self._handed_over = True
 
     def close(self) -> None:
-        """Ends the tenure even where its record cannot be written: the kernel locks go.
+        """Release even where the record cannot be written: the kernel locks go.
 
-        Then its files stay, so that the lock is found abandoned, which is the truth.
+        Then the lock files stay, so that the lock is found abandoned.
         """
         if self._handed_over:
             return
         try:
             with contextlib.suppress(OSError, StoreError), self._exclusively():
-                self._close_record()
+                self._leave()
                 self._locks.release()
-                remove(self._layout, self.record.tenure, self.number)
+                self._locks.remove()
         finally:
             self._locks.release()
             self._journal.close()
             os.close(self._seen)
 
-    def _close_record(self) -> None:
+    def _leave(self) -> None:
         with contextlib.suppress(LockLostError):
             self._check()
-            closing = Closing(at=datetime.now(UTC), by=self.record.holder.by)
-            self._put(structs.replace(self.record, closed=closing))
+            ours = self.participant
+            self._put(lock_steps.leave(self.record, ours.number, ours.holder.by))
 
     @contextlib.contextmanager
     def _exclusively(self) -> Iterator[None]:
@@ -269,15 +193,16 @@ class LocalTenure:
 
     def _put(self, record: LockRecord) -> None:
         """Replace the record. After an OSError it may be there or not, and is looked for."""
-        data = probe.encode_record(record)
+        is_durable = self._is_durable or len(record.participants) > 1
         try:
-            durable.replace(self._layout.lock, data, durable=self._token_is_durable)
+            durable.replace(self._layout.lock, lock_record.encode(record), durable=is_durable)
         except OSError:
-            self._token_is_durable, self._is_suspect = False, True
-            if probe.read_record(self._layout).record == record:
+            self._is_durable, self._is_suspect = False, True
+            if lock_status.read_record(self._layout).record == record:
                 self._recognise(record)
             raise
         self._recognise(record)
+        self._is_durable = is_durable
 
     def _recognise(self, record: LockRecord) -> None:
         os.close(self._seen)
@@ -285,15 +210,29 @@ class LocalTenure:
         self.record = record
 
     def _check(self) -> None:
-        """Raise LockLostError unless the lock file is the very one that we wrote.
+        """Raise LockLostError unless the record lists us; learn what others changed in it."""
+        if self._is_unchanged():
+            return
+        record = lock_status.read_record(self._layout).record
+        if record is None or not self._is_listed(record):
+            raise LockLostError(lost(record, self.record))
+        self._recognise(record)
+        self._is_durable, self._is_suspect = False, False
+
+    def _is_unchanged(self) -> bool:
+        """Whether the lock file is the very one that we wrote or read last.
 
         It is replaced by rename only, and while we hold it open its inode is not reused.
         """
         with contextlib.suppress(FileNotFoundError):
             now, ours = self._layout.lock.stat(), os.fstat(self._seen)
-            if (now.st_dev, now.st_ino) == (ours.st_dev, ours.st_ino):
-                return
-        raise LockLostError(lost(probe.read_record(self._layout).record, self.record))
+            return (now.st_dev, now.st_ino) == (ours.st_dev, ours.st_ino)
+        return False
+
+    def _is_listed(self, record: LockRecord | None) -> bool:
+        if record is None or record.id != self.record.id:
+            return False
+        return record.lists(self.participant.number)
 
 
 @contextlib.contextmanager

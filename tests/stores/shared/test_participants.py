@@ -10,8 +10,9 @@ import pytest
 
 from packer_fork import sharing
 from packer_fork.errors import LockLostError
-from packer_fork.locks import LockStatus, Share, Stop, Verdict
-from packer_fork.stores.base import Membership, Store
+from packer_fork.lock_steps import MOST_PARTICIPANTS
+from packer_fork.locks import LockRecord, LockStatus, Stop, Verdict
+from packer_fork.stores.base import HeldLock, Store
 from packer_fork.stores.shared import names
 from tests.conftest import eventually
 from tests.support.local_store import holder
@@ -23,32 +24,44 @@ INPUTS = "f" * 64
 
 
 @contextlib.contextmanager
-def first(store: Store, *, wanted: tuple[str, ...] = ("a", "b", "c")) -> Iterator[Membership]:
+def first(store: Store, *, wanted: tuple[str, ...] = ("a", "b", "c")) -> Iterator[HeldLock]:
     """The member that opens the lock for others."""
-    found = store.try_share(holder("first"))
+    found = store.try_acquire(holder("first"), max_participants=MOST_PARTICIPANTS)
     assert not isinstance(found, LockStatus), found
     with contextlib.closing(found):
         found.update(lambda share, _: sharing.opened(share, inputs=INPUTS, run=1, wanted=wanted))
         yield found
 
 
-def join(store: Store, lock: Membership, inputs: str = INPUTS) -> Membership:
+def join(store: Store, lock: HeldLock, inputs: str = INPUTS) -> HeldLock:
     found = store.join(holder("another"), lock_id=lock.record.id, inputs=inputs)
     assert found is not None
     return found
 
 
-def claim(member: Membership, source: str) -> Share | None:
-    return member.update(lambda share, dead: sharing.claimed(share, source, member.number, dead))
+def claim(member: HeldLock, source: str) -> LockRecord | None:
+    return member.update(
+        lambda share, dead: sharing.claimed(share, source, member.participant.number, dead)
+    )
 
 
 def test_nobody_joins_before_it_is_known_what_is_built(ground: Ground) -> None:
     store = ground.open()
-    found = store.try_share(holder("first"))
+    found = store.try_acquire(holder("first"), max_participants=MOST_PARTICIPANTS)
     assert not isinstance(found, LockStatus)
     with contextlib.closing(found):
         assert store.join(holder("x"), lock_id=found.record.id, inputs="") is None
         assert store.join(holder("x"), lock_id=found.record.id, inputs=INPUTS) is None
+
+
+def test_exclusive_lock_admits_one_participant(ground: Ground) -> None:
+    """Even if a step admitted others."""
+    store = ground.open()
+    with tenure_of(store) as lock:
+        lock.update(lambda record, _: sharing.opened(record, inputs=INPUTS, run=1, wanted=("a",)))
+        assert store.join(holder("x"), lock_id=lock.record.id, inputs=INPUTS) is None
+        lock.commit(built(1))
+    assert whys(store) == ["1"]
 
 
 def test_only_who_builds_the_same_joins(ground: Ground) -> None:
@@ -57,11 +70,11 @@ def test_only_who_builds_the_same_joins(ground: Ground) -> None:
         assert other.join(holder("x"), lock_id=member.record.id, inputs="e" * 64) is None
         assert other.join(holder("x"), lock_id="another", inputs=INPUTS) is None
         with contextlib.closing(join(other, member)) as second:
-            assert (member.number, second.number) == (1, 2)
-            assert second.record.tenure == member.record.tenure
+            assert (member.participant.number, second.participant.number) == (1, 2)
+            assert second.record.token == member.record.token
             status = store.status()
             assert status.verdict is Verdict.HELD
-            assert [each.verdict for each in status.members] == [Verdict.HELD] * 2
+            assert [each.verdict for each in status.participants] == [Verdict.HELD] * 2
 
 
 def test_the_lock_is_free_when_the_last_one_has_left(ground: Ground) -> None:
@@ -73,7 +86,7 @@ def test_the_lock_is_free_when_the_last_one_has_left(ground: Ground) -> None:
     second.close()
     assert store.status().verdict is Verdict.FREE
     with tenure_of(other) as tenure:
-        assert tenure.record.tenure == second.record.tenure + 1
+        assert tenure.record.token == second.record.token + 1
 
 
 def test_a_source_is_claimed_by_one_at_a_time(ground: Ground) -> None:
@@ -83,7 +96,10 @@ def test_a_source_is_claimed_by_one_at_a_time(ground: Ground) -> None:
         assert claim(second, "a") is None
         assert claim(second, "b") is not None
         share, dead = member.look()
-        assert [(c.source, c.member, c.number) for c in share.claims] == [("a", 1, 1), ("b", 2, 2)]
+        assert [(c.source, c.participant, c.number) for c in share.claims] == [
+            ("a", 1, 1),
+            ("b", 2, 2),
+        ]
         assert dead == frozenset()
         member.update(lambda share, _: sharing.given_back(share, "a", 1))
         assert claim(second, "a") is not None
@@ -131,7 +147,7 @@ def test_no_source_is_ever_claimed_twice_by_many_at_once(ground: Ground) -> None
         members = [member, *(join(store, member) for store in stores[1:])]
         had: list[str] = []
 
-        def work(each: Membership) -> None:
+        def work(each: HeldLock) -> None:
             had.extend(source for source in wanted if claim(each, source))
 
         threads = [threading.Thread(target=work, args=(each,)) for each in members]
@@ -168,7 +184,24 @@ def test_a_dead_member_loses_its_claim_with_its_membership(ground: Ground) -> No
         eventually(lambda: member.look()[1] == {2})
         share = claim(member, "a")
         assert share is not None
-        assert [each.number for each in share.members] == [1]
+        assert [each.number for each in share.participants] == [1]
+
+
+def test_dead_participant_loses_its_key_with_its_place_in_the_record(shared: Ground) -> None:
+    """Its lease would live on, and fence nothing any more."""
+    store = shared.open()
+    with first(store) as member:
+
+        def work() -> bool:
+            return claim(join(shared.open(), member), "a") is not None
+
+        with in_a_process(work):
+            key = names.participant(1, 2)
+            assert shared.keys().get(key) is not None
+        eventually(lambda: member.look()[1] == {2})
+        assert shared.keys().get(key) is not None
+        assert claim(member, "a") is not None
+        assert shared.keys().get(key) is None
 
 
 def test_member_that_takes_its_place_back_keeps_what_it_had_claimed(shared: Ground) -> None:
@@ -178,22 +211,24 @@ def test_member_that_takes_its_place_back_keeps_what_it_had_claimed(shared: Grou
         with contextlib.closing(join(store, member)) as second:
             assert claim(second, "a")
             proxy.refuse()
-            item = shared.keys().get(names.tenure(1, second.number))
+            item = shared.keys().get(names.participant(1, second.participant.number))
             assert item is not None
             shared.keys().revoke(item.lease)
             found: list[frozenset[int]] = []
 
-            def step(share: Share, dead: frozenset[int]) -> Share | None:
+            def step(share: LockRecord, dead: frozenset[int]) -> LockRecord | None:
                 if not found:
                     proxy.let_pass()
                     second.commit(built(1))
                 found.append(dead)
-                return sharing.claimed(share, "a", member.number, dead)
+                return sharing.claimed(share, "a", member.participant.number, dead)
 
             assert member.update(step) is None
-            assert found == [{second.number}, frozenset()]
+            assert found == [{second.participant.number}, frozenset()]
             second.commit(built(2))
-            assert [each.member for each in second.look()[0].claims] == [second.number]
+            assert [each.participant for each in second.look()[0].claims] == [
+                second.participant.number
+            ]
     assert whys(shared.open()) == ["1", "2"]
 
 
@@ -201,7 +236,7 @@ def test_a_lock_whose_members_are_all_dead_is_abandoned(ground: Ground) -> None:
     store = ground.open()
 
     def work() -> bool:
-        found = ground.open().try_share(holder("first"))
+        found = ground.open().try_acquire(holder("first"), max_participants=MOST_PARTICIPANTS)
         return not isinstance(found, LockStatus)
 
     with in_a_process(work):
@@ -209,7 +244,7 @@ def test_a_lock_whose_members_are_all_dead_is_abandoned(ground: Ground) -> None:
     eventually(lambda: store.status().verdict is Verdict.ABANDONED)
     with tenure_of(store) as tenure:
         assert tenure.replaced is not None
-        assert tenure.record.tenure == 2
+        assert tenure.record.token == 2
 
 
 def test_an_operator_closes_the_lock_for_all(ground: Ground) -> None:
@@ -230,7 +265,7 @@ def test_an_operator_closes_the_membership_of_one_that_lives(ground: Ground) -> 
     store, other = ground.open(), ground.open(machine="there")
     with first(store) as member, contextlib.closing(join(other, member)) as second:
         claim(second, "a")
-        by = member.record.holder.by
+        by = member.participant.holder.by
         operator = ground.open(machine="operator")
         assert operator.expel(member.record.id, 2, by=by, why="it hangs")
         assert not operator.expel(member.record.id, 2, by=by, why="it hangs")
@@ -245,7 +280,7 @@ def test_an_operator_closes_the_membership_of_one_that_lives(ground: Ground) -> 
 def test_once_stopped_nobody_claims_or_joins(ground: Ground) -> None:
     store, other = ground.open(), ground.open(machine="there")
     with first(store) as member, contextlib.closing(join(other, member)) as second:
-        by = member.record.holder.by
+        by = member.participant.holder.by
         stop = Stop(at=member.record.created, by=by, why="a failed")
         assert second.update(lambda share, _: sharing.stopped(share, stop)) is not None
         assert member.look()[0].stop == stop
@@ -257,8 +292,10 @@ def test_one_alone_concludes_and_only_when_nobody_builds(ground: Ground) -> None
     store, other = ground.open(), ground.open(machine="there")
     with first(store) as member, contextlib.closing(join(other, member)) as second:
 
-        def conclude(each: Membership) -> Share | None:
-            return each.update(lambda share, dead: sharing.concluded(share, each.number, dead))
+        def conclude(each: HeldLock) -> LockRecord | None:
+            return each.update(
+                lambda share, dead: sharing.concluded(share, each.participant.number, dead)
+            )
 
         claim(second, "a")
         assert conclude(member) is None
