@@ -74,10 +74,18 @@ def a_forced_unlock(ground: Ground, name: str, store: Store) -> list[int]:
     return serials
 
 
-READS = {"etcd": "/(kv/range|lease/timetolive|watch)$", "consul": "^GET "}
+READS = {
+    "etcd": "/(kv/range|lease/timetolive|watch)$",
+    "consul": "^GET ",
+    "objects": "^GET ",
+}
 """All else may change something; with Consul some that read many values look so, too."""
 
-WRITES = {"etcd": "/(kv/put|kv/txn|lease/grant|lease/revoke)$", "consul": "^PUT "}
+WRITES = {
+    "etcd": "/(kv/put|kv/txn|lease/grant|lease/revoke)$",
+    "consul": "^PUT ",
+    "objects": "^(PUT|DELETE) ",
+}
 
 EVERY = 4
 """Of the replies to reads so many-th are lost in one life; they only have to be asked again."""
@@ -126,7 +134,7 @@ def assert_lost_replies_do_no_harm(
 
     undisturbed = live("undisturbed")
     writes = [asked for asked in undisturbed.asked if re.search(WRITES[shared.kind], asked)]
-    assert any("/txn" in request for request in writes)
+    assert any(re.search(r"/(txn|root)\b", request) for request in writes)
     with ThreadPoolExecutor(AT_ONCE) as pool:
         # The read that repeats a lost one counts, too, so one life fewer loses each of them.
         read = pool.map(without_a_read, range(1, EVERY))

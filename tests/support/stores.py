@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Sequence
 from pathlib import Path
 
 from msgspec import Struct, field, structs
@@ -15,6 +15,7 @@ from packer_fork.stores.local.store import LocalStore
 from packer_fork.stores.shared.companion import Companion
 from packer_fork.stores.shared.keys import Keys
 from packer_fork.stores.shared.store import SharedStore, Terms
+from tests.support.object_server import object_keys
 
 TTL = 10.0
 """Seconds; no test waits for the end of such a lease."""
@@ -24,7 +25,14 @@ USUAL = Access(retry_timeout=10)
 HASTY = Access(connect_timeout=0.5, request_timeout=0.5, retry_timeout=0)
 """For whoever soon learns that the servers are away."""
 
-_CLIENTS: dict[str, Callable[..., Keys]] = {"etcd": EtcdKeys, "consul": ConsulKeys}
+
+def connect(kind: str, endpoints: Sequence[str], prefix: str, access: Access) -> Keys:
+    """A client of the servers there: etcd, Consul, or an `ObjectServer`."""
+    if kind == "objects":
+        return object_keys(endpoints, prefix, access)
+    address = parse_address(f"{kind}://{','.join(endpoints)}/{prefix}")
+    client: type[EtcdKeys | ConsulKeys] = EtcdKeys if kind == "etcd" else ConsulKeys
+    return client(address, access)
 
 
 class Ground(Struct, frozen=True):
@@ -50,9 +58,8 @@ class Ground(Struct, frozen=True):
         endpoints: tuple[str, ...] = (),
         access: Access = USUAL,
     ) -> Keys:
-        places = ",".join(endpoints or self.endpoints)
-        address = parse_address(f"{self.kind}://{places}/{self.prefix}/{name}")
-        self.opened.append(_CLIENTS[self.kind](address, access))
+        prefix = f"{self.prefix}/{name}"
+        self.opened.append(connect(self.kind, endpoints or self.endpoints, prefix, access))
         return self.opened[-1]
 
     def open(

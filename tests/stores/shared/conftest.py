@@ -1,4 +1,4 @@
-"""One etcd and one Consul for most tests, and a place of its own in them for each test."""
+"""One etcd, Consul and object store for most tests, and a place of its own there for each."""
 
 import contextlib
 import secrets
@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.support.object_server import ObjectServer, object_server
 from tests.support.servers import Cluster, consul_cluster, etcd_cluster
 from tests.support.stores import Ground
 
@@ -25,25 +26,32 @@ def consul_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]
         yield cluster
 
 
+@pytest.fixture(scope="session")
+def objects_server() -> Iterator[ObjectServer]:
+    """As `etcd_server`."""
+    with object_server() as server:
+        yield server
+
+
 @pytest.fixture
 def prefix() -> str:
     """Where no other test has keys; without a slash at either end."""
     return f"test-{secrets.token_hex(8)}"
 
 
-@pytest.fixture(params=["etcd", "consul"])
+@pytest.fixture(params=["etcd", "consul", "objects"])
 def shared(request: pytest.FixtureRequest, tmp_path: Path, prefix: str) -> Iterator[Ground]:
-    """A place in each of the two, for one test."""
-    server: Cluster = request.getfixturevalue(f"{request.param}_server")
+    """A place in each of the three, for one test."""
+    server: Cluster | ObjectServer = request.getfixturevalue(f"{request.param}_server")
     with contextlib.closing(
         Ground(request.param, tmp_path, tuple(server.endpoints), prefix)
     ) as ground:
         yield ground
 
 
-@pytest.fixture(params=["local", "etcd", "consul"])
+@pytest.fixture(params=["local", "etcd", "consul", "objects"])
 def ground(request: pytest.FixtureRequest, tmp_path: Path, prefix: str) -> Iterator[Ground]:
-    """A place in each of the three kinds of store, for one test."""
+    """A place in each of the four kinds of store, for one test."""
     endpoints: tuple[str, ...] = ()
     if request.param != "local":
         endpoints = tuple(request.getfixturevalue(f"{request.param}_server").endpoints)

@@ -8,39 +8,36 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 
 from packer_fork.errors import StoreError
-from packer_fork.stores.access import Access, parse_address
-from packer_fork.stores.consul import ConsulKeys
-from packer_fork.stores.etcd import EtcdKeys
+from packer_fork.stores.access import Access
 from packer_fork.stores.shared.keys import Delete, Item, Keys, Leased, Put, Unchanged, UnsureError
 from tests.conftest import eventually
+from tests.support import stores
+from tests.support.object_server import ObjectServer
 from tests.support.servers import Cluster, Proxy
-
-CLIENTS: dict[str, Callable[..., Keys]] = {"etcd": EtcdKeys, "consul": ConsulKeys}
 
 Open = Callable[..., Keys]
 """Makes a client of what stands below `prefix`, at other `endpoints` if they are given."""
 
 
-@pytest.fixture(params=["etcd", "consul"])
+@pytest.fixture(params=["etcd", "consul", "objects"])
 def kind(request: pytest.FixtureRequest) -> str:
     return str(request.param)
 
 
 @pytest.fixture
-def cluster(kind: str, request: pytest.FixtureRequest) -> Cluster:
-    found = request.getfixturevalue(f"{kind}_server")
-    assert isinstance(found, Cluster)
+def cluster(kind: str, request: pytest.FixtureRequest) -> Cluster | ObjectServer:
+    found: Cluster | ObjectServer = request.getfixturevalue(f"{kind}_server")
     return found
 
 
 @pytest.fixture
-def connect(kind: str, cluster: Cluster, prefix: str) -> Iterator[Open]:
+def connect(kind: str, cluster: Cluster | ObjectServer, prefix: str) -> Iterator[Open]:
     with contextlib.ExitStack() as opened:
 
         def connect(*endpoints: str, below: str = prefix) -> Keys:
-            places = ",".join(endpoints or cluster.endpoints)
-            address = parse_address(f"{kind}://{places}/{below}")
-            keys = CLIENTS[kind](address, Access(retry_timeout=5))
+            keys = stores.connect(
+                kind, endpoints or cluster.endpoints, below, Access(retry_timeout=5)
+            )
             opened.callback(keys.close)
             return keys
 
@@ -58,7 +55,9 @@ def found(keys: Keys, key: str) -> Item:
     return item
 
 
-def test_it_says_where_and_what_it_is(kind: str, keys: Keys, cluster: Cluster, prefix: str) -> None:
+def test_it_says_where_and_what_it_is(
+    kind: str, keys: Keys, cluster: Cluster | ObjectServer, prefix: str
+) -> None:
     assert keys.location == f"{kind}://{cluster.endpoints[0]}/{prefix}"
     assert keys.kind.lower() == kind
 
@@ -345,7 +344,10 @@ def test_closing_ends_what_waits(keys: Keys) -> None:
         keys.get("a")
 
 
-def test_a_lost_answer_to_a_transaction_is_told_as_that(connect: Open, cluster: Cluster) -> None:
+@pytest.mark.parametrize("kind", ["etcd", "consul"])  # with objects it is looked up
+def test_a_lost_answer_to_a_transaction_is_told_as_that(
+    connect: Open, cluster: Cluster | ObjectServer
+) -> None:
     with Proxy(cluster.endpoints[0]) as proxy:
         keys = connect(proxy.endpoint)
         assert keys.get("a") is None
@@ -380,7 +382,9 @@ def test_a_lost_answer_to_what_may_be_done_twice_is_nothing(
         keys.revoke(lease)
 
 
-def test_another_server_answers_for_one_that_does_not(connect: Open, cluster: Cluster) -> None:
+def test_another_server_answers_for_one_that_does_not(
+    connect: Open, cluster: Cluster | ObjectServer
+) -> None:
     with Proxy(cluster.endpoints[0]) as away, Proxy(cluster.endpoints[0]) as proxy:
         keys = connect(away.endpoint, proxy.endpoint)
         away.refuse()

@@ -41,7 +41,7 @@ from tests.support.stores import HASTY, TTL, Ground
 
 pytestmark = pytest.mark.processes
 
-SHORT = {"etcd": 2.0, "consul": 1.0}
+SHORT = {"etcd": 2.0, "consul": 1.0, "objects": 1.0}
 """Seconds of a lease whose end is waited for, for which Consul takes up to twice as long."""
 
 

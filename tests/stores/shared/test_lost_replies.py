@@ -5,7 +5,7 @@ import pytest
 from tests.support.lost_replies import LIVES, Life, assert_lost_replies_do_no_harm
 from tests.support.stores import Ground
 
-FIRST = {"etcd": 1, "consul": 2}
+FIRST = {"etcd": 1, "consul": 2, "objects": 1}
 """Each loses every other reply to a write; stress/test_lost_replies.py loses all."""
 
 
