@@ -75,6 +75,7 @@ ONLY_IN: Mapping[str, tuple[str, ...]] = {
     "urllib.request": (),  # it follows redirects, and proxies of the environment
     "stamina": ("stores.retry",),
     "urllib3": ("stores.http_client",),
+    "obstore": ("stores.bucket",),
     "click": (),  # Typer carries its own
 }
 

@@ -9,16 +9,23 @@ from msgspec import Struct, field, structs
 
 from packer_fork.stores.access import Access, parse_address
 from packer_fork.stores.base import Store
+from packer_fork.stores.bucket import Bucket
 from packer_fork.stores.consul import ConsulKeys
 from packer_fork.stores.etcd import EtcdKeys
 from packer_fork.stores.local.store import LocalStore
+from packer_fork.stores.objects import ObjectKeys
+from packer_fork.stores.retry import Retry
 from packer_fork.stores.shared.companion import Companion
 from packer_fork.stores.shared.keys import Keys
 from packer_fork.stores.shared.store import SharedStore, Terms
-from tests.support.object_server import object_keys
+from tests.support.object_server import POLL, object_keys
+from tests.support.servers import BUCKET
 
 TTL = 10.0
 """Seconds; no test waits for the end of such a lease."""
+
+S3_MARGIN = 2.0
+"""Seconds of grace of a lease there: times are of whole seconds."""
 
 USUAL = Access(retry_timeout=10)
 
@@ -27,12 +34,26 @@ HASTY = Access(connect_timeout=0.5, request_timeout=0.5, retry_timeout=0)
 
 
 def connect(kind: str, endpoints: Sequence[str], prefix: str, access: Access) -> Keys:
-    """A client of the servers there: etcd, Consul, or an `ObjectServer`."""
+    """A client of the servers there: etcd, Consul, an `ObjectServer`, or S3 ("s3")."""
+    if kind == "s3":
+        return bucket_keys(f"http://{endpoints[0]}", prefix, access)
     if kind == "objects":
         return object_keys(endpoints, prefix, access)
     address = parse_address(f"{kind}://{','.join(endpoints)}/{prefix}")
     client: type[EtcdKeys | ConsulKeys] = EtcdKeys if kind == "etcd" else ConsulKeys
     return client(address, access)
+
+
+def bucket_keys(endpoint: str, prefix: str, access: Access) -> ObjectKeys:
+    bucket = Bucket(
+        BUCKET,
+        prefix,
+        endpoint=endpoint,
+        connect_timeout=access.connect_timeout,
+        request_timeout=access.request_timeout,
+    )
+    retry = Retry(access.retry_timeout, access.breaker, access.warn)
+    return ObjectKeys(bucket, retry, margin=S3_MARGIN, poll=POLL)
 
 
 class Ground(Struct, frozen=True):

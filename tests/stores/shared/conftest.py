@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from tests.support.object_server import ObjectServer, object_server
-from tests.support.servers import Cluster, consul_cluster, etcd_cluster
+from tests.support.servers import CREDENTIALS, Cluster, consul_cluster, etcd_cluster, s3_server
 from tests.support.stores import Ground
 
 
@@ -31,6 +31,24 @@ def objects_server() -> Iterator[ObjectServer]:
     """As `etcd_server`."""
     with object_server() as server:
         yield server
+
+
+@pytest.fixture(scope="session")
+def s3_credentials() -> Iterator[None]:
+    with pytest.MonkeyPatch.context() as environ:
+        for name, value in CREDENTIALS.items():
+            environ.setenv(name, value)
+        yield
+
+
+@pytest.fixture(scope="session", name="s3_server")
+def one_s3_server(
+    tmp_path_factory: pytest.TempPathFactory, s3_credentials: None
+) -> Iterator[Cluster]:
+    """As `etcd_server`."""
+    del s3_credentials
+    with s3_server(tmp_path_factory.mktemp("s3")) as cluster:
+        yield cluster
 
 
 @pytest.fixture

@@ -19,7 +19,7 @@ Open = Callable[..., Keys]
 """Makes a client of what stands below `prefix`, at other `endpoints` if they are given."""
 
 
-@pytest.fixture(params=["etcd", "consul", "objects"])
+@pytest.fixture(params=["etcd", "consul", "objects", "s3"])
 def kind(request: pytest.FixtureRequest) -> str:
     return str(request.param)
 
@@ -55,6 +55,7 @@ def found(keys: Keys, key: str) -> Item:
     return item
 
 
+@pytest.mark.parametrize("kind", ["etcd", "consul", "objects"])
 def test_it_says_where_and_what_it_is(
     kind: str, keys: Keys, cluster: Cluster | ObjectServer, prefix: str
 ) -> None:
@@ -98,6 +99,7 @@ def test_prefixes_that_begin_alike_are_apart(keys: Keys, connect: Open, prefix: 
     assert found(other, "a").value == b"theirs"
 
 
+@pytest.mark.parametrize("kind", ["etcd", "consul", "objects"])  # moto takes minutes
 def test_many_keys_come_page_by_page(keys: Keys) -> None:
     names = [f"many/{number:05d}" for number in range(2500)]
     put_all(keys, names)
@@ -119,6 +121,7 @@ def put_all(keys: Keys, names: list[str]) -> None:
         assert keys.transact([], [Put(name, name.encode()) for name in group])
 
 
+@pytest.mark.parametrize("kind", ["etcd", "consul", "objects"])
 def test_what_is_written_while_one_reads_does_not_disturb(keys: Keys) -> None:
     names = [f"{number:04d}" for number in range(600)]
     put_all(keys, names)
@@ -382,6 +385,7 @@ def test_a_lost_answer_to_what_may_be_done_twice_is_nothing(
         keys.revoke(lease)
 
 
+@pytest.mark.parametrize("kind", ["etcd", "consul", "objects"])  # a bucket is at one endpoint
 def test_another_server_answers_for_one_that_does_not(
     connect: Open, cluster: Cluster | ObjectServer
 ) -> None:

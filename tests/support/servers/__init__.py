@@ -16,8 +16,11 @@ from tests.support.servers.namespaces import Network, namespaces
 from tests.support.servers.places import Place, loopback
 from tests.support.servers.process import Server, program
 from tests.support.servers.proxy import Proxy
+from tests.support.servers.s3 import BUCKET, CREDENTIALS, s3_server
 
 __all__ = [
+    "BUCKET",
+    "CREDENTIALS",
     "ROOT",
     "Certificates",
     "Cluster",
@@ -34,5 +37,6 @@ __all__ = [
     "loopback",
     "namespaces",
     "program",
+    "s3_server",
     "token_for",
 ]

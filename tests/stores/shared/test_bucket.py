@@ -1,0 +1,116 @@
+"""A bucket by obstore on a server of S3: conditions, names, and errors told apart."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable, Iterator
+
+import pytest
+
+from packer_fork.errors import StoreError
+from packer_fork.stores.bucket import Bucket
+from packer_fork.stores.retry import AnsweredError
+from packer_fork.stores.shared.keys import UnsureError
+from tests.support.scripted_server import Say, answer, scripted
+from tests.support.servers import BUCKET, Cluster, Proxy
+
+pytestmark = pytest.mark.processes
+
+
+@pytest.fixture
+def bucket(s3_server: Cluster, prefix: str) -> Iterator[Bucket]:
+    with contextlib.closing(opened(s3_server.endpoints[0], prefix)) as bucket:
+        yield bucket
+
+
+def opened(endpoint: str, prefix: str = "a", *, name: str = BUCKET) -> Bucket:
+    return Bucket(name, prefix, endpoint=f"http://{endpoint}", request_timeout=1.0)
+
+
+def test_conditions_of_writes_are_kept(bucket: Bucket) -> None:
+    assert bucket.get("root") is None
+    assert bucket.put_if("root", b"0", '"none"') is None
+    first = bucket.put_new("root", b"1")
+    assert first
+    assert bucket.put_new("root", b"2") is None
+    second = bucket.put_if("root", b"2", first)
+    assert second
+    assert bucket.put_if("root", b"3", first) is None
+    assert bucket.get("root") == (b"2", second)
+    bucket.delete(["root", "never there"])
+    assert bucket.get("root") is None
+
+
+def test_names_begin_with_a_prefix_and_no_more(bucket: Bucket) -> None:
+    names = ["blobs/a/b", "blobs/a%2Fb", "blobs/ab", "blobs/b", "blob", "leases/a"]
+    for name in names:
+        bucket.put(name, name.encode())
+    listed = {prefix: {each.name for each in bucket.list(prefix)} for prefix in ("", "blobs/a")}
+    assert listed == {"": set(names), "blobs/a": {"blobs/a/b", "blobs/a%2Fb", "blobs/ab"}}
+    assert {each.name for each in bucket.list("blobs/a/")} == {"blobs/a/b"}
+    assert [bucket.get(name) is not None for name in names] == [True] * len(names)
+
+
+ASKING: list[Callable[[Bucket], object]] = [
+    lambda bucket: bucket.get("a"),
+    lambda bucket: bucket.put("a", b""),
+    lambda bucket: bucket.put_new("a", b""),
+    lambda bucket: bucket.put_if("a", b"", '"1"'),
+    lambda bucket: bucket.list("a"),
+]
+
+
+@pytest.mark.parametrize("ask", ASKING)
+def test_a_missing_bucket_is_named(s3_server: Cluster, ask: Callable[[Bucket], object]) -> None:
+    bucket = opened(s3_server.endpoints[0], name="nowhere")
+    with pytest.raises(AnsweredError, match="there is no bucket 'nowhere'"):
+        ask(bucket)
+
+
+def denied(code: str) -> bytes:
+    return answer(f"<Error><Code>{code}</Code></Error>".encode(), "403 Forbidden")
+
+
+@pytest.mark.usefixtures("s3_credentials")
+@pytest.mark.parametrize("code", ["AccessDenied", "RequestTimeTooSkewed", "ExpiredToken"])
+@pytest.mark.parametrize("ask", ASKING)
+def test_a_denied_access_is_told_with_its_code(ask: Callable[[Bucket], object], code: str) -> None:
+    with scripted(denied(code)) as server, pytest.raises(AnsweredError, match=code):
+        ask(opened(server.endpoint))
+
+
+@pytest.mark.usefixtures("s3_credentials")
+@pytest.mark.parametrize(
+    "says",
+    [
+        answer(b"<Error><Code>SlowDown</Code></Error>", "503 Slow Down"),
+        answer(b"", "500 Internal Server Error"),
+        lambda _: None,
+    ],
+    ids=["slow down", "fails", "hangs up"],
+)
+@pytest.mark.parametrize("ask", ASKING)
+def test_no_answer_leaves_it_unknown_and_nothing_is_sent_again(
+    ask: Callable[[Bucket], object], says: bytes | Say
+) -> None:
+    with scripted(says) as server, pytest.raises(UnsureError):
+        ask(opened(server.endpoint))
+    assert len(server.requests) == 1
+
+
+@pytest.mark.parametrize("ask", ASKING[1:4])
+def test_a_lost_reply_is_no_conflict(
+    s3_server: Cluster, prefix: str, ask: Callable[[Bucket], object]
+) -> None:
+    """As it is if a library sends the request again."""
+    with Proxy(s3_server.endpoints[0]) as proxy:
+        proxy.drop_reply()
+        with pytest.raises(UnsureError):
+            ask(opened(proxy.endpoint, prefix))
+        assert len(proxy.requests) == 1
+
+
+def test_a_closed_bucket_is_asked_nothing(bucket: Bucket) -> None:
+    bucket.close()
+    with pytest.raises(StoreError, match="was let go of"):
+        bucket.get("a")
