@@ -20,9 +20,19 @@ from stress import machine
 from stress import report as reports
 from stress.report import Figure, Outcome, Report
 from stress.scale import SCALES, Scale, Size
-from tests.conftest import cli, forking, packer, project, root, strace
+from tests.conftest import cli, forking, packer, place, places, project, root, snapshots, strace
 
-__all__ = ["cli", "forking", "packer", "project", "root", "strace"]
+__all__ = [
+    "cli",
+    "forking",
+    "packer",
+    "place",
+    "places",
+    "project",
+    "root",
+    "snapshots",
+    "strace",
+]
 
 Say = Callable[[str, float, str], None]
 

@@ -23,6 +23,7 @@ from packer_fork import processes
 from packer_fork.processes import Process
 from tests.support import packer_versions
 from tests.support.forking import PACKER_FORK, Forked, Forking, command
+from tests.support.snapshots import Snapshots
 
 EXAMPLES = Path(__file__).parent / "examples"
 MARK = "PROCESS_OF_TEST"
@@ -175,6 +176,19 @@ class Cli(NamedTuple):
     environment: Mapping[str, str]
     started: list[Forked | subprocess.Popen[bytes]]
     forking: Forking
+    snapshots: Snapshots
+
+    def cached(self, *args: str | Path, env: Mapping[str, str] | None = None) -> Result:
+        """As a call, for what a test begins with: files and result are copied from the last
+        call in this worker that began with the same files, arguments and environment.
+        """
+        environ = {**self.environment, **(env or {})}
+        words = ["packer-fork", *map(str, args)]
+        return self.snapshots.result(words, self.cwd, environ, lambda: self(*args, env=env))
+
+    def prepared(self, name: str, make: Callable[[], T]) -> T:
+        """As `cached`, for what `make` does, which goes by `name`."""
+        return self.snapshots.result([name], self.cwd, self.environment, make)
 
     def __call__(
         self,
@@ -278,11 +292,37 @@ def root() -> None:
         unavailable("only root may do this")
 
 
+@pytest.fixture(scope="session")
+def places() -> Iterator[Path]:
+    """A folder for each worker, with a short path."""
+    with tempfile.TemporaryDirectory(prefix="pf-", ignore_cleanup_errors=True) as folder:
+        yield Path(folder)
+
+
 @pytest.fixture
-def project(tmp_path: Path) -> Project:
-    root = tmp_path / "project"
+def place(places: Path, tmp_path: Path) -> Iterator[Path]:
+    """A folder that has the same path in each test of a worker, so that states can be copied.
+
+    After the test it is found below `tmp_path`.
+    """
+    folder = places / "place"
+    folder.mkdir()
+    try:
+        yield folder
+    finally:
+        shutil.move(folder, tmp_path / "place")
+
+
+@pytest.fixture
+def project(place: Path) -> Project:
+    root = place / "project"
     root.mkdir()
     return Project(root)
+
+
+@pytest.fixture(scope="session")
+def snapshots(places: Path) -> Snapshots:
+    return Snapshots(places / "place", places)
 
 
 @pytest.fixture(scope="session")
@@ -295,18 +335,24 @@ def forking() -> Iterator[Forking]:
 
 
 @pytest.fixture
-def cli(tmp_path: Path, project: Project, forking: Forking) -> Iterator[Cli]:
+def cli(
+    tmp_path: Path,
+    place: Path,
+    project: Project,
+    forking: Forking,
+    snapshots: Snapshots,
+) -> Iterator[Cli]:
     mark = f"{os.getpid()}:{tmp_path}"
     # Short, as Packer puts sockets there, whose paths may have 107 characters.
     with tempfile.TemporaryDirectory(prefix="pf-", ignore_cleanup_errors=True) as scratch:
-        environment = _environment(tmp_path, scratch, mark, forking.folder)
-        cli = Cli(project.root, tmp_path, environment, [], forking)
+        environment = _environment(place, scratch, mark, forking.folder)
+        cli = Cli(project.root, tmp_path, environment, [], forking, snapshots)
         yield cli
         cli.end_all()
 
 
-def _environment(tmp_path: Path, scratch: str, mark: str, cache: Path) -> dict[str, str]:
-    home = tmp_path / "home"
+def _environment(place: Path, scratch: str, mark: str, cache: Path) -> dict[str, str]:
+    home = place / "home"
     home.mkdir()
     return {
         "PATH": os.environ["PATH"],

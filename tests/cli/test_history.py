@@ -44,6 +44,10 @@ def git(root: Path, *args: str) -> None:
 @pytest.fixture
 def three_runs(cli: Cli, project: Project) -> Path:
     """Run 1 on main; on feature run 2, in which null.b fails, and run 3 of null.a alone."""
+    return cli.prepared("three runs", lambda: build_three_runs(cli, project))
+
+
+def build_three_runs(cli: Cli, project: Project) -> Path:
     project.write("t.pkr.hcl", TWO)
     git(project.root, "init", "--quiet", "--initial-branch=main")
     git(project.root, "commit", "--quiet", "--allow-empty", "-m", "begin")

@@ -11,6 +11,7 @@ from typing import Any
 import msgspec
 import pytest
 
+from packer_fork.errors import EXIT_DONE, EXIT_TEMPLATE
 from packer_fork.manager import evaluation
 from tests.conftest import Cli, Project, Result, eventually
 from tests.support import states
@@ -49,11 +50,21 @@ TEMPLATE = """
 
 
 @pytest.fixture
-def kept(cli: Cli, project: Project, tmp_path: Path) -> Path:
+def kept(cli: Cli, project: Project) -> Path:
     """The file that holds what Packer answered, of a template that was built."""
-    program = Path(shutil.copy(str(shutil.which("packer")), tmp_path / "packer"))
-    program.chmod(0o755)
-    cli.environment["PACKER_FORK_PACKER"] = str(program)  # type: ignore[index]
+    return cli.prepared("kept evaluation", lambda: build_until_kept(cli, project))
+
+
+@pytest.fixture
+def program(cli: Cli, tmp_path: Path) -> Path:
+    """A Packer of this test alone."""
+    path = Path(shutil.copy(str(shutil.which("packer")), tmp_path / "packer"))
+    path.chmod(0o755)
+    cli.environment["PACKER_FORK_PACKER"] = str(path)  # type: ignore[index]
+    return path
+
+
+def build_until_kept(cli: Cli, project: Project) -> Path:
     project.write("scripts/setup.sh", "#!/bin/sh\ntrue\n").chmod(0o755)
     project.write("lib/a", "a")
     project.write("data.txt", "data")
@@ -94,45 +105,67 @@ def put_back(path: Path, data: bytes | None) -> None:
 
 
 class Change(msgspec.Struct, frozen=True, kw_only=True):
-    """Of files of the project (None: gone), words of the command line, environment, folder."""
+    """Of files of the project (None: gone), words of the command line, environment, folder.
+
+    ``rebuilt`` has the reason of each build that is to be built, unless the plan is ``refused``.
+    """
 
     files: dict[str, str | None] = {}
     words: tuple[str, ...] = ()
     env: dict[str, str] = {}
     template: str = "t.pkr.hcl"
     cwd: str = ""
-    is_seen: bool = True
+    rebuilt: dict[str, str] = {}
+    refused: str = ""
+    builds: tuple[str, ...] = ("file.a", "null.n")
 
 
+def one(reason: str) -> dict[str, str]:
+    return {"file.a": reason}
+
+
+def both(reason: str) -> dict[str, str]:
+    return {"file.a": reason, "null.n": reason}
+
+
+REGION = one("variable region changed")
 CHANGES = {
-    "nothing": Change(is_seen=False),
-    "variable": Change(words=("-var", "region=us")),
-    "variables file": Change(files={"x.hcl": 'region = "us"'}, words=("-var-file=x.hcl",)),
-    "PKR_VAR": Change(env={"PKR_VAR_region": "us"}),
-    "PKR_VAR that is not asked for": Change(env={"PKR_VAR_other": "us"}, is_seen=False),
-    "env()": Change(env={"FLAVOUR": "sour"}),
-    "file()": Change(files={"data.txt": "other"}),
-    "file() is gone": Change(files={"data.txt": None}),
-    "file() by path.root": Change(files={"text.txt": "other"}),
-    "template": Change(files={"t.pkr.hcl": TEMPLATE.replace('"eu"', '"us"')}),
-    "script": Change(files={"scripts/setup.sh": "#!/bin/sh\nfalse\n"}),
-    "script is gone": Change(files={"scripts/setup.sh": None}),
-    "file in a folder": Change(files={"lib/b": "b"}),
-    "word that is a file": Change(files={"late-file": "late"}),
-    "selection": Change(words=("-only=null.n",)),
-    "other spelling": Change(template="./t.pkr.hcl", is_seen=False),
-    "other folder": Change(template="../t.pkr.hcl", cwd="lib"),
-    "configuration": Change(env={"PACKER_CONFIG": "lib/a"}),
-    "plugin": Change(files={"packer-builder-null": "plugin"}),
-    "home": Change(env={"HOME": "/nowhere"}, is_seen=False),
-    "setting": Change(words=("--ignore-var", "region")),
-    "environment that counts": Change(words=("--input-env", "CI_X"), env={"CI_X": "1"}),
+    "nothing": Change(),
+    "variable": Change(words=("-var", "region=us"), rebuilt=REGION),
+    "variables file": Change(
+        files={"x.hcl": 'region = "us"'}, words=("-var-file=x.hcl",), rebuilt=REGION
+    ),
+    "PKR_VAR": Change(env={"PKR_VAR_region": "us"}, rebuilt=REGION),
+    "PKR_VAR that is not asked for": Change(env={"PKR_VAR_other": "us"}),
+    "env()": Change(env={"FLAVOUR": "sour"}, rebuilt=one("variable flavour changed")),
+    "file()": Change(files={"data.txt": "other"}, rebuilt=one("data.txt changed")),
+    "file() is gone": Change(files={"data.txt": None}, refused="no file exists at data.txt"),
+    "file() by path.root": Change(files={"text.txt": "other"}, rebuilt=one("text.txt changed")),
+    "template": Change(files={"t.pkr.hcl": TEMPLATE.replace('"eu"', '"us"')}, rebuilt=REGION),
+    "script": Change(
+        files={"scripts/setup.sh": "#!/bin/sh\nfalse\n"}, rebuilt=both("scripts/setup.sh changed")
+    ),
+    "script is gone": Change(files={"scripts/setup.sh": None}, refused="'scripts/setup.sh'"),
+    "file in a folder": Change(files={"lib/b": "b"}, rebuilt=both("lib/b is new")),
+    "word that is a file": Change(files={"late-file": "late"}, rebuilt=both("late-file is new")),
+    "selection": Change(words=("-only=null.n",), builds=("null.n",)),
+    "other spelling": Change(template="./t.pkr.hcl"),
+    "other folder": Change(template="../t.pkr.hcl", cwd="lib", refused="../../text.txt"),
+    "configuration": Change(env={"PACKER_CONFIG": "lib/a"}, refused="Packer refuses"),
+    "plugin": Change(
+        files={"packer-builder-null": "plugin"},
+        rebuilt={"null.n": "plugin packer-builder-null is new"},
+    ),
+    "home": Change(env={"HOME": "/nowhere"}),
+    "setting": Change(words=("--ignore-var", "region"), rebuilt=one("variable region is gone")),
+    "environment that counts": Change(
+        words=("--input-env", "CI_X"), env={"CI_X": "1"}, rebuilt=both("env CI_X is new")
+    ),
 }
 
 
-def test_every_change_is_seen_as_it_is_without(cli: Cli, project: Project, kept: Path) -> None:
+def test_every_change_is_seen(cli: Cli, project: Project, kept: Path) -> None:
     answers = kept.read_bytes()
-    unchanged = planned(cli, "t.pkr.hcl")
     for name, change in CHANGES.items():
         before = {
             project.root / file: (project.root / file).read_bytes()
@@ -142,17 +175,28 @@ def test_every_change_is_seen_as_it_is_without(cli: Cli, project: Project, kept:
         }
         for file, text in change.files.items():
             put_back(project.root / file, None if text is None else text.encode())
-        words, more = (*change.words, change.template), {"env": change.env}
-        place = project.root / change.cwd
-        recalled = planned(cli, *words, cwd=place, **more)
-        kept.unlink()
-        asked = planned(cli, *words, cwd=place, **more)
-        assert recalled == asked, name
-        assert (asked != unchanged) == change.is_seen, (name, asked)
+        assert_seen(cli, project, change, name)
         for path, data in before.items():
             put_back(path, data)
         kept.write_bytes(answers)
-    assert planned(cli, "t.pkr.hcl") == unchanged
+    assert_seen(cli, project, Change(), "put back")
+
+
+def assert_seen(cli: Cli, project: Project, change: Change, name: str) -> None:
+    done = cli(
+        *("plan", "--json", *change.words, change.template),
+        cwd=project.root / change.cwd,
+        env=change.env,
+    )
+    if change.refused:
+        assert done.rc == EXIT_TEMPLATE, name
+        assert change.refused in done.err, name
+        return
+    assert done.rc == EXIT_DONE, name
+    builds = json.loads(done.out)["builds"]
+    assert tuple(build["name"] for build in builds) == change.builds, name
+    reasons = {each["name"]: each["reasons"] for each in builds if each["action"] == "build"}
+    assert reasons == {build: [reason] for build, reason in change.rebuilt.items()}, name
 
 
 def packers(cli: Cli, *words: str, log: Path, **more: Any) -> list[str]:
@@ -194,7 +238,7 @@ def test_values_of_secrets_are_asked_once(
     else:
         kept.unlink()
     built = packers(cli, "build", "t.pkr.hcl", log=tmp_path / "built")
-    kept.unlink()
+    kept.unlink(missing_ok=True)
     planned = packers(cli, "plan", "t.pkr.hcl", log=tmp_path / "planned")
     assert built.count("console") == planned.count("console") > 0
     logs = states.folder(project.root).glob("logs/*.log")
@@ -205,8 +249,10 @@ def test_values_of_secrets_are_asked_once(
 
 @pytest.mark.usefixtures("strace")
 @pytest.mark.parametrize("which", ["another Packer", "a script"])
-def test_another_packer_is_asked(cli: Cli, kept: Path, tmp_path: Path, which: str) -> None:
-    log, program = tmp_path / "calls", tmp_path / "packer"
+def test_another_packer_is_asked(
+    cli: Cli, project: Project, program: Path, tmp_path: Path, which: str
+) -> None:
+    log, kept = tmp_path / "calls", build_until_kept(cli, project)
     if which == "a script":
         real = program.rename(tmp_path / "real")
         program.write_text(f'#!/bin/sh\nexec {real} "$@"\n')
@@ -238,12 +284,19 @@ def flipped(data: bytes, at: int) -> bytes:
 
 def test_damage_is_no_answer(cli: Cli, kept: Path) -> None:
     unchanged, answers = planned(cli, "t.pkr.hcl"), kept.read_bytes()
+    key = bytes.fromhex(json.loads(cli("state", "pull", "t.pkr.hcl").out)["key"])
+    names = [*msgspec.msgpack.decode(answers)["entries"]]
+    whole = {name: evaluation.entry_in(kept, key, name) for name in names}
+    assert None not in whole.values()
     for name, damage in DAMAGES.items():
         kept.write_bytes(damage(answers))
-        assert planned(cli, "t.pkr.hcl") == unchanged, name
-    kept.write_bytes(b"garbage")
+        for each, entry in whole.items():
+            assert evaluation.entry_in(kept, key, each) in (None, entry), name
+    for damaged in (b"", b"garbage", flipped(answers, len(answers) // 2)):
+        kept.write_bytes(damaged)
+        assert planned(cli, "t.pkr.hcl") == unchanged
     assert cli("build", "t.pkr.hcl").rc == 0
-    assert len(kept.read_bytes()) > len(b"garbage")
+    assert evaluation.entry_in(kept, key, names[-1]) is not None
 
 
 def test_a_pipe_in_its_place_holds_nothing_up(cli: Cli, kept: Path) -> None:
@@ -263,7 +316,7 @@ def test_no_secret_and_no_value_is_kept(cli: Cli, project: Project, kept: Path) 
 
 def test_few_answers_are_kept(cli: Cli, kept: Path) -> None:
     size = len(kept.read_bytes())
-    for number in range(12):
+    for number in range(9):
         assert cli("build", "-var", f"region={number}", "-only=null.n", "t.pkr.hcl").rc == 0
     assert len(kept.read_bytes()) < 9 * size
     assert [*kept.parent.glob(".evaluations*")] == []

@@ -78,7 +78,8 @@ def built(cli: Cli, project: Project, *runs: str) -> Path:
     """The state of ``t.pkr.hcl`` after a run for each value of its variable."""
     project.write("t.pkr.hcl", ONE)
     for value in runs:
-        done(cli, "build", "--rebuild", "-var", f"x={value}", "t.pkr.hcl")
+        result = cli.cached("build", "--rebuild", "-var", f"x={value}", "t.pkr.hcl")
+        assert result.rc == 0, result
     return project.root / ".packer-fork" / "t.pkr.hcl" / "default"
 
 
