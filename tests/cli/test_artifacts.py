@@ -9,7 +9,7 @@ from packer_fork.manager.made import Made, flat
 from packer_fork.model import Artifact
 from tests.conftest import Cli, Project
 from tests.support import states
-from tests.support.queries import answer, done, refused
+from tests.support.queries import answer, done, done_cached, refused
 
 pytestmark = pytest.mark.usefixtures("packer")
 
@@ -40,7 +40,7 @@ def runs(cli: Cli, *args: str) -> dict[str, int]:
 
 def test_what_was_revoked_is_built_again_and_told_of_no_more(cli: Cli, project: Project) -> None:
     project.write("t.pkr.hcl", FILES)
-    done(cli, "build", "t.pkr.hcl")
+    done_cached(cli, "build", "t.pkr.hcl")
     told = done(cli, "state", "revoke", "--build", "file.a", "--reason", "a hole", "t.pkr.hcl")
     assert "file.a of run 1 is revoked" in told
     assert runs(cli) == {"file.b": 1}
@@ -85,7 +85,7 @@ def test_a_branch_has_its_own_newest_artifacts(cli: Cli, project: Project) -> No
 
 def test_terraform_reads_a_flat_object_of_texts(cli: Cli, project: Project) -> None:
     project.write("t.pkr.hcl", FILES)
-    done(cli, "build", "t.pkr.hcl")
+    done_cached(cli, "build", "t.pkr.hcl")
     told = json.loads(cli("artifacts", "--flat", "t.pkr.hcl").out)
     assert told == {"file.a": "File", "file.a.run": "1", "file.b": "File", "file.b.run": "1"}
 

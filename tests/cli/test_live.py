@@ -102,7 +102,7 @@ def test_a_source_has_a_row_and_a_summary_stays(cli: Cli, project: Project) -> N
 def test_what_is_up_to_date_is_said_once(cli: Cli, project: Project) -> None:
     project.write("t.pkr.hcl", GATED)
     go_on(project.root)
-    assert cli("build", "t.pkr.hcl").rc == 0
+    assert cli.cached("build", "t.pkr.hcl").rc == 0
     code, lines = in_tmux(cli, "build", "t.pkr.hcl").end()
     assert code == 0
     assert "\n".join(lines).count("everything is up to date") == 1
@@ -111,7 +111,7 @@ def test_what_is_up_to_date_is_said_once(cli: Cli, project: Project) -> None:
 def test_the_time_left_is_told_from_runs_before(cli: Cli, project: Project) -> None:
     project.write("t.pkr.hcl", GATED)
     go_on(project.root)
-    assert cli("build", "t.pkr.hcl").rc == 0
+    assert cli.cached("build", "t.pkr.hcl").rc == 0
     again = cli("build", "--rebuild", "--json", "t.pkr.hcl")
     events = [json.loads(line) for line in again.out.splitlines()]
     (started,) = (event for event in events if event["event"] == "run_started")
@@ -233,7 +233,7 @@ def test_the_region_stays_below_a_flood(cli: Cli, project: Project) -> None:
 def test_quiet_without_a_terminal_tells_what_came_of_it(cli: Cli, project: Project) -> None:
     project.write("t.pkr.hcl", ONE_FAILS)
     go_on(project.root)
-    whole = cli("build", "t.pkr.hcl")
+    whole = cli.cached("build", "t.pkr.hcl")
     quiet = cli("build", "--rebuild", "--quiet", "t.pkr.hcl")
     assert whole.rc == quiet.rc == 1
     assert script_line("null.bad", "reason 3") in whole.out

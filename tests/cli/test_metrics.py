@@ -80,7 +80,7 @@ def seconds(build: dict[str, str]) -> float:
 def test_builds_that_end_well_fail_and_are_skipped(cli: Cli, project: Project) -> None:
     project.write("t.pkr.hcl", TWO)
     for bad, rc in (("b", 1), ("b", 1), ("none", 0)):
-        assert cli("build", "-var", f"bad={bad}", "t.pkr.hcl").rc == rc
+        assert cli.cached("build", "-var", f"bad={bad}", "t.pkr.hcl").rc == rc
     nothing = cli("build", "t.pkr.hcl")
     assert "nothing to build" in nothing.err, "and so no run, but two skips"
     found = metrics(cli, "t.pkr.hcl")
@@ -199,7 +199,7 @@ def unlocked_while_it_lives(cli: Cli, project: Project) -> None:
 def test_tries_and_isolated_builds_of_one_lock_count_it_once(cli: Cli, project: Project) -> None:
     """Each of its runs calls up to date what the others build: nothing is skipped by that."""
     project.write("t.pkr.hcl", TWO)
-    assert cli("build", "-var", "bad=b", "t.pkr.hcl").rc == 1
+    assert cli.cached("build", "-var", "bad=b", "t.pkr.hcl").rc == 1
     args = ("--rebuild", "--isolate", "--retries", "1", "-var", "bad=b", "t.pkr.hcl")
     assert cli("build", *args, env={"PACKER_FORK_RETRY_PAUSE": "0s"}).rc == 1
     found = metrics(cli)
@@ -216,7 +216,7 @@ def test_what_was_pruned_is_not_counted_but_what_it_saves_is(cli: Cli, project: 
     project.write("packer-fork.toml", "backup_every = 1\nkeep_backups = 1\n")
     project.write("t.pkr.hcl", TWO)
     for _ in range(2):
-        assert cli("build", "-var", "bad=b", "t.pkr.hcl").rc == 1
+        assert cli.cached("build", "-var", "bad=b", "t.pkr.hcl").rc == 1
     before = metrics(cli)
     done(cli, "state", "prune", "--keep-runs", "1")
     after = metrics(cli)

@@ -18,6 +18,7 @@ from tests.support.queries import (
     answers,
     built,
     done,
+    done_cached,
     fields,
     is_up_to_date,
     kept,
@@ -95,7 +96,7 @@ def test_a_document_that_is_edited_changes_just_that(cli: Cli, project: Project)
 def test_an_older_document_is_refused(cli: Cli, project: Project) -> None:
     folder = built(cli, project, "1")
     document = pulled(cli, project)
-    done(cli, "build", "--rebuild", "-var", "x=2", "t.pkr.hcl")
+    done_cached(cli, "build", "--rebuild", "-var", "x=2", "t.pkr.hcl")
     before = states.state(cli)
     files = kept(folder)
     told = refused(
@@ -179,7 +180,7 @@ def test_there_is_nothing_to_pull_yet(cli: Cli, project: Project) -> None:
 
 def test_migrate_takes_state_history_and_logs_along(cli: Cli, project: Project) -> None:
     folder = built(cli, project, "1")
-    done(cli, "build", "-var", "x=2", "t.pkr.hcl")
+    done_cached(cli, "build", "-var", "x=2", "t.pkr.hcl")
     there = project.root / "there"
     told = done(cli, "state", "migrate", "--to", "there")
     assert "read back" in told

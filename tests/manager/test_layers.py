@@ -49,7 +49,7 @@ def plan(cli: Cli, *arguments: str) -> dict[str, list[str]]:
 
 
 def build(cli: Cli, *arguments: str) -> Result:
-    result = cli("build", *arguments, "t.pkr.hcl")
+    result = cli.cached("build", *arguments, "t.pkr.hcl")
     assert result.rc == 0, result
     return result
 

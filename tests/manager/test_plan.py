@@ -68,7 +68,7 @@ def times_built(project: Project) -> int:
 @pytest.mark.usefixtures("template")
 def test_twice_in_a_row_builds_once(cli: Cli, project: Project) -> None:
     assert plan(cli) == {name: ("build", ["never built"]) for name in ("file.a", "null.n")}
-    assert cli("build", "t.pkr.hcl").rc == 0
+    assert cli.cached("build", "t.pkr.hcl").rc == 0
     assert times_built(project) == 2
     again = cli("build", "t.pkr.hcl")
     assert again.rc == 0
@@ -103,7 +103,8 @@ def test_the_plan_changes_nothing_and_has_exit_codes(cli: Cli, project: Project)
 
 @pytest.mark.usefixtures("template")
 def test_each_kind_of_change_is_seen_and_named(cli: Cli, project: Project) -> None:
-    assert cli("build", "t.pkr.hcl").rc == 0
+    """More are in test_evaluation.py."""
+    assert cli.cached("build", "t.pkr.hcl").rc == 0
     script, data = project.root / "scripts/setup.sh", project.root / "data.txt"
 
     def reasons(*arguments: str, **more: Any) -> list[str]:
@@ -113,14 +114,8 @@ def test_each_kind_of_change_is_seen_and_named(cli: Cli, project: Project) -> No
     assert reasons() == []
     script.touch()
     assert reasons() == [], "touching a file is no change"
-    assert reasons("-var", "region=us") == ["variable region changed"]
-    assert reasons(env={"PKR_VAR_region": "us"}) == ["variable region changed"]
     secret = reasons("-var", "token=another-secret")
     assert secret == ["variable token changed"]
-    script.write_text("#!/bin/sh\ntrue # changed\n")
-    assert reasons() == ["scripts/setup.sh changed"]
-    script.write_text("#!/bin/sh\ntrue\n")
-    assert reasons() == []
     script.chmod(0o644)
     assert reasons() == ["scripts/setup.sh is no longer executable"]
     script.chmod(0o711)
@@ -195,7 +190,7 @@ def test_each_checkout_has_artifacts_of_its_own(cli: Cli, project: Project) -> N
 
 @pytest.mark.usefixtures("template")
 def test_back_to_what_was_built_before_is_up_to_date(cli: Cli, project: Project) -> None:
-    assert cli("build", "-only=null.n", "t.pkr.hcl").rc == 0
+    assert cli.cached("build", "-only=null.n", "t.pkr.hcl").rc == 0
     script = project.root / "scripts/setup.sh"
     before = script.read_text()
     script.write_text("#!/bin/sh\ntrue # changed\n")
@@ -228,7 +223,7 @@ def recorded_ahead(root: Path, ahead: timedelta) -> None:
 
 @pytest.mark.usefixtures("template")
 def test_a_run_in_the_future_is_not_up_to_date_for_longer(cli: Cli, project: Project) -> None:
-    assert cli("build", "-only=null.n", "t.pkr.hcl").rc == 0
+    assert cli.cached("build", "-only=null.n", "t.pkr.hcl").rc == 0
     recorded_ahead(project.root, timedelta(minutes=30))
     result = cli("plan", "--json", "--max-age=20m", "-only=null.n", "t.pkr.hcl")
     (build,) = json.loads(result.out)["builds"]
@@ -405,33 +400,19 @@ def test_isolated_sources_run_one_after_the_other_if_told_so(cli: Cli, project: 
     assert times_built(project) == 5
 
 
-@pytest.mark.parametrize("name", ["a*b", "with [brackets]", "q?", "back\\\\slash"])
-def test_names_that_look_like_globs_are_selected_exactly(
-    cli: Cli, project: Project, name: str
-) -> None:
-    names = [name, "axb", "qq", "other"]
+def test_names_that_look_like_globs_are_selected_exactly(cli: Cli, project: Project) -> None:
+    """Each would select another one, too, if it was a pattern."""
+    names = ["a*b", "axb", "with [brackets]", "with b", "q?", "qq", "back\\\\slash", "other"]
     builders = [{"type": "null", "communicator": "none", "name": each} for each in names]
-    project.write(
-        "t.json",
-        json.dumps(
-            {
-                "builders": builders,
-                "provisioners": [
-                    {
-                        "type": "shell-local",
-                        "inline": ["echo x >> log-of-builds"],
-                        "override": {},
-                    }
-                ],
-            }
-        ),
-    )
-    assert cli("build", f"-only={name}", "t.json").rc == 0
-    assert times_built(project) == 1
+    noted = [{"type": "shell-local", "inline": ["echo x >> log-of-builds"], "override": {}}]
+    project.write("t.json", json.dumps({"builders": builders, "provisioners": noted}))
+    for number, name in enumerate(names[::2], 1):
+        assert cli("build", f"-only={name}", "t.json").rc == 0
+        assert times_built(project) == number
     rest = cli("build", "t.json")
     assert rest.rc == 0, rest
-    assert "3 to build, 1 up to date" in rest.err
-    assert times_built(project) == 4
+    assert "4 to build, 4 up to date" in rest.err
+    assert times_built(project) == 8
 
 
 def test_a_comma_in_a_name_means_that_all_are_built(cli: Cli, project: Project) -> None:
@@ -605,7 +586,7 @@ def test_from_python(cli: Cli, project: Project, monkeypatch: pytest.MonkeyPatch
 def test_plan_reports_hashing_and_leaves_its_digests_to_the_next(
     cli: Cli, project: Project, template: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    assert cli("build", "t.pkr.hcl").rc == 0
+    assert cli.cached("build", "t.pkr.hcl").rc == 0
     data = project.root / "data.txt"
     data.write_bytes(bytes(3 << 20))
     os.utime(data, (1, 1))

@@ -12,7 +12,7 @@ from packer_fork.stores.local.store import LocalStore
 from tests.conftest import Cli, Project
 from tests.support import states
 from tests.support.local_states import open_store
-from tests.support.queries import answers, done
+from tests.support.queries import answers, done, done_cached
 from tests.support.templates import TWO
 
 pytestmark = pytest.mark.usefixtures("packer")
@@ -23,7 +23,7 @@ JOB = {"CI": "true", "GITHUB_ACTIONS": "true", "GITHUB_JOB": "images"}
 @pytest.fixture
 def store(cli: Cli, project: Project) -> LocalStore:
     project.write("t.pkr.hcl", TWO)
-    done(cli, "build", "t.pkr.hcl")
+    done_cached(cli, "build", "t.pkr.hcl")
     return open_store(states.folder(project.root))
 
 

@@ -43,6 +43,12 @@ def done(cli: Cli, *args: str | Path) -> str:
     return result.err
 
 
+def done_cached(cli: Cli, *args: str | Path) -> None:
+    """As `done`, for what a test begins with: see `Cli.cached`."""
+    result = cli.cached(*args)
+    assert result.rc == 0, result
+
+
 def refused(cli: Cli, *args: str | Path, rc: int, text: str) -> str:
     """Run a command that must refuse, in one sentence with `text`; what it told on stderr."""
     result = cli(*args)
@@ -78,8 +84,7 @@ def built(cli: Cli, project: Project, *runs: str) -> Path:
     """The state of ``t.pkr.hcl`` after a run for each value of its variable."""
     project.write("t.pkr.hcl", ONE)
     for value in runs:
-        result = cli.cached("build", "--rebuild", "-var", f"x={value}", "t.pkr.hcl")
-        assert result.rc == 0, result
+        done_cached(cli, "build", "--rebuild", "-var", f"x={value}", "t.pkr.hcl")
     return project.root / ".packer-fork" / "t.pkr.hcl" / "default"
 
 
