@@ -21,42 +21,44 @@ from packer_fork.stores.base import Tenure
 from packer_fork.stores.local import mutex
 from packer_fork.stores.local.layout import Layout
 from tests.support import committer
+from tests.support.forking import COMMITTER, Forking
 from tests.support.hammer import commit, committed, ignore, open_journal
 from tests.support.local_store import holder, open_store
 from tests.support.store_operations import in_a_process, tenure_of
-from tests.support.strace import read_calls, under_strace
+from tests.support.strace import read_calls, run_traced, under_strace
 
 CALLS = ("write", "pwrite64", "fdatasync", "fsync", "rename")
 ROOT = Path(__file__).parents[2]
-
+CLOSES_IN_A_STEP = 7
+"""There are many, also of files that are only read."""
 
 pytestmark = pytest.mark.usefixtures("strace")
 
 
-def run(folder: Path, injection: str, call: str) -> tuple[dict[int, str], str]:
+Noted = dict[int, str]
+Run = Callable[[Path, str, str], tuple[Noted, str]]
+
+
+@pytest.fixture
+def run(forking: Forking) -> Run:
     """What the committer says was acknowledged, and what strace saw; `call` fails or kills."""
-    trace = folder / "trace"
-    calls = "trace=write,pwrite64,fdatasync,fsync,rename,close"
-    done = subprocess.run(
-        [
-            *under_strace(trace, "-y", "-e", calls, "-e", f"inject={call}:{injection}"),
-            *(sys.executable, "-m", "tests.support.committer", str(folder / "state")),
-        ],
-        cwd=ROOT,
-        capture_output=True,
-        check=False,
-        text=True,
-    )
-    assert done.returncode in (0, -signal.SIGKILL), done.stderr
-    lines = (line.split() for line in done.stdout.splitlines())
-    return {int(serial): mark for serial, mark in lines}, read_calls(trace)
+
+    def run(folder: Path, injection: str, call: str) -> tuple[Noted, str]:
+        calls = "trace=write,pwrite64,fdatasync,fsync,rename,close"
+        options = ("-y", "-e", calls, "-e", f"inject={call}:{injection}")
+        done = run_traced(forking, folder, COMMITTER, [str(folder / "state")], *options)
+        assert done.returncode in (0, -signal.SIGKILL), done.err
+        lines = (line.split() for line in done.out.splitlines())
+        return {int(serial): mark for serial, mark in lines}, done.calls
+
+    return run
 
 
 def each_time(
-    tmp_path: Path, injection: str, call: str
-) -> Iterator[tuple[Path, dict[int, str], str]]:
-    """A fresh folder for each n, for as long as there is an nth call to inject into."""
-    for number in range(1, 200):
+    run: Run, tmp_path: Path, injection: str, call: str, step: int = 1
+) -> Iterator[tuple[Path, Noted, str]]:
+    """A fresh folder for each n, in steps, for as long as there is an nth call to inject into."""
+    for number in range(1, 200, step):
         folder = tmp_path / f"{number}"
         (folder / "state").mkdir(parents=True)
         noted, trace = run(folder, f"{injection}:when={number}", call)
@@ -68,7 +70,7 @@ def each_time(
     pytest.fail("there is always one more")
 
 
-def assert_kept(folder: Path, noted: dict[int, str]) -> None:
+def assert_kept(folder: Path, noted: Noted) -> None:
     """Everything acknowledged is there, now and after one more commit."""
     for last in (None, "after"):
         if last:
@@ -81,24 +83,17 @@ def assert_kept(folder: Path, noted: dict[int, str]) -> None:
 @pytest.mark.parametrize("call", CALLS)
 @pytest.mark.parametrize("error", ["EIO", "ENOSPC"])
 def test_an_error_at_any_call_loses_nothing_acknowledged(
-    tmp_path: Path, call: str, error: str
+    run: Run, tmp_path: Path, call: str, error: str
 ) -> None:
-    for folder, noted, trace in each_time(tmp_path, f"error={error}", call):
+    for folder, noted, trace in each_time(run, tmp_path, f"error={error}", call):
         assert_kept(folder, noted)
         assert_given_up(trace)
 
 
 @pytest.mark.parametrize("call", [*CALLS, "close"])
-def test_a_kill_at_any_call_loses_nothing_acknowledged(tmp_path: Path, call: str) -> None:
-    if call == "close":  # hundreds before the first commit, in the start of the interpreter
-        numbers = range(1, 600, 97)
-        for number in numbers:
-            folder = tmp_path / f"{number}"
-            (folder / "state").mkdir(parents=True)
-            noted, _ = run(folder, f"signal=SIGKILL:when={number}", call)
-            assert_kept(folder / "state", noted)
-        return
-    for folder, noted, _ in each_time(tmp_path, "signal=SIGKILL", call):
+def test_a_kill_at_any_call_loses_nothing_acknowledged(run: Run, tmp_path: Path, call: str) -> None:
+    step = CLOSES_IN_A_STEP if call == "close" else 1
+    for folder, noted, _ in each_time(run, tmp_path, "signal=SIGKILL", call, step):
         assert_kept(folder, noted)
 
 
@@ -133,7 +128,7 @@ def test_a_short_write_is_replaced_by_a_new_inode(tmp_path: Path) -> None:
     assert state.stat().st_ino != inode
 
 
-def test_a_failing_sync_is_made_up_for_at_once(tmp_path: Path) -> None:
+def test_a_failing_sync_is_made_up_for_at_once(run: Run, tmp_path: Path) -> None:
     (tmp_path / "state").mkdir()
     noted, trace = run(tmp_path, "error=EIO:when=1", "fdatasync")
     assert len(noted) == committer.COMMITS, "the change went into a new inode"

@@ -3,10 +3,8 @@
 import re
 import shutil
 import signal
-import subprocess
-import sys
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -14,12 +12,12 @@ import pytest
 from packer_fork.errors import StateError
 from packer_fork.model import Change, State
 from tests.support import local_states
+from tests.support.forking import MAINTENANCE, Forking
 from tests.support.local_states import States, open_store, tenure_of
-from tests.support.strace import read_calls, under_strace
+from tests.support.strace import run_traced
 
 CALLS = ("write", "pwrite64", "fdatasync", "fsync", "rename", "unlink")
 FAULTS = {"kill": "signal=SIGKILL", "error": "error=EIO"}
-ROOT = Path(__file__).parents[2]
 UPKEEP_PLACES = 3
 """Calls of each kind that are hit while the state is kept up."""
 PLACES = 2
@@ -32,32 +30,29 @@ EACH = [
 pytestmark = pytest.mark.usefixtures("strace")
 
 Told = list[tuple[str, int]]
+Run = Callable[..., tuple[Told, str]]
 
 _COUNTED: dict[str, Counter[str]] = {}
 """How often each call is made when nothing fails, by what is done; counted once in a process."""
 
 
-def run(folder: Path, mode: str, injection: str = "") -> tuple[Told, str]:
-    """What the script told, and what strace saw."""
-    trace = folder.parent / "trace"
-    fault = ("-e", f"inject={injection}") if injection else ()
-    done = subprocess.run(
-        [
-            *under_strace(trace, "-e", f"trace={','.join(CALLS)}", *fault),
-            *(sys.executable, "-B", "-m", "tests.support.maintenance_process", mode, str(folder)),
-        ],
-        cwd=ROOT,
-        capture_output=True,
-        check=False,
-        text=True,
-    )
-    assert done.returncode in (0, -signal.SIGKILL), done.stderr
-    assert "Traceback" not in done.stderr
-    lines = (line.split() for line in done.stdout.splitlines())
-    return [(what, int(number)) for what, number in lines], read_calls(trace)
+@pytest.fixture
+def run(forking: Forking) -> Run:
+    """Runs the script in a mode; what it told, and what strace saw."""
+
+    def run(folder: Path, mode: str, injection: str = "") -> tuple[Told, str]:
+        fault = ("-e", f"inject={injection}") if injection else ()
+        options = ("-e", f"trace={','.join(CALLS)}", *fault)
+        done = run_traced(forking, folder.parent, MAINTENANCE, [mode, str(folder)], *options)
+        assert done.returncode in (0, -signal.SIGKILL), done.err
+        assert "Traceback" not in done.err
+        lines = (line.split() for line in done.out.splitlines())
+        return [(what, int(number)) for what, number in lines], done.calls
+
+    return run
 
 
-def counted(made: Path, mode: str, start: str) -> Counter[str]:
+def counted(run: Run, made: Path, mode: str, start: str) -> Counter[str]:
     if f"{mode} {start}" not in _COUNTED:
         told, trace = run(copy(made, "whole"), mode)
         assert told
@@ -66,13 +61,13 @@ def counted(made: Path, mode: str, start: str) -> Counter[str]:
 
 
 def each_fault(
-    made: Path, mode: str, call: str, fault: str, places: int, *, start: str = ""
+    run: Run, made: Path, mode: str, call: str, fault: str, places: int, start: str = ""
 ) -> Iterator[tuple[Path, Told]]:
     """A copy of the state `made` for each place that is hit, spread over all calls of a kind.
 
     `start` tells states apart from which the calls of a mode differ.
     """
-    count = counted(made, mode, start)[call]
+    count = counted(run, made, mode, start)[call]
     assert count or call == "unlink" or (mode, call) == ("put", "fdatasync")
     for number in sorted({1 + count * place // places for place in range(places)}):
         if number <= count:
@@ -123,11 +118,11 @@ def changes(folder: Path) -> Iterator[tuple[Change, str]]:
 @EACH[0]
 @EACH[1]
 def test_no_fault_in_upkeep_loses_or_damages_anything(
-    tmp_path: Path, call: str, fault: str
+    tmp_path: Path, run: Run, call: str, fault: str
 ) -> None:
     folder = tmp_path / "root" / "default"
     made = local_states.small(folder)
-    for each, told in each_fault(folder, "keep_up", call, fault, UPKEEP_PLACES):
+    for each, told in each_fault(run, folder, "keep_up", call, fault, UPKEEP_PLACES):
         pruned = max((number for what, number in told if what == "pruning"), default=0)
         state = state_of(each)
         assert state.serial >= max(made)
@@ -140,7 +135,7 @@ def test_no_fault_in_upkeep_loses_or_damages_anything(
 @EACH[0]
 @EACH[1]
 def test_a_repair_that_is_cut_short_can_be_done_again(
-    tmp_path: Path, call: str, fault: str
+    tmp_path: Path, run: Run, call: str, fault: str
 ) -> None:
     folder = tmp_path / "root" / "default"
     made = local_states.small(folder, backup=False)
@@ -149,7 +144,7 @@ def test_a_repair_that_is_cut_short_can_be_done_again(
     local_states.flip(state, len(b"".join(lines[:2])) + 100)
     middle = local_states.segments_by_serial(folder)[4]
     local_states.flip(middle, 500)
-    for each, told in each_fault(folder, "repair", call, fault, PLACES):
+    for each, told in each_fault(run, folder, "repair", call, fault, PLACES):
         repair_if_damaged(each)
         assert_kept(each, made, told, lost=frozenset({3, 4, 8, 9}))
         assert state_of(each).serial > max(made)
@@ -168,7 +163,7 @@ def repair_if_damaged(folder: Path) -> None:
 @EACH[0]
 @EACH[1]
 def test_a_restore_that_is_cut_short_can_be_done_again(
-    tmp_path: Path, call: str, fault: str, before: str
+    tmp_path: Path, run: Run, call: str, fault: str, before: str
 ) -> None:
     folder, source = tmp_path / "root" / "default", tmp_path / "root" / "source"
     local_states.small(source)
@@ -179,7 +174,7 @@ def test_a_restore_that_is_cut_short_can_be_done_again(
         local_states.flip(folder / "state.json", 30)
     else:
         folder.mkdir()
-    for each, told in each_fault(folder, "put", call, fault, PLACES - 1, start=before):
+    for each, told in each_fault(run, folder, "put", call, fault, PLACES - 1, before):
         if "put" not in dict(told):
             put_again(each, source)
         then, now = state_of(source), state_of(each)

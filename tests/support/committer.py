@@ -14,6 +14,7 @@ from packer_fork.stores.local import mutex
 from packer_fork.stores.local.journal import Journal
 from packer_fork.stores.local.layout import Layout
 from packer_fork.stores.local.reader import Reader
+from tests.support.strace import await_tracer
 
 COMMITS = 5
 
@@ -22,7 +23,12 @@ def empty() -> State:
     return new_state(lineage="test", key="", template=Template(path="t"), workspace="default")
 
 
-def main(folder: Path) -> None:
+def main() -> None:
+    await_tracer()
+    commit_all(Path(sys.argv[1]))
+
+
+def commit_all(folder: Path) -> None:
     layout = Layout(folder)
     journal = Journal(layout, empty, Reader(layout))
     by = Actor(user="test", host="here", pid=1)
@@ -36,7 +42,3 @@ def main(folder: Path) -> None:
         except OSError:
             continue
         os.writev(1, [f"{serial} {number}\n".encode()])
-
-
-if __name__ == "__main__":
-    main(Path(sys.argv[1]))

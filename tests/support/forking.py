@@ -54,6 +54,10 @@ class Command(Struct, frozen=True):
 
 PACKER_FORK = "packer_fork.cli"
 ACTOR = "tests.support.actor"
+COMMITTER = "tests.support.committer"
+MAINTENANCE = "tests.support.maintenance_process"
+MODULES = (ACTOR, COMMITTER, MAINTENANCE)
+"""Each has a ``main``, as has the command line."""
 
 
 def command(module: str, words: Sequence[str], cwd: Path, environ: Mapping[str, str]) -> Command:
@@ -141,7 +145,7 @@ def _told(environ: Mapping[str, str]) -> dict[str, str]:
 def _import_all() -> None:
     """What commands import when they need it."""
     ours = (module.name for module in pkgutil.walk_packages(packer_fork.__path__, "packer_fork."))
-    for name in (*ours, *_THEIRS, ACTOR):
+    for name in (*ours, *_THEIRS, *MODULES):
         if not name.endswith("__main__"):
             importlib.import_module(name)
 

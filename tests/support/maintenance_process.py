@@ -15,6 +15,7 @@ from packer_fork.errors import PackerForkError
 from packer_fork.model import Draft
 from packer_fork.stores.base import Tenure
 from tests.support.local_states import drafts, open_store, tenure_of
+from tests.support.strace import await_tracer
 
 _left = contextlib.suppress(PackerForkError)
 
@@ -86,5 +87,6 @@ def put(folder: Path) -> None:
             commit(held, *drafts(25))
 
 
-if __name__ == "__main__":
+def main() -> None:
+    await_tracer()
     {"keep_up": keep_up, "repair": repair, "put": put}[sys.argv[1]](Path(sys.argv[2]))
