@@ -37,54 +37,71 @@ def referred(
     return files(found)
 
 
+Cases = list[tuple[str, set[str]]]
+"""Bodies of build blocks, and the files that each refers to."""
+
+
+def assert_found(root: Path, cases: Cases, top: str = "") -> None:
+    """That each refers to its files, and only to these, side by side in one template."""
+    blocks = (
+        f'build {{\n  name = "c{number}"\n  sources = ["source.null.n"]\n  {body}\n}}\n'
+        for number, (body, _) in enumerate(cases)
+    )
+    text = 'source "null" "n" { communicator = "none" }\n' + top + "\n" + "".join(blocks)
+    (root / "t.pkr.hcl").write_text(text, encoding="utf-8", newline="")
+    builds = builds_of(root, "t.pkr.hcl")
+    for number, (body, expected) in enumerate(cases):
+        found = builds.of(f"c{number}.null.n")
+        assert found is not None, body
+        assert (body, files(found), found.unknown) == (body, expected, ())
+
+
 def shell(attribute: str) -> str:
     return f'provisioner "shell-local" {{\n {attribute}\n }}'
 
 
-@pytest.mark.parametrize(
-    ("body", "expected"),
-    [
-        ('script = "a.sh"', {"a.sh"}),
-        ('script = "./a.sh"', {"a.sh"}),
-        ('scripts = ["a.sh", "${path.root}/b.sh"]', {"a.sh", "b.sh"}),
-        ('script = "${path.cwd}/sub/d e.sh"', {"sub/d e.sh"}),
-        ('script = "${var.folder}/c.sh"', {"sub/c.sh"}),
-        ("script = local.script", {"sub/c.sh"}),
-        ("scripts = concat([local.script], [\n # a comment\n var.one\n])", {"sub/c.sh", "b.sh"}),
-        ('script = var.one == "b.sh" ? "a.sh" : "b.sh"', {"a.sh"}),
-        ('scripts = [for n in ["a", "b"] : "${n}.sh"]', {"a.sh", "b.sh"}),
-        (
-            'scripts = [for f in fileset(var.folder, "*.sh") : "${var.folder}/${f}"]',
-            {"sub/c.sh", "sub/d e.sh"},
-        ),
-        ('scripts = fileset(path.root, "*.sh")', {"a.sh", "b.sh"}),
-        ('inline = [file("a.sh")]', {"a.sh"}),
-        ('inline = [file("${path.root}/sub/${var.none}c.sh")]', {"sub/c.sh"}),
-        ('inline = [templatefile("sub/more/f.txt", {\n x = 1\n y = "2"\n})]', {"sub/more/f.txt"}),
-        ('environment_vars = ["X=${filebase64("b.sh")}"]', {"b.sh"}),
-        ('inline = ["bash a.sh --conf=sub/more/f.txt"]', {"a.sh", "sub/more/f.txt"}),
-        ('inline = ["echo > a.sh", "tee -a b.sh", "echo"]', set()),
-        ("inline = [<<-EOT\n   bash ${var.folder}/c.sh\n   EOT\n ]", {"sub/c.sh"}),
-        ('inline = ["%{ if true }a.sh%{ endif }"]', {"a.sh"}),
-        ('inline = ["echo $${a.sh}", "a\\u002esh"]', {"a.sh"}),
-        ('script = "${build.ID}.sh"', {"a.sh", "b.sh", "sub/c.sh", "sub/d e.sh"}),
-        ('script = "sub/${build.ID}.txt"', {"sub/more/f.txt"}),
-        ('inline = ["echo ${build.name}"]', set()),
-        ('only_on = ["sub"]', set()),
-        ('unheard_of_dirs = ["sub"]', {"sub/c.sh", "sub/d e.sh", "sub/more/f.txt"}),
-    ],
-)
+NAMED = [
+    ('script = "a.sh"', {"a.sh"}),
+    ('script = "./a.sh"', {"a.sh"}),
+    ('scripts = ["a.sh", "${path.root}/b.sh"]', {"a.sh", "b.sh"}),
+    ('script = "${path.cwd}/sub/d e.sh"', {"sub/d e.sh"}),
+    ('script = "${var.folder}/c.sh"', {"sub/c.sh"}),
+    ("script = local.script", {"sub/c.sh"}),
+    ("scripts = concat([local.script], [\n # a comment\n var.one\n])", {"sub/c.sh", "b.sh"}),
+    ('script = var.one == "b.sh" ? "a.sh" : "b.sh"', {"a.sh"}),
+    ('scripts = [for n in ["a", "b"] : "${n}.sh"]', {"a.sh", "b.sh"}),
+    (
+        'scripts = [for f in fileset(var.folder, "*.sh") : "${var.folder}/${f}"]',
+        {"sub/c.sh", "sub/d e.sh"},
+    ),
+    ('scripts = fileset(path.root, "*.sh")', {"a.sh", "b.sh"}),
+    ('inline = [file("a.sh")]', {"a.sh"}),
+    ('inline = [file("${path.root}/sub/${var.none}c.sh")]', {"sub/c.sh"}),
+    ('inline = [templatefile("sub/more/f.txt", {\n x = 1\n y = "2"\n})]', {"sub/more/f.txt"}),
+    ('environment_vars = ["X=${filebase64("b.sh")}"]', {"b.sh"}),
+    ('inline = ["bash a.sh --conf=sub/more/f.txt"]', {"a.sh", "sub/more/f.txt"}),
+    ('inline = ["echo > a.sh", "tee -a b.sh", "echo"]', set()),
+    ("inline = [<<-EOT\n   bash ${var.folder}/c.sh\n   EOT\n ]", {"sub/c.sh"}),
+    ('inline = ["%{ if true }a.sh%{ endif }"]', {"a.sh"}),
+    ('inline = ["echo $${a.sh}", "a\\u002esh"]', {"a.sh"}),
+    ('script = "${build.ID}.sh"', {"a.sh", "b.sh", "sub/c.sh", "sub/d e.sh"}),
+    ('script = "sub/${build.ID}.txt"', {"sub/more/f.txt"}),
+    ('inline = ["echo ${build.name}"]', set()),
+    ('only_on = ["sub"]', set()),
+    ('unheard_of_dirs = ["sub"]', {"sub/c.sh", "sub/d e.sh", "sub/more/f.txt"}),
+]
+
+
 @pytest.mark.parametrize("newline", ["\n", "\r\n"])
-def test_file_is_found(root: Path, body: str, expected: set[str], newline: str) -> None:
+def test_file_is_found(root: Path, newline: str) -> None:
     top = """
       variable "folder" { default = "sub" }
       variable "one" { default = "b.sh" }
       variable "none" { default = "" }
       locals { script = "${var.folder}/c.sh" }
     """
-    assert (
-        referred(root, shell(body).replace("\n", newline), top.replace("\n", newline)) == expected
-    )
+    cases = [(shell(body).replace("\n", newline), expected) for body, expected in NAMED]
+    assert_found(root, cases, top.replace("\n", newline))
 
 
 COMMANDS = [
@@ -108,13 +125,10 @@ COMMANDS = [
 """What counts of a shell-local provisioner of ``null.n``, and only that."""
 
 
-@pytest.mark.parametrize(("body", "expected"), COMMANDS)
-def test_words_of_commands_and_names_of_builds(
-    root: Path, project: Project, body: str, expected: set[str]
-) -> None:
+def test_words_of_commands_and_names_of_builds(root: Path, project: Project) -> None:
     for name in ("bin/mkroot", "notes", "roles/web/main.yml", "sub/n.sh", "sub/n.txt", "n/x.sh"):
         project.write(name, "")
-    assert referred(root, shell(body)) == expected
+    assert_found(root, [(shell(body), expected) for body, expected in COMMANDS])
 
 
 LOCALS = """
@@ -148,14 +162,14 @@ UNKNOWN = [
 """What counts where ``build.ID`` is not known before the build runs."""
 
 
-@pytest.mark.parametrize(("body", "expected"), UNKNOWN)
-def test_what_is_known_of_an_expression_counts(
-    root: Path, project: Project, body: str, expected: set[str]
-) -> None:
-    if "source.name" in body or "var.exact" in body:
-        project.write("sub/n.sh", "")
-        project.write("sub/1.2345678-x.txt", "")
-    assert referred(root, shell(body), LOCALS) == expected
+def test_what_is_known_of_an_expression_counts(root: Path, project: Project) -> None:
+    by_name = [case for case in UNKNOWN if "source.name" in case[0] or "var.exact" in case[0]]
+    others = [case for case in UNKNOWN if case not in by_name]
+    assert len(by_name) == 2
+    assert_found(root, [(shell(body), expected) for body, expected in others], LOCALS)
+    project.write("sub/n.sh", "")
+    project.write("sub/1.2345678-x.txt", "")
+    assert_found(root, [(shell(body), expected) for body, expected in by_name], LOCALS)
 
 
 def test_dynamic_blocks_are_followed(root: Path) -> None:
@@ -230,18 +244,23 @@ BUILDERS = [
 ]
 
 
-@pytest.mark.parametrize(("attributes", "expected"), BUILDERS)
-def test_what_a_builder_reads(
-    root: Path, project: Project, tmp_path: Path, attributes: str, expected: set[str]
-) -> None:
+def test_what_a_builder_reads(root: Path, project: Project, tmp_path: Path) -> None:
     for name in ("img/seed", "drivers/a1.inf", "drivers/b2.inf", "elsewhere/firmware.fd"):
         project.write(name, "")
     outside = tmp_path / "outside"
     (root / "elsewhere").rename(outside)
-    source = f'source "qemu" "q" {{\n {attributes.format(outside=outside)}\n}}\n'
-    (root / "t.pkr.hcl").write_text(f'{source}build {{ sources = ["qemu.q"] }}', encoding="utf-8")
-    found = files(inputs_of(root, "t.pkr.hcl"))
-    assert found == {each.format(outside=outside) for each in expected}
+    text = "".join(
+        f'source "qemu" "q{number}" {{\n {attributes.format(outside=outside)}\n}}\n'
+        f'build {{ sources = ["qemu.q{number}"] }}\n'
+        for number, (attributes, _) in enumerate(BUILDERS)
+    )
+    (root / "t.pkr.hcl").write_text(text, encoding="utf-8")
+    builds = builds_of(root, "t.pkr.hcl")
+    for number, (attributes, expected) in enumerate(BUILDERS):
+        found = builds.of(f"qemu.q{number}")
+        assert found is not None
+        names = {each.format(outside=outside) for each in expected}
+        assert (attributes, files(found)) == (attributes, names)
 
 
 ANSIBLE = [
@@ -259,18 +278,19 @@ ANSIBLE = [
 ]
 
 
-@pytest.mark.parametrize(("attributes", "expected"), ANSIBLE)
-def test_what_ansible_reads(
-    root: Path, project: Project, attributes: str, expected: set[str]
-) -> None:
+def test_what_ansible_reads(root: Path, project: Project) -> None:
     names = ("ansible/play/site.yml", "ansible/roles/web/main.yml", "ansible/notes")
     for name in (*names, "more/db/main.yml", "reqs.yml", "inv/hosts", "inv/group_vars/all"):
         project.write(name, "")
     project.write(
         "conf/a.cfg", "[defaults]\nroles_path=../reqs.yml:x\ninventory = ../inv/hosts ; x"
     )
-    found = referred(root, f'provisioner "ansible" {{\n {attributes}\n}}')
-    assert {name.removeprefix("ansible/") for name in found} == expected
+    playbook, *others = ANSIBLE
+    below = [(playbook[0], {f"ansible/{name}" for name in playbook[1]}), *others]
+    assert_found(
+        root,
+        [(f'provisioner "ansible" {{\n {body}\n}}', expected) for body, expected in below],
+    )
 
 
 def test_roles_of_a_playbook_hide_those_beside_its_folder(root: Path, project: Project) -> None:
