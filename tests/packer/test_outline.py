@@ -74,11 +74,15 @@ BARE_TREE = """
 """The same names, without steps, each of which is a process of Packer's."""
 
 
+ONE_PROCESS = {"GOGC": "off", "CHECKPOINT_DISABLE": "1", **program._ONE_PROCESS}
+"""Packer is asked often here, so that it starts no second process that watches it."""
+
+
 def ask(packer: Path, folder: Path, *arguments: str) -> str:
     done = subprocess.run(
         [str(packer), *arguments],
         cwd=folder,
-        env={**os.environ, "GOGC": "off"},
+        env={**os.environ, **ONE_PROCESS},
         capture_output=True,
         text=True,
         check=False,
