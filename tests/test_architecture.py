@@ -6,6 +6,7 @@ table shows for each rule a source that breaks it.
 
 import ast
 import functools
+import gc
 import graphlib
 import subprocess
 from collections.abc import Callable, Iterator, Mapping
@@ -92,10 +93,14 @@ TOP_LEVEL = {
 
 
 class Module(NamedTuple):
-    """A module by its name below the package, with what its source says."""
+    """A module by its name below the package, with what its source says.
+
+    ``nodes`` are the imports, classes and calls, which are all that rules look at.
+    """
 
     name: str
-    tree: ast.Module
+    source: str
+    nodes: tuple[ast.AST, ...]
 
     @property
     def room(self) -> str:
@@ -106,12 +111,23 @@ Package = Mapping[str, Module]
 
 
 def parse(sources: Mapping[str, str]) -> Package:
-    return {name: Module(name, ast.parse(source, name)) for name, source in sources.items()}
+    return {name: parse_module(name, source) for name, source in sources.items()}
+
+
+def parse_module(name: str, source: str) -> Module:
+    known = (ast.Import, ast.ImportFrom, ast.ClassDef, ast.Call)
+    nodes = ast.walk(ast.parse(source, name))
+    return Module(name, source, tuple(node for node in nodes if isinstance(node, known)))
 
 
 @functools.cache
 def parsed_below(folder: Path) -> Package:
-    return parse(sources_below(folder))
+    """Without a search for garbage, of which a tree of syntax has none."""
+    gc.disable()
+    try:
+        return parse(sources_below(folder))
+    finally:
+        gc.enable()
 
 
 def sources_below(folder: Path) -> dict[str, str]:
@@ -126,7 +142,7 @@ def sources_below(folder: Path) -> dict[str, str]:
 
 def imported(module: Module) -> Iterator[str]:
     """Every name that an import statement mentions, dotted in full: `from a import b` is a.b."""
-    for node in ast.walk(module.tree):
+    for node in module.nodes:
         if isinstance(node, ast.Import):
             yield from (alias.name for alias in node.names)
         elif isinstance(node, ast.ImportFrom):
@@ -182,8 +198,8 @@ def annotation_problems(package: Package) -> Iterator[str]:
     """Annotations of Structs are resolved at run time: what they name must exist then."""
     structs = struct_classes(package)
     for module in package.values():
-        names = {node.name for node in ast.walk(module.tree) if isinstance(node, ast.ClassDef)}
-        if names & structs and "TYPE_CHECKING" in ast.unparse(module.tree):
+        names = {node.name for node in module.nodes if isinstance(node, ast.ClassDef)}
+        if names & structs and "TYPE_CHECKING" in module.source:
             yield f"{module.name}: defines Structs and must not use TYPE_CHECKING"
 
 
@@ -192,7 +208,7 @@ def struct_classes(package: Package) -> set[str]:
     bases = {
         node.name: {ast.unparse(base).rpartition(".")[2] for base in node.bases}
         for module in package.values()
-        for node in ast.walk(module.tree)
+        for node in module.nodes
         if isinstance(node, ast.ClassDef)
     }
     found = {"Struct"}
@@ -203,7 +219,7 @@ def struct_classes(package: Package) -> set[str]:
 
 def shell_problems(package: Package) -> Iterator[str]:
     for module in package.values():
-        calls = [node for node in ast.walk(module.tree) if isinstance(node, ast.Call)]
+        calls = [node for node in module.nodes if isinstance(node, ast.Call)]
         for call in calls:
             shell = [keyword.value for keyword in call.keywords if keyword.arg == "shell"]
             if any(not (isinstance(value, ast.Constant) and not value.value) for value in shell):

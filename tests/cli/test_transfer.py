@@ -1,9 +1,7 @@
 """A state on its way: pull, push, migrate, the Go program's state, and builds that go."""
 
 import json
-import os
 import shutil
-import signal
 import subprocess
 from typing import Any
 
@@ -11,12 +9,13 @@ import pytest
 
 from packer_fork.model import State
 from tests.conftest import Cli, Project
-from tests.support import local_states, states
+from tests.support import killed_migrations, local_states, states
 from tests.support.queries import (
     ONE,
     answer,
     answers,
     built,
+    changes,
     done,
     done_cached,
     fields,
@@ -190,7 +189,7 @@ def test_migrate_takes_state_history_and_logs_along(cli: Cli, project: Project) 
     assert answer(cli, "show", "t.pkr.hcl", "--state", "there") == states.state(cli)
     change = answers(cli, "history", "t.pkr.hcl", "--limit", "1")[0]
     assert (change["operation"], change["why"]) == ("migrate", f"to {target}")
-    assert listed(cli, "--state", "there") == listed(cli)
+    assert changes(cli, "--state", "there") == changes(cli)
     assert runs(cli, "--state", "there") == [2, 1]
     assert is_up_to_date(cli, "-var", "x=2", "--state", "there")
     assert cli("state", "verify", "t.pkr.hcl", "--state", "there").rc == 0
@@ -202,14 +201,10 @@ def test_migrate_takes_state_history_and_logs_along(cli: Cli, project: Project) 
     refuse_to_migrate_twice(cli, project)
 
 
-def listed(cli: Cli, *args: str) -> list[Any]:
-    return answers(cli, "history", "t.pkr.hcl", "--limit", "0", *args)
-
-
 def refuse_to_migrate_twice(cli: Cli, project: Project) -> None:
     """As long as nothing was done there it goes on; then that is a state of its own."""
     done(cli, "state", "migrate", "t.pkr.hcl", "--to", "there")
-    assert listed(cli, "--state", "there") == listed(cli)
+    assert changes(cli, "--state", "there") == changes(cli)
     command = ("state", "migrate", "t.pkr.hcl", "--to", "there")
     refused(cli, *command, "--state", "there", rc=2, text="already")
     done(cli, "build", "--rebuild", "--state", "there", "t.pkr.hcl")
@@ -247,25 +242,9 @@ def test_a_migrated_state_is_found_by_the_template_as_it_is_now(cli: Cli, projec
 
 @pytest.mark.usefixtures("strace")
 def test_migrate_goes_on_where_it_was_killed(cli: Cli, project: Project) -> None:
+    """At some of its calls; stress/test_migrate.py kills at each."""
     built(cli, project, "1")
-    killed = 0
-    for number in range(1, 100):
-        there = f"there{number}"
-        fault = f"inject=rename:signal=SIGKILL:when={number}"
-        trace = ["strace", "-qq", "-o", os.devnull, "-e", "trace=rename", "-e", fault]
-        result = cli("state", "migrate", "t.pkr.hcl", "--to", there, under=trace)
-        if result.rc != 0:
-            assert result.rc == -signal.SIGKILL, result
-            killed += 1
-            done(cli, "state", "migrate", "t.pkr.hcl", "--to", there)
-        assert cli("state", "verify", "t.pkr.hcl", "--state", there).rc == 0
-        if result.rc == 0:
-            break
-    assert killed > 5
-    assert listed(cli, "--state", there) == listed(cli)
-    assert is_up_to_date(cli, "--state", there)
-    assert cli("state", "verify", "t.pkr.hcl").rc == 0
-    assert cli("logs", "t.pkr.hcl", "--state", there).out == cli("logs", "t.pkr.hcl").out
+    assert killed_migrations.migrate(cli, step=5) > 2
 
 
 NEVER = "0001-01-01T00:00:00Z"

@@ -33,7 +33,7 @@ def inputs_of(root: Path, template: str, *flags: str, **changed: Any) -> Inputs:
 def builds_of(root: Path, template: str, *flags: str, **changed: Any) -> TemplateInputs:
     """The inputs of each build in `root`, which is also where Packer would be started."""
     packer_flags, _ = take(flags)
-    environ = changed.pop("environ", dict(os.environ))
+    environ = changed.pop("environ", {**os.environ, "GOGC": "off"})
     packer = program.find(None)
     evaluate = Evaluator(packer, str(root / template), packer_flags, environ)
     inspected = program.inspect(packer, packer_flags, str(root / template), environ).output()

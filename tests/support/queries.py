@@ -90,8 +90,12 @@ def built(cli: Cli, project: Project, *runs: str) -> Path:
 
 def serials(cli: Cli, operation: str = "") -> list[int]:
     """Serials of all changes, or of those of one operation, the newest first."""
-    found = answers(cli, "history", "t.pkr.hcl", "--limit", "0")
-    return [each["serial"] for each in found if operation in ("", each["operation"])]
+    return [each["serial"] for each in changes(cli) if operation in ("", each["operation"])]
+
+
+def changes(cli: Cli, *args: str) -> list[Any]:
+    """All changes of the history, the newest first."""
+    return answers(cli, "history", "t.pkr.hcl", "--limit", "0", *args)
 
 
 def runs(cli: Cli, *args: str) -> list[int]:
