@@ -86,11 +86,17 @@ def _refuse_process(*_: object, **__: object) -> NoReturn:
 
 
 def eventually(predicate: Callable[[], T], timeout: float = 30) -> T:
-    """The first true result of `predicate`; fails after `timeout` seconds without one."""
+    """The first true result of `predicate`; fails after `timeout` seconds without one.
+
+    Asking takes at most a fifth of the time, so that what is awaited has the processor.
+    """
     deadline = time.monotonic() + timeout
+    asked = time.monotonic()
     while not (result := predicate()):
-        assert time.monotonic() < deadline, f"not within {timeout} s: {predicate}"
-        time.sleep(0.005)
+        now = time.monotonic()
+        assert now < deadline, f"not within {timeout} s: {predicate}"
+        time.sleep(min(0.1, max(0.005, 4 * (now - asked))))
+        asked = time.monotonic()
     return result
 
 

@@ -128,7 +128,7 @@ def test_it_needs_no_state_and_leaves_none(cli: Cli, root: Project) -> None:
 
 
 def test_it_waits_for_no_lock_and_changes_nothing(cli: Cli, root: Project) -> None:
-    gated = TEMPLATE.replace("./scripts", "touch begun; while [ ! -e go ]; do sleep 0.02; done; #")
+    gated = TEMPLATE.replace("./scripts", "touch begun; while [ ! -e go ]; do sleep 0.1; done; #")
     root.write("t.pkr.hcl", gated)
     building = begun(cli, root, "-only", "null.a", "t.pkr.hcl")
     report(cli, "t.pkr.hcl")

@@ -25,7 +25,7 @@ WIDE = f"""
       sources = ["null.机器"]
       provisioner "shell-local" {{
         name   = "安装"
-        inline = ["echo '{LONG}'; while [ ! -e $PWD/go ]; do sleep 0.02; done"]
+        inline = ["echo '{LONG}'; while [ ! -e $PWD/go ]; do sleep 0.1; done"]
       }}
     }}
 """
@@ -39,7 +39,7 @@ ONE_FAILS = """
         inline = [
           "if [ $PACKER_BUILD_NAME = bad ]; then",
           "for i in 1 2 3; do echo reason $i; done; exit 1; fi",
-          "while [ ! -e $PWD/go ]; do sleep 0.02; done",
+          "while [ ! -e $PWD/go ]; do sleep 0.1; done",
         ]
       }
     }
@@ -218,7 +218,7 @@ def test_verbose_shows_each_line_and_quiet_none(cli: Cli, project: Project) -> N
 
 def test_the_region_stays_below_a_flood(cli: Cli, project: Project) -> None:
     flood = "n=0; while [ ! -e $PWD/go ]; do n=$((n+1)); echo line $n; sleep 0.005; done"
-    project.write("t.pkr.hcl", GATED.replace("while [ ! -e $PWD/go ]; do sleep 0.02; done", flood))
+    project.write("t.pkr.hcl", GATED.replace("while [ ! -e $PWD/go ]; do sleep 0.1; done", flood))
     terminal = in_tmux(cli, "build", "--verbose", "t.pkr.hcl")
     lines = terminal.sees(
         "● null.n  provisioning 1/1 shell-local  ", script_line("null.n", "line ")

@@ -106,8 +106,8 @@ DAEMON = """
       provisioner "shell-local" {
         inline = [
           "setsid sh -c 'echo $$ > daemon; exec sleep 300' >/dev/null 2>&1 &",
-          "while [ ! -s daemon ]; do sleep 0.02; done; touch begun",
-          "while [ ! -e $PWD/go ]; do sleep 0.02; done",
+          "while [ ! -s daemon ]; do sleep 0.1; done; touch begun",
+          "while [ ! -e $PWD/go ]; do sleep 0.1; done",
         ]
       }
     }

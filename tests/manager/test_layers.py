@@ -119,7 +119,7 @@ def test_artifact_that_a_script_read_while_it_was_built_is_read_again(
     cli: Cli, project: Project
 ) -> None:
     """Before it was seen to read it, one Packer builds both."""
-    script = "#!/bin/sh\nwhile [ ! -s images/base.img ]; do sleep 0.01; done\ncat images/base.img\n"
+    script = "#!/bin/sh\nwhile [ ! -s images/base.img ]; do sleep 0.1; done\ncat images/base.img\n"
     project.write("app.sh", script).chmod(0o755)
     project.write("t.pkr.hcl", BASE + BY_SCRIPT)
     build(cli)

@@ -137,7 +137,7 @@ def test_input_that_changed_during_the_run_is_built_again(
     cli: Cli, project: Project, observe: str, tmp_path: Path
 ) -> None:
     env = {"PACKER_FORK_OBSERVE": observe}
-    gate = "#!/bin/sh\ntouch begun; while [ ! -e $PWD/go ]; do sleep 0.02; done\n"
+    gate = "#!/bin/sh\ntouch begun; while [ ! -e $PWD/go ]; do sleep 0.1; done\n"
     project.write("scripts/web.sh", gate).chmod(0o755)
     second = project.write("scripts/second.sh", "#!/bin/sh\ntrue\n")
     second.chmod(0o755)
@@ -174,7 +174,7 @@ def test_run_whose_packer_fork_was_killed_is_built_once_more(cli: Cli, project: 
         build {
           sources = ["null.n"]
           provisioner "shell-local" {
-            inline = ["touch begun; while [ ! -e $PWD/go ]; do sleep 0.02; done; . ./main.sh"]
+            inline = ["touch begun; while [ ! -e $PWD/go ]; do sleep 0.1; done; . ./main.sh"]
           }
         }
         """,

@@ -97,7 +97,7 @@ STUBBORN = """
     build {
       sources = ["null.n"]
       provisioner "shell-local" {
-        inline = ["trap '' TERM INT; echo $$ > begun; while true; do sleep 0.05; done"]
+        inline = ["trap '' TERM INT; echo $$ > begun; while true; do sleep 0.1; done"]
       }
     }
 """

@@ -297,13 +297,13 @@ FAST_FAILURE = """
     build {
       sources = ["null.bad"]
       provisioner "shell-local" {
-        inline = ["while [ ! -e $PWD/begun ]; do sleep 0.02; done; exit 3"]
+        inline = ["while [ ! -e $PWD/begun ]; do sleep 0.1; done; exit 3"]
       }
     }
     build {
       sources = ["null.slow"]
       provisioner "shell-local" {
-        inline = ["touch begun; while [ ! -e $PWD/go ]; do sleep 0.02; done"]
+        inline = ["touch begun; while [ ! -e $PWD/go ]; do sleep 0.1; done"]
       }
     }
 """
@@ -341,7 +341,7 @@ SLOW_TO_LIST = """\
 [ "$1" = build ] || exec {packer} "$@"
 trap 'touch cancelled; echo "1,,ui,error,Cancelling build after receiving terminated"' TERM
 cat finished
-while [ ! -e go ] && [ ! -e cancelled ]; do sleep 0.02; done
+while [ ! -e go ] && [ ! -e cancelled ]; do sleep 0.1; done
 [ -e cancelled ] || cat listed
 exit 1
 """

@@ -41,7 +41,7 @@ TEMPLATE = """
           "echo '${var.default} ${var.given}'",
           "echo '${var.environment} ${var.file}' >&2",
           "echo '${var.lines}'",
-          "touch begun; while [ ! -e $PWD/go ]; do sleep 0.02; done",
+          "touch begun; while [ ! -e $PWD/go ]; do sleep 0.1; done",
         ]
       }
       provisioner "shell-local" {

@@ -776,7 +776,7 @@ LIVE = """
       name    = "x"
       sources = ["null.slow"]
       provisioner "shell-local" {
-        inline = ["touch begun; while [ ! -e $PWD/go ]; do sleep 0.02; done; echo done"]
+        inline = ["touch begun; while [ ! -e $PWD/go ]; do sleep 0.1; done; echo done"]
       }
       provisioner "shell-local" { inline = ["true"] }
       post-processor "manifest" {}

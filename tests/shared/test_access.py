@@ -34,7 +34,7 @@ TELLS_ALL = """
     build {
       sources = ["null.n"]
       provisioner "shell-local" {
-        inline = ["env; echo begun; touch begun; while [ ! -e $PWD/go ]; do sleep 0.02; done"]
+        inline = ["env; echo begun; touch begun; while [ ! -e $PWD/go ]; do sleep 0.1; done"]
       }
     }
 """

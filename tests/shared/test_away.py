@@ -24,9 +24,9 @@ TWO_GATES = """
     build {
       sources = ["null.n"]
       provisioner "shell-local" {
-        inline = ["touch begun; while [ ! -e $PWD/go ]; do sleep 0.02; done"]
+        inline = ["touch begun; while [ ! -e $PWD/go ]; do sleep 0.1; done"]
       }
-      provisioner "shell-local" { inline = ["touch more; while [ ! -e end ]; do sleep 0.02; done"] }
+      provisioner "shell-local" { inline = ["touch more; while [ ! -e end ]; do sleep 0.1; done"] }
     }
 """
 """There is news between the gates: the second provisioner."""

@@ -20,7 +20,7 @@ def template(*, names: Sequence[str] = NAMES, fails: str = "") -> str:
     sources = "".join(f'source "null" "{name}" {{\n  communicator = "none"\n}}\n' for name in names)
     script = [
         'echo "$PACKER_BUILD_NAME $MACHINE" >> "$SITE/journal"',
-        'while [ ! -e "$SITE/all" ] && [ ! -e "$SITE/$PACKER_BUILD_NAME" ]; do sleep 0.02; done',
+        'while [ ! -e "$SITE/all" ] && [ ! -e "$SITE/$PACKER_BUILD_NAME" ]; do sleep 0.1; done',
         f'[ "$PACKER_BUILD_NAME" != "{fails}" ] || [ -e "$SITE/mended" ]',
     ]
     inline = ", ".join(f'"{line.replace(chr(34), chr(92) + chr(34))}"' for line in script)

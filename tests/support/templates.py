@@ -23,7 +23,7 @@ GATED = """
       provisioner "shell-local" {
         inline = [
           "echo begun; touch begun",
-          "while [ ! -e $PWD/go ]; do sleep 0.02; done; echo gone on",
+          "while [ ! -e $PWD/go ]; do sleep 0.1; done; echo gone on",
         ]
       }
     }
@@ -40,7 +40,7 @@ FAST_AND_GATED = """
     build {
       sources = ["null.slow"]
       provisioner "shell-local" {
-        inline = ["touch begun; while [ ! -e $PWD/go ]; do sleep 0.02; done"]
+        inline = ["touch begun; while [ ! -e $PWD/go ]; do sleep 0.1; done"]
       }
     }
 """
