@@ -21,21 +21,21 @@ NAMES = [
 OUTPUT = "\x1b]0;title\x07 \x1b[2J [red]rich[/red] \x9b31m over \u202e"
 
 
-@pytest.mark.parametrize("name", NAMES, ids=range(len(NAMES)))
-def test_strange_names_and_output(cli: Cli, project: Project, name: str) -> None:
+def test_strange_names_and_output(cli: Cli, project: Project) -> None:
     (project.root / "noise").write_text(OUTPUT, encoding="utf-8")
     template = {
-        "builders": [{"type": "null", "communicator": "none", "name": name}],
+        "builders": [{"type": "null", "communicator": "none", "name": name} for name in NAMES],
         "provisioners": [{"type": "shell-local", "inline": ["cat noise"]}],
     }
     (project.root / "t.json").write_text(json.dumps(template), encoding="utf-8")
     built = cli("build", "t.json")
     assert built.rc == 0, built
-    assert list(states.state(cli, "t.json")["builds"]) == [json_build("null", name)]
+    names = {json_build("null", name) for name in NAMES}
+    assert {*states.state(cli, "t.json")["builds"]} == names
     shown = [
         built,
         cli("state", "show"),
-        cli("state", "show", "--build", json_build("null", name)),
+        *(cli("state", "show", "--build", name) for name in names),
         cli("state", "show", "--json"),
         cli("plan", "t.json"),
         cli("logs"),
@@ -46,4 +46,4 @@ def test_strange_names_and_output(cli: Cli, project: Project, name: str) -> None
         assert result.rc == 0, result
         for text in (result.out, result.err):
             assert not {c for c in text if c in "\x1b\x07\x9b\r\u202e" or c == "\x00"}
-    assert "[red]rich[/red]" in built.out
+    assert built.out.count("[red]rich[/red]") >= len(NAMES)

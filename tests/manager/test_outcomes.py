@@ -215,9 +215,7 @@ def test_only_leaves_the_other_builds_as_they_were(cli: Cli, project: Project) -
 @pytest.mark.parametrize(
     "arguments",
     [
-        ["-var", "x=1", "-var-file", "v.pkrvars.hcl", "t.pkr.hcl"],
-        ["--var=x=1", "--var-file=v.pkrvars.hcl", "t.pkr.hcl"],
-        ["t.pkr.hcl", "-var", "x=1", "-var-file=v.pkrvars.hcl"],
+        ["--var=x=1", "t.pkr.hcl", "-var-file", "v.pkrvars.hcl"],
         ["-force", "-color=false", "--on-error=cleanup", "t.pkr.hcl", "-var-file=v.pkrvars.hcl"],
         ["-timestamp-ui", "-parallel-builds=1", "-var-file", "v.pkrvars.hcl", "t.pkr.hcl"],
         ["t.pkr.hcl", "--", "-var", "x=1", "-var-file=v.pkrvars.hcl"],

@@ -21,7 +21,7 @@ def two(team: Team, template: str = ONE) -> tuple[Machine, Machine]:
     return team.machine("here", template), team.machine("there", template)
 
 
-@on("etcd", "consul")
+@on("consul")
 def test_two_machines_build_once(team: Team) -> None:
     here, there = two(team)
     refused(here.cli, "state", "pull", "t.pkr.hcl", rc=10, text="There is no state of t.pkr.hcl")

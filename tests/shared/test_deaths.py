@@ -73,7 +73,6 @@ WITH_A_VALUE_TO_HIDE = """
 """
 CLEARING = [
     ("state", "recover"),
-    ("state", "rm", "t.pkr.hcl", "--build", "null.n", "--yes"),
     ("build", "t.pkr.hcl"),
 ]
 """Commands that take the lock, for different ends."""
@@ -115,7 +114,7 @@ def test_raw_logs_of_a_frozen_holder_go_with_the_next_command(
     )
 
 
-@on("etcd", "consul")
+@on("consul")
 def test_a_frozen_holder_that_goes_on_removes_its_raw_logs(team: Team) -> None:
     here, there = (team.machine(name, GATED, settings=SHORT) for name in ("here", "there"))
     running = frozen(here, there)

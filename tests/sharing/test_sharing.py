@@ -30,7 +30,7 @@ def is_complete(machine: Machine, sources: tuple[str, ...] = SOURCES) -> bool:
     return statuses(machine) == dict.fromkeys(sources, "complete")
 
 
-@on("local", "consul")
+@on("consul")
 def test_each_source_is_built_once_and_all_show_the_same(site: Site) -> None:
     machines = site.machines("m1", "m2", "m3")
     running = [machine.share() for machine in machines]
