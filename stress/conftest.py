@@ -20,18 +20,28 @@ from stress import machine
 from stress import report as reports
 from stress.report import Figure, Outcome, Report
 from stress.scale import SCALES, Scale, Size
-from tests.conftest import cli, forking, packer, place, places, project, root, snapshots, strace
+from tests.conftest import (
+    cli,
+    fixed_folder,
+    forking,
+    packer,
+    project,
+    root,
+    snapshots,
+    strace,
+    worker_folder,
+)
 
 __all__ = [
     "cli",
+    "fixed_folder",
     "forking",
     "packer",
-    "place",
-    "places",
     "project",
     "root",
     "snapshots",
     "strace",
+    "worker_folder",
 ]
 
 Say = Callable[[str, float, str], None]

@@ -299,36 +299,36 @@ def root() -> None:
 
 
 @pytest.fixture(scope="session")
-def places() -> Iterator[Path]:
+def worker_folder() -> Iterator[Path]:
     """A folder for each worker, with a short path."""
     with tempfile.TemporaryDirectory(prefix="pf-", ignore_cleanup_errors=True) as folder:
         yield Path(folder)
 
 
 @pytest.fixture
-def place(places: Path, tmp_path: Path) -> Iterator[Path]:
+def fixed_folder(worker_folder: Path, tmp_path: Path) -> Iterator[Path]:
     """A folder that has the same path in each test of a worker, so that states can be copied.
 
     After the test it is found below `tmp_path`.
     """
-    folder = places / "place"
+    folder = worker_folder / "fixed"
     folder.mkdir()
     try:
         yield folder
     finally:
-        shutil.move(folder, tmp_path / "place")
+        shutil.move(folder, tmp_path / "fixed")
 
 
 @pytest.fixture
-def project(place: Path) -> Project:
-    root = place / "project"
+def project(fixed_folder: Path) -> Project:
+    root = fixed_folder / "project"
     root.mkdir()
     return Project(root)
 
 
 @pytest.fixture(scope="session")
-def snapshots(places: Path) -> Snapshots:
-    return Snapshots(places / "place", places)
+def snapshots(worker_folder: Path) -> Snapshots:
+    return Snapshots(worker_folder / "fixed", worker_folder)
 
 
 @pytest.fixture(scope="session")
@@ -343,7 +343,7 @@ def forking() -> Iterator[Forking]:
 @pytest.fixture
 def cli(
     tmp_path: Path,
-    place: Path,
+    fixed_folder: Path,
     project: Project,
     forking: Forking,
     snapshots: Snapshots,
@@ -351,14 +351,14 @@ def cli(
     mark = f"{os.getpid()}:{tmp_path}"
     # Short, as Packer puts sockets there, whose paths may have 107 characters.
     with tempfile.TemporaryDirectory(prefix="pf-", ignore_cleanup_errors=True) as scratch:
-        environment = _environment(place, scratch, mark, forking.folder)
+        environment = _environment(fixed_folder, scratch, mark, forking.folder)
         cli = Cli(project.root, tmp_path, environment, [], forking, snapshots)
         yield cli
         cli.end_all()
 
 
-def _environment(place: Path, scratch: str, mark: str, cache: Path) -> dict[str, str]:
-    home = place / "home"
+def _environment(folder: Path, scratch: str, mark: str, cache: Path) -> dict[str, str]:
+    home = folder / "home"
     home.mkdir()
     return {
         "PATH": os.environ["PATH"],

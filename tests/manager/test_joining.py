@@ -126,7 +126,7 @@ def test_inputs_that_change_while_a_run_is_joined_are_not_built_in_it(
     ) -> Membership | None:
         found = join(store, asking, lock_id=lock_id, inputs=inputs)
         assert found is not None
-        project.write("t.pkr.hcl", ONE.replace("echo", "echo other"))
+        project.write("t.pkr.hcl", ONE.replace('default = "1"', 'default = "other"'))
         return found
 
     monkeypatch.setattr(LocalStore, "join", join_and_edit)

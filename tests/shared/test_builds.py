@@ -17,13 +17,23 @@ from tests.support.templates import GATED
 pytestmark = pytest.mark.usefixtures("packer")
 
 
+TELLING = """
+    variable "x" { default = "1" }
+    source "null" "n" { communicator = "none" }
+    build {
+      sources = ["null.n"]
+      provisioner "shell-local" { inline = ["echo ${var.x}"] }
+    }
+"""
+
+
 def two(team: Team, template: str = ONE) -> tuple[Machine, Machine]:
     return team.machine("here", template), team.machine("there", template)
 
 
 @on("consul")
 def test_two_machines_build_once(team: Team) -> None:
-    here, there = two(team)
+    here, there = two(team, TELLING)
     refused(here.cli, "state", "pull", "t.pkr.hcl", rc=10, text="There is no state of t.pkr.hcl")
     done(here.cli, "build", "t.pkr.hcl")
     assert "everything is up to date" in done(there.cli, "build", "t.pkr.hcl")

@@ -13,13 +13,13 @@ PASSING = frozenset({"lock", "mutex", "mutex.turn", "hashes", "evaluations"})
 
 ONE = """
     variable "x" { default = "1" }
-    source "null" "n" { communicator = "none" }
-    build {
-      sources = ["null.n"]
-      provisioner "shell-local" { inline = ["echo ${var.x}"] }
+    source "null" "n" {
+      communicator = "none"
+      ssh_host     = var.x
     }
+    build { sources = ["null.n"] }
 """
-"""One source, built in a moment, with a variable that it depends on."""
+"""One source, built in a moment, with a variable that it depends on, and without a step."""
 
 
 def answer(cli: Cli, *args: str | Path, rc: int = 0) -> Any:
