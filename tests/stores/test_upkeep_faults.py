@@ -18,7 +18,7 @@ from tests.support.strace import run_traced
 
 CALLS = ("write", "pwrite64", "fdatasync", "fsync", "rename", "unlink")
 FAULTS = {"kill": "signal=SIGKILL", "error": "error=EIO"}
-UPKEEP_PLACES = 3
+UPKEEP_PLACES = 6
 """Calls of each kind that are hit while the state is kept up."""
 PLACES = 2
 """The same for the others."""
