@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from packer_fork.cli import arguments, options
+from packer_fork.cli import options, positional
 
 if TYPE_CHECKING:
     from packer_fork.answers import Backup, RecoverableState
@@ -75,7 +75,7 @@ def restore(
     from packer_fork.manager.state import restore as manager
     from packer_fork.views import history as view
 
-    template, (chosen,) = arguments.after_template(template, source, names="SERIAL|run:N|FILE")
+    template, (chosen,) = positional.after_template(template, source, names="SERIAL|run:N|FILE")
     console, notify, ref = options.spoken(template, workspace, state)
     found = manager.find(ref, chosen)
     if not isinstance(found, manager.Replacement):

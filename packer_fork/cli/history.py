@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, TypeVar
 
 import typer
 
-from packer_fork.cli import arguments, moments, options, statuses
+from packer_fork.cli import moments, options, positional, statuses
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -140,7 +140,7 @@ def diff(
     from packer_fork.views import history as view
     from packer_fork.views.document import indented
 
-    template, points = arguments.after_template(template, before, after, names="A B")
+    template, points = positional.after_template(template, before, after, names="A B")
     console, _, ref = options.spoken(template, workspace, state)
     then, now = (history.point(ref.store, point) for point in points)
     found = manager.between(then, now)

@@ -9,7 +9,7 @@ from typing import Annotated
 
 import typer
 
-from packer_fork.cli import arguments, options
+from packer_fork.cli import options, positional
 
 OptionalTemplate = Annotated[
     str | None, typer.Argument(metavar="[TEMPLATE]", help="The only state below, if left out.")
@@ -48,7 +48,7 @@ def push(
     from packer_fork.manager.state import transfer
     from packer_fork.views import history as view
 
-    template, (path,) = arguments.after_template(template, file, names="FILE")
+    template, (path,) = positional.after_template(template, file, names="FILE")
     console, notify, ref = options.spoken(template, workspace, state)
     document = transfer.read(Path(path))
     found = transfer.compare(ref, document, force=force)
@@ -100,7 +100,7 @@ def import_state(
     """Import builds from the Go program before packer-fork."""
     from packer_fork.manager.state import go_import
 
-    template, (given,) = arguments.after_template(template, file, names="FILE")
+    template, (given,) = positional.after_template(template, file, names="FILE")
     path = Path(given)
     found = go_import.read(path)
     chosen = template or go_import.template_of(found, path)
