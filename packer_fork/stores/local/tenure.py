@@ -8,12 +8,10 @@ from __future__ import annotations
 
 import contextlib
 import os
-import sys
 import threading
 from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
-from types import ModuleType
 
 from msgspec import structs
 
@@ -24,31 +22,9 @@ from packer_fork.locks import Closing, LockRecord, LockStatus, ProcessId, lost
 from packer_fork.model import Draft, Sealed, State
 from packer_fork.stores.archive import backups, history, restoring
 from packer_fork.stores.base import Committed
-from packer_fork.stores.local import mutex, probe
+from packer_fork.stores.local import kernel_lock, mutex, probe
 from packer_fork.stores.local.journal import Journal
 from packer_fork.stores.local.layout import Layout
-
-
-@contextlib.contextmanager
-def _without_metadata() -> Iterator[None]:
-    """Import a package that looks up its own version, which packer-fork does not use.
-
-    ``importlib.metadata`` brings email, zipfile and socket, twice what a build that is up to
-    date imports besides.
-    """
-    name = "importlib.metadata"
-    if name in sys.modules:
-        yield
-        return
-    sys.modules[name] = ModuleType(name)
-    try:
-        yield
-    finally:
-        del sys.modules[name]
-
-
-with _without_metadata():
-    import portalocker
 
 
 class KernelLocks:
@@ -72,7 +48,7 @@ class KernelLocks:
     def release(self) -> None:
         """Free both, the copies that Packer's processes inherited included."""
         for descriptor in self._held:
-            portalocker.unlock(descriptor)
+            kernel_lock.unlock(descriptor)
             os.close(descriptor)
         self._held = ()
 
@@ -82,7 +58,7 @@ def _locked(path: Path) -> int:
     descriptor = durable.create(path)
     try:
         # Only who looks at it, shared and for microseconds, can be in the way.
-        portalocker.lock(descriptor, portalocker.LockFlags.EXCLUSIVE)
+        kernel_lock.lock(descriptor)
     except BaseException:
         os.close(descriptor)
         raise
