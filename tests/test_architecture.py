@@ -19,7 +19,7 @@ import packer_fork
 ROOT = Path(__file__).parent.parent
 PACKAGE = "packer_fork"
 
-LEAVES = {"answers", "locks", "model", "statistics", "errors", "malformed", "failures"}
+LEAVES = {"responses", "locks", "model", "statistics", "errors", "malformed", "failures"}
 
 # Which rooms of the package a room may use, besides itself.
 MAY_USE: Mapping[str, set[str]] = {
@@ -44,7 +44,7 @@ MAY_USE: Mapping[str, set[str]] = {
     "config": {"errors"},
     "durable": {"errors"},
     "terminal": set(),
-    "answers": {"model"},
+    "responses": {"model"},
     "sharing": {"locks", "model"},
     "statistics": {"model"},
     "failures": {"model"},

@@ -15,7 +15,7 @@ import pytest
 from msgspec import Struct
 
 import packer_fork
-from packer_fork import answers, config, errors, events, locks, model, statistics
+from packer_fork import config, errors, events, locks, model, responses, statistics
 from packer_fork.cli import handover
 from packer_fork.codec import statefile
 from packer_fork.codec.builds import decode_build
@@ -136,7 +136,7 @@ def _other_value(name: str) -> str:
 
 DOCUMENTS = [
     value
-    for module in (model, locks, answers, statistics)
+    for module in (model, locks, responses, statistics)
     for value in vars(module).values()
     if inspect.isclass(value) and issubclass(value, Struct) and value.__module__ == module.__name__
 ]

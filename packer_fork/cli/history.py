@@ -42,8 +42,8 @@ def history(
     as_json: JsonLines = False,
 ) -> None:
     """List the changes of the state, the newest first: serial, when, who, what, which run."""
-    from packer_fork.answers import ChangeEntry
     from packer_fork.manager import past
+    from packer_fork.responses import ChangeEntry
     from packer_fork.views import history as view
 
     console, _, place = options.spoken(template, workspace, state)

@@ -12,10 +12,10 @@ import typer
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
 
-    from packer_fork.answers import Backup, Difference
     from packer_fork.errors import PackerForkError
     from packer_fork.events import Notify
     from packer_fork.manager.places import Place
+    from packer_fork.responses import Backup, Difference
     from packer_fork.views.console import Console
 
 Template = Annotated[
@@ -179,7 +179,7 @@ def answer(
     difference: Difference | None = None,
 ) -> None:
     """Say in JSON what `operation` did to the state of `place`."""
-    from packer_fork.answers import Done
+    from packer_fork.responses import Done
     from packer_fork.views.document import indented
 
     state = place.store.read()

@@ -11,8 +11,8 @@ import typer
 from packer_fork.cli import options
 
 if TYPE_CHECKING:
-    from packer_fork.answers import Backup, Salvage
     from packer_fork.manager.places import Place
+    from packer_fork.responses import Backup, Salvage
     from packer_fork.views.console import Console
     from packer_fork.views.history import VerifiedEntry
 

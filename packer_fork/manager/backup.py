@@ -19,7 +19,6 @@ from pathlib import Path
 from msgspec import structs
 
 from packer_fork import durable
-from packer_fork.answers import Backup
 from packer_fork.changes import apply_changes
 from packer_fork.codec.compression import compress
 from packer_fork.codec.lines import seal
@@ -31,6 +30,7 @@ from packer_fork.manager import given, replacing
 from packer_fork.manager.changing import Command, changing
 from packer_fork.manager.places import Place
 from packer_fork.model import Draft, State
+from packer_fork.responses import Backup
 from packer_fork.stores.base import MANUAL, Passage
 
 _STATE = "state.json"

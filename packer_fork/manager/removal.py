@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from packer_fork.answers import Backup
 from packer_fork.codec.builds import decode_once
 from packer_fork.errors import UsageError
 from packer_fork.events import Notify
@@ -12,6 +11,7 @@ from packer_fork.manager.changing import Command, changing
 from packer_fork.manager.places import Place
 from packer_fork.manager.show import require
 from packer_fork.model import Draft, possibly_left
+from packer_fork.responses import Backup
 
 
 def check(place: Place, name: str) -> None:

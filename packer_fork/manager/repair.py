@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from packer_fork.answers import Salvage
 from packer_fork.events import Notify
 from packer_fork.manager.changing import Command, changing
 from packer_fork.manager.places import Place
+from packer_fork.responses import Salvage
 
 
 def look(place: Place) -> Salvage | None:

@@ -7,7 +7,6 @@ from datetime import UTC, datetime
 
 from msgspec import Raw, Struct, structs
 
-from packer_fork.answers import Backup, Difference
 from packer_fork.changes import steps
 from packer_fork.codec.builds import decode_once, encode_build
 from packer_fork.errors import StateError
@@ -16,6 +15,7 @@ from packer_fork.manager import differences, leftovers
 from packer_fork.manager.changing import Command, changing
 from packer_fork.manager.places import Place
 from packer_fork.model import BuildStatus, Draft, State, possibly_left
+from packer_fork.responses import Backup, Difference
 
 
 class Replacement(Struct, frozen=True):

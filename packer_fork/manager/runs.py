@@ -12,10 +12,10 @@ from itertools import islice
 
 from msgspec import Struct
 
-from packer_fork.answers import RunEntry
 from packer_fork.codec.builds import decode_once
 from packer_fork.codec.segment import runs_of
 from packer_fork.model import REMOVED, Build, Change, Run, Summary
+from packer_fork.responses import RunEntry
 from packer_fork.stores.base import Store, Stretch
 
 

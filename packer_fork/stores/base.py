@@ -12,7 +12,6 @@ from typing import Protocol
 
 from msgspec import Struct, structs
 
-from packer_fork.answers import Backup, Salvage, Verified
 from packer_fork.errors import DamagedError
 from packer_fork.locks import (
     Holder,
@@ -24,6 +23,7 @@ from packer_fork.locks import (
     Waiter,
 )
 from packer_fork.model import Actor, Change, Draft, Sealed, State, Summary
+from packer_fork.responses import Backup, Salvage, Verified
 from packer_fork.sharing import Step
 
 MANUAL = "manual"

@@ -7,7 +7,7 @@ from datetime import datetime
 
 from msgspec import Struct
 
-from packer_fork.answers import Backup, ChangeEntry, Difference, Prunable, RunEntry, Verified
+from packer_fork.responses import Backup, ChangeEntry, Difference, Prunable, RunEntry, Verified
 from packer_fork.views import words
 from packer_fork.views.console import StyledLine
 from packer_fork.views.states import error_below

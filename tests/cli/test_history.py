@@ -7,10 +7,10 @@ from typing import Any
 
 import pytest
 
-from packer_fork.answers import BuildDifference, ChangeEntry, Difference, Prunable, RunEntry
 from packer_fork.locks import Holder, LockStatus
 from packer_fork.manager import acquire
 from packer_fork.model import Draft, Run, RunStatus
+from packer_fork.responses import BuildDifference, ChangeEntry, Difference, Prunable, RunEntry
 from packer_fork.stores.archive import history
 from packer_fork.stores.local.store import LocalStore
 from tests.conftest import Cli, Project

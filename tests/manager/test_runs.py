@@ -8,7 +8,6 @@ from pathlib import Path
 import pytest
 from msgspec import structs
 
-from packer_fork.answers import RunEntry
 from packer_fork.codec.statefile import StateFile
 from packer_fork.manager.runs import Wanted, page, runs
 from packer_fork.model import (
@@ -22,6 +21,7 @@ from packer_fork.model import (
     RunStatus,
     Sealed,
 )
+from packer_fork.responses import RunEntry
 from packer_fork.stores.archive import history
 from packer_fork.stores.local import mutex
 from packer_fork.stores.local.layout import Layout

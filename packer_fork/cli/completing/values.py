@@ -13,9 +13,9 @@ from typing import TYPE_CHECKING, NamedTuple
 from packer_fork.cli.completing.position import Candidate, Wanted
 
 if TYPE_CHECKING:
-    from packer_fork.answers import RunEntry
     from packer_fork.events import Event
     from packer_fork.manager.places import Place
+    from packer_fork.responses import RunEntry
 
 _MOST = 50
 """Of what a history has: the newest are those that are asked for."""

@@ -20,11 +20,11 @@ from typing import cast
 from msgspec import Struct, structs
 
 from packer_fork import failures
-from packer_fork.answers import RunEntry
 from packer_fork.codec.builds import decode_once
 from packer_fork.manager import results
 from packer_fork.manager.runs import Wanted, runs
 from packer_fork.model import Build, BuildStatus, Change, RunStatus, Skip, State, Step, StepStatus
+from packer_fork.responses import RunEntry
 from packer_fork.statistics import BuildPoint, RunPoint
 from packer_fork.stores.base import Passage, Store, Stretch
 

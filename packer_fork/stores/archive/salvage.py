@@ -13,7 +13,6 @@ from typing import NamedTuple
 
 from msgspec import Struct, structs
 
-from packer_fork.answers import Problem, Salvage
 from packer_fork.changes import apply_changes, follows
 from packer_fork.codec import statefile
 from packer_fork.codec.compression import ZSTD_MAGIC, frames
@@ -22,6 +21,7 @@ from packer_fork.codec.witness import Witness, decode_witness
 from packer_fork.errors import DamagedError
 from packer_fork.malformed import MALFORMED
 from packer_fork.model import Change, Sealed, State
+from packer_fork.responses import Problem, Salvage
 from packer_fork.stores.archive import backups, history
 from packer_fork.stores.archive.files import (
     ACKED,

@@ -22,7 +22,7 @@ from packer_fork.stores.local.folder import Folder
 from packer_fork.stores.local.layout import Layout
 
 if TYPE_CHECKING:
-    from packer_fork.answers import Backup, Salvage, Verified
+    from packer_fork.responses import Backup, Salvage, Verified
     from packer_fork.stores.local.journal import Journal
     from packer_fork.stores.local.reader import Reader
     from packer_fork.stores.local.tenure import KernelLocks

@@ -12,9 +12,9 @@ from typing import TypeVar
 from msgspec import Struct, structs
 
 from packer_fork import sharing
-from packer_fork.answers import Backup, Salvage, Verified
 from packer_fork.locks import Holder, LockRecord, LockStatus, Share, Verdict, Waiter
 from packer_fork.model import Actor, Draft, State
+from packer_fork.responses import Backup, Salvage, Verified
 from packer_fork.stores import base
 from packer_fork.stores.archive import making
 from packer_fork.stores.base import TAKE_OVER, Tenure

@@ -9,10 +9,10 @@ from datetime import UTC, datetime
 
 from msgspec import structs
 
-from packer_fork.answers import Backup
 from packer_fork.errors import LockLostError, StateError, StoreError
 from packer_fork.locks import Closing, LockRecord, LockStatus, ProcessId, lost
 from packer_fork.model import Draft, Sealed, State
+from packer_fork.responses import Backup
 from packer_fork.stores.archive import backups, history, restoring
 from packer_fork.stores.base import Committed
 from packer_fork.stores.shared import blobs, names, probe

@@ -1,4 +1,4 @@
-"""What is answered when somebody asks about a state; ``--json`` prints these as they are.
+"""Responses of commands about a state, as ``--json`` prints them.
 
 Their fields are a contract. Times are in UTC, sizes bytes.
 """
