@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 
 from packer_fork import __version__
-from packer_fork.cli import color, completing, examples, handover, refusals
+from packer_fork.cli import completing, examples, handover, refusals
 
 
 def _build(app: typer.Typer) -> None:
@@ -178,7 +178,7 @@ def run(argv: Sequence[str]) -> None:
     if argv[:1] == [completing.REQUEST]:
         completing.answer(argv[1:], made)
         return
-    arguments, flags = handover.arrange(color.take(argv), COMMANDS), None
+    arguments, flags = handover.arrange(_take_color(argv), COMMANDS), None
     if arguments[:1] in (["build"], ["plan"], ["inputs"]):
         from packer_fork.cli import build
 
@@ -188,6 +188,23 @@ def run(argv: Sequence[str]) -> None:
     with refusals.told(arguments):
         code = program(arguments, "packer-fork", obj=flags, standalone_mode=False)
     raise SystemExit(code)
+
+
+_COLOR = "--color="
+
+
+def _take_color(argv: Sequence[str]) -> list[str]:
+    """`argv` without ``--color=always|never|auto``, which any command takes at any place.
+
+    Packer's own flag, ``-color=false``, stays.
+    """
+    chosen = [word for word in argv if word in (f"{_COLOR}always", f"{_COLOR}never")]
+    if chosen:
+        from packer_fork.views.console import Color, choose_color
+
+        choose_color(Color(chosen[-1].removeprefix(_COLOR)))
+    taken = {*chosen, f"{_COLOR}auto"}
+    return [word for word in argv if word not in taken]
 
 
 def _needed(arguments: Sequence[str]) -> Iterable[str]:
