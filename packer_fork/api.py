@@ -13,10 +13,10 @@ from typing import Any
 
 from packer_fork.events import Event, Notify, Planned
 from packer_fork.locks import LockStatus
-from packer_fork.manager import build as _build
 from packer_fork.manager import locate, made, places, planning
 from packer_fork.manager import prepare as _prepare
 from packer_fork.manager import show as _show
+from packer_fork.manager.build import invocation as _invocation
 from packer_fork.manager.made import Made
 from packer_fork.model import Build
 from packer_fork.packer.flags import take
@@ -45,7 +45,7 @@ def build(
         environ=dict(os.environ),
         rebuild=rebuild,
     )
-    return _build.build(request, notify)
+    return _invocation.build(request, notify)
 
 
 def plan(template: str, *flags: str, **settings: Any) -> Planned:

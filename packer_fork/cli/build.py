@@ -128,7 +128,7 @@ def build(
 ) -> None:
     """Run `packer build`, under the lock, for what is not up to date; keep what came of it."""
     from packer_fork.errors import UsageError
-    from packer_fork.manager.build import build as run_build
+    from packer_fork.manager.build.invocation import build as run_build
     from packer_fork.manager.prepare import BuildRequest
     from packer_fork.views.ci import reported
     from packer_fork.views.several import several
@@ -242,9 +242,9 @@ def _watched(
     for_programs = as_json or flags.machine_readable
     if for_programs or not ci.is_watched(os.environ):
         return contextlib.nullcontext(plain)
-    from packer_fork.manager import attached
+    from packer_fork.manager.build.supervisor import is_interactive
 
-    if attached.asks(flags):
+    if is_interactive(flags):
         return contextlib.nullcontext(plain)
     from packer_fork.views.live.view import live_view
 

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import random
 import time
-from collections.abc import Sequence
+from collections import deque
+from collections.abc import Generator, Iterable, Iterator, Sequence
 from pathlib import Path
+from typing import TypeVar
 
 from msgspec import structs
 
@@ -14,7 +16,7 @@ from packer_fork.errors import EXIT_DONE, EXIT_PACKER_FAILED, CancelledError
 from packer_fork.events import Action, Notice, Notify
 from packer_fork.locks import Wait
 from packer_fork.manager import evaluation, layers, locate, places, planning, upkeep
-from packer_fork.manager.follow import side_by_side
+from packer_fork.manager.build.supervisor import is_interactive
 from packer_fork.manager.job import Ended, Job
 from packer_fork.manager.observing import Observers
 from packer_fork.manager.plan import Plan
@@ -22,6 +24,9 @@ from packer_fork.manager.prepare import BuildRequest, Prepared, only
 from packer_fork.manager.run import run
 from packer_fork.packer.signals import SignalWatch
 from packer_fork.stores.base import Tenure
+
+_TICK = 0.05
+T = TypeVar("T")
 
 _LONGEST_PAUSE = 300.0
 """Seconds between two attempts at the most."""
@@ -125,6 +130,7 @@ class Executor:
         with SignalWatch() as watch:
             runs = [run(self._job(each, reasons), watch, self._notify) for each in jobs]
             most = self._request.flags.parallel_builds or len(runs)
+            most = 1 if is_interactive(self._request.flags) else most
             ended = list(side_by_side(runs, watch, most))
             return _together(ended, watch)
 
@@ -173,3 +179,23 @@ def _together(ended: Sequence[Ended], watch: SignalWatch) -> Ended:
     code = next((each.exit_code for each in ended if each.exit_code != EXIT_DONE), EXIT_DONE)
     failed = tuple(name for each in ended for name in each.failed)
     return Ended(code, failed, cancelled=bool(watch.signals))
+
+
+def side_by_side(
+    waiting: Iterable[Generator[None, None, T]], watch: SignalWatch, most: int
+) -> Iterator[T]:
+    """Run at most `most` at a time; what each came to, as they end. A signal starts no more."""
+    queue, under_way = deque(waiting), list[Generator[None, None, T]]()
+    while queue or under_way:
+        while queue and len(under_way) < most and not watch.signals:
+            under_way.append(queue.popleft())
+        for life in tuple(under_way):
+            try:
+                next(life)
+            except StopIteration as end:
+                under_way.remove(life)
+                yield end.value
+        if not under_way and watch.signals:
+            return
+        if under_way:
+            watch.wait(_TICK)

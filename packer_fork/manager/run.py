@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import contextlib
 import time
-from collections.abc import Generator
+from collections.abc import Callable, Generator
+from functools import partial
 from pathlib import Path
 
 from msgspec import structs
@@ -20,9 +21,17 @@ from packer_fork.errors import (
     StoreError,
 )
 from packer_fork.events import Notice, Notify, RunEnded, RunStarted
-from packer_fork.locks import ProcessId
-from packer_fork.manager import artifacts, attached, circuits, forecast, results
-from packer_fork.manager.follow import End, Start, follow
+from packer_fork.locks import MARKER, ProcessId
+from packer_fork.manager import artifacts, circuits, forecast, results
+from packer_fork.manager.build.supervisor import (
+    Attachment,
+    End,
+    LogAttachment,
+    TerminalAttachment,
+    Terms,
+    is_interactive,
+    supervise,
+)
 from packer_fork.manager.job import Ended, Job, describe, next_number
 from packer_fork.manager.observing import Documents, Observer
 from packer_fork.manager.outbox import Outbox
@@ -32,8 +41,11 @@ from packer_fork.manager.record import Recorder
 from packer_fork.manager.runlog import LogFiles, RunLog
 from packer_fork.model import BuildStatus, RunStatus
 from packer_fork.packer import diagnostics, outcome, program
+from packer_fork.packer.flags import PackerFlags
 from packer_fork.packer.mask import Mask
 from packer_fork.packer.outcome import Outcome
+from packer_fork.packer.process import Launch
+from packer_fork.packer.program import Program
 from packer_fork.packer.signals import SignalWatch
 
 
@@ -144,12 +156,15 @@ class _Running:
             )
         )
         try:
-            if attached.asks(self._job.flags):
-                end = attached.attached(
-                    self._start(), recorder, self._watch, self._notify, self._started
-                )
-            else:
-                end = yield from self._follow(recorder)
+            end = yield from supervise(
+                partial(self._attach, recorder),
+                recorder,
+                self._terms(),
+                self._job.reasons,
+                self._watch,
+                self._notify,
+                self._started,
+            )
         except BaseException:
             self._observer.abandon()
             if self._was_started:
@@ -157,32 +172,33 @@ class _Running:
             raise
         return self._finish(recorder, end)
 
-    def _follow(self, recorder: Recorder) -> Generator[None, None, End]:
-        self._observer.begin(frozenset(recorder.outcome.builds))
-        end = yield from follow(
-            self._start(), self._files, recorder, self._watch, self._notify, self._started
-        )
-        recorder.end(end.how, end.exit_code)
-        return end
+    def _attach(self, recorder: Recorder) -> Attachment:
+        job = self._job
+        if is_interactive(job.flags):
+            launch = self._launch(program.interactive_command)
+            return TerminalAttachment(launch, recorder)
+        launch = self._launch(program.build_command)
+        return LogAttachment(launch, self._files, recorder, self._observer)
 
-    def _start(self) -> Start:
-        job, settings = self._job, self._job.place.settings
-        policy, lost = settings.on_wrapper_death, settings.on_lock_lost
-        is_shared = job.place.folder.is_shared
-        build_command = attached.command if attached.asks(job.flags) else program.build_command
-        in_ci = host.ci_job(job.environ) is not None
-        return Start(
-            command=build_command(job.prepared.program, job.flags, job.template),
+    def _launch(self, command: Callable[[Program, PackerFlags, str], tuple[str, ...]]) -> Launch:
+        job, policy = self._job, self._job.place.settings.on_wrapper_death
+        may_die = job.place.folder.is_shared or host.ci_job(job.environ) is not None
+        return Launch(
+            command=command(job.prepared.program, job.flags, job.template),
             directory=Path.cwd(),
             environ=job.environ,
             lock=job.tenure.packer_lock,
-            lock_id=job.tenure.marker,
-            die_with_parent=policy == "cancel" or (policy == "auto" and (in_ci or is_shared)),
-            until_lost=lost in ("cancel", "strict") or (lost == "auto" and is_shared),
+            marker=(MARKER, job.tenure.marker),
+            die_with_parent=policy == "cancel" or (policy == "auto" and may_die),
+        )
+
+    def _terms(self) -> Terms:
+        settings, is_shared = self._job.place.settings, self._job.place.folder.is_shared
+        lost = settings.on_lock_lost
+        return Terms(
             grace=settings.grace,
-            fail_fast=job.fail_fast,
-            reasons=job.reasons,
-            tick=self._observer.drain,
+            until_lost=lost in ("cancel", "strict") or (lost == "auto" and is_shared),
+            fail_fast=self._job.fail_fast,
         )
 
     def _started(self, packer: ProcessId) -> None:

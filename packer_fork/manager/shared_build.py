@@ -13,7 +13,6 @@ from packer_fork.errors import EXIT_DONE, StoreError, UsageError
 from packer_fork.events import Action, Notice, Notify, RunEnded
 from packer_fork.locks import Wait
 from packer_fork.manager import (
-    attached,
     ending,
     joining,
     joint,
@@ -25,7 +24,7 @@ from packer_fork.manager import (
     skipping,
     unread,
 )
-from packer_fork.manager.build import (
+from packer_fork.manager.build.invocation import (
     asking,
     everything,
     foresee,
@@ -34,6 +33,7 @@ from packer_fork.manager.build import (
     warn,
     warn_of_secrets,
 )
+from packer_fork.manager.build.supervisor import is_interactive
 from packer_fork.manager.changing import made_sure_of
 from packer_fork.manager.crew import Crew, Terms
 from packer_fork.manager.job import Job, describe, next_number
@@ -113,7 +113,7 @@ def build(request: BuildRequest, how: Together, notify: Notify) -> int:
 
 def _check(request: BuildRequest, prepared: Prepared) -> None:
     """Raises UsageError where sources cannot be built one by one, each by another machine."""
-    if attached.asks(request.flags):
+    if is_interactive(request.flags):
         raise UsageError("A Packer that asks (-debug, -on-error=ask) cannot be shared.")
     names = tuple(each.name for each in prepared.outlines)
     if not prepared.is_complete:

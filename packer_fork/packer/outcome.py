@@ -99,6 +99,15 @@ def conclude(outcome: Outcome, *, at: datetime, exit_code: int | None, ended: En
     return Outcome(structs.replace(concluded, builds=tuple(builds)), builds)
 
 
+def conclude_unseen(
+    outcome: Outcome, *, at: datetime, exit_code: int | None, ended: Ended
+) -> Outcome:
+    """The verdict where Packer had the terminal to itself: no build of it is ever complete."""
+    end = End(at, exit_code, ended)
+    builds = {name: verdict.build_unseen(build, end) for name, build in outcome.builds.items()}
+    return Outcome(verdict.run_unseen(outcome.run, end), builds)
+
+
 def _heard(outcome: Outcome, line: Line) -> Outcome:
     """What Packer says itself counts only at the very beginning of a text."""
     run, text = outcome.run, sources.text_of(line)

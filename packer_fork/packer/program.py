@@ -177,6 +177,10 @@ def build_command(program: Program, flags: PackerFlags, template: str) -> tuple[
     return (program.path, "build", "-machine-readable", *flags.as_arguments(), template)
 
 
+def interactive_command(program: Program, flags: PackerFlags, template: str) -> tuple[str, ...]:
+    return (program.path, "build", *flags.as_arguments(), template)
+
+
 def inspect(
     program: Program, flags: PackerFlags, template: str, environ: Mapping[str, str]
 ) -> Question:

@@ -8,7 +8,7 @@ from typing import Literal
 
 from msgspec import Struct, structs
 
-from packer_fork.model import Build, BuildStatus, Evidence, Run, RunStatus
+from packer_fork.model import Build, BuildStatus, Evidence, Run, RunStatus, Step, StepStatus
 from packer_fork.packer import diagnostics, steps
 from packer_fork.packer.proof import bounded, without_artifacts
 
@@ -143,6 +143,38 @@ def run_concluded(run: Run, builds: Collection[Build], end: End) -> Run:
     return structs.replace(
         run, status=status, ended=end.at, exit_code=end.exit_code, error=bounded(error)
     )
+
+
+_UNSEEN = "Packer ran on the terminal itself: what it said is not on record."
+
+
+def build_unseen(build: Build, end: End) -> Build:
+    """`build` of a Packer whose output nobody saw."""
+    statuses = {"cancelled": BuildStatus.CANCELLED, "interrupted": BuildStatus.INTERRUPTED}
+    return structs.replace(
+        build,
+        status=statuses.get(end.how, BuildStatus.UNVERIFIED),
+        ended=end.at,
+        provisioners=_unknown(build.provisioners),
+        post_processors=_unknown(build.post_processors),
+        error=_UNSEEN,
+    )
+
+
+def _unknown(steps: tuple[Step, ...]) -> tuple[Step, ...]:
+    return tuple(structs.replace(step, status=StepStatus.UNKNOWN) for step in steps)
+
+
+def run_unseen(run: Run, end: End) -> Run:
+    """`run` of a Packer whose output nobody saw: its exit code is all there is."""
+    status, error = RunStatus.UNVERIFIED, ""
+    if end.how == "cancelled":
+        status = RunStatus.CANCELLED
+    elif end.how == "interrupted":
+        status, error = RunStatus.INTERRUPTED, "Packer was killed on the terminal."
+    elif end.exit_code:
+        status, error = RunStatus.FAILED, f"Packer ended with exit code {end.exit_code}. {_UNSEEN}"
+    return structs.replace(run, status=status, ended=end.at, exit_code=end.exit_code, error=error)
 
 
 def _failure(run: Run, builds: Collection[Build], end: End, *, is_whole: bool) -> str:
