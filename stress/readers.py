@@ -31,6 +31,7 @@ from packer_fork.manager.runlog import LogFiles
 from packer_fork.model import Actor, Late, Run
 from packer_fork.packer import lines, outcome, outline
 from packer_fork.packer.mask import Mask
+from packer_fork.packer.sources import event_of
 from packer_fork.stores.archive import history
 from packer_fork.stores.local import probe
 from packer_fork.stores.local.layout import Layout
@@ -335,7 +336,7 @@ def folded(pieces: list[bytes]) -> outcome.Outcome:
     for piece in pieces:
         whole, rest = lines.split(rest + piece)
         for line in filter(None, map(lines.parse, whole)):
-            now = outcome.apply(now, line)
+            now = outcome.apply(now, event_of(now.run.builds, line))
     return outcome.conclude(now, at=_START, exit_code=0, ended="normal")
 
 

@@ -11,6 +11,7 @@ from packer_fork.manager.runlog import LogFiles
 from packer_fork.model import Run, RunStatus
 from packer_fork.packer import lines, outcome
 from packer_fork.packer.outcome import Outcome
+from packer_fork.packer.sources import event_of
 from packer_fork.packer.tail import Tail
 
 
@@ -37,5 +38,9 @@ def of_log(start: Outcome, files: LogFiles) -> Outcome:
             whole, rest = lines.split(rest + data)
             for raw in whole:
                 line = lines.parse(raw)
-                found = found if line is None else outcome.apply(found, line)
+                found = (
+                    found
+                    if line is None
+                    else outcome.apply(found, event_of(found.run.builds, line))
+                )
     return outcome.conclude(found, at=datetime.now(UTC), exit_code=None, ended="interrupted")

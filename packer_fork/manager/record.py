@@ -22,6 +22,7 @@ from packer_fork.model import Build, Draft
 from packer_fork.packer import lines, outcome
 from packer_fork.packer.mask import Mask
 from packer_fork.packer.outcome import Outcome
+from packer_fork.packer.sources import event_of
 from packer_fork.stores.access import Guard
 from packer_fork.stores.base import Tenure
 
@@ -210,13 +211,14 @@ class Recorder:
         if line is None:
             return
         line = structs.replace(line, at=moment(line.at, arrived, self._latest))
+        event = event_of(self.outcome.run.builds, line)
         if line.type == "ui" and len(line.args) > 1:
             text = self._mask.text(line.args[1])
             self._log.write(text)
-            build = outcome.output_source(tuple(self.outcome.builds), line)
+            build = event.name if event.name in self.outcome.builds else ""
             self._notify(Output(at=line.at, kind=line.args[0], text=text, build=build))
         if fold:
-            self.outcome = outcome.apply(self.outcome, line)
+            self.outcome = outcome.apply(self.outcome, event)
 
     def _take_stderr(self, raw: bytes) -> None:
         text = self._mask.text(raw.decode("utf-8", "replace"))

@@ -14,13 +14,12 @@ from datetime import datetime
 from msgspec import Struct, structs
 
 from packer_fork.model import Build, Run, RunStatus, Step
-from packer_fork.packer import diagnostics, hints, proof, sources, steps, verdict
-from packer_fork.packer.lines import Line
+from packer_fork.packer import diagnostics, hints, proof, steps, verdict
 from packer_fork.packer.outline import BuildOutline
-from packer_fork.packer.sources import Said, output_source
+from packer_fork.packer.sources import Fact, LineEvent, Message, Said, Verdict
 from packer_fork.packer.verdict import End, Ended
 
-__all__ = ["Ended", "Outcome", "apply", "begin", "conclude", "output_source"]
+__all__ = ["Ended", "Outcome", "apply", "begin", "conclude"]
 
 _CANCELLING = "Cancelling build after receiving "
 _CLOSING = "\n==> Builds finished"
@@ -54,20 +53,31 @@ def begin(run: Run, outlines: Iterable[BuildOutline]) -> Outcome:
     return Outcome(structs.replace(run, builds=tuple(builds)), builds)
 
 
-def apply(outcome: Outcome, line: Line) -> Outcome:
-    """`outcome` after `line`; the same object if that changes nothing."""
-    if line.type == "ui":
-        return _heard(outcome, line)
-    name, kind, args = sources.addressed(outcome.run.builds, line)
-    run = outcome.run
-    match kind, args:
-        case "artifact-count", (count, *_):
-            return _change(outcome, name, lambda build: proof.counted(build, run, count))
-        case "artifact", _:
-            return _change(outcome, name, lambda build: proof.artifact(build, run, args))
-        case "error", (text, *_):
-            return _change(outcome, name, lambda build: proof.errored(build, run, line.at, text))
-    return outcome
+def apply(outcome: Outcome, event: LineEvent) -> Outcome:
+    """`outcome` after `event`; the same object if that changes nothing."""
+    if isinstance(event, Message):
+        return _heard(outcome, event)
+    return _change(outcome, event.name, lambda build: _moved_on(build, outcome.run, event))
+
+
+def _moved_on(build: Build, run: Run, event: LineEvent) -> Build:
+    """`build` after an event that is about it."""
+    after, at = build, event.at
+    match event:
+        case Fact(kind="artifact-count", args=(count, *_)):
+            after = proof.counted(build, run, count)
+        case Fact(kind="artifact", args=args):
+            after = proof.artifact(build, run, args)
+        case Fact(kind="error", args=(text, *_)):
+            after = proof.errored(build, run, at, text)
+        case Verdict(error=None):
+            after = proof.finished(build, run, at)
+        case Verdict(error=str(error)):
+            after = proof.errored(build, run, at, error)
+        case Said():
+            by_script = steps.scripts_sound_like_packer(run.packer_version)
+            after = _spoken(build, event, by_script=by_script)
+    return after
 
 
 def is_under_way(outcome: Outcome) -> bool:
@@ -108,29 +118,14 @@ def conclude_unseen(
     return Outcome(verdict.run_unseen(outcome.run, end), builds)
 
 
-def _heard(outcome: Outcome, line: Line) -> Outcome:
+def _heard(outcome: Outcome, message: Message) -> Outcome:
     """What Packer says itself counts only at the very beginning of a text."""
-    run, text = outcome.run, sources.text_of(line)
+    run, text = outcome.run, message.text
     if text.startswith(_CANCELLING):
         return _with_run(outcome, structs.replace(run, cancelled=True))
     if text.startswith(_CLOSING):
         return _closed(outcome, text)
-    if ended := sources.verdict(run.builds, text):
-        return _change(
-            outcome,
-            ended.name,
-            lambda build: (
-                proof.finished(build, run, line.at)
-                if ended.error is None
-                else proof.errored(build, run, line.at, ended.error)
-            ),
-        )
-    if said := sources.said(run.builds, line):
-        by_script = steps.scripts_sound_like_packer(run.packer_version)
-        return _change(
-            outcome, said.name, lambda build: _spoken(build, said, line.at, by_script=by_script)
-        )
-    if line.args[:1] == ("error",) and not text.startswith(_NO_COMPLAINTS):
+    if message.tone == "error" and not text.startswith(_NO_COMPLAINTS):
         errors = "\n\n".join(diagnostics.errors_of(f"{run.error}\n\n{text}"))
         return _with_run(outcome, structs.replace(run, error=proof.bounded(errors)))
     return outcome
@@ -145,14 +140,16 @@ def _closed(outcome: Outcome, text: str) -> Outcome:
     return Outcome(run, builds)
 
 
-def _spoken(build: Build, said: Said, at: datetime, *, by_script: bool) -> Build:
-    begun = proof.started(build, at)
+def _spoken(build: Build, said: Said, *, by_script: bool) -> Build:
+    begun = proof.started(build, said.at)
     if said.is_inner or build.evidence.finished:
         return begun
     noticed = hints.noticed(begun, said.text)
     if steps.is_abort(said.text):
-        return steps.provisioning_failed(noticed, at)
-    return steps.heard(noticed, said.text, at, by_script=by_script) if said.is_step else noticed
+        return steps.provisioning_failed(noticed, said.at)
+    return (
+        steps.heard(noticed, said.text, said.at, by_script=by_script) if said.is_step else noticed
+    )
 
 
 def _change(outcome: Outcome, name: str, change: Callable[[Build], Build]) -> Outcome:
@@ -162,7 +159,7 @@ def _change(outcome: Outcome, name: str, change: Callable[[Build], Build]) -> Ou
         return outcome
     before = known or Build(name=name, run=outcome.run.number)
     after = change(before)
-    if known is not None and after == before:
+    if after == before:
         return outcome
     run = outcome.run if known else structs.replace(outcome.run, builds=(*outcome.run.builds, name))
     return Outcome(run, {**outcome.builds, name: after})

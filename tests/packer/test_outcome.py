@@ -27,6 +27,7 @@ from packer_fork.model import (
 from packer_fork.packer import lines, outcome, outline, verdict
 from packer_fork.packer.outcome import Ended, Outcome
 from packer_fork.packer.outline import BuildOutline
+from packer_fork.packer.sources import Fact, event_of
 from packer_fork.template.reader import read
 from tests.conftest import eventually
 
@@ -50,7 +51,7 @@ def fold(start: Outcome, log: str) -> Outcome:
     for raw in log.encode().splitlines():
         line = lines.parse(raw)
         if line:
-            start = outcome.apply(start, line)
+            start = outcome.apply(start, event_of(start.run.builds, line))
     return start
 
 
@@ -220,7 +221,7 @@ def test_what_changes_nothing_gives_the_same_object() -> None:
     for raw in (*LINES, "1,,ui,say,\n", "1,,ui\n", "1,,version,1.6.6\n", "1,x.null.a,artifact\n"):
         line = lines.parse(raw.encode())
         assert line is not None
-        assert outcome.apply(folded, line) is folded
+        assert outcome.apply(folded, event_of(folded.run.builds, line)) is folded
     middle = fold(start("x.null.a"), LINES[0])
     assert fold(middle, LINES[1]) is middle
     assert finish(finish(folded)) == finish(folded)
@@ -324,6 +325,11 @@ def test_a_cancel_on_record_with_times_before_the_texts() -> None:
     assert (done.run.status, done.run.cancelled) == (RunStatus.CANCELLED, True)
 
 
+def source_of(names: list[str], line: lines.Line) -> str:
+    name = event_of(names, line).name
+    return name if name in names else ""
+
+
 def test_sources_of_output() -> None:
     names = ["a", "a: b", "a (x)", "b"]
     expected = {
@@ -346,8 +352,9 @@ def test_sources_of_output() -> None:
     for text, name in expected.items():
         for kind in ("say", "message", "error"):
             line = lines.Line(AT, "", "ui", (kind, text))
-            assert outcome.output_source(names, line) == name, text
-    assert outcome.output_source(names, lines.Line(AT, "a", "error", ("==> a: x",))) == ""
+            assert source_of(names, line) == name, text
+    fact = event_of(names, lines.Line(AT, "a", "error", ("==> b: x",)))
+    assert fact == Fact(at=AT, name="a", kind="error", args=("==> b: x",))
 
 
 def test_an_unknown_build_is_learned_from_its_first_word() -> None:
@@ -761,7 +768,7 @@ def test_a_final_status_never_goes_back(log: list[str], more: list[str]) -> None
 def test_no_line_is_too_strange(data: bytes) -> None:
     for raw in (data, b"1795466850," + data, b"1795466850,,ui,say," + data):
         if line := lines.parse(raw):
-            folded = finish(outcome.apply(start("x"), line), None, "interrupted")
+            folded = finish(outcome.apply(start("x"), event_of(("x",), line)), None, "interrupted")
             assert stored(folded) == folded
 
 

@@ -16,6 +16,7 @@ from packer_fork.model import Actor, Build, Run, Step
 from packer_fork.packer import diagnostics, lines, outcome, program
 from packer_fork.packer.outcome import Ended, Outcome
 from packer_fork.packer.outline import Outlines, outline
+from packer_fork.packer.sources import event_of
 from packer_fork.template import planned, reader
 
 RECORDINGS = Path(__file__).parent / "recordings"
@@ -271,7 +272,7 @@ def concluded(case: Case) -> Outcome:
         )
     for raw in (RECORDINGS / f"{case.output}.out").read_bytes().splitlines():
         if line := lines.parse(raw):
-            folded = outcome.apply(folded, line)
+            folded = outcome.apply(folded, event_of(folded.run.builds, line))
     return outcome.conclude(folded, at=AT, exit_code=case.packer_code, ended=case.ended)
 
 
