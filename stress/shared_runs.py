@@ -23,7 +23,7 @@ from msgspec import Struct, structs
 from packer_fork import sharing
 from packer_fork.errors import LockLostError, StoreError
 from packer_fork.locks import Claim, Holder, LockStatus, Share, Verdict
-from packer_fork.manager import sources
+from packer_fork.manager.build import shared_run
 from packer_fork.model import Build, Draft
 from packer_fork.stores.access import Access
 from packer_fork.stores.base import Membership, Store, Ticket
@@ -421,5 +421,5 @@ def _open(tenure: Membership) -> None:
 
 
 def _free(tenure: Membership, share: Share, dead: frozenset[int]) -> list[str]:
-    free = sources.free(share, dead, tenure.number)
+    free = shared_run.unclaimed(share, dead, tenure.number)
     return random.sample(free, len(free))

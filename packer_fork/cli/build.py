@@ -12,11 +12,10 @@ import typer
 from packer_fork.cli import options
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
     from contextlib import AbstractContextManager
 
     from packer_fork.events import Notify
-    from packer_fork.manager.prepare import BuildRequest
+    from packer_fork.manager.build.shared_run import Sharing
     from packer_fork.packer.flags import PackerFlags
     from packer_fork.views.amount import Amount
 
@@ -158,14 +157,14 @@ def build(
     if not share and (no_wait or cancel_all or max_sources is not None):
         what = "--max-sources, --no-wait, --cancel-all: these are for --share alone."
         raise UsageError(what, hint="Add --share, or leave them out.")
-    run = _with_others(no_wait=no_wait, cancel_all=cancel_all) if share else run_build
+    sharing = _sharing(no_wait=no_wait, cancel_all=cancel_all) if share else None
     place = _arguments(template, workspace, state)
     amount = _amount(verbose=verbose, quiet=quiet)
     with (
         reported(os.environ, sys.stderr) as reports,
         _watched(flags, place, amount, as_json=as_json) as view,
     ):
-        code = run(request, several(reports, view))
+        code = run_build(request, several(reports, view), sharing)
     raise typer.Exit(code)
 
 
@@ -187,11 +186,10 @@ def _amount(*, verbose: bool, quiet: bool) -> Amount | None:
     return Amount.QUIET if quiet else None
 
 
-def _with_others(*, no_wait: bool, cancel_all: bool) -> Callable[[BuildRequest, Notify], int]:
-    from packer_fork.manager import shared_build
+def _sharing(*, no_wait: bool, cancel_all: bool) -> Sharing:
+    from packer_fork.manager.build.shared_run import Sharing
 
-    how = shared_build.Together(waits=not no_wait, cancel_all=cancel_all)
-    return lambda request, notify: shared_build.build(request, how, notify)
+    return Sharing(waits=not no_wait, cancel_all=cancel_all)
 
 
 def plan(

@@ -119,7 +119,7 @@ def recover(
     state_folder: options.State = None,
 ) -> None:
     """Finish, from its log, a run whose packer-fork was killed."""
-    from packer_fork.manager import recover as manager
+    from packer_fork.manager.build import recovery as manager
     from packer_fork.views.plain import PlainView
 
     console = options.console()

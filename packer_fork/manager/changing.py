@@ -55,14 +55,14 @@ def changing(place: Place, command: Command, notify: Notify) -> Iterator[Tenure]
         place.store, asking, notify, timeout=timeout, even_damaged=command.mends
     )
     try:
-        from packer_fork.manager import recover, unread
+        from packer_fork.manager.build import recovery
 
         if command.recovers and not command.mends:
             reason = f"found by state {command.operation}"
-            unread.catch_up(place, tenure, notify)
-            recover.recover(place.store, tenure, notify, reason=reason)
+            recovery.catch_up(place, tenure, notify)
+            recovery.recover(place.store, tenure, notify, reason=reason)
         elif not command.mends:
-            unread.clear_logs(place, tenure, notify)
+            recovery.clear_logs(place, tenure, notify)
         yield tenure
         tenure.compact()
     finally:

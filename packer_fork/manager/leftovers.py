@@ -9,7 +9,7 @@ from msgspec import structs
 from packer_fork.codec.builds import decode_build
 from packer_fork.errors import UsageError
 from packer_fork.events import Notice, Notify
-from packer_fork.manager import runlog
+from packer_fork.manager.build import log_files
 from packer_fork.manager.changing import Command, changing
 from packer_fork.manager.places import Place
 from packer_fork.model import Build, Draft, Instance, State, possibly_left
@@ -25,7 +25,7 @@ def sweep(place: Place, notify: Notify) -> None:
     """Clear away raw files of the dead; those of a run that was closed alive are its own."""
     alive = place.store.left_alive()
     if not alive:
-        runlog.sweep(place.store.logs)
+        log_files.sweep(place.store.logs)
         return
     numbers = ", ".join(map(str, alive))
     text = f"Something of tenure {numbers}, which was unlocked while it lived, still runs."

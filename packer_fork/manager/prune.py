@@ -10,9 +10,9 @@ from packer_fork.answers import Prunable
 from packer_fork.codec.segment import summarise
 from packer_fork.config import Settings
 from packer_fork.events import Notify
+from packer_fork.manager.build.log_files import number_of
 from packer_fork.manager.changing import Command, changing
 from packer_fork.manager.places import Place
-from packer_fork.manager.runlog import number_of
 from packer_fork.model import Draft, State, Summary
 from packer_fork.stores.base import Store, Stretch, Tenure
 

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from packer_fork.events import Notify
-from packer_fork.manager import late
+from packer_fork.manager.build import outbox
 from packer_fork.manager.changing import Command, changing
 from packer_fork.manager.places import Place
 
@@ -16,9 +16,9 @@ def replay(place: Place, path: Path, notify: Notify, *, environ: Mapping[str, st
 
     Raises UsageError for a file that is not of this state, LockedError, or StoreError.
     """
-    found = late.read(path)
+    found = outbox.read(path)
     words = ("state", "replay", path.name)
     command = Command(operation="replay", words=words, environ=environ, recovers=False)
     with changing(place, command, notify) as tenure:
-        draft = late.draft_of(place.store, found, path)
-        late.bring_in(tenure, path, found, draft, notify)
+        draft = outbox.draft_of(place.store, found, path)
+        outbox.bring_in(tenure, path, found, draft, notify)

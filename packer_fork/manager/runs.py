@@ -120,13 +120,13 @@ class _Gathering:
             self._runs.setdefault(run.number, run)
         if change.late is not None:
             self._add(change.late.run.number, change.late.builds)
-        if change.last_run is not None:
-            number = change.last_run.number
+        if change.run is not None:
+            number = change.run
             known = self._builds.setdefault(number, {})
             news = {n: raw for n, raw in change.builds.items() if n not in known and raw != REMOVED}
             self._add(number, {name: decode_once(raw) for name, raw in news.items()})
             if change.operation == "start":
-                yield self._whole(change.last_run.number)
+                yield self._whole(number)
 
     def rest(self) -> Iterator[RunEntry]:
         """Runs whose beginning is not kept any more."""
@@ -136,7 +136,7 @@ class _Gathering:
     def _add(self, number: int, builds: dict[str, Build]) -> None:
         known = self._builds.setdefault(number, {})
         for name, build in builds.items():
-            if build.run == number and (name not in known or known[name].part < build.part):
+            if build.run == number and (name not in known or known[name].item < build.item):
                 known[name] = build
 
     def _whole(self, number: int) -> RunEntry:

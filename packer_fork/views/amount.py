@@ -28,7 +28,9 @@ def is_told(amount: Amount, event: events.Event) -> bool:
         case events.Output():
             is_wrong = event.kind in ("error", "stderr")
             return is_wrong or (amount is Amount.IMPORTANT and _is_of_packer(event.text))
-        case events.Kept() | events.Cancelling() | events.RunEnded() | events.MachineLine():
+        case events.ItemEnded() | events.RunEnded() | events.MachineLine():
+            return True
+        case events.Kept() | events.Cancelling():
             return True
     return amount is Amount.IMPORTANT
 

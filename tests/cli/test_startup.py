@@ -103,7 +103,8 @@ def test_a_state_is_shown_without_anything_heavy(locked: Path) -> None:
 NOT_FOR_UP_TO_DATE = {
     *(HEAVY - {"portalocker", "socket", "tree_sitter", "tree_sitter_hcl", "secrets"}),
     *("importlib.metadata", "statistics", "zipfile", "packer_fork.inputs.collect"),
-    *("packer_fork.inputs.hcl", "packer_fork.manager.executor", "packer_fork.manager.recover"),
+    *("packer_fork.inputs.hcl", "packer_fork.manager.build.executor"),
+    *("packer_fork.manager.build.recovery", "packer_fork.manager.build.work_item"),
     *("packer_fork.inputs.watcher", "packer_fork.packer.evaluate", "packer_fork.packer.process"),
 }
 """What asks Packer, reads templates or runs builds."""

@@ -382,7 +382,7 @@ def test_isolated_sources_survive_a_cancel_of_the_others(cli: Cli, project: Proj
     assert "1 to build, 1 up to date" in again.err
 
 
-def test_every_isolated_run_is_recovered(cli: Cli, project: Project) -> None:
+def test_every_item_of_an_isolated_run_is_recovered(cli: Cli, project: Project) -> None:
     project.write("t.pkr.hcl", FAST_AND_GATED)
     running = begun(cli, project, "--isolate", "t.pkr.hcl")
     eventually(lambda: states.statuses(cli).get("file.fast") == "complete")
@@ -392,7 +392,8 @@ def test_every_isolated_run_is_recovered(cli: Cli, project: Project) -> None:
     eventually(lambda: states.verdict(cli) == "abandoned")
     assert cli("state", "recover", "t.pkr.hcl").rc == 0
     assert states.statuses(cli) == {"file.fast": "complete", "null.slow": "complete"}
-    assert "running" not in states.state(cli)
+    assert states.unfinished(cli) == []
+    assert states.state(cli)["last_run"]["status"] == "complete"
 
 
 def test_isolated_sources_run_one_after_the_other_if_told_so(cli: Cli, project: Project) -> None:
@@ -400,7 +401,9 @@ def test_isolated_sources_run_one_after_the_other_if_told_so(cli: Cli, project: 
     fail_until(project, 0)
     assert cli("build", "--isolate", "-parallel-builds=1", "t.pkr.hcl").rc == 0
     assert times_built(project) == 5
-    assert states.state(cli)["last_run"]["number"] == 5
+    document = states.state(cli)
+    assert document["last_run"]["number"] == 1
+    assert list(document["items"]) == [f"1-{number}" for number in range(1, 6)]
     assert cli("build", "t.pkr.hcl").rc == 0
     assert times_built(project) == 5
 

@@ -48,7 +48,7 @@ def test_on_the_same_machine_a_death_is_known_at_once(team: Team) -> None:
 def test_on_another_machine_the_lease_ends(team: Team) -> None:
     here, there = (team.machine(name, GATED, settings=SHORT) for name in ("here", "there"))
     killed(here, here.begun())
-    (raw,) = here.root.rglob("1.raw")
+    (raw,) = here.root.rglob("1-1.raw")
     assert "Cancelling build" in raw.read_text()
     there.go_on()
     told = done(there.cli, "build", "t.pkr.hcl")
@@ -86,9 +86,9 @@ def frozen(here: Machine, there: Machine) -> Running:
     there.go_on()
     assert "was abandoned by" in done(there.cli, "build", "t.pkr.hcl")
     here.go_on()
-    (raw,) = here.root.rglob("1.raw")
+    (raw,) = here.root.rglob("1-1.raw")
     eventually(lambda: "Builds finished" in raw.read_text())
-    assert holding_secrets(here) == {"1.raw", "1.err", "1.secrets"}
+    assert holding_secrets(here) == {"1-1.raw", "1-1.err", "1-1.secrets"}
     return running
 
 
@@ -105,7 +105,7 @@ def test_raw_logs_of_a_frozen_holder_go_with_the_next_command(
     running = frozen(here, there)
     assert "S3cretToken" in next(here.root.rglob("1.secrets")).read_text()
     done(here.cli, "state", "recover")
-    assert holding_secrets(here) == {"1.raw", "1.err", "1.secrets"}, "its holder lives"
+    assert holding_secrets(here) == {"1-1.raw", "1-1.err", "1-1.secrets"}, "its holder lives"
     killed(here, running)
     assert "is read now" in done(here.cli, *command)
     assert not holding_secrets(here)

@@ -1,32 +1,19 @@
-"""States of other formats: older ones are taken over whole, newer ones are left alone.
+"""States of other formats: newer ones are left alone. The one in tests/formats is made up."""
 
-The folders in tests/formats were written by packer-fork of that format; the one of a
-format to come is made up.
-"""
-
-import random
 import shutil
 from pathlib import Path
 
 import msgspec
 import pytest
-from msgspec import structs
 
 from packer_fork.codec.lines import unseal
 from packer_fork.errors import DamagedError, NewerFormatError, StateError
 from packer_fork.model import FORMAT_VERSION, Draft, State
-from packer_fork.stores.archive import history
-from packer_fork.stores.local.layout import Layout
 from tests.support import local_states
-from tests.support.local_states import bare, open_store, serials, tenure_of
+from tests.support.local_states import open_store, serials, tenure_of
 from tests.support.local_store import holder
 
 FORMATS = Path(__file__).parents[1] / "formats"
-OLD = {"at-rest": 17, "with-changes": 20}
-"""The last serial of each state of format 1."""
-
-PLACES = 250
-FIRST_FORMAT = pytest.mark.parametrize("name", OLD)
 MINIMAL = {
     "version": 1,
     "serial": 7,
@@ -81,159 +68,6 @@ def assert_sound(folder: Path) -> None:
     assert (verified.problems, verified.unused) == ((), ())
 
 
-@FIRST_FORMAT
-def test_the_first_format_is_read_as_it_is(folder: Path, name: str) -> None:
-    copy(folder, "v1", name)
-    before = (folder / "state.json").read_bytes()
-    state, document = state_of(folder), first_line(folder)
-    assert document["version"] == 1
-    assert state.serial == OLD[name]
-    assert (state.lineage, state.key) == (document["lineage"], document["key"])
-    assert serials(open_store(folder)) == list(range(OLD[name], 0, -1))
-    assert_sound(folder)
-    verified = open_store(folder).verify()
-    assert (verified.segments, verified.changes, verified.oldest) == (4, OLD[name], 0)
-    assert (folder / "state.json").read_bytes() == before, "reading changes nothing"
-
-
-def test_a_snapshot_of_the_first_format_has_the_builds_that_are_in_it(folder: Path) -> None:
-    copy(folder, "v1", "at-rest")
-    found = {name: msgspec.json.decode(raw) for name, raw in state_of(folder).builds.items()}
-    assert found == first_line(folder)["builds"]
-
-
-@FIRST_FORMAT
-def test_the_first_commit_brings_the_present_format(folder: Path, name: str) -> None:
-    copy(folder, "v1", name)
-    before, old = state_of(folder), list(local_states.changes(open_store(folder)))
-    assert migrate(folder) == OLD[name] + 1
-    assert first_line(folder)["version"] == FORMAT_VERSION
-    moved_on = {"serial": before.serial, "tenure": before.tenure, "prev": before.prev}
-    assert structs.replace(state_of(folder), sealed=None, **moved_on) == bare(before)
-    assert list(local_states.changes(open_store(folder)))[1:] == old
-    assert_sound(folder)
-
-
-@FIRST_FORMAT
-def test_the_state_as_it_was_is_kept_in_a_backup(folder: Path, name: str) -> None:
-    copy(folder, "v1", name)
-    before, lines = state_of(folder), (folder / "state.json").read_bytes()
-    migrate(folder)
-    (backup,) = open_store(folder).backups()
-    assert (backup.reason, backup.serial) == ("format-1", OLD[name])
-    file = local_states.read_backup(backup.path)
-    assert b"".join(bytes(line.data) for line in file.lines) == lines
-    assert file.state == before
-    local_states.grow(folder, range(50, 52))
-    assert len(open_store(folder).backups()) == 1, "it is done once"
-
-
-@FIRST_FORMAT
-def test_a_history_of_the_first_format_goes_on(folder: Path, name: str) -> None:
-    copy(folder, "v1", name)
-    old = {path.name: path.read_bytes() for path in (folder / "history").iterdir()}
-    migrate(folder)
-    made = local_states.grow(folder, range(50, 60))
-    assert max(made) == OLD[name] + 1 + 20
-    assert serials(open_store(folder)) == list(range(max(made), 0, -1))
-    for file, data in old.items():
-        assert (folder / "history" / file).read_bytes() == data, "it is not written again"
-    assert_sound(folder)
-
-
-@FIRST_FORMAT
-def test_compacting_alone_brings_the_present_format(folder: Path, name: str) -> None:
-    copy(folder, "v1", name)
-    before = state_of(folder)
-    with tenure_of(open_store(folder)) as tenure:
-        tenure.compact()
-    assert first_line(folder)["version"] == FORMAT_VERSION
-    assert bare(state_of(folder)) == bare(before)
-    assert serials(open_store(folder)) == list(range(OLD[name], 0, -1))
-    assert_sound(folder)
-
-
-@FIRST_FORMAT
-def test_a_history_of_the_first_format_can_be_pruned(folder: Path, name: str) -> None:
-    copy(folder, "v1", name)
-    cut = list(history.chain(Layout(folder), state_of(folder)))[2]
-    with tenure_of(open_store(folder)) as tenure:
-        tenure.commit(Draft(operation="prune", cuts={cut.segment: None}))
-        assert len(tenure.discard_unused()) == 2
-    assert min(serials(open_store(folder))) == cut.serial + 1
-    assert_sound(folder)
-
-
-@FIRST_FORMAT
-def test_a_state_of_the_first_format_can_be_put_elsewhere(
-    folder: Path, tmp_path: Path, name: str
-) -> None:
-    copy(folder, "v1", name)
-    state, other = state_of(folder), tmp_path / "other" / "default"
-    with tenure_of(open_store(other)) as tenure:
-        for _, data in open_store(folder).segments(state):
-            tenure.put_segment(data)
-        tenure.put(state)
-    now = state_of(other)
-    assert (now.serial, now.lineage, now.key) == (state.serial, state.lineage, state.key)
-    assert now.builds == state.builds
-    assert state.sealed is not None
-    assert serials(open_store(other)) == list(range(state.sealed.serial, 0, -1))
-    assert_sound(other)
-
-
-@FIRST_FORMAT
-def test_damage_of_the_first_format_is_found(folder: Path, name: str) -> None:
-    copy(folder, "v1", name)
-    random_ = random.Random(name)
-    files = [folder / "state.json", folder / "acked", *(folder / "history").iterdir()]
-    for path in sorted(files):
-        data = path.read_bytes()
-        for offset in random_.sample(range(len(data)), min(len(data), PLACES // len(files))):
-            local_states.flip(path, offset, random_.randrange(8))
-            assert is_found(folder), (path.name, offset)
-            path.write_bytes(data[:offset])
-            assert is_found(folder), (path.name, "cut", offset)
-            path.write_bytes(data)
-    assert not is_found(folder)
-
-
-def test_the_middle_of_a_history_of_the_first_format_is_repaired(folder: Path) -> None:
-    copy(folder, "v1", "with-changes")
-    before = state_of(folder)
-    middle = list(history.chain(Layout(folder), before))[1]
-    local_states.flip(folder / "history" / f"{middle.segment}.zst", 900)
-    found = open_store(folder).salvage()
-    assert bare(found.state) == bare(before)
-    assert any(f"to {middle.serial}" in told for told in found.lost)
-    assert repair(folder) == before.serial + 1
-    assert open_store(folder).verify().problems == ()
-    assert state_of(folder).builds == before.builds
-
-
-def test_the_end_of_a_state_of_the_first_format_is_repaired(folder: Path) -> None:
-    copy(folder, "v1", "with-changes")
-    path = folder / "state.json"
-    path.write_bytes(path.read_bytes()[:-10])
-    found = open_store(folder).salvage()
-    assert found.state is not None
-    assert (found.state.serial, found.acknowledged) == (19, 20)
-    assert "serials 20 to 20" in found.lost[0]
-    assert repair(folder) > 21
-    assert first_line(folder)["version"] == FORMAT_VERSION
-    assert serials(open_store(folder))[1:] == list(range(19, 0, -1))
-    assert open_store(folder).verify().problems == ()
-
-
-def test_a_lost_file_of_the_first_format_is_made_of_its_history(folder: Path) -> None:
-    copy(folder, "v1", "at-rest")
-    before = state_of(folder)
-    (folder / "state.json").unlink()
-    repair(folder)
-    assert state_of(folder).builds == before.builds
-    assert open_store(folder).verify().problems == ()
-
-
 def test_the_made_up_format_is_sealed_well() -> None:
     data = (FORMATS / "v3" / "state.json").read_bytes()
     assert unseal(data) is not None, "otherwise it would be damage"
@@ -253,6 +87,16 @@ def test_a_newer_format_is_refused_and_never_touched(folder: Path) -> None:
             store.try_acquire(holder("test"), even_damaged=even_damaged)
     assert (folder / "state.json").read_bytes() == data
     assert not (folder / "backups").exists()
+
+
+def test_a_newer_format_that_is_not_sealed_is_left_alone(folder: Path) -> None:
+    folder.mkdir(parents=True)
+    data = b'{"version":3,"serial":1,"what":"ever"}\n'
+    (folder / "state.json").write_bytes(data)
+    for even_damaged in (False, True):
+        with pytest.raises(NewerFormatError):
+            open_store(folder).try_acquire(holder("test"), even_damaged=even_damaged)
+    assert (folder / "state.json").read_bytes() == data
 
 
 def test_a_newer_format_that_appears_meanwhile_is_never_overwritten(folder: Path) -> None:

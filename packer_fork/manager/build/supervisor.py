@@ -18,9 +18,9 @@ from msgspec import Struct, structs
 
 from packer_fork.events import Cancelling, Notice, Notify
 from packer_fork.locks import ProcessId
+from packer_fork.manager.build.log_files import LogFiles
+from packer_fork.manager.build.recorder import Recorder
 from packer_fork.manager.observing import Observer
-from packer_fork.manager.record import Recorder
-from packer_fork.manager.runlog import LogFiles
 from packer_fork.model import BuildStatus
 from packer_fork.packer import foreground, outcome, process
 from packer_fork.packer.flags import PackerFlags
@@ -122,7 +122,7 @@ class LogAttachment:
 
     def was_killed(self, exit_code: int) -> bool:
         """The outer process exits 0 when the inner one is killed: no closing line is there then."""
-        return exit_code < 0 or (exit_code == 0 and not self._recorder.outcome.run.closed)
+        return exit_code < 0 or (exit_code == 0 and not self._recorder.outcome.item.closed)
 
     def conclude(self, end: End) -> None:
         self._recorder.end(end.how, end.exit_code)

@@ -10,7 +10,7 @@ from rich.text import Text
 
 from packer_fork.model import BuildStatus
 from packer_fork.views.live import table
-from packer_fork.views.live.board import Board, Row, one_line, runs
+from packer_fork.views.live.board import Board, Row, one_line
 from packer_fork.views.live.times import clock
 from packer_fork.views.sentences import hashing
 
@@ -54,7 +54,7 @@ def _header(board: Board, now: datetime) -> Text:
     head = Text(one_line(board.template), "bold")
     if board.workspace != "default":
         head.append(f" in workspace {one_line(board.workspace)}", "not bold")
-    head.append(f"  {runs(board)}", "not bold")
+    head.append(f"  run {board.run}", "not bold")
     if board.rows:
         head.append(f"  {_counts(list(board.rows.values()))}", "not bold dim")
     if board.started is not None:

@@ -34,6 +34,16 @@ _PAUSE = 0.125
 """Seconds between two looks at what there is to draw."""
 
 
+_ON_THE_BOARD = (
+    events.RunStarted,
+    events.ItemStarted,
+    events.ItemEnded,
+    events.RunEnded,
+    events.Hashing,
+)
+"""Events that the region and the summary show, so that the log need not."""
+
+
 class _Drawn(Struct, frozen=True):
     """What a picture depends on: the next one is drawn when any of it has changed."""
 
@@ -89,7 +99,7 @@ class LiveView:
             return
         try:
             self._board = told(self._board, event, datetime.now(UTC))
-            if not isinstance(event, events.RunStarted | events.RunEnded | events.Hashing):
+            if not isinstance(event, _ON_THE_BOARD):
                 self._lines(event)
         except PackerForkError:
             raise  # a signal that ends the command, and came just now
@@ -156,5 +166,5 @@ class LiveView:
             self._screen.close()
         text = f"The live view has failed ({error!r}): plain lines take its place."
         self._plain(events.Notice(level="warning", text=text))
-        for ended in self._board.ended.values():
-            self._plain(ended)
+        if self._board.ended:
+            self._plain(self._board.ended)
