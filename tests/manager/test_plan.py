@@ -323,6 +323,38 @@ def test_fail_fast_cancels_the_others(cli: Cli, project: Project, isolate: list[
     assert states.statuses(cli) == {"null.bad": "failed", "null.slow": "cancelled"}
 
 
+FAILS_ONCE = """
+    source "null" "bad" { communicator = "none" }
+    source "null" "slow" { communicator = "none" }
+    build {
+      sources = ["null.bad"]
+      provisioner "shell-local" { inline = ["test -e tried || { touch tried; exit 1; }"] }
+    }
+    build {
+      sources = ["null.slow"]
+      provisioner "shell-local" { inline = ["while [ ! -e $PWD/go ]; do sleep 0.02; done"] }
+    }
+"""
+
+
+def test_fail_fast_waits_for_the_last_attempt(cli: Cli, project: Project) -> None:
+    project.write("t.pkr.hcl", FAILS_ONCE)
+    command = ("build", "--fail-fast", "--isolate", "--retries", "1", "t.pkr.hcl")
+    running = cli.start(*command, env={"PACKER_FORK_RETRY_PAUSE": "0s"})
+    eventually(lambda: "item 1-3 complete" in running.err())
+    go_on(project.root)
+    result = running.wait()
+    assert result.rc == 0, result
+    assert states.statuses(cli) == {"null.bad": "complete", "null.slow": "complete"}
+    items = states.state(cli)["items"]
+    assert {name: each["sources"] for name, each in items.items()} == {
+        "1-1": ["null.bad"],
+        "1-2": ["null.slow"],
+        "1-3": ["null.bad"],
+    }
+    assert items["1-3"]["attempt"] == 2
+
+
 ALL_ENDED = """
     source "null" "good" { communicator = "none" }
     source "null" "bad" { communicator = "none" }
