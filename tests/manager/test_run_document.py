@@ -12,7 +12,7 @@ from packer_fork.codec.builds import decode_build
 from packer_fork.config import Settings
 from packer_fork.events import Event
 from packer_fork.manager.build import outbox, recovery
-from packer_fork.manager.build.run_document import concluded
+from packer_fork.manager.build.run_document import add_newer, concluded
 from packer_fork.manager.locate import StateFolder
 from packer_fork.manager.places import Place
 from packer_fork.manager.runs import Wanted, runs
@@ -136,6 +136,20 @@ def test_a_build_that_no_item_began_has_changed_nothing() -> None:
     left = found.changed["b"]
     assert (left.status, left.ended, left.evidence.never_started) == ("cancelled", AT, True)
     assert found.run.error == "a failed"
+
+
+def test_a_build_of_a_later_item_is_newer() -> None:
+    pending, first, done, retried = (
+        build("a", number, status)
+        for number, status in ((0, "pending"), (1, "failed"), (1, "unverified"), (2, "complete"))
+    )
+    builds: dict[str, Build] = {}
+    for each in (pending, first, done):
+        add_newer(builds, each)
+        assert builds["a"] is each, "what an item came to replaces what it was at"
+    for each in (retried, first, pending):
+        add_newer(builds, each)
+        assert builds["a"] is retried
 
 
 @pytest.fixture

@@ -361,7 +361,10 @@ def test_an_unknown_build_is_learned_from_its_first_word() -> None:
     folded = fold(outcome.begin(item(), ()), LINES[0])
     assert statuses(folded) == {"x.null.a": "provisioning"}
     assert folded.item.sources == ("x.null.a",)
-    assert folded.builds["x.null.a"].run == 3
+    found = folded.builds["x.null.a"]
+    assert (found.run, found.item, found.by) == (3, 1, item().by)
+    begun = start("x.null.a").builds["x.null.a"]
+    assert (begun.run, begun.item, begun.by) == (3, 1, item().by)
     assert finish(fold(folded, "".join(LINES[1:]))).item.status is RunStatus.COMPLETE
 
 

@@ -51,8 +51,8 @@ def build(request: BuildRequest, notify: Notify, sharing: Sharing | None = None)
 
 
 class _LockEntry(NamedTuple):
-    """How the lock was come by. ``shared``: the same lock, where others may share it, to which
-    this process was admitted ``as_first``.
+    """The held lock. ``shared``: the same one, where others may share it; ``as_first``: this
+    process is its first participant.
     """
 
     tenure: Tenure

@@ -47,7 +47,7 @@ from packer_fork.stores.base import Store, Tenure
 def recover_place(place: Place, notify: Notify, *, environ: Mapping[str, str]) -> int:
     """Take the lock if nobody lives, and recover what is unfinished; returns the exit code.
 
-    What hinders it is told, so that other states can be gone on with.
+    An error is reported, so that the caller goes on with other states.
     """
     try:
         if is_needed(place, place.store.read()):
@@ -217,7 +217,7 @@ class _Begun(Struct, frozen=True):
     builds: dict[str, Build]
 
 
-class _Told(Struct, frozen=True):
+class _EndedItem(Struct, frozen=True):
     """What the history tells of an item: how it was ended, and how it began.
 
     The latter is None where the log was read, or its results came in another way.
@@ -247,30 +247,30 @@ def clear_logs(place: Place, tenure: Tenure, notify: Notify) -> None:
         if state is None or files.key in under_way:
             continue
         try:
-            told = _told_of(place.store, files.key)
+            ended = _find_ended(place.store, files.key)
         except DamagedError:
             return  # which is told where it matters
-        if told is None or place.store.is_alive(told.item.tenure):
+        if ended is None or place.store.is_alive(ended.item.tenure):
             continue
-        if told.begun is not None:
-            _bring_in(place, tenure, told, told.begun, notify)
+        if ended.begun is not None:
+            _bring_in(place, tenure, ended, ended.begun, notify)
         files.forget_raw()
 
 
-def _told_of(store: Store, key: str) -> _Told | None:
+def _find_ended(store: Store, key: str) -> _EndedItem | None:
     """None where nothing is known of the item."""
     ended: WorkItem | None = None
     begun: dict[str, Build] | None = None
     for change in past.changes(store):
         if change.late is not None and change.late.item.key == key:
-            return _Told(change.late.item)
+            return _EndedItem(change.late.item)
         if ended is not None and begun is not None and change.last_run is not None:
-            return _Told(ended, _Begun(change.last_run, begun))
+            return _EndedItem(ended, _Begun(change.last_run, begun))
         item = change.items.get(key)
         if item is None:
             continue
         if ended is None and not _was_unread(change, item):
-            return _Told(item)
+            return _EndedItem(item)
         ended = ended or item
         if change.operation == "begin":
             known = {n: decode_once(raw) for n, raw in change.builds.items() if raw != REMOVED}
@@ -283,8 +283,10 @@ def _was_unread(change: Change, item: WorkItem) -> bool:
     return item.recovered.unread if item.recovered else change.operation == "force-unlock"
 
 
-def _bring_in(place: Place, tenure: Tenure, told: _Told, begun: _Begun, notify: Notify) -> None:
-    item, state = told.item, place.store.read()
+def _bring_in(
+    place: Place, tenure: Tenure, ended: _EndedItem, begun: _Begun, notify: Notify
+) -> None:
+    item, state = ended.item, place.store.read()
     files = LogFiles(place.store.logs, item.key)
     secrets = files.kept_secrets()
     if secrets is None or state is None:

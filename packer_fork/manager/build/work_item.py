@@ -55,7 +55,7 @@ from packer_fork.stores.base import Tenure
 class Context(Struct, frozen=True, kw_only=True):
     """What all work items of a build have in common.
 
-    ``wait``: how the lock was come by. ``observers``: of all Packers of this process.
+    ``wait``: for the lock. ``observers``: of all Packers of this process.
     """
 
     request: BuildRequest
