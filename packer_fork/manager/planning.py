@@ -16,7 +16,7 @@ from packer_fork.manager import acceptance, evaluation, layers, observed, state_
 from packer_fork.manager.acceptance import Question, Refused
 from packer_fork.manager.plan import Plan, digest_cache, gather, plan
 from packer_fork.manager.prepare import BuildRequest, PlanningContext, Prepared, only
-from packer_fork.model import State
+from packer_fork.model import RunStatus, State
 from packer_fork.packer.flags import PackerFlags
 
 ALL_ARE_BUILT = "all are built: Packer cannot be told to build just these"
@@ -121,10 +121,9 @@ def show(request: BuildRequest, notify: Notify) -> bool:
 
 def _warn_of_unfinished(context: PlanningContext) -> None:
     """A plan knows of such a run what was committed last; `build` recovers it first."""
-    running = context.state.running.values() if context.state else ()
-    numbers = [str(run.number) for run in running if not run.part]
-    if numbers:
-        text = f"Run {', '.join(numbers)} is marked running: what it completes is not known yet."
+    run = context.state.last_run if context.state else None
+    if run is not None and run.status is RunStatus.RUNNING:
+        text = f"Run {run.number} is marked running: what it completes is not known yet."
         hint = "`packer-fork lock status` tells whether it lives; if not, `build` recovers it."
         context.notify(Notice(level="warning", text=text, hint=hint))
 
