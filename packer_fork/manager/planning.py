@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Mapping
 
 from msgspec import Struct, structs
 
@@ -165,48 +164,6 @@ def _foreseen(context: PlanningContext, prepared: Prepared, *, rebuild: bool) ->
         raise refused.error
     serial = context.state.serial if context.state else 0
     return Foresight(serial=serial, plan=made, refused=refused, is_done=names == ())
-
-
-def make(
-    template: state_ref.Template,
-    flags: PackerFlags,
-    prepared: Prepared,
-    place: state_ref.StateRef,
-    environ: Mapping[str, str],
-    state: State | None,
-    notify: Notify,
-) -> Plan:
-    """`make_plan`, for callers that have no context yet."""
-    return make_plan(_context(template, flags, place, environ, state, notify), prepared)
-
-
-def foresee(  # noqa: PLR0913
-    template: state_ref.Template,
-    flags: PackerFlags,
-    prepared: Prepared,
-    place: state_ref.StateRef,
-    environ: Mapping[str, str],
-    state: State | None,
-    notify: Notify,
-    *,
-    rebuild: bool = False,
-) -> Foresight:
-    """`foresee_build`, for callers that have no context yet."""
-    context = _context(template, flags, place, environ, state, notify)
-    return foresee_build(context, prepared, rebuild=rebuild)
-
-
-def _context(
-    template: state_ref.Template,
-    flags: PackerFlags,
-    place: state_ref.StateRef,
-    environ: Mapping[str, str],
-    state: State | None,
-    notify: Notify,
-) -> PlanningContext:
-    return PlanningContext(
-        template=template, flags=flags, place=place, environ=environ, state=state, notify=notify
-    )
 
 
 def planned(place: state_ref.StateRef, made: Plan, note: str) -> Planned:

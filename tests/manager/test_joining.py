@@ -29,7 +29,7 @@ from packer_fork.manager.build.shared_run import Sharing
 from packer_fork.manager.build.work_item import Context
 from packer_fork.manager.observing import Observers
 from packer_fork.manager.plan import Plan
-from packer_fork.manager.prepare import BuildRequest, prepare
+from packer_fork.manager.prepare import BuildRequest, PlanningContext, prepare
 from packer_fork.manager.state.operation import ensure_state as made_sure_of
 from packer_fork.manager.state_ref import StateFolder
 from packer_fork.manager.state_ref import StateRef as Place
@@ -116,7 +116,15 @@ def joined(place: Place, member: Membership, inputs: str) -> Membership:
 def fingerprint_of(request: BuildRequest, place: Place, state: State) -> str:
     template = state_ref.find_template(request.template)
     prepared = prepare(template, request.flags, place.settings, request.environ)
-    made = planning.make(template, request.flags, prepared, place, request.environ, state, ignore)
+    context = PlanningContext(
+        template=template,
+        flags=request.flags,
+        place=place,
+        environ=request.environ,
+        state=state,
+        notify=ignore,
+    )
+    made = planning.make_plan(context, prepared)
     return made.fingerprint
 
 

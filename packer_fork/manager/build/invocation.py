@@ -17,7 +17,7 @@ from packer_fork.manager import acceptance, acquire, evaluation, leftovers, plan
 from packer_fork.manager.build import log_files
 from packer_fork.manager.plan import Plan
 from packer_fork.manager.planning import Foresight
-from packer_fork.manager.prepare import BuildRequest, Prepared, with_secrets
+from packer_fork.manager.prepare import BuildRequest, PlanningContext, Prepared, with_secrets
 from packer_fork.manager.state import maintenance
 from packer_fork.manager.state.operation import ensure_state as made_sure_of
 from packer_fork.manager.state_ref import StateRef as Place
@@ -72,7 +72,7 @@ class _Invocation:
 
     def carry_out(self) -> int:
         state = self._place.store.read()
-        self._prepared = self._prepare(state)
+        self._prepared = evaluation.evaluate(self._context(state))
         foreseen = self._foresee(state)
         self._has_secrets = False
         if foreseen.plan is None and self._prepared.recalled is None:
@@ -88,24 +88,20 @@ class _Invocation:
             with contextlib.suppress(StoreError):
                 entry.tenure.close()
 
-    def _prepare(self, state: State | None) -> Prepared:
-        request = self._request
-        return evaluation.prepared(
-            self._template, request.flags, self._place, request.environ, state, self._notify
+    def _context(self, state: State | None) -> PlanningContext:
+        return PlanningContext(
+            template=self._template,
+            flags=self._request.flags,
+            place=self._place,
+            environ=self._request.environ,
+            state=state,
+            notify=self._notify,
         )
 
     def _foresee(self, state: State | None) -> Foresight:
         """Raises TemplateError if Packer refuses all that is to be built; warns if part of it."""
-        foreseen = planning.foresee(
-            self._template,
-            self._request.flags,
-            self._prepared,
-            self._place,
-            self._request.environ,
-            state,
-            self._notify,
-            rebuild=self._request.rebuild,
-        )
+        rebuild = self._request.rebuild
+        foreseen = planning.foresee_build(self._context(state), self._prepared, rebuild=rebuild)
         if foreseen.refused:
             text = "Packer refuses some of the builds, and makes the others."
             self._notify(Notice(level="warning", text=text))
@@ -166,16 +162,7 @@ class _Invocation:
         return _LockEntry(tenure, wait)
 
     def _plan(self, state: State | None) -> Plan:
-        request = self._request
-        return planning.make(
-            self._template,
-            request.flags,
-            self._prepared,
-            self._place,
-            request.environ,
-            state,
-            self._notify,
-        )
+        return planning.make_plan(self._context(state), self._prepared)
 
     def _under_lock(self, entry: _LockEntry, foreseen: Foresight) -> int:
         self._catch_up(entry)
@@ -217,7 +204,7 @@ class _Invocation:
         is_old = bool(entry.wait.seconds) or self._prepared.is_older_than(state)
         if not is_old and (not self._sharing or reader.is_current(self._prepared.template)):
             return False
-        self._prepared = self._prepare(state)
+        self._prepared = evaluation.evaluate(self._context(state), validates=False)
         self._has_secrets = False
         self._check_sharing()
         return True

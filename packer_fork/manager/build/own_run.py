@@ -14,7 +14,7 @@ from packer_fork.manager.build.executor import Executor, OwnSources
 from packer_fork.manager.build.run_document import Concluded
 from packer_fork.manager.build.supervisor import is_interactive
 from packer_fork.manager.build.work_item import Context
-from packer_fork.manager.prepare import only
+from packer_fork.manager.prepare import PlanningContext, only
 from packer_fork.manager.state import maintenance
 from packer_fork.model import Build, Run
 
@@ -99,12 +99,18 @@ def _without_followers(
 
 
 def _plan_again(context: Context) -> Context:
-    request, place, notify = context.request, context.place, context.notify
-    template, state = state_ref.find_template(request.template), place.store.read()
-    flags, environ = request.flags, request.environ
-    prepared = evaluation.prepared(template, flags, place, environ, state, notify)
+    request, place = context.request, context.place
+    planning_context = PlanningContext(
+        template=state_ref.find_template(request.template),
+        flags=request.flags,
+        place=place,
+        environ=request.environ,
+        state=place.store.read(),
+        notify=context.notify,
+    )
+    prepared = evaluation.evaluate(planning_context, validates=False)
     prepared = structs.replace(prepared, sensitive=context.prepared.sensitive)
-    plan = planning.make(template, flags, prepared, place, environ, state, notify)
+    plan = planning.make_plan(planning_context, prepared)
     plan.remember()
     return structs.replace(context, prepared=prepared, plan=plan)
 
