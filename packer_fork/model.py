@@ -280,7 +280,7 @@ class Run(Document, frozen=True):
     """
 
     number: int
-    tenure: int
+    token: int
     started: datetime
     by: Actor
     status: RunStatus = RunStatus.RUNNING
@@ -315,7 +315,7 @@ class WorkItem(Document, frozen=True):
 
     run: int
     number: int
-    tenure: int
+    token: int
     started: datetime
     by: Actor
     sources: tuple[str, ...] = ()
@@ -451,7 +451,7 @@ class State(Document, frozen=True):
     builds: dict[str, msgspec.Raw]
     workspace: str = "default"
     key: str = ""
-    tenure: int = 0
+    token: int = 0
     inputs: dict[str, msgspec.Raw] = {}
     last_run: Run | None = None
     items: dict[str, WorkItem] = {}
@@ -469,7 +469,7 @@ class Change(Document, frozen=True):
     serial: int
     id: str
     at: datetime
-    tenure: int
+    token: int
     by: Actor
     operation: str
     prev: str
@@ -486,7 +486,7 @@ class Change(Document, frozen=True):
 
 
 class Draft(Struct, frozen=True, kw_only=True):
-    """What somebody wants to change; the store adds serial, id, time, tenure and chain."""
+    """What somebody wants to change; the store adds serial, id, time, token and chain."""
 
     operation: str
     why: str = ""

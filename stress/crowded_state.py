@@ -48,13 +48,13 @@ class QueuedPen:
     def write(self, drafts: Sequence[Draft]) -> list[int]:
         got = queue_up(self._store, holder("write"))
         try:
-            return [got.tenure.commit(draft).serial for draft in drafts]
+            return [got.lock.commit(draft).serial for draft in drafts]
         finally:
-            got.tenure.close()
+            got.lock.close()
 
 
 class JournalPen:
-    """Under the mutex alone, as the commits of one tenure, for as many as can be.
+    """Under the mutex alone, as the commits of one lock, for as many as can be.
 
     Not so many that those who wait, of whom any may be next, have few turns within the minute
     after which they give up.
@@ -72,7 +72,7 @@ class JournalPen:
             return [self._commit(draft) for draft in drafts]
 
     def _commit(self, draft: Draft) -> int:
-        return self._journal.commit(draft, tenure=1, by=states.ACTOR).serial
+        return self._journal.commit(draft, token=1, by=states.ACTOR).serial
 
 
 def write_for(pen: Pen, writer: int, seconds: float) -> Answer:

@@ -48,7 +48,7 @@ class _Piece:
             serial=self._serial,
             id=f"{self._serial:032x}",
             at=run.started if run.ended is None else run.ended,
-            tenure=1,
+            token=1,
             by=states.ACTOR,
             operation="start" if started else "finish",
             prev=self._prev,

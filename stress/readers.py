@@ -327,7 +327,7 @@ def _late(folder: Path) -> Reader:
 
 def an_item(run: int = 1) -> WorkItem:
     by = Actor(user="u", host="h", pid=1)
-    return WorkItem(run=run, number=1, tenure=1, started=_START, by=by)
+    return WorkItem(run=run, number=1, token=1, started=_START, by=by)
 
 
 def folded(pieces: list[bytes]) -> outcome.Outcome:

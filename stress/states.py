@@ -29,7 +29,7 @@ from packer_fork.model import (
     Template,
     WorkItem,
 )
-from packer_fork.stores.base import Tenure
+from packer_fork.stores.base import HeldLock
 from packer_fork.stores.local.journal import Journal
 from packer_fork.stores.local.layout import Layout
 from packer_fork.stores.local.reader import Reader
@@ -91,7 +91,7 @@ def run(number: int, status: RunStatus = RunStatus.RUNNING) -> Run:
     begun = BEGIN + timedelta(minutes=10 * number)
     return Run(
         number=number,
-        tenure=1,
+        token=1,
         started=begun,
         by=ACTOR,
         status=status,
@@ -106,7 +106,7 @@ def run(number: int, status: RunStatus = RunStatus.RUNNING) -> Run:
 
 def item(run: int, offset: int) -> WorkItem:
     begun = BEGIN + timedelta(minutes=10 * run)
-    return WorkItem(run=run, number=1, tenure=1, started=begun, by=ACTOR, log_offset=offset)
+    return WorkItem(run=run, number=1, token=1, started=begun, by=ACTOR, log_offset=offset)
 
 
 def documents(builds: list[Build]) -> dict[str, Raw]:
@@ -161,9 +161,9 @@ def journal(folder: Path) -> Journal:
 def place(folder: Path, content: State) -> LocalStore:
     """A store in `folder` that holds `content`."""
     store = store_in(folder)
-    tenure = acquired(store)
-    tenure.put(content)
-    tenure.close()
+    lock = acquired(store)
+    lock.put(content)
+    lock.close()
     return store
 
 
@@ -172,7 +172,7 @@ def store_in(folder: Path) -> LocalStore:
     return open_store(folder / "default")
 
 
-def acquired(store: LocalStore) -> Tenure:
-    tenure = store.try_acquire(holder("bench"))
-    assert not isinstance(tenure, LockStatus), tenure
-    return tenure
+def acquired(store: LocalStore) -> HeldLock:
+    lock = store.try_acquire(holder("bench"))
+    assert not isinstance(lock, LockStatus), lock
+    return lock

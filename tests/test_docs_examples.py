@@ -21,7 +21,7 @@ from packer_fork.model import Artifact
 from packer_fork.stores.access import parse_address
 from tests.conftest import Cli, Project, eventually
 from tests.support.docs import ROOT, example, examples, lasting, ours, transcript
-from tests.support.states import folder, verdict
+from tests.support.states import folder, status
 from tests.support.templates import GATED, begun, go_on
 
 OUTPUT = {"text"}
@@ -61,7 +61,7 @@ RUN_BY = {
     "back": "test_going_back_is_as_it_is_shown",
     "backup": "test_a_backup_is_made_and_restored_by_these_commands",
     "inputs": "test_what_counts_is_listed_as_it_is_shown",
-    "verdicts": "test_the_page_for_operators_shows_what_they_see",
+    "statuses": "test_the_page_for_operators_shows_what_they_see",
     "damaged": "test_a_damaged_state_is_told_of_and_repaired_as_it_is_shown",
     "alerts": "test_alerts_ask_for_what_there_is",
     "python": "test_the_example_in_python_prints_what_it_says",
@@ -354,11 +354,11 @@ def about_a_lock(text: str) -> list[str]:
 def test_the_page_for_operators_shows_what_they_see(cli: Cli, project: Project) -> None:
     name, env = "web.pkr.hcl", {"PACKER_FORK_ON_WRAPPER_DEATH": "finish"}
     project.write(name, textwrap.dedent(GATED))
-    shown = {said.split()[1]: said for _, said in transcript("verdicts")}
-    assert list(shown) == [str(each) for each in locks.Verdict]
+    shown = {said.split()[1]: said for _, said in transcript("statuses")}
+    assert list(shown) == [str(each) for each in locks.Status]
 
-    def sees(verdict: str) -> None:
-        assert about_a_lock(cli("lock", "status", name).out) == about_a_lock(shown[verdict])
+    def sees(status: str) -> None:
+        assert about_a_lock(cli("lock", "status", name).out) == about_a_lock(shown[status])
 
     go_on(project.root)
     assert cli("build", name).rc == 0
@@ -375,7 +375,7 @@ def test_the_page_for_operators_shows_what_they_see(cli: Cli, project: Project) 
     running.wait()
     sees("orphaned")
     go_on(project.root)
-    eventually(lambda: verdict(cli, name) == "abandoned")
+    eventually(lambda: status(cli, name) == "abandoned")
     sees("abandoned")
     assert cli("state", "recover", name).rc == 0
     (folder(project.root, name) / "lock").write_text("{corrupted")

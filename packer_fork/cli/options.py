@@ -14,10 +14,10 @@ from packer_fork.cli.arguments import JSON, STATE, WORKSPACE
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
 
-    from packer_fork.answers import Backup, Difference
     from packer_fork.errors import PackerForkError
     from packer_fork.events import Notify
     from packer_fork.manager.state_ref import StateRef as Place
+    from packer_fork.responses import Backup, Difference
     from packer_fork.views.console import Console
 
 Template = Annotated[
@@ -176,7 +176,7 @@ def answer(
     difference: Difference | None = None,
 ) -> None:
     """Say in JSON what `operation` did to the state of `place`."""
-    from packer_fork.answers import Done
+    from packer_fork.responses import Done
     from packer_fork.views.document import indented
 
     state = place.store.read()

@@ -15,7 +15,7 @@ from collections.abc import Callable, Mapping
 from msgspec import Struct
 
 from packer_fork.errors import TemplateError
-from packer_fork.locks import Verdict
+from packer_fork.locks import Status
 from packer_fork.manager.prepare import Prepared, only
 from packer_fork.manager.state_ref import StateRef as Place
 from packer_fork.manager.state_ref import Template
@@ -52,7 +52,7 @@ def is_settled(place: Place, state: State | None) -> bool:
     """Whether no run is under way, nor one left that has to be recovered. Raises StoreError."""
     last = state.last_run if state else None
     is_ended = last is None or last.status is not RunStatus.RUNNING
-    return is_ended and place.store.status().verdict is Verdict.FREE
+    return is_ended and place.store.status().status is Status.FREE
 
 
 def refused(asked: Question, names: tuple[str, ...] | None) -> Refused | None:

@@ -32,7 +32,7 @@ def sweep(place: Place, notify: Notify) -> None:
         log_files.sweep(place.store.logs)
         return
     numbers = ", ".join(map(str, alive))
-    text = f"Something of tenure {numbers}, which was unlocked while it lived, still runs."
+    text = f"Something of lock {numbers}, which was unlocked while it lived, still runs."
     hint = "What it does is not kept apart from this build; `ps` and the cloud console tell."
     notify(Notice(level="warning", text=text, hint=hint))
 
@@ -69,13 +69,13 @@ def strike(place: Place, instance_id: str, notify: Notify, *, environ: Mapping[s
     """Take an instance off the record. Raises UsageError if it is not on it, or LockedError."""
     words = ("state", "rm", "--instance", instance_id)
     command = Command(name="rm", words=words, environ=environ, recovers=False)
-    with changing(place, command, notify) as tenure:
+    with changing(place, command, notify) as lock:
         state = place.store.read()
         changed: dict[str, Build | None] = dict(_without(state, instance_id)) if state else {}
         if not changed:
             raise UsageError(f"No instance {instance_id} is on record here.")
         why = f"instance {instance_id} is gone"
-        tenure.commit(Draft(operation="rm", why=why, builds=changed))
+        lock.commit(Draft(operation="rm", why=why, builds=changed))
 
 
 def _without(state: State, instance_id: str) -> Iterator[tuple[str, Build]]:

@@ -12,7 +12,6 @@ from typing import Protocol
 
 from msgspec import Struct, structs
 
-from packer_fork.answers import Backup, RecoverableState, Verified
 from packer_fork.errors import DamagedError
 from packer_fork.lock_steps import Step
 from packer_fork.locks import (
@@ -21,26 +20,27 @@ from packer_fork.locks import (
     LockStatus,
     Participant,
     ProcessId,
-    Verdict,
+    Status,
     Waiter,
 )
 from packer_fork.model import Actor, Change, Draft, Sealed, State, Summary, Template
+from packer_fork.responses import Backup, RecoverableState, Verified
 from packer_fork.stores.archive.ownership import ForeignStateError
 
 MANUAL = "manual"
 """Why a backup was made that somebody asked for; such ones are never removed by themselves."""
 
-TAKE_OVER = frozenset({Verdict.ABANDONED})
+TAKE_OVER = frozenset({Status.ABANDONED})
 """Verdicts over which a lock is taken without asking: there is proof that nobody lives."""
 
 
 def may_take(
-    status: LockStatus, over: frozenset[Verdict], lock_id: str, is_next: Callable[[], bool]
+    status: LockStatus, over: frozenset[Status], lock_id: str, is_next: Callable[[], bool]
 ) -> bool:
     """Whether ``Store.try_acquire`` may take that lock; without its ID one must be the next."""
     if lock_id:
-        return status.id == lock_id and status.verdict in over
-    if status.verdict is not Verdict.FREE and status.verdict not in over:
+        return status.id == lock_id and status.status in over
+    if status.status is not Status.FREE and status.status not in over:
         return False
     return is_next()
 
@@ -175,10 +175,6 @@ class HeldLock(Protocol):
         """
 
 
-Tenure = HeldLock
-Membership = HeldLock
-
-
 class Ticket(Protocol):
     """A place in the queue of the lock; it ends with `leave`, with the lock, or with its owner."""
 
@@ -252,7 +248,7 @@ class Store(Protocol):
         self,
         holder: Holder,
         *,
-        over: frozenset[Verdict] = TAKE_OVER,
+        over: frozenset[Status] = TAKE_OVER,
         lock_id: str = "",
         ticket: Ticket | None = None,
         max_participants: int = 1,
@@ -306,4 +302,4 @@ def newest_token(store: Store, *, even_damaged: bool) -> int:
         if not even_damaged:
             raise
         state = store.recoverable().state
-    return state.tenure if state else 0
+    return state.token if state else 0

@@ -21,9 +21,9 @@ def test_a_backup_leaves_out_what_was_pruned_since_the_snapshot(
     local_states.grow(folder, range(1, 6))
     kept, cut, *_ = local_states.segments(folder)
     store = local_states.open_store(folder)
-    with local_states.tenure_of(store) as tenure:
-        tenure.commit(Draft(operation="prune", cuts={cut.stem: None}))
-        tenure.discard_unused()
+    with local_states.lock_of(store) as lock:
+        lock.commit(Draft(operation="prune", cuts={cut.stem: None}))
+        lock.discard_unused()
     assert not cut.exists()
     at = StateFolder(tmp_path, "t.pkr.hcl", "default")
     file = tmp_path / "backup.tar"

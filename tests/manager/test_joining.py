@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 from msgspec import structs
 
-from packer_fork import sharing
+from packer_fork import lock_steps
 from packer_fork.codec.builds import decode_build
 from packer_fork.config import Settings
 from packer_fork.errors import LockedError, StoreError
@@ -20,7 +20,7 @@ from packer_fork.inputs.cache import DigestCache
 from packer_fork.inputs.declared import Declared
 from packer_fork.inputs.record import Inputs, template_inputs
 from packer_fork.lock_steps import MOST_PARTICIPANTS
-from packer_fork.locks import Holder, LockStatus, Share, Stop, Wait
+from packer_fork.locks import Holder, LockRecord, LockStatus, Stop, Wait
 from packer_fork.manager import planning, state_ref
 from packer_fork.manager.build import admission, executor, run_document, shared_run
 from packer_fork.manager.build.invocation import build
@@ -36,7 +36,7 @@ from packer_fork.manager.state_ref import StateRef as Place
 from packer_fork.model import Build, BuildStatus, Draft, Run, RunStatus, State, WorkItem
 from packer_fork.packer.flags import take
 from packer_fork.packer.signals import SignalWatch
-from packer_fork.stores.base import Committed, Membership
+from packer_fork.stores.base import Committed, HeldLock
 from packer_fork.stores.local.held_lock import LocalLock
 from packer_fork.stores.local.store import LocalStore
 from tests.conftest import Cli, Project
@@ -71,7 +71,7 @@ def test_a_plan_of_other_inputs_than_the_run_is_refused(tmp_path: Path) -> None:
     assert not isinstance(member, LockStatus)
     with contextlib.closing(member):
         fingerprint, declared = DECLARED.inputs.fingerprint, DECLARED
-        member.update(lambda s, _: sharing.opened(s, inputs=fingerprint, run=1, wanted=("a",)))
+        member.update(lambda s, _: lock_steps.admit(s, inputs=fingerprint, run=1, wanted=("a",)))
         admission.check(member, Plan(builds=(), fingerprint=fingerprint, declared=declared))
         with pytest.raises(LockedError, match="changed here while run 1 was joined"):
             admission.check(member, Plan(builds=(), fingerprint="another", declared=declared))
@@ -100,14 +100,14 @@ def ignore(_: Event) -> None:
 
 
 @contextlib.contextmanager
-def first(place: Place) -> Iterator[Membership]:
+def first(place: Place) -> Iterator[HeldLock]:
     found = place.store.try_acquire(holder("first"), max_participants=MOST_PARTICIPANTS)
     assert not isinstance(found, LockStatus)
     with contextlib.closing(found):
         yield found
 
 
-def joined(place: Place, member: Membership, inputs: str) -> Membership:
+def joined(place: Place, member: HeldLock, inputs: str) -> HeldLock:
     found = place.store.join(holder("second"), lock_id=member.record.id, inputs=inputs)
     assert found is not None
     return found
@@ -139,7 +139,7 @@ def test_inputs_that_change_while_a_run_is_joined_are_not_built_in_it(
 
     def join_and_edit(
         store: LocalStore, asking: Holder, *, lock_id: str, inputs: str
-    ) -> Membership | None:
+    ) -> HeldLock | None:
         found = join(store, asking, lock_id=lock_id, inputs=inputs)
         assert found is not None
         project.write("t.pkr.hcl", ONE.replace('default = "1"', 'default = "other"'))
@@ -149,7 +149,7 @@ def test_inputs_that_change_while_a_run_is_joined_are_not_built_in_it(
     with first(place) as member:
         inputs = fingerprint_of(request_to_share, place, made_sure_of(place, member))
         member.update(
-            lambda share, _: sharing.opened(share, inputs=inputs, run=1, wanted=("null.n",))
+            lambda share, _: lock_steps.admit(share, inputs=inputs, run=1, wanted=("null.n",))
         )
         with pytest.raises(LockedError, match="changed here while run 1 was joined"):
             build(request_to_share, ignore, Sharing())
@@ -162,7 +162,7 @@ def test_run_is_open_to_others_only_once_it_is_on_record(
     request_to_share: BuildRequest, place: Place, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     commit = LocalLock.commit
-    in_the_gap: list[Membership | None] = []
+    in_the_gap: list[HeldLock | None] = []
 
     def fail_to_start(member: LocalLock, draft: Draft) -> Committed:
         if draft.operation != "start":
@@ -194,7 +194,7 @@ def test_each_step_of_a_run_is_on_record_before_others_act_on_it(
             steps.append(draft.operation)
         return made
 
-    def noted_update(member: LocalLock, step: sharing.Step) -> Share | None:
+    def noted_update(member: LocalLock, step: lock_steps.Step) -> LockRecord | None:
         after = update(member, step)
         if after is not None:
             steps.append(state_of_share(after))
@@ -216,7 +216,7 @@ def test_source_that_is_added_at_the_very_end_is_waited_for(
     request_to_share: BuildRequest, place: Place, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     conclude = shared_run.conclude
-    seconds: list[Membership] = []
+    seconds: list[HeldLock] = []
     ended: list[int | None] = []
     items: list[WorkItem] = []
 
@@ -240,7 +240,7 @@ def test_source_that_is_added_at_the_very_end_is_waited_for(
             item = structs.replace(items[0], status=status, ended=now, exit_code=0)
             second.commit(Draft(operation="end", items=(item,), builds={build.name: build}))
             second.update(
-                lambda share, _: sharing.handed_in(share, build.name, second.participant.number)
+                lambda share, _: lock_steps.complete(share, build.name, second.participant.number)
             )
             second.close()
         if isinstance(event, RunEnded):
@@ -252,7 +252,7 @@ def test_source_that_is_added_at_the_very_end_is_waited_for(
     assert statuses(place) == {"null.n": "complete", "null.more": "complete"}
 
 
-def state_of_share(share: Share) -> str:
+def state_of_share(share: LockRecord) -> str:
     if share.concluded:
         return "is concluded"
     if share.done:
@@ -267,31 +267,31 @@ def pending(number: int, *names: str) -> dict[str, Build | None]:
     return {name: Build(name=name, run=number) for name in names}
 
 
-def begun_run(member: Membership, *names: str) -> Run:
+def begun_run(member: HeldLock, *names: str) -> Run:
     """Run 1 of these sources, on record, and open to others."""
     run = Run(
         number=1,
-        tenure=member.record.token,
+        token=member.record.token,
         started=datetime.now(UTC),
         by=member.participant.holder.by,
         builds=names,
     )
     member.commit(Draft(operation="start", last_run=run, builds=pending(1, *names)))
-    member.update(lambda share, _: sharing.opened(share, inputs=INPUTS, run=1, wanted=names))
+    member.update(lambda share, _: lock_steps.admit(share, inputs=INPUTS, run=1, wanted=names))
     return run
 
 
-def begun_item(member: Membership, run: Run, source: str) -> WorkItem:
+def begun_item(member: HeldLock, run: Run, source: str) -> WorkItem:
     """A source of `run` that `member` has taken, and whose Packer is on record."""
     share = member.update(
-        lambda s, dead: sharing.claimed(s, source, member.participant.number, dead)
+        lambda s, dead: lock_steps.claim(s, source, member.participant.number, dead)
     )
     assert share is not None
     number = share.claims[-1].number
     item = WorkItem(
         run=run.number,
         number=number,
-        tenure=run.tenure,
+        token=run.token,
         started=datetime.now(UTC),
         by=run.by,
         sources=(source,),
@@ -301,9 +301,9 @@ def begun_item(member: Membership, run: Run, source: str) -> WorkItem:
     return item
 
 
-def added(member: Membership, source: str) -> None:
+def added(member: HeldLock, source: str) -> None:
     """What a joiner does that wants more than the run has."""
-    assert member.update(lambda share, _: sharing.wanting(share, (source,)))
+    assert member.update(lambda share, _: lock_steps.want(share, (source,)))
 
 
 def state_of(place: Place) -> State:
@@ -312,14 +312,14 @@ def state_of(place: Place) -> State:
     return state
 
 
-def context(place: Place, member: Membership, watch: SignalWatch) -> Context:
+def context(place: Place, member: HeldLock, watch: SignalWatch) -> Context:
     """Of a participant that has nothing more to build, and so needs no Packer."""
     return Context(
         request=BuildRequest(template="", flags=take(())[0], settings={}, environ={}),
         place=place,
         prepared=None,  # type: ignore[arg-type]
         plan=None,  # type: ignore[arg-type]
-        tenure=member,
+        lock=member,
         wait=Wait(),
         observers=Observers(ignore),
         watch=watch,
@@ -342,7 +342,7 @@ def test_run_that_was_stopped_ends_with_the_part_of_a_dead_member(place: Place) 
         files.keep_secrets(())
         files.raw.write_bytes(raw_log.of_complete("a"))
         stop = Stop(at=datetime.now(UTC), by=run.by, why="b failed")
-        member.update(lambda share, _: sharing.stopped(share, stop))
+        member.update(lambda share, _: lock_steps.stop_all(share, stop))
         ended, _ = shared_run.conclude(context(place, member, watch), member, 1, ())
     assert ended.status is RunStatus.CANCELLED
     assert statuses(place) == {"a": "complete", "b": "cancelled"}
@@ -356,10 +356,10 @@ def test_source_that_is_added_while_a_run_is_about_to_end_is_not_lost(
     with first(place) as member, SignalWatch() as watch:
         run = begun_run(member, "a")
         second = joined(place, member, INPUTS)
-        member.update(lambda share, _: sharing.handed_in(share, "a", member.participant.number))
+        member.update(lambda share, _: lock_steps.complete(share, "a", member.participant.number))
         look = member.look
 
-        def look_and_be_overtaken() -> tuple[Share, frozenset[int]]:
+        def look_and_be_overtaken() -> tuple[LockRecord, frozenset[int]]:
             monkeypatch.undo()
             seen = look()
             added(second, "b")
@@ -371,6 +371,6 @@ def test_source_that_is_added_while_a_run_is_about_to_end_is_not_lost(
         assert member.look()[0].wanted == ("a", "b")
         assert state_of(place).last_run == run
         assert second.update(
-            lambda s, dead: sharing.claimed(s, "b", second.participant.number, dead)
+            lambda s, dead: lock_steps.claim(s, "b", second.participant.number, dead)
         )
         second.close()

@@ -28,9 +28,9 @@ from packer_fork.model import (
     State,
     WorkItem,
 )
-from packer_fork.stores.base import Tenure
+from packer_fork.stores.base import HeldLock
 from tests.support.local_store import open_store
-from tests.support.store_operations import tenure_of
+from tests.support.store_operations import lock_of
 
 AT = datetime(2026, 3, 2, tzinfo=UTC)
 BY = Actor(user="u", host="h", pid=1)
@@ -45,7 +45,7 @@ def ignore(_: Event) -> None:
 
 
 def run(*names: str) -> Run:
-    return Run(number=1, tenure=1, started=AT, by=BY, builds=names)
+    return Run(number=1, token=1, started=AT, by=BY, builds=names)
 
 
 def item(number: int, status: RunStatus, *sources: str, code: int | None = 0) -> WorkItem:
@@ -53,7 +53,7 @@ def item(number: int, status: RunStatus, *sources: str, code: int | None = 0) ->
     return WorkItem(
         run=1,
         number=number,
-        tenure=1,
+        token=1,
         started=AT,
         by=BY,
         sources=sources,
@@ -165,32 +165,32 @@ def state_of(place: Place) -> State:
     return state
 
 
-def begin(tenure: Tenure, *items: WorkItem) -> Run:
+def begin(lock: HeldLock, *items: WorkItem) -> Run:
     """Run 1 with these items, all under way."""
     names = tuple(name for each in items for name in each.sources)
-    begun = structs.replace(run(*names), tenure=tenure.record.token)
+    begun = structs.replace(run(*names), lock=lock.record.token)
     pending = {name: Build(name=name, run=1) for name in names}
-    tenure.commit(Draft(operation="start", last_run=begun, builds=pending))
+    lock.commit(Draft(operation="start", last_run=begun, builds=pending))
     for each in items:
         now = structs.replace(each, status=RunStatus.RUNNING, ended=None, error="")
         builds = {name: build(name, each.number, "creating") for name in each.sources}
-        tenure.commit(Draft(operation="begin", items=(now,), builds=builds))
+        lock.commit(Draft(operation="begin", items=(now,), builds=builds))
     return begun
 
 
-def end(tenure: Tenure, ended: WorkItem) -> None:
+def end(lock: HeldLock, ended: WorkItem) -> None:
     builds = {name: build(name, ended.number, "complete") for name in ended.sources}
-    tenure.commit(Draft(operation="end", items=(ended,), builds=builds))
+    lock.commit(Draft(operation="end", items=(ended,), builds=builds))
 
 
 def test_a_run_whose_items_have_ended_is_concluded_by_the_next_command(place: Place) -> None:
     """Its packer-fork was killed between the last item's end and its own."""
-    with tenure_of(place.store) as tenure:
-        begin(tenure, item(1, COMPLETE, "a"), item(2, COMPLETE, "b"))
-        end(tenure, item(1, COMPLETE, "a"))
-        end(tenure, item(2, COMPLETE, "b"))
-    with tenure_of(place.store) as tenure:
-        recovery.recover(place.store, tenure, ignore, reason="test")
+    with lock_of(place.store) as lock:
+        begin(lock, item(1, COMPLETE, "a"), item(2, COMPLETE, "b"))
+        end(lock, item(1, COMPLETE, "a"))
+        end(lock, item(2, COMPLETE, "b"))
+    with lock_of(place.store) as lock:
+        recovery.recover(place.store, lock, ignore, reason="test")
     last = state_of(place).last_run
     assert last is not None
     assert (last.status, last.exit_code, last.builds) == (COMPLETE, 0, ("a", "b"))
@@ -198,12 +198,12 @@ def test_a_run_whose_items_have_ended_is_concluded_by_the_next_command(place: Pl
 
 
 def test_a_run_that_began_no_item_leaves_its_builds_as_they_were(place: Place) -> None:
-    with tenure_of(place.store) as tenure:
+    with lock_of(place.store) as lock:
         begun = run("a")
         pending = {"a": Build(name="a", run=1)}
-        tenure.commit(Draft(operation="start", last_run=begun, builds=pending))
-    with tenure_of(place.store) as tenure:
-        recovery.recover(place.store, tenure, ignore, reason="test")
+        lock.commit(Draft(operation="start", last_run=begun, builds=pending))
+    with lock_of(place.store) as lock:
+        recovery.recover(place.store, lock, ignore, reason="test")
     state = state_of(place)
     assert state.last_run is not None
     assert state.last_run.status is INTERRUPTED
@@ -215,10 +215,10 @@ def test_a_run_that_began_no_item_leaves_its_builds_as_they_were(place: Place) -
 def test_late_items_make_a_run_complete_in_any_order(place: Place, seed: int) -> None:
     """It was unlocked while its Packers lived."""
     items = [item(number, COMPLETE, name) for number, name in enumerate("abc", 1)]
-    with tenure_of(place.store) as tenure:
-        begun = begin(tenure, *items)
+    with lock_of(place.store) as lock:
+        begun = begin(lock, *items)
         state = state_of(place)
-        tenure.commit(recovery.interrupted(state, begun, "unlocked"))
+        lock.commit(recovery.interrupted(state, begun, "unlocked"))
         random.Random(seed).shuffle(items)
         statuses = []
         for each in items:
@@ -226,7 +226,7 @@ def test_late_items_make_a_run_complete_in_any_order(place: Place, seed: int) ->
             late = Late(lineage=state.lineage, run=begun, item=each, builds=builds)
             draft = outbox.draft_of(place.store, late, Path("late"))
             assert draft is not None
-            tenure.commit(draft)
+            lock.commit(draft)
             assert outbox.draft_of(place.store, late, Path("late")) is None, "it is known now"
             (entry,) = runs(place.store, Wanted())
             statuses.append(entry.run.status)
@@ -236,12 +236,12 @@ def test_late_items_make_a_run_complete_in_any_order(place: Place, seed: int) ->
 
 
 def test_the_state_keeps_the_items_of_the_last_run_alone(place: Place) -> None:
-    with tenure_of(place.store) as tenure:
-        begin(tenure, item(1, COMPLETE, "a"))
-        end(tenure, item(1, COMPLETE, "a"))
+    with lock_of(place.store) as lock:
+        begin(lock, item(1, COMPLETE, "a"))
+        end(lock, item(1, COMPLETE, "a"))
         assert list(state_of(place).items) == ["1-1"]
         later = structs.replace(run("a"), number=2, started=AT + timedelta(hours=1))
-        tenure.commit(Draft(operation="start", last_run=later))
+        lock.commit(Draft(operation="start", last_run=later))
         assert state_of(place).items == {}
-        end(tenure, item(1, COMPLETE, "a"))
+        end(lock, item(1, COMPLETE, "a"))
         assert state_of(place).items == {}, "it is of an earlier run"

@@ -8,7 +8,6 @@ from pathlib import Path
 import pytest
 from msgspec import structs
 
-from packer_fork.answers import RunEntry
 from packer_fork.codec.statefile import StateFile
 from packer_fork.manager.state.history import RunFilter as Wanted
 from packer_fork.manager.state.history import page, runs
@@ -24,6 +23,7 @@ from packer_fork.model import (
     Sealed,
     WorkItem,
 )
+from packer_fork.responses import RunEntry
 from packer_fork.stores.archive import history
 from packer_fork.stores.local import mutex
 from packer_fork.stores.local.layout import Layout
@@ -70,7 +70,7 @@ class World:
         names = tuple(self._random.sample(NAMES, self._random.randint(0, 3)))
         run = Run(
             number=number,
-            tenure=1,
+            token=1,
             started=BEGIN + timedelta(hours=number // 2),  # isolated ones begin together
             by=BY,
             git=self._random.choice([None, *(Git(commit="0", branch=b) for b in BRANCHES)]),
@@ -103,7 +103,7 @@ class World:
             return
         entry = self._ended(self._take(self._closed))
         run = entry.run
-        item = WorkItem(run=run.number, number=1, tenure=1, started=run.started, by=BY)
+        item = WorkItem(run=run.number, number=1, token=1, started=run.started, by=BY)
         builds = {build.name: build for build in entry.builds}
         late = Late(lineage="test", run=run, item=item, builds=builds)
         self.commit(Draft(operation="replay", late=late))
@@ -118,7 +118,7 @@ class World:
 
     def commit(self, draft: Draft) -> None:
         with mutex.held(Layout(self._folder).mutex, ignore):
-            self._journal.commit(draft, tenure=1, by=BY)
+            self._journal.commit(draft, token=1, by=BY)
 
     def compact(self) -> None:
         with mutex.held(Layout(self._folder).mutex, ignore):
@@ -220,7 +220,7 @@ def one_by_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> World:
     for number in range(1, 31):
         git = Git(commit="0", branch="feature" if number == 12 else "main")
         started = BEGIN + timedelta(hours=number)
-        world.begin(Run(number=number, tenure=1, started=started, by=BY, git=git))
+        world.begin(Run(number=number, token=1, started=started, by=BY, git=git))
         world.finish()
         world.compact()
     return world
@@ -279,7 +279,7 @@ def test_a_run_over_a_border_is_seen_whole(tmp_path: Path, monkeypatch: pytest.M
     monkeypatch.setattr(history, "SEGMENT_SIZE", 1)
     world = World(tmp_path, 3)
     world.begin(
-        Run(number=1, tenure=1, started=BEGIN, by=BY, builds=("null.a",)),
+        Run(number=1, token=1, started=BEGIN, by=BY, builds=("null.a",)),
         (Build(name="null.a", run=1),),
     )
     world.compact()
@@ -298,7 +298,7 @@ def test_a_run_whose_beginning_is_pruned_is_told_as_far_as_it_is_known(
     monkeypatch.setattr(history, "SEGMENT_SIZE", 1)
     world = World(tmp_path, 4)
     for number in (1, 2):
-        world.begin(Run(number=number, tenure=1, started=BEGIN, by=BY))
+        world.begin(Run(number=number, token=1, started=BEGIN, by=BY))
     world.compact()
     (beginning,) = history.stored(Layout(tmp_path))
     world.finish()

@@ -191,9 +191,9 @@ def test_two_segments_in_the_place_of_each_other_are_both_named(
 def test_a_damaged_segment_that_only_a_backup_needs_is_found(folder: Path) -> None:
     make(folder)
     newest = local_states.segments(folder)[0]
-    with local_states.tenure_of(open_store(folder)) as tenure:
-        tenure.commit(Draft(operation="prune", cuts={newest.stem: None}))
-        tenure.discard_unused()
+    with local_states.lock_of(open_store(folder)) as lock:
+        lock.commit(Draft(operation="prune", cuts={newest.stem: None}))
+        lock.discard_unused()
     assert newest.exists(), "the backup names it"
     assert not is_found(folder)
     local_states.flip(newest, 500)

@@ -36,7 +36,7 @@ def commit_all(folder: Path) -> None:
         try:
             with mutex.held(layout.mutex, print):
                 draft = Draft(operation="test", why=f"{number}", builds={"b": Build(name="b")})
-                serial = journal.commit(draft, tenure=1, by=by).serial
+                serial = journal.commit(draft, token=1, by=by).serial
                 if number == COMMITS - 2:
                     journal.compact()
         except OSError:

@@ -44,7 +44,7 @@ def commit(folder: Path, here: Journal, mark: str) -> int:
     build = Build(name=f"b{hash(mark) % 7}", error="x" * random.randrange(2000))
     with mutex.held(Layout(folder).mutex, ignore):
         draft = Draft(operation="test", why=mark, builds={build.name: build})
-        return here.commit(draft, tenure=1, by=BY).serial
+        return here.commit(draft, token=1, by=BY).serial
 
 
 def write_for_ever(folder: Path, notes: Path) -> None:

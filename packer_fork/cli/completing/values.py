@@ -13,9 +13,9 @@ from typing import TYPE_CHECKING, NamedTuple
 from packer_fork.cli.completing.position import Candidate, Wanted
 
 if TYPE_CHECKING:
-    from packer_fork.answers import RunEntry
     from packer_fork.events import Event
     from packer_fork.manager.state_ref import StateRef as Place
+    from packer_fork.responses import RunEntry
 
 _MOST = 50
 """Of what a history has: the newest are those that are asked for."""
@@ -107,13 +107,13 @@ def locks(wanted: Wanted) -> Iterator[Candidate]:
 
 
 def _locks(place: Place) -> Iterator[Candidate]:
-    from packer_fork.locks import Verdict, who
+    from packer_fork.locks import Status, who
 
     status = place.store.status()
-    if status.verdict is not Verdict.FREE:
-        yield Candidate(status.id, f"{status.verdict}, {place.folder.label}: {who(status)}")
+    if status.status is not Status.FREE:
+        yield Candidate(status.id, f"{status.status}, {place.folder.label}: {who(status)}")
     for each in status.participants if len(status.participants) > 1 else ():
-        text = f"{each.verdict}, one of several: {each.participant.holder.by}"
+        text = f"{each.status}, one of several: {each.participant.holder.by}"
         yield Candidate(each.participant.id, text)
 
 

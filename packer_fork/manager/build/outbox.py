@@ -25,7 +25,7 @@ from packer_fork.manager.state import history, user_file
 from packer_fork.manager.state_ref import StateRef as Place
 from packer_fork.model import REMOVED, Build, Change, Draft, Late, Run, RunStatus, State, WorkItem
 from packer_fork.packer.outcome import Outcome
-from packer_fork.stores.base import Store, Tenure
+from packer_fork.stores.base import HeldLock, Store
 
 SUFFIX = ".late.json"
 _NAME = re.compile(r"\d+-\d+-\d+\.late\.json")
@@ -83,7 +83,7 @@ class Outbox:
         )
 
     def _path(self, item: WorkItem) -> Path:
-        return self._folder / f"{item.key}-{item.tenure}{SUFFIX}"
+        return self._folder / f"{item.key}-{item.token}{SUFFIX}"
 
 
 def waiting(folder: Path) -> list[Path]:
@@ -100,7 +100,7 @@ def done(path: Path) -> None:
     path.rename(path.with_name(f"{path.name}.replayed"))
 
 
-def replay_waiting(place: Place, tenure: Tenure, notify: Notify) -> None:
+def replay_waiting(place: Place, token: HeldLock, notify: Notify) -> None:
     """Bring in what waits in the outbox, under a lock that is held already.
 
     What is of another lineage stays where it is, and is told.
@@ -112,15 +112,15 @@ def replay_waiting(place: Place, tenure: Tenure, notify: Notify) -> None:
         except PackerForkError as error:
             notify(Notice(level="warning", text=error.message, hint=error.hint))
         else:
-            bring_in(tenure, path, late, draft, notify)
+            bring_in(token, path, late, draft, notify)
 
 
-def bring_in(tenure: Tenure, path: Path, late: Late, draft: Draft | None, notify: Notify) -> None:
+def bring_in(token: HeldLock, path: Path, late: Late, draft: Draft | None, notify: Notify) -> None:
     """Commit `draft`, if there is anything to commit: then the file is done with."""
     what = f"Item {late.item.number} of run {late.item.run}"
     text = f"{what} is in the history already."
     if draft is not None:
-        tenure.commit(draft)
+        token.commit(draft)
         taken = ", ".join(draft.builds) or "none: all were built again since"
         text = f"{what} is in the history; builds that it now stands for: {taken}."
     done(path)

@@ -6,7 +6,6 @@ from collections.abc import Mapping
 
 from msgspec import structs
 
-from packer_fork.answers import Backup
 from packer_fork.codec.builds import decode_once
 from packer_fork.errors import UsageError
 from packer_fork.events import Notify
@@ -15,6 +14,7 @@ from packer_fork.manager.state.operation import Operation, under_lock
 from packer_fork.manager.state.show import require
 from packer_fork.manager.state_ref import StateRef
 from packer_fork.model import Draft, possibly_left
+from packer_fork.responses import Backup
 from packer_fork.stores.archive.ownership import ForeignStateError
 
 

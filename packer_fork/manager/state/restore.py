@@ -12,7 +12,6 @@ from pathlib import Path
 
 from msgspec import Raw, Struct, structs
 
-from packer_fork.answers import Backup, Difference
 from packer_fork.changes import steps
 from packer_fork.codec.builds import decode_once, encode_build
 from packer_fork.errors import DamagedError, StateError, UsageError
@@ -22,6 +21,7 @@ from packer_fork.manager.state import backup, diff, history
 from packer_fork.manager.state.operation import Operation, under_lock
 from packer_fork.manager.state_ref import StateRef
 from packer_fork.model import BuildStatus, Draft, State, possibly_left
+from packer_fork.responses import Backup, Difference
 
 
 class Replacement(Struct, frozen=True):

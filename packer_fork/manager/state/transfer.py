@@ -11,7 +11,6 @@ import msgspec
 from msgspec import structs
 
 from packer_fork import durable
-from packer_fork.answers import Backup
 from packer_fork.changes import root_of
 from packer_fork.codec.builds import decode_once
 from packer_fork.codec.statefile import MAX_SIZE
@@ -23,6 +22,7 @@ from packer_fork.manager.state import history, restore, user_file
 from packer_fork.manager.state.operation import Operation, under_lock
 from packer_fork.manager.state_ref import StateRef
 from packer_fork.model import FORMAT_VERSION, Draft, State
+from packer_fork.responses import Backup
 
 _KEY = re.compile(r"(?:[0-9a-f]{64})?")
 

@@ -30,7 +30,7 @@ def last_of(state: State) -> Witness:
     return Witness(state.serial, state.prev)
 
 
-def change_of(draft: Draft, last: Witness, tenure: int, by: Actor) -> Change:
+def change_of(draft: Draft, last: Witness, token: int, by: Actor) -> Change:
     """The change that follows `last`. Raises StateError for a document that no state may hold."""
     for build in draft.late.builds.values() if draft.late else ():
         check_depth(build)
@@ -38,7 +38,7 @@ def change_of(draft: Draft, last: Witness, tenure: int, by: Actor) -> Change:
         serial=last.serial + 1,
         id=uuid.uuid4().hex,
         at=datetime.now(UTC),
-        tenure=tenure,
+        token=token,
         by=by,
         operation=draft.operation,
         why=draft.why,

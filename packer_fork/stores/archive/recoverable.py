@@ -12,7 +12,6 @@ from typing import NamedTuple
 
 from msgspec import Struct, structs
 
-from packer_fork.answers import Problem, RecoverableState
 from packer_fork.changes import apply_changes, follows
 from packer_fork.codec import statefile
 from packer_fork.codec.compression import ZSTD_MAGIC, frames
@@ -21,6 +20,7 @@ from packer_fork.codec.witness import Witness, decode_witness
 from packer_fork.errors import DamagedError
 from packer_fork.malformed import MALFORMED
 from packer_fork.model import Change, Sealed, State
+from packer_fork.responses import Problem, RecoverableState
 from packer_fork.stores.archive import backups, history
 from packer_fork.stores.archive.files import (
     ACKED,
@@ -56,8 +56,8 @@ class Trail(Struct, frozen=True, kw_only=True):
         return self.start.serial + len(self.links)
 
     @property
-    def tenure(self) -> int:
-        return self.links[-1].change.tenure if self.links else self.start.tenure
+    def token(self) -> int:
+        return self.links[-1].change.token if self.links else self.start.token
 
     @property
     def digest(self) -> str:
@@ -116,7 +116,7 @@ class _Pool:
         while ways:
             way = ways.pop()
             links = self._links.get(way.digest, {}).values()
-            on = [link for link in links if follows(link.change, way.serial, way.tenure)]
+            on = [link for link in links if follows(link.change, way.serial, way.token)]
             ways += [way.led_on(link) for link in on]
             if not on:
                 yield way

@@ -10,12 +10,12 @@ from collections.abc import Callable, Iterable, Iterator
 
 from msgspec import structs
 
-from packer_fork.answers import Problem
 from packer_fork.codec.lines import seal
 from packer_fork.codec.segment import encode_segment
 from packer_fork.codec.witness import decode_witness
 from packer_fork.errors import DamagedError, StateError
 from packer_fork.model import Draft, Sealed, State
+from packer_fork.responses import Problem
 from packer_fork.stores.archive import backups, history, recoverable
 from packer_fork.stores.archive.files import (
     ACKED,

@@ -11,11 +11,11 @@ from collections.abc import Iterator
 
 from msgspec import Struct, structs
 
-from packer_fork.answers import Backup, Problem, Verified
 from packer_fork.codec import segment as segments
 from packer_fork.codec.statefile import StateFile
 from packer_fork.errors import DamagedError
 from packer_fork.model import Sealed, State
+from packer_fork.responses import Backup, Problem, Verified
 from packer_fork.stores.archive import backups, history
 from packer_fork.stores.archive.files import ATTEMPTS, BACKUPS, STATE, Files, Reader, segment
 

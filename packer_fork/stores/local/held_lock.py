@@ -12,10 +12,10 @@ import threading
 from collections.abc import Iterator
 
 from packer_fork import durable, lock_steps
-from packer_fork.answers import Backup
 from packer_fork.errors import LockLostError, StateError, StoreError
 from packer_fork.locks import LockRecord, LockStatus, ProcessId, lost
 from packer_fork.model import Draft, Sealed, State
+from packer_fork.responses import Backup
 from packer_fork.stores import lock_record
 from packer_fork.stores.archive import backups, history, repair
 from packer_fork.stores.base import Committed
@@ -75,7 +75,7 @@ class LocalLock:
 
     def _commit(self, draft: Draft) -> Committed:
         by = self.participant.holder.by
-        return self._journal.commit(draft, tenure=self.record.token, by=by)
+        return self._journal.commit(draft, token=self.record.token, by=by)
 
     def is_open(self) -> bool:
         return self._is_unchanged() or self._is_listed(lock_status.read_record(self._layout).record)
@@ -88,11 +88,11 @@ class LocalLock:
             now = lock_status.read_record(self._layout).record
             if not self._refused and now is not None:
                 self._refused = True
-                why = f"{draft.operation} of tenure {self.record.token}: {error.message}"
+                why = f"{draft.operation} of lock {self.record.token}: {error.message}"
                 with contextlib.suppress(OSError):
                     refusal = Draft(operation="refused", why=why)
                     by = self.participant.holder.by
-                    self._journal.commit(refusal, tenure=now.token, by=by)
+                    self._journal.commit(refusal, token=now.token, by=by)
             raise
 
     def update(self, step: lock_steps.Step) -> LockRecord | None:

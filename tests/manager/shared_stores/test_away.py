@@ -175,7 +175,7 @@ def is_as_if_nothing_had_been(machine: Machine, result: Result) -> None:
     assert result.rc == 0, result
     assert operations(machine)[0] == "finish"
     assert states.statuses(machine.cli) == {"null.n": "complete"}
-    assert states.lock(machine.cli)["verdict"] == "free"
+    assert states.lock(machine.cli)["status"] == "free"
 
 
 def operations(machine: Machine) -> list[str]:

@@ -19,7 +19,7 @@ class ChangeEntry(Struct, frozen=True, kw_only=True, omit_defaults=True):
     at: datetime
     by: Actor
     operation: str
-    tenure: int
+    token: int
     run: int | None = None
     builds: tuple[str, ...] = ()
     why: str = ""
@@ -31,7 +31,7 @@ class ChangeEntry(Struct, frozen=True, kw_only=True, omit_defaults=True):
             at=change.at,
             by=change.by,
             operation=change.operation,
-            tenure=change.tenure,
+            token=change.token,
             run=change.run,
             builds=change.skip.builds if change.skip else tuple(change.builds),
             why=change.why,
