@@ -234,6 +234,25 @@ def test_late_items_make_a_run_complete_in_any_order(place: Place, seed: int) ->
     assert {str(each.status) for each in entry.builds} == {"complete"}
 
 
+def test_a_late_item_of_a_run_under_way_does_not_end_it(place: Place) -> None:
+    """Others still share the run, and may be between two of its items."""
+    with tenure_of(place.store) as tenure:
+        begun = begin(tenure, item(1, COMPLETE, "a"), item(2, COMPLETE, "b"))
+        end(tenure, item(1, COMPLETE, "a"))
+        state, late = state_of(place), item(2, COMPLETE, "b")
+        builds = {"b": build("b", 2, "complete")}
+        results = Late(lineage=state.lineage, run=begun, item=late, builds=builds)
+        draft = outbox.draft_of(place.store, results, Path("late"))
+        assert draft is not None
+        tenure.commit(draft)
+        assert state_of(place).last_run == begun
+        assert state_of(place).items["1-2"] == late
+        recovery.recover(place.store, tenure, ignore, reason="test", only_daemons=True)
+        last = state_of(place).last_run
+        assert last is not None
+        assert last.status is COMPLETE
+
+
 def test_the_state_keeps_the_items_of_the_last_run_alone(place: Place) -> None:
     with tenure_of(place.store) as tenure:
         begin(tenure, item(1, COMPLETE, "a"))

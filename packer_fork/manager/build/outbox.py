@@ -151,13 +151,15 @@ def draft_of(store: Store, late: Late, path: Path) -> Draft | None:
     known = _past_of(store, late)
     if known is None:
         return None
-    run = _judged(state, late, known)
-    is_last = state.last_run is not None and state.last_run.number == run.number
+    last, run = run_document.run_of(state, late.run.number), known.run
+    is_under_way = last is not None and last.status is RunStatus.RUNNING
+    if not is_under_way:  # else whoever concludes the run counts this item as well
+        run = _judged(late, known)
     return Draft(
         operation="replay",
         why=f"late results of item {late.item.number} of run {late.item.run}",
         late=structs.replace(late, run=run, inputs={}),
-        last_run=run if is_last else None,
+        last_run=run if last is not None and not is_under_way else None,
         items=(late.item,),
         builds={name: build for name, build in late.builds.items() if _stands(state, build)},
         inputs=late.inputs,
@@ -196,13 +198,9 @@ def _builds_of(change: Change) -> list[Build]:
     return [decode_once(raw) for raw in change.builds.values() if raw != REMOVED]
 
 
-def _judged(state: State, late: Late, known: _Past) -> Run:
-    """The run with its late item; the same if others still carry it out."""
+def _judged(late: Late, known: _Past) -> Run:
+    """What a run that has ended comes to with its late item."""
     items = {**known.items, late.item.key: late.item}
-    last = state.last_run
-    is_running = last is not None and last.number == late.run.number
-    if is_running and any(item.status is RunStatus.RUNNING for item in items.values()):
-        return known.run
     for build in late.builds.values():
         run_document.add_newer(known.builds, build)
     at = late.item.ended or datetime.now(UTC)
