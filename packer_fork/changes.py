@@ -13,7 +13,7 @@ from packer_fork.model import (
     REMOVED,
     Change,
     Run,
-    Sealed,
+    SegmentRef,
     State,
     Template,
     WorkItem,
@@ -52,7 +52,7 @@ def apply_changes(state: State, changes: Iterable[tuple[Change, str]]) -> State:
     """
     builds, inputs = dict(state.builds), dict(state.inputs)
     items, run, template = dict(state.items), state.last_run, state.template
-    cuts: Mapping[str, Sealed | None] = state.cuts
+    gaps: Mapping[str, SegmentRef | None] = state.gaps
     serial, token, prev = state.serial, state.token, state.prev
     for change, digest in changes:
         if not follows(change, serial, token):
@@ -64,7 +64,7 @@ def apply_changes(state: State, changes: Iterable[tuple[Change, str]]) -> State:
         run = _begun(items, run, change.last_run)
         items |= {key: item for key, item in change.items.items() if run and item.run == run.number}
         template = change.template or template
-        cuts = cuts if change.cuts is None else change.cuts
+        gaps = gaps if change.gaps is None else change.gaps
         serial, token, prev = change.serial, change.token, digest
     return structs.replace(
         state,
@@ -75,7 +75,7 @@ def apply_changes(state: State, changes: Iterable[tuple[Change, str]]) -> State:
         last_run=run,
         items=items,
         template=template,
-        cuts=dict(cuts),
+        gaps=dict(gaps),
         prev=prev,
     )
 

@@ -396,7 +396,7 @@ class Template(Document, frozen=True):
     projects: tuple[Project, ...] = ()
 
 
-class Sealed(Document, frozen=True):
+class SegmentRef(Document, frozen=True):
     """A sealed segment of the history: its name (SHA-256) and the last serial in it.
 
     ``segments`` counts it and those before it; ``summary`` is the digest of its summary
@@ -423,7 +423,7 @@ class Summary(Document, frozen=True):
     first: int
     last: int
     size: int
-    before: Sealed | None = None
+    before: SegmentRef | None = None
     runs: int = 0
     numbers: tuple[int, int] | None = None
     spans: bool = False
@@ -440,7 +440,7 @@ class State(Document, frozen=True):
     ``last_run`` has the highest number; ``items`` has, by their keys, its work items.
     ``key`` is random and keys all digests of what may be secret; ``inputs`` has, by their digests,
     the inputs that builds rest on, and what their runs were seen to read.
-    ``cuts`` says of a segment that is not there any more (pruned, or lost) with which one the
+    ``gaps`` says of a segment that is not there any more (pruned, or lost) with which one the
     history goes on, if any.
     """
 
@@ -455,8 +455,8 @@ class State(Document, frozen=True):
     inputs: dict[str, msgspec.Raw] = {}
     last_run: Run | None = None
     items: dict[str, WorkItem] = {}
-    sealed: Sealed | None = None
-    cuts: dict[str, Sealed | None] = {}
+    sealed: SegmentRef | None = None
+    gaps: dict[str, SegmentRef | None] = {}
     prev: str = ""
 
 
@@ -481,11 +481,11 @@ class Change(Document, frozen=True):
     items: dict[str, WorkItem] = {}
     template: Template | None = None
     late: Late | None = None
-    cuts: dict[str, Sealed | None] | None = None
+    gaps: dict[str, SegmentRef | None] | None = None
     skip: Skip | None = None
 
 
-class Draft(Struct, frozen=True, kw_only=True):
+class PendingChange(Struct, frozen=True, kw_only=True):
     """What somebody wants to change; the store adds serial, id, time, token and chain."""
 
     operation: str
@@ -495,7 +495,7 @@ class Draft(Struct, frozen=True, kw_only=True):
     last_run: Run | None = None
     items: tuple[WorkItem, ...] = ()
     late: Late | None = None
-    cuts: dict[str, Sealed | None] | None = None
+    gaps: dict[str, SegmentRef | None] | None = None
     skip: Skip | None = None
     template: Template | None = None
 

@@ -116,7 +116,7 @@ class Verified(Struct, frozen=True, kw_only=True):
 class RecoverableState(Struct, frozen=True, kw_only=True):
     """What can be proven of a damaged state, and what is lost.
 
-    ``state`` is the newest that follows from proven lines, None if none does; its ``cuts``
+    ``state`` is the newest that follows from proven lines, None if none does; its ``gaps``
     lead the history around what is damaged. ``sources`` are the files that it rests on,
     ``acknowledged`` is the last serial that was acknowledged, None where that is unknown,
     and ``lost`` says in sentences what will be missing.

@@ -8,7 +8,7 @@ from typing import NamedTuple
 from packer_fork.errors import LockLostError
 from packer_fork.locks import Holder, LockStatus
 from packer_fork.manager.acquire import look_after
-from packer_fork.model import Build, Draft
+from packer_fork.model import Build, PendingChange
 from packer_fork.stores.base import HeldLock, Store
 from packer_fork.stores.local.queue import Ticket
 from stress.checker import Acquired, Committed, Released
@@ -75,7 +75,9 @@ class Contender:
         """Commit once; False if the lock was closed meanwhile."""
         mark, begun = f"{self.name}.{self._changes}", now()
         self._changes += 1
-        draft = Draft(operation="contend", why=mark, builds={"b": Build(name="b", error=mark)})
+        draft = PendingChange(
+            operation="contend", why=mark, builds={"b": Build(name="b", error=mark)}
+        )
         try:
             serial = lock.commit(draft).serial
         except LockLostError:

@@ -27,9 +27,9 @@ from packer_fork.manager.build.log_files import ItemLog, LogFiles
 from packer_fork.manager.build.outbox import Outbox
 from packer_fork.manager.build.recorder import Recorder
 from packer_fork.manager.leftovers import sweep
-from packer_fork.manager.state.operation import ensure_state as made_sure_of
-from packer_fork.manager.state_ref import StateRef as Place
-from packer_fork.model import Artifact, Draft, Run, State, WorkItem
+from packer_fork.manager.state.operation import ensure_state
+from packer_fork.manager.state_ref import StateRef
+from packer_fork.model import Artifact, PendingChange, Run, State, WorkItem
 from packer_fork.packer import lines, outcome
 from packer_fork.packer.mask import Mask
 from packer_fork.packer.outcome import Outcome
@@ -75,7 +75,7 @@ def said_within(flight: Flight, size: int) -> int:
     return count
 
 
-def next_number(place: Place, state: State | None) -> int:
+def next_number(place: StateRef, state: State | None) -> int:
     """As a build numbers its runs."""
     known = state.last_run.number if state and state.last_run else 0
     return 1 + max(known, log_files.newest(place.store.logs))
@@ -84,7 +84,7 @@ def next_number(place: Place, state: State | None) -> int:
 class Recorded:
     """A run under a lock, from its first change on."""
 
-    def __init__(self, place: Place, flight: Flight, lock: HeldLock) -> None:
+    def __init__(self, place: StateRef, flight: Flight, lock: HeldLock) -> None:
         self.flight = flight
         self._place = place
         self._lock = lock
@@ -96,7 +96,7 @@ class Recorded:
         self._run = Run(
             number=flight.number, token=token, started=now, by=by, builds=tuple(flight.names)
         )
-        lock.commit(Draft(operation="start", last_run=self._run))
+        lock.commit(PendingChange(operation="start", last_run=self._run))
         item = WorkItem(
             run=flight.number,
             number=1,
@@ -140,7 +140,7 @@ class Recorded:
     def _conclude(self, after: Outcome) -> None:
         items, builds = [after.item], after.builds.values()
         ended = run_document.concluded(self._run, items, builds, datetime.now(UTC))
-        self._lock.commit(Draft(operation="finish", last_run=ended.run))
+        self._lock.commit(PendingChange(operation="finish", last_run=ended.run))
         self._lock.compact()
 
     def _unfolded(self) -> Iterator[bytes]:
@@ -151,14 +151,14 @@ class Recorded:
         yield from self._left
 
 
-def take(place: Place) -> HeldLock:
+def take(place: StateRef) -> HeldLock:
     """The lock, as a build takes it, with what was left unfinished recovered."""
     asking = acquire.holder("build", template="t", workspace="default", command=(), environ={})
     lock, _ = acquire.acquire(place.store, asking, silent, timeout=0, over=TAKE_OVER)
     try:
         recovery.catch_up(place, lock, silent)
         recovery.recover(place.store, lock, silent, reason="found by the next build")
-        made_sure_of(place, lock)
+        ensure_state(place, lock)
         sweep(place, silent)
     except BaseException:
         lock.close()
@@ -166,7 +166,7 @@ def take(place: Place) -> HeldLock:
     return lock
 
 
-def build(place: Place, flight: Flight) -> None:
+def build(place: StateRef, flight: Flight) -> None:
     """A whole run."""
     lock = take(place)
     try:
@@ -186,7 +186,7 @@ class Holder:
     """A forked process that holds the lock in the midst of a run, as seen from outside."""
 
     def __init__(
-        self, place: Place, flight: Flight, *, folded: int, more: int, with_packer: bool
+        self, place: StateRef, flight: Flight, *, folded: int, more: int, with_packer: bool
     ) -> None:
         self.flight = flight
         commands, self._command = os.pipe()
@@ -236,7 +236,7 @@ class Holder:
 
 
 def _hold(
-    place: Place,
+    place: StateRef,
     flight: Flight,
     folded: int,
     more: int,
@@ -273,5 +273,5 @@ def raw_said(logs: Path, flight: Flight) -> int:
     return 0
 
 
-def with_run_settings(place: Place, **settings: int) -> Place:
+def with_run_settings(place: StateRef, **settings: int) -> StateRef:
     return structs.replace(place, settings=structs.replace(place.settings, **settings))

@@ -11,8 +11,7 @@ from pathlib import Path
 
 from packer_fork.codec.builds import decode_once
 from packer_fork.manager.state import history as manager
-from packer_fork.manager.state.history import Page
-from packer_fork.manager.state.history import RunFilter as Wanted
+from packer_fork.manager.state.history import Page, RunFilter
 from packer_fork.model import Build
 from packer_fork.stores.archive import history
 from packer_fork.stores.base import HeldLock
@@ -66,10 +65,10 @@ def _measured(bench: Bench, count: int) -> Row:
 
 def _pages(bench: Bench, folder: Path, count: int) -> Row:
     pages: dict[str, Callable[[], Page]] = {
-        "first page of runs": partial(_page, folder, Wanted()),
-        "first page of one build's": partial(_page, folder, Wanted(build=states.name(1))),
-        "first page of failed runs": partial(_page, folder, Wanted(status="failed")),
-        "first page of what never was": partial(_page, folder, Wanted(status="unverified")),
+        "first page of runs": partial(_page, folder, RunFilter()),
+        "first page of one build's": partial(_page, folder, RunFilter(build=states.name(1))),
+        "first page of failed runs": partial(_page, folder, RunFilter(status="failed")),
+        "first page of what never was": partial(_page, folder, RunFilter(status="unverified")),
     }
     full, rare = min(_PAGE, count), min(_PAGE, histories.failed(count))
     for (what, page), expected in zip(pages.items(), (full, full, rare, 0), strict=True):
@@ -120,7 +119,7 @@ def _told(bench: Bench, row: Row) -> Row:
     return row
 
 
-def _page(folder: Path, wanted: Wanted) -> Page:
+def _page(folder: Path, wanted: RunFilter) -> Page:
     return manager.page(states.store_in(folder), wanted, limit=_PAGE, number=1)
 
 

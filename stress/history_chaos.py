@@ -27,9 +27,8 @@ from packer_fork.changes import steps
 from packer_fork.config import Settings
 from packer_fork.errors import LockLostError, PackerForkError, StoreError, UsageError
 from packer_fork.manager.state import backup, history, maintenance
-from packer_fork.manager.state_ref import StateFolder
-from packer_fork.manager.state_ref import StateRef as Place
-from packer_fork.model import Build, BuildStatus, Draft, Run, RunStatus, State
+from packer_fork.manager.state_ref import StateFolder, StateRef
+from packer_fork.model import Build, BuildStatus, PendingChange, Run, RunStatus, State
 from packer_fork.stores.base import MANUAL, HeldLock, Store
 from packer_fork.stores.local.folder import MIN_FREE
 from packer_fork.stores.local.layout import Layout
@@ -163,7 +162,7 @@ class Writer(Contender):
         left = state.last_run if state else None
         if left is not None and left.status is RunStatus.RUNNING:
             ended = structs.replace(left, status=RunStatus.INTERRUPTED)
-            self._commit(lock, Draft(operation="recover", last_run=ended))
+            self._commit(lock, PendingChange(operation="recover", last_run=ended))
         run = _next_run(state, lock)
         build = Build(name=f"b{run.number % 5}", run=run.number, error=_TEXT)
         self._commit(lock, _draft("start", run, build))
@@ -187,7 +186,7 @@ class Writer(Contender):
         with suppress(UsageError):  # beyond what is kept
             then = history.at(self.store, max(1, state.serial - random.randrange(40)))
             builds = steps(state.builds, then.builds)
-            self._commit(lock, Draft(operation="rollback", builds=builds))
+            self._commit(lock, PendingChange(operation="rollback", builds=builds))
 
     def _prune(self, lock: HeldLock) -> None:
         found = maintenance.find_prunable(self.store, self.place.settings)
@@ -202,7 +201,7 @@ class Writer(Contender):
         os.write(descriptor, data)
         os.close(descriptor)
 
-    def _commit(self, lock: HeldLock, draft: Draft) -> None:
+    def _commit(self, lock: HeldLock, draft: PendingChange) -> None:
         mark, begun = f"{self.name}.{self._changes}", now()
         self._changes += 1
         serial = lock.commit(structs.replace(draft, why=mark)).serial
@@ -257,9 +256,11 @@ def _copy(chaos: HistoryChaos, me: Writer) -> None:
         path.unlink(missing_ok=True)
 
 
-def _place(store: Store, folder: Path) -> Place:
+def _place(store: Store, folder: Path) -> StateRef:
     settings = Settings(keep_runs=_KEEP_RUNS, keep_backups=3)
-    return Place(StateFolder(folder.parent.parent, folder.parent.name, "default"), store, settings)
+    return StateRef(
+        StateFolder(folder.parent.parent, folder.parent.name, "default"), store, settings
+    )
 
 
 def _next_run(state: State | None, lock: HeldLock) -> Run:
@@ -273,9 +274,9 @@ def _next_run(state: State | None, lock: HeldLock) -> Run:
     )
 
 
-def _draft(operation: str, run: Run, build: Build) -> Draft:
+def _draft(operation: str, run: Run, build: Build) -> PendingChange:
     named = structs.replace(run, builds=(build.name,))
-    return Draft(operation=operation, builds={build.name: build}, last_run=named)
+    return PendingChange(operation=operation, builds={build.name: build}, last_run=named)
 
 
 def problems(chaos: HistoryChaos) -> Iterator[str]:

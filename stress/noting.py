@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from packer_fork.cli.guard import guarded
-from packer_fork.model import Draft
+from packer_fork.model import PendingChange
 from packer_fork.stores.base import Committed
 from packer_fork.stores.local.held_lock import LocalLock
 
@@ -55,7 +55,7 @@ def _note_to(notes: Path) -> None:
     descriptor = os.open(notes, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o600)
     commit = LocalLock.commit
 
-    def noted(self: LocalLock, draft: Draft) -> Committed:
+    def noted(self: LocalLock, draft: PendingChange) -> Committed:
         done = commit(self, draft)
         line = f"{done.serial} {self.record.token} {draft.operation}\n"
         os.writev(descriptor, [line.encode()])

@@ -27,13 +27,13 @@ class _Committer:
 
     def __init__(self, folder: Path, content: State) -> None:
         self.store = states.place(folder, content)
-        self.token: HeldLock = states.acquired(self.store)
+        self.lock: HeldLock = states.acquired(self.store)
         self.layout = Layout(folder / "default")
         self.sizes: list[int] = []
         self._draft = states.progress(1000)
 
     def commit(self) -> None:
-        self.token.commit(self._draft)
+        self.lock.commit(self._draft)
 
     def commit_and_size(self) -> None:
         before = self.layout.state.stat().st_size

@@ -25,9 +25,8 @@ from packer_fork.manager.state import (
     restore,
     transfer,
 )
-from packer_fork.manager.state.operation import Operation as Command
-from packer_fork.manager.state.operation import under_lock as changing
-from packer_fork.manager.state_ref import StateRef as Place
+from packer_fork.manager.state.operation import Operation, under_lock
+from packer_fork.manager.state_ref import StateRef
 from packer_fork.model import State
 from packer_fork.stores.archive import history as segments
 from packer_fork.stores.local.layout import Layout
@@ -88,7 +87,7 @@ class Operated:
     # What there is
 
     @property
-    def place(self) -> Place:
+    def place(self) -> StateRef:
         """Opened anew each time, as each command does."""
         store = LocalStore(
             self._place.folder.folder,
@@ -286,10 +285,10 @@ class Operated:
         self.pulled.append(Document(path, self.expected.serial))
 
     def compact(self) -> None:
-        command = Command(name="compact", words=("compact",), environ={})
+        command = Operation(name="compact", words=("compact",), environ={})
 
         def work() -> None:
-            with changing(self.place, command, silent):
+            with under_lock(self.place, command, silent):
                 pass
 
         self._under_lock(work)

@@ -15,7 +15,7 @@ from pathlib import Path
 from msgspec import Struct
 
 from packer_fork.locks import LockStatus
-from packer_fork.model import Build, Draft
+from packer_fork.model import Build, PendingChange
 from packer_fork.stores.access import Access, parse_address
 from packer_fork.stores.base import Store
 from packer_fork.stores.consul import ConsulKeys
@@ -212,7 +212,7 @@ def commits(bench: Bench, side: _Side) -> None:
     lock = store.try_acquire(holder("bench"))
     assert not isinstance(lock, LockStatus), lock
     build = Build(name="b", error="x" * 600)
-    draft = Draft(operation="progress", builds={"b": build})
+    draft = PendingChange(operation="progress", builds={"b": build})
     count = 0
 
     def ours() -> None:

@@ -38,7 +38,7 @@ TTL = 1.0
 WORKERS = 5
 
 _BETWEEN = 15
-"""Tenures between two troubles at the least."""
+"""Locks between two faults at the least."""
 
 _LASTS = (0.2, 3.0)
 """Times of a lease that troubles last: some longer than any retry timeout."""

@@ -25,7 +25,7 @@ from packer_fork.errors import LockLostError, StoreError
 from packer_fork.lock_steps import MOST_PARTICIPANTS
 from packer_fork.locks import Claim, Holder, LockRecord, LockStatus, Status
 from packer_fork.manager.build import shared_run
-from packer_fork.model import Build, Draft
+from packer_fork.model import Build, PendingChange
 from packer_fork.stores.access import Access
 from packer_fork.stores.base import HeldLock, Store, Ticket
 from stress import recorder
@@ -382,7 +382,9 @@ class Worker:
         mark, begun = f"{part.scope}#{part.claim.number} {self._name}.{self._changes}", now()
         self._changes += 1
         name = part.claim.source
-        draft = Draft(operation="share", why=mark, builds={name: Build(name=name, error=mark)})
+        draft = PendingChange(
+            operation="share", why=mark, builds={name: Build(name=name, error=mark)}
+        )
         serial, acknowledged = part.lock.commit(draft).serial, now()
         for scope, number in ((part.scope, part.claim.number), ("", part.lock.record.token)):
             self._note(

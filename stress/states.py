@@ -17,10 +17,10 @@ from packer_fork.model import (
     Artifact,
     Build,
     BuildStatus,
-    Draft,
     File,
     Git,
     Instance,
+    PendingChange,
     Run,
     RunStatus,
     State,
@@ -126,10 +126,12 @@ def state(count: int) -> State:
     return structs.replace(empty(), serial=1, builds=builds, last_run=run(1, RunStatus.COMPLETE))
 
 
-def progress(offset: int, number: int = 2) -> Draft:
+def progress(offset: int, number: int = 2) -> PendingChange:
     """What a run commits when its log has grown to `offset`, and one of its builds moved on."""
     moved = build(0, run=number, status=BuildStatus.PROVISIONING)
-    return Draft(operation="progress", builds={moved.name: moved}, items=(item(number, offset),))
+    return PendingChange(
+        operation="progress", builds={moved.name: moved}, items=(item(number, offset),)
+    )
 
 
 def ancestor(count: int) -> dict[str, Any]:

@@ -20,7 +20,7 @@ from packer_fork import durable
 from packer_fork.errors import LockLostError
 from packer_fork.locks import LockStatus, Status
 from packer_fork.manager.acquire import acquire
-from packer_fork.model import Draft
+from packer_fork.model import PendingChange
 from packer_fork.stores.base import TAKE_OVER, HeldLock
 from packer_fork.stores.local import queue
 from packer_fork.stores.local.layout import Layout
@@ -213,7 +213,7 @@ def forked_holder(folder: Path) -> Iterator[int]:
 
 
 def hold_for_ever(folder: Path, has: int) -> None:
-    queue_up(open_store(folder), holder("hold")).lock.commit(Draft(operation="hold"))
+    queue_up(open_store(folder), holder("hold")).lock.commit(PendingChange(operation="hold"))
     os.write(has, b"1")
     while True:
         signal.pause()
@@ -228,7 +228,7 @@ def kill(pid: int) -> None:
 def abandon(folder: Path) -> Answer:
     """As a thread can: it lets go of what it locked, and says so nowhere."""
     lock = taken(open_store(folder))
-    lock.commit(Draft(operation="hold"))
+    lock.commit(PendingChange(operation="hold"))
     lock.hand_over()
     return ()
 
@@ -358,7 +358,7 @@ def test_lock_file_corruption(
             kill(pid)
     else:
         lock = taken(open_store(folder))
-        lock.commit(Draft(operation="hold"))
+        lock.commit(PendingChange(operation="hold"))
         corrupt(folder, garbage, spoil)
         together(kind, [partial(assert_held, folder)] * 2)
         lock.hand_over()
@@ -401,7 +401,7 @@ def assert_unknown(folder: Path) -> None:
     assert lock.record.token > 1
     assert lock.replaced is not None
     assert lock.replaced.status is Status.UNKNOWN
-    lock.commit(Draft(operation="unlock"))
+    lock.commit(PendingChange(operation="unlock"))
     assert serial(store) == 2, "what was acknowledged before is lost"
     lock.close()
 
@@ -417,7 +417,7 @@ def test_lock_file_corruption_and_its_holder(
         corrupt(folder, garbage, spoil)
         before = serial(store)
         with contextlib.suppress(LockLostError):
-            lock.commit(Draft(operation="hold"))
+            lock.commit(PendingChange(operation="hold"))
             assert spoil is in_place
         assert serial(store) == before + (spoil is in_place)
         lock.close()

@@ -18,7 +18,7 @@ from msgspec import structs
 from packer_fork.codec.builds import decode_build, decode_once
 from packer_fork.codec.lines import seal
 from packer_fork.errors import DamagedError, NewerFormatError, StateError, UsageError
-from packer_fork.model import Artifact, Build, Draft, File, Instance, State, Step
+from packer_fork.model import Artifact, Build, File, Instance, PendingChange, State, Step
 from packer_fork.stores.base import MANUAL, HeldLock
 from packer_fork.stores.local.store import LocalStore
 from stress import contender, crowded_state, meter, states
@@ -57,7 +57,7 @@ def read(folder: Path) -> State:
 
 def start(folder: Path) -> None:
     with lock_of(open_store(folder)) as lock:
-        lock.commit(Draft(operation="create", builds={"b": Build(name="b")}))
+        lock.commit(PendingChange(operation="create", builds={"b": Build(name="b")}))
 
 
 # Readers and writers
@@ -136,7 +136,7 @@ def assert_one_build_changes_alone(folder: Path, count: int) -> None:
     changed = structs.replace(states.build(count // 2), error="changed")
     before = dict(read(folder).builds)
     with lock_of(open_store(folder)) as lock:
-        lock.commit(Draft(operation="test", builds={changed.name: changed}))
+        lock.commit(PendingChange(operation="test", builds={changed.name: changed}))
     after = dict(read(folder).builds)
     assert decode_build(after.pop(changed.name)) == changed
     assert before.pop(changed.name)
@@ -172,7 +172,7 @@ def save_and_load(folder: Path, lock: HeldLock, cycle: int) -> None:
     names = [f"build-{cycle}-{number}" for number in range(10)]
     gone = dict.fromkeys(f"build-{cycle - 1}-{number}" for number in range(10))
     serial = lock.commit(
-        Draft(operation="test", builds=gone | {name: Build(name=name) for name in names})
+        PendingChange(operation="test", builds=gone | {name: Build(name=name) for name in names})
     ).serial
     state = read(folder)
     assert (state.serial, list(state.builds)) == (serial, names)
@@ -261,7 +261,9 @@ def assert_refused(kind: str, folder: Path) -> None:
 
 def assert_usable(folder: Path, beyond: int) -> None:
     with lock_of(open_store(folder)) as lock:
-        serial = lock.commit(Draft(operation="test", builds={"new": Build(name="new")})).serial
+        serial = lock.commit(
+            PendingChange(operation="test", builds={"new": Build(name="new")})
+        ).serial
     assert serial == read(folder).serial > beyond
     assert "new" in read(folder).builds
     assert not open_store(folder).verify().problems
@@ -378,7 +380,7 @@ def in_instance(metadata: dict[str, Any]) -> Build:
 def test_deep_nesting(kind: str, folder: Path, place: Callable[[dict[str, Any]], Build]) -> None:
     build = place(nested(100))
     with lock_of(open_store(folder)) as lock:
-        lock.commit(Draft(operation="test", builds={"deep": build}))
+        lock.commit(PendingChange(operation="test", builds={"deep": build}))
         lock.compact()
 
     def loaded() -> Answer:
@@ -399,7 +401,7 @@ def test_deep_nesting_is_refused(
 
     def commit() -> Answer:
         lock = contender.queue_up(open_store(folder), local_store.holder("test")).lock
-        draft = Draft(operation="test", builds={"good": Build(name="good"), "deep": build})
+        draft = PendingChange(operation="test", builds={"good": Build(name="good"), "deep": build})
         deeper = r"'deep' is nested deeper than \d+ levels"
         with contextlib.closing(lock), pytest.raises(UsageError, match=deeper) as refusal:
             lock.commit(draft)
@@ -467,7 +469,7 @@ def test_unicode_and_special_chars(kind: str, folder: Path) -> None:
 
     with lock_of(open_store(folder)) as lock:
         for name, build in builds.items():
-            lock.commit(Draft(operation="test", why=name, builds={name: build}))
+            lock.commit(PendingChange(operation="test", why=name, builds={name: build}))
         together(kind, [loaded] * 2)
         lock.compact()
         together(kind, [loaded] * 2)
@@ -483,7 +485,7 @@ def test_unicode_and_special_chars_in_very_long_names(folder: Path) -> None:
     names = ["é" * 1_000_000, *(f"{number} " + "x" * 10_000 for number in range(150))]
     with lock_of(open_store(folder)) as lock:
         for name in names:
-            lock.commit(Draft(operation="test", builds={name: Build(name=name)}))
+            lock.commit(PendingChange(operation="test", builds={name: Build(name=name)}))
         lock.compact()
     assert list(read(folder).builds) == names
     assert len(list(local_states.changes(open_store(folder)))) == len(names)
@@ -496,9 +498,9 @@ def test_unicode_and_special_chars_that_json_cannot_hold(folder: Path, text: str
     start(folder)
     before = stored(folder)
     drafts = (
-        Draft(operation="test", why=text),
-        Draft(operation="test", builds={text: Build(name=text)}),
-        Draft(operation="test", builds={"b": told_everywhere(0, text)}),
+        PendingChange(operation="test", why=text),
+        PendingChange(operation="test", builds={text: Build(name=text)}),
+        PendingChange(operation="test", builds={"b": told_everywhere(0, text)}),
     )
     with lock_of(open_store(folder)) as lock:
         for draft in drafts:
@@ -521,7 +523,7 @@ def test_unicode_and_special_chars_in_the_folder(folder: Path, name: str) -> Non
         complain=local_store.complain,
     )
     with lock_of(store) as lock:
-        lock.commit(Draft(operation="test"))
+        lock.commit(PendingChange(operation="test"))
         assert store.status().record == lock.record
     assert Path(store.location) == place
     assert os.fsencode(place.parent.name) in os.listdir(os.fsencode(folder.parent))  # noqa: PTH208

@@ -19,7 +19,7 @@ from typing import NamedTuple
 import pytest
 
 from packer_fork.errors import EXIT_DONE, EXIT_OUTBOX, EXIT_STORE, StoreError
-from packer_fork.model import Build, Draft
+from packer_fork.model import Build, PendingChange
 from packer_fork.stores.base import HeldLock
 from packer_fork.stores.local import lock_status
 from packer_fork.stores.local.folder import MIN_FREE
@@ -71,18 +71,18 @@ def test_power_is_cut_while_changes_are_made(
 ) -> None:
     here, noted = aftermath.scene(cli, project, ALONE, ext4.states), cli.files / "events"
     noted.touch()
-    cuts = checked = 0
+    gaps = checked = 0
     for _ in scale.some(ROUNDS):
         cut_while_writing(here, ext4, noted, rng.randrange(1, 20_000))
         ext4.again()
-        cuts += 1
+        gaps += 1
         made = [event for event in events(noted) if isinstance(event, Committed)]
         assert not violations(made, kept(here.folder))
         aftermath.assert_whole(here.folder)
         aftermath.can_acquire(here.folder)
         checked = len(made)
     aftermath.check(here)
-    figure("power cuts", cuts, "cuts")
+    figure("power gaps", gaps, "gaps")
     figure("acknowledged changes checked", checked, "changes")
     assert checked
 
@@ -115,7 +115,7 @@ def test_power_is_cut_during_a_build(
     cli: Cli, project: Project, ext4: Ext4, scale: Scale, rng: random.Random, figure: Say
 ) -> None:
     here = aftermath.scene(cli, project, ALONE, ext4.states)
-    cuts = checked = 0
+    gaps = checked = 0
     for _ in scale.some(ROUNDS)[::2]:
         running = here.start("build", "--rebuild", TEMPLATE)
         held_or_ended(here, running)
@@ -123,9 +123,9 @@ def test_power_is_cut_during_a_build(
         ext4.cut_power()
         cli.end_all()
         ext4.again()
-        cuts += 1
+        gaps += 1
         checked = aftermath.check(here)
-    figure("power cuts", cuts, "cuts")
+    figure("power gaps", gaps, "gaps")
     figure("acknowledged changes checked", checked, "changes")
     assert checked
 
@@ -171,7 +171,7 @@ def changes_until_full(here: Scene, lock: HeldLock) -> bool:
 
 
 def change(here: Scene, lock: HeldLock, text: str) -> None:
-    draft = Draft(operation="fill", builds={"b": Build(name="b", error=text)})
+    draft = PendingChange(operation="fill", builds={"b": Build(name="b", error=text)})
     serial = lock.commit(draft).serial
     with here.notes.open("a", encoding="utf-8") as notes:
         notes.write(f"{serial} {lock.record.token} fill\n")
@@ -253,11 +253,11 @@ def test_the_disk_fills_up_during_a_compaction(
     assert refused
 
 
-def many_builds(count: int) -> Draft:
+def many_builds(count: int) -> PendingChange:
     """What does not get much smaller by compression."""
     names = (f"b{number}" for number in range(count))
     builds = {name: Build(name=name, error=random.randbytes(2_000).hex()) for name in names}
-    return Draft(operation="fill", builds=builds)
+    return PendingChange(operation="fill", builds=builds)
 
 
 # Errors

@@ -26,7 +26,7 @@ from packer_fork.inputs.observation import Observation
 from packer_fork.inputs.record import BuildInputs, TemplateInputs
 from packer_fork.inputs.request import MAX_FILES
 from packer_fork.manager import results, state_ref
-from packer_fork.manager.state.artifacts import BuiltArtifacts as Made
+from packer_fork.manager.state.artifacts import BuiltArtifacts
 from packer_fork.packer import flags
 from packer_fork.stores.local import journal
 from packer_fork.template import contents, grammar
@@ -152,13 +152,13 @@ SHOWN: list[type[Struct]] = [
     BuildInputs,
     Observation,
     events.BuildPlan,
-    Made,
+    BuiltArtifacts,
     Shown,
     VerifiedEntry,
 ]
 """Documents that are defined where they are made."""
 
-INTERNAL = {"Document", "Draft", "Wait", "LockStatus", "RecoverableState"}
+INTERNAL = {"Document", "PendingChange", "Wait", "LockStatus", "RecoverableState"}
 """Never stored or shown as they are; what of LockStatus an event shows is told there."""
 
 

@@ -15,8 +15,7 @@ import msgspec
 import pytest
 
 from packer_fork import config, errors, locks
-from packer_fork.manager.state.artifacts import BuiltArtifacts as Made
-from packer_fork.manager.state.artifacts import flat
+from packer_fork.manager.state.artifacts import BuiltArtifacts, flat
 from packer_fork.model import Artifact
 from packer_fork.stores.access import parse_address
 from tests.conftest import Cli, Project, eventually
@@ -169,7 +168,9 @@ def test_terraform_finds_the_image(cli: Cli, project: Project) -> None:
     assert (name, found["file.web.run"]) == ("packer-fork", "1")
     (key,) = re.findall(r'result\["(.*)"\]', text)
     image = Artifact(id="eu-west-1:ami-1")
-    assert flat([Made(build="amazon-ebs.web", type="", run=1, ended=None, artifacts=(image,))])[key]
+    assert flat(
+        [BuiltArtifacts(build="amazon-ebs.web", type="", run=1, ended=None, artifacts=(image,))]
+    )[key]
 
 
 @pytest.mark.usefixtures("packer")
@@ -195,7 +196,9 @@ def in_ci(cli: Cli, project: Project, lines: list[str], **environ: str) -> str:
 
 def made(project: Project) -> list[str]:
     """The builds that a job wrote into the file that it archives."""
-    listed = msgspec.json.decode((project.root / "images.json").read_bytes(), type=list[Made])
+    listed = msgspec.json.decode(
+        (project.root / "images.json").read_bytes(), type=list[BuiltArtifacts]
+    )
     return [each.build for each in listed]
 
 

@@ -13,7 +13,7 @@ from packer_fork.cli import options
 
 if TYPE_CHECKING:
     from packer_fork.locks import LockStatus
-    from packer_fork.manager.state_ref import StateRef as Place
+    from packer_fork.manager.state_ref import StateRef
     from packer_fork.views.console import Console
     from packer_fork.views.locks import Report
 
@@ -59,7 +59,7 @@ def _gist(status: LockStatus) -> object:
 
 
 def _print(
-    console: Console, found: list[tuple[Place, LockStatus]], *, as_json: bool, single: bool
+    console: Console, found: list[tuple[StateRef, LockStatus]], *, as_json: bool, single: bool
 ) -> None:
     from packer_fork.views import locks as view
 
@@ -114,7 +114,7 @@ def force_unlock(
     console.tell(f"packer-fork: lock {lock_id} is unlocked; the lock is {now.status} now.")
 
 
-def _report(place: Place, status: LockStatus) -> Report:
+def _report(place: StateRef, status: LockStatus) -> Report:
     from packer_fork.views.locks import Report
 
     folder = place.folder

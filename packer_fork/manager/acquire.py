@@ -16,7 +16,7 @@ from packer_fork.events import LockTaken, Notice, Notify, Waiting
 from packer_fork.locks import Holder, LockStatus, Status, Wait, advice, packer_lives, who
 from packer_fork.manager import forecast
 from packer_fork.manager.forecast import Progress
-from packer_fork.model import Draft
+from packer_fork.model import PendingChange
 from packer_fork.stores.base import TAKE_OVER, HeldLock, Store, Ticket
 
 T = TypeVar("T", bound=HeldLock)
@@ -100,7 +100,7 @@ def record_take_over(lock: HeldLock, replaced: LockStatus, notify: Notify) -> No
     text = f"The lock was abandoned by {who(replaced)}; taken over ({replaced.evidence[0]})."
     notify(Notice(level="warning", text=text))
     try:
-        lock.commit(Draft(operation="take-over", why=text))
+        lock.commit(PendingChange(operation="take-over", why=text))
     except BaseException:
         lock.close()
         raise

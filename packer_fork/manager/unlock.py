@@ -17,8 +17,8 @@ from packer_fork.events import Notice, Notify
 from packer_fork.locks import LiveProcess, LockStatus, ParticipantStatus, Status, who
 from packer_fork.manager import acquire, end
 from packer_fork.manager.build import recovery, run_document
-from packer_fork.manager.state_ref import StateRef as Place
-from packer_fork.model import Draft
+from packer_fork.manager.state_ref import StateRef
+from packer_fork.model import PendingChange
 from packer_fork.stores.base import TAKE_OVER, HeldLock
 
 _DEAD = frozenset({Status.ABANDONED, Status.UNKNOWN})
@@ -28,7 +28,7 @@ _ANY = frozenset(set(Status) - {Status.FREE})
 class Found(Struct, frozen=True):
     """The lock that an ID names; or one of its participants, if others hold it as well."""
 
-    place: Place
+    place: StateRef
     lock: LockStatus
     participant: ParticipantStatus | None = None
 
@@ -60,7 +60,7 @@ class How(Struct, frozen=True, kw_only=True):
     if_abandoned: bool = False
 
 
-def find(lock_id: str, places: Iterable[Place], *, if_abandoned: bool) -> Found | None:
+def find(lock_id: str, places: Iterable[StateRef], *, if_abandoned: bool) -> Found | None:
     """The lock, or None if it is held no more.
 
     Raises UsageError if no lock of that ID is known; with `if_abandoned` LockedError, and only
@@ -85,7 +85,7 @@ def find(lock_id: str, places: Iterable[Place], *, if_abandoned: bool) -> Found 
     return None
 
 
-def _named(lock_id: str, place: Place, status: LockStatus) -> Found | None:
+def _named(lock_id: str, place: StateRef, status: LockStatus) -> Found | None:
     """What is held under that ID; a lock is named by its only participant as well."""
     if status.status is Status.FREE:
         return None
@@ -184,7 +184,9 @@ def _take(found: Found, over: frozenset[Status], environ: Mapping[str, str]) -> 
     return lock
 
 
-def _settle(place: Place, lock: HeldLock, why: str, notify: Notify, *, only_daemons: bool) -> None:
+def _settle(
+    place: StateRef, lock: HeldLock, why: str, notify: Notify, *, only_daemons: bool
+) -> None:
     """Put on record who unlocked what, and what became of the run that held the lock."""
     state = place.store.read()
     run = run_document.unfinished_run(state)
@@ -193,7 +195,7 @@ def _settle(place: Place, lock: HeldLock, why: str, notify: Notify, *, only_daem
         text = f"Run {run.number} still lives: its results will be late, and not lost."
         notify(Notice(level="warning", text=text))
     else:
-        lock.commit(Draft(operation="force-unlock", why=why))
+        lock.commit(PendingChange(operation="force-unlock", why=why))
         recovery.recover(place.store, lock, notify, reason=why, only_daemons=only_daemons)
 
 

@@ -23,7 +23,7 @@ from packer_fork.locks import (
     Status,
     Waiter,
 )
-from packer_fork.model import Actor, Change, Draft, Sealed, State, Summary, Template
+from packer_fork.model import Actor, Change, PendingChange, SegmentRef, State, Summary, Template
 from packer_fork.responses import Backup, RecoverableState, Verified
 from packer_fork.stores.archive.ownership import ForeignStateError
 
@@ -103,7 +103,7 @@ class HeldLock(Protocol):
     def packer_lock(self) -> int:
         """Descriptor of the lock that Packer inherits and holds as long as any of it lives."""
 
-    def commit(self, draft: Draft) -> Committed:
+    def commit(self, draft: PendingChange) -> Committed:
         """Make one change durable; what that costs does not grow with the state.
 
         When this returns the change survives anything. Raises LockLostError if the
@@ -150,10 +150,10 @@ class HeldLock(Protocol):
         """Put `state` in the place of none, or of a damaged one, which is kept beside.
 
         Returns it as it is stored: its serial is beyond every one that was acknowledged,
-        and its cuts lead around segments that are not there.
+        and its gaps lead around segments that are not there.
         """
 
-    def put_segment(self, data: bytes) -> Sealed:
+    def put_segment(self, data: bytes) -> SegmentRef:
         """Add a sealed segment, proven by its name, so that a state may name it."""
 
     def repair(self) -> Committed:

@@ -15,7 +15,16 @@ from packer_fork.cli.completing import commands, line, shells, values
 from packer_fork.cli.completing.position import Candidate, Wanted
 from packer_fork.cli.completing.values import FILES, VALUES, Files
 from packer_fork.errors import PackerForkError
-from packer_fork.model import Actor, Build, BuildStatus, Draft, Git, Instance, Run, RunStatus
+from packer_fork.model import (
+    Actor,
+    Build,
+    BuildStatus,
+    Git,
+    Instance,
+    PendingChange,
+    Run,
+    RunStatus,
+)
 from packer_fork.packer import flags
 from packer_fork.stores.base import HeldLock
 from packer_fork.stores.local.store import LocalStore
@@ -44,7 +53,7 @@ ANYTHING = {
 
 
 class Here(NamedTuple):
-    """A project with templates, and the open tenure of the state of one of them."""
+    """A project with templates, and the held lock of the state of one of them."""
 
     store: LocalStore
     lock: HeldLock
@@ -67,14 +76,16 @@ def here(project: Project, monkeypatch: pytest.MonkeyPatch) -> Iterator[Here]:
         project.write(name, "")
     monkeypatch.chdir(project.root)
     with lock_of(store_in(project.root, "t.pkr.hcl", "staging")) as lock:
-        lock.commit(Draft(operation="test", builds={"null.staged": Build(name="null.staged")}))
+        lock.commit(
+            PendingChange(operation="test", builds={"null.staged": Build(name="null.staged")})
+        )
     store = store_in(project.root, "t.pkr.hcl")
     with lock_of(store) as lock:
         lock.commit(_run_of_all(lock.participant.holder.by))
         yield Here(store, lock)
 
 
-def _run_of_all(by: Actor) -> Draft:
+def _run_of_all(by: Actor) -> PendingChange:
     git = Git(commit="c0ffee", branch="topic")
     names = ("file.web", HOSTILE, NEVER_SHOWN)
     builds = {name: Build(name=name, status=BuildStatus.COMPLETE, run=7) for name in names}
@@ -82,7 +93,7 @@ def _run_of_all(by: Actor) -> Draft:
     now = datetime.now(UTC)
     status = RunStatus.COMPLETE
     run = Run(number=7, token=1, started=now, by=by, status=status, git=git, builds=names)
-    return Draft(operation="start", builds=builds, last_run=run)
+    return PendingChange(operation="start", builds=builds, last_run=run)
 
 
 NAMED = (

@@ -9,7 +9,7 @@ import pytest
 
 from packer_fork.locks import Holder, LockStatus
 from packer_fork.manager import acquire
-from packer_fork.model import Draft, Run, RunStatus
+from packer_fork.model import PendingChange, Run, RunStatus
 from packer_fork.responses import BuildDifference, ChangeEntry, Difference, Prunable, RunEntry
 from packer_fork.stores.archive import history
 from packer_fork.stores.local.store import LocalStore
@@ -340,8 +340,8 @@ def run_of_long_ago(folder: Path, number: int, age: timedelta) -> None:
         ended=started,
     )
     if store.read() is None:
-        lock.commit(Draft(operation="create"))
-    lock.commit(Draft(operation="start", last_run=run))
+        lock.commit(PendingChange(operation="create"))
+    lock.commit(PendingChange(operation="start", last_run=run))
     lock.compact()
     lock.close()
 

@@ -7,7 +7,7 @@ import pytest
 
 from packer_fork.cli.app import run
 from packer_fork.errors import EXIT_USAGE, UsageError
-from packer_fork.model import Build, Draft
+from packer_fork.model import Build, PendingChange
 from packer_fork.stores.local.store import LocalStore
 from tests.conftest import Cli, Project
 from tests.support.local_states import lock_of
@@ -58,7 +58,7 @@ def _states(project: Project, monkeypatch: pytest.MonkeyPatch) -> None:
         complain=lambda _: None,
     )
     with lock_of(store) as lock:
-        lock.commit(Draft(operation="test", builds={"null.web": Build(name="null.web")}))
+        lock.commit(PendingChange(operation="test", builds={"null.web": Build(name="null.web")}))
 
 
 def refused(line: str) -> UsageError:

@@ -18,9 +18,8 @@ from packer_fork.locks import Holder, LockStatus, Status
 from packer_fork.manager import unlock
 from packer_fork.manager.build import outbox, recovery
 from packer_fork.manager.build.log_files import LogFiles
-from packer_fork.manager.state_ref import StateFolder
-from packer_fork.manager.state_ref import StateRef as Place
-from packer_fork.model import Build, BuildStatus, Draft, Late, Run, WorkItem
+from packer_fork.manager.state_ref import StateFolder, StateRef
+from packer_fork.model import Build, BuildStatus, Late, PendingChange, Run, WorkItem
 from tests.conftest import Cli, Project, Running, eventually
 from tests.support import raw_log, states
 from tests.support.local_store import holder, open_store
@@ -37,9 +36,9 @@ def gated(project: Project) -> Path:
 
 
 @pytest.fixture
-def place(project: Project) -> Place:
+def place(project: Project) -> StateRef:
     folder = StateFolder(project.root / ".packer-fork", "t.pkr.hcl", "default")
-    return Place(folder, open_store(folder.folder), Settings())
+    return StateRef(folder, open_store(folder.folder), Settings())
 
 
 def lock_id(cli: Cli) -> str:
@@ -233,7 +232,7 @@ def test_allow_live_fences_the_holder_and_keeps_its_results(cli: Cli, project: P
 
 
 def test_results_that_cannot_be_kept_leave_the_raw_log(
-    cli: Cli, project: Project, place: Place, monkeypatch: pytest.MonkeyPatch
+    cli: Cli, project: Project, place: StateRef, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The lock is lost when Packer is about to start, and there is a folder in the way."""
     monkeypatch.chdir(project.root)
@@ -251,7 +250,7 @@ def test_results_that_cannot_be_kept_leave_the_raw_log(
     assert "Build 'null.n' finished" in (logs / "1-1.raw").read_text()
 
 
-def test_log_of_an_unlocked_run_is_read_once_nothing_of_it_lives(place: Place) -> None:
+def test_log_of_an_unlocked_run_is_read_once_nothing_of_it_lives(place: StateRef) -> None:
     """As when its packer-fork is killed later, or cannot keep the results anywhere."""
     live = place.store.try_acquire(holder("build"))
     assert not isinstance(live, LockStatus)
@@ -262,12 +261,12 @@ def test_log_of_an_unlocked_run_is_read_once_nothing_of_it_lives(place: Place) -
         by=live.participant.holder.by,
         builds=("null.n",),
     )
-    live.commit(Draft(operation="start", last_run=run))
+    live.commit(PendingChange(operation="start", last_run=run))
     item = WorkItem(
         run=1, number=1, token=run.token, started=run.started, by=run.by, sources=run.builds
     )
     creating = Build(name="null.n", status=BuildStatus.CREATING, run=1, item=1)
-    live.commit(Draft(operation="begin", items=(item,), builds={"null.n": creating}))
+    live.commit(PendingChange(operation="begin", items=(item,), builds={"null.n": creating}))
     files = LogFiles(place.store.logs, item.key)
     files.keep_secrets(())
     files.raw.write_bytes(raw_log.of_complete("null.n"))
@@ -304,13 +303,13 @@ def test_late_results_replace_nothing_newer(cli: Cli, project: Project) -> None:
     assert states.state(cli)["builds"]["null.n"]["run"] == 2
 
 
-def test_late_item_does_not_replace_a_later_item_of_the_same_run(place: Place) -> None:
+def test_late_item_does_not_replace_a_later_item_of_the_same_run(place: StateRef) -> None:
     by, now = holder("build").by, datetime.now(UTC)
     run = Run(number=1, token=1, started=now, by=by, builds=("a",))
     item = WorkItem(run=1, number=2, token=1, started=now, by=by, sources=("a",))
     build = Build(name="a", status=BuildStatus.COMPLETE, run=1, item=2)
     with lock_of(place.store) as lock:
-        lock.commit(Draft(operation="finish", builds={"a": build}))
+        lock.commit(PendingChange(operation="finish", builds={"a": build}))
     state = place.store.read()
     assert state is not None
     for number, stands in ((1, []), (2, ["a"]), (3, ["a"])):
@@ -357,21 +356,21 @@ def of_another_boot() -> Holder:
     return structs.replace(this, process=structs.replace(this.process, boot="another"))
 
 
-def found(place: Place) -> unlock.Found:
+def found(place: StateRef) -> unlock.Found:
     return unlock.Found(place, place.store.status())
 
 
-def test_kill_does_not_take_over_from_a_holder_that_it_cannot_end(place: Place) -> None:
+def test_kill_does_not_take_over_from_a_holder_that_it_cannot_end(place: StateRef) -> None:
     with lock_of(place.store, of_another_boot()) as lock:
         with pytest.raises(LockedError, match="is held by"):
             unlock.force_unlock(found(place), unlock.How(kill=True), ignore, environ={})
-        lock.commit(Draft(operation="test"))
+        lock.commit(PendingChange(operation="test"))
         how = unlock.How(kill=True, allow_live=True)
         assert unlock.force_unlock(found(place), how, ignore, environ={}).status is Status.FREE
         assert not lock.is_open()
 
 
-def test_if_abandoned_leaves_an_unknown_lock_alone(place: Place) -> None:
+def test_if_abandoned_leaves_an_unknown_lock_alone(place: StateRef) -> None:
     with lock_of(place.store):
         pass
     (place.folder.folder / "lock").write_bytes(b"{")

@@ -30,10 +30,9 @@ from packer_fork.manager.build.work_item import Context
 from packer_fork.manager.observing import Observers
 from packer_fork.manager.plan import Plan
 from packer_fork.manager.prepare import BuildRequest, PlanningContext, prepare
-from packer_fork.manager.state.operation import ensure_state as made_sure_of
-from packer_fork.manager.state_ref import StateFolder
-from packer_fork.manager.state_ref import StateRef as Place
-from packer_fork.model import Build, BuildStatus, Draft, Run, RunStatus, State, WorkItem
+from packer_fork.manager.state.operation import ensure_state
+from packer_fork.manager.state_ref import StateFolder, StateRef
+from packer_fork.model import Build, BuildStatus, PendingChange, Run, RunStatus, State, WorkItem
 from packer_fork.packer.flags import take
 from packer_fork.packer.signals import SignalWatch
 from packer_fork.stores.base import Committed, HeldLock
@@ -78,9 +77,9 @@ def test_a_plan_of_other_inputs_than_the_run_is_refused(tmp_path: Path) -> None:
 
 
 @pytest.fixture
-def place(project: Project) -> Place:
+def place(project: Project) -> StateRef:
     folder = StateFolder(project.root / ".packer-fork", "t.pkr.hcl", "default")
-    return Place(folder, open_store(folder.folder), Settings())
+    return StateRef(folder, open_store(folder.folder), Settings())
 
 
 @pytest.fixture
@@ -100,20 +99,20 @@ def ignore(_: Event) -> None:
 
 
 @contextlib.contextmanager
-def first(place: Place) -> Iterator[HeldLock]:
+def first(place: StateRef) -> Iterator[HeldLock]:
     found = place.store.try_acquire(holder("first"), max_participants=MOST_PARTICIPANTS)
     assert not isinstance(found, LockStatus)
     with contextlib.closing(found):
         yield found
 
 
-def joined(place: Place, member: HeldLock, inputs: str) -> HeldLock:
+def joined(place: StateRef, member: HeldLock, inputs: str) -> HeldLock:
     found = place.store.join(holder("second"), lock_id=member.record.id, inputs=inputs)
     assert found is not None
     return found
 
 
-def fingerprint_of(request: BuildRequest, place: Place, state: State) -> str:
+def fingerprint_of(request: BuildRequest, place: StateRef, state: State) -> str:
     template = state_ref.find_template(request.template)
     prepared = prepare(template, request.flags, place.settings, request.environ)
     context = PlanningContext(
@@ -132,7 +131,7 @@ def fingerprint_of(request: BuildRequest, place: Place, state: State) -> str:
 def test_inputs_that_change_while_a_run_is_joined_are_not_built_in_it(
     request_to_share: BuildRequest,
     project: Project,
-    place: Place,
+    place: StateRef,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     join = LocalStore.join
@@ -147,7 +146,7 @@ def test_inputs_that_change_while_a_run_is_joined_are_not_built_in_it(
 
     monkeypatch.setattr(LocalStore, "join", join_and_edit)
     with first(place) as member:
-        inputs = fingerprint_of(request_to_share, place, made_sure_of(place, member))
+        inputs = fingerprint_of(request_to_share, place, ensure_state(place, member))
         member.update(
             lambda share, _: lock_steps.admit(share, inputs=inputs, run=1, wanted=("null.n",))
         )
@@ -159,12 +158,12 @@ def test_inputs_that_change_while_a_run_is_joined_are_not_built_in_it(
 
 @pytest.mark.usefixtures("packer")
 def test_run_is_open_to_others_only_once_it_is_on_record(
-    request_to_share: BuildRequest, place: Place, monkeypatch: pytest.MonkeyPatch
+    request_to_share: BuildRequest, place: StateRef, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     commit = LocalLock.commit
     in_the_gap: list[HeldLock | None] = []
 
-    def fail_to_start(member: LocalLock, draft: Draft) -> Committed:
+    def fail_to_start(member: LocalLock, draft: PendingChange) -> Committed:
         if draft.operation != "start":
             return commit(member, draft)
         assert draft.last_run is not None
@@ -188,7 +187,7 @@ def test_each_step_of_a_run_is_on_record_before_others_act_on_it(
     commit, update = LocalLock.commit, LocalLock.update
     steps: list[str] = []
 
-    def noted_commit(member: LocalLock, draft: Draft) -> Committed:
+    def noted_commit(member: LocalLock, draft: PendingChange) -> Committed:
         made = commit(member, draft)
         if draft.operation != "progress":
             steps.append(draft.operation)
@@ -213,7 +212,7 @@ def test_each_step_of_a_run_is_on_record_before_others_act_on_it(
 
 @pytest.mark.usefixtures("packer")
 def test_source_that_is_added_at_the_very_end_is_waited_for(
-    request_to_share: BuildRequest, place: Place, monkeypatch: pytest.MonkeyPatch
+    request_to_share: BuildRequest, place: StateRef, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     conclude = shared_run.conclude
     seconds: list[HeldLock] = []
@@ -238,7 +237,7 @@ def test_source_that_is_added_at_the_very_end_is_waited_for(
             build = structs.replace(event.build, status=BuildStatus.COMPLETE)
             status, now = RunStatus.COMPLETE, datetime.now(UTC)
             item = structs.replace(items[0], status=status, ended=now, exit_code=0)
-            second.commit(Draft(operation="end", items=(item,), builds={build.name: build}))
+            second.commit(PendingChange(operation="end", items=(item,), builds={build.name: build}))
             second.update(
                 lambda share, _: lock_steps.complete(share, build.name, second.participant.number)
             )
@@ -276,7 +275,7 @@ def begun_run(member: HeldLock, *names: str) -> Run:
         by=member.participant.holder.by,
         builds=names,
     )
-    member.commit(Draft(operation="start", last_run=run, builds=pending(1, *names)))
+    member.commit(PendingChange(operation="start", last_run=run, builds=pending(1, *names)))
     member.update(lambda share, _: lock_steps.admit(share, inputs=INPUTS, run=1, wanted=names))
     return run
 
@@ -297,7 +296,7 @@ def begun_item(member: HeldLock, run: Run, source: str) -> WorkItem:
         sources=(source,),
     )
     build = Build(name=source, run=run.number, item=number, status=BuildStatus.CREATING)
-    member.commit(Draft(operation="begin", items=(item,), builds={source: build}))
+    member.commit(PendingChange(operation="begin", items=(item,), builds={source: build}))
     return item
 
 
@@ -306,13 +305,13 @@ def added(member: HeldLock, source: str) -> None:
     assert member.update(lambda share, _: lock_steps.want(share, (source,)))
 
 
-def state_of(place: Place) -> State:
+def state_of(place: StateRef) -> State:
     state = place.store.read()
     assert state is not None
     return state
 
 
-def context(place: Place, member: HeldLock, watch: SignalWatch) -> Context:
+def context(place: StateRef, member: HeldLock, watch: SignalWatch) -> Context:
     """Of a participant that has nothing more to build, and so needs no Packer."""
     return Context(
         request=BuildRequest(template="", flags=take(())[0], settings={}, environ={}),
@@ -327,11 +326,11 @@ def context(place: Place, member: HeldLock, watch: SignalWatch) -> Context:
     )
 
 
-def statuses(place: Place) -> dict[str, str]:
+def statuses(place: StateRef) -> dict[str, str]:
     return {name: decode_build(raw).status for name, raw in state_of(place).builds.items()}
 
 
-def test_run_that_was_stopped_ends_with_the_part_of_a_dead_member(place: Place) -> None:
+def test_run_that_was_stopped_ends_with_the_part_of_a_dead_member(place: StateRef) -> None:
     """No participant takes the source over, so the one that ends the run reads its log."""
     with first(place) as member, SignalWatch() as watch:
         run = begun_run(member, "a", "b")
@@ -351,7 +350,7 @@ def test_run_that_was_stopped_ends_with_the_part_of_a_dead_member(place: Place) 
 
 
 def test_source_that_is_added_while_a_run_is_about_to_end_is_not_lost(
-    place: Place, monkeypatch: pytest.MonkeyPatch
+    place: StateRef, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with first(place) as member, SignalWatch() as watch:
         run = begun_run(member, "a")

@@ -16,7 +16,7 @@ from packer_fork import events
 from packer_fork.codec.builds import decode_build
 from packer_fork.manager import planning
 from packer_fork.manager.prepare import BuildRequest
-from packer_fork.model import Draft
+from packer_fork.model import PendingChange
 from packer_fork.packer.flags import PackerFlags
 from tests.conftest import Cli, Project, eventually
 from tests.support import local_states, states
@@ -219,7 +219,7 @@ def recorded_ahead(root: Path, ahead: timedelta) -> None:
     build = decode_build(state.builds["null.n"])
     later = structs.replace(build, ended=datetime.now(UTC) + ahead)
     with local_states.lock_of(store) as lock:
-        lock.commit(Draft(operation="test", builds={"null.n": later}))
+        lock.commit(PendingChange(operation="test", builds={"null.n": later}))
 
 
 @pytest.mark.usefixtures("template")

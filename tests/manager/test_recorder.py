@@ -16,7 +16,7 @@ from packer_fork.manager.build import recovery
 from packer_fork.manager.build.log_files import ItemLog, LogFiles
 from packer_fork.manager.build.outbox import Outbox
 from packer_fork.manager.build.recorder import Recorder
-from packer_fork.model import BuildStatus, Draft, Run, WorkItem
+from packer_fork.model import BuildStatus, PendingChange, Run, WorkItem
 from packer_fork.packer import outcome
 from packer_fork.packer.mask import Mask
 from packer_fork.packer.outline import BuildOutline
@@ -104,8 +104,8 @@ def test_recovery_that_could_not_be_committed_keeps_the_log(
         [BuildOutline("null.n", "null")],
     )
     item = begun.item
-    lock.commit(Draft(operation="start", last_run=run))
-    lock.commit(Draft(operation="begin", items=(item,), builds=dict(begun.builds)))
+    lock.commit(PendingChange(operation="start", last_run=run))
+    lock.commit(PendingChange(operation="begin", items=(item,), builds=dict(begun.builds)))
     files = LogFiles(store.logs, item.key)
     files.keep_secrets(())
     files.raw.write_bytes(raw_log.of_complete("null.n"))

@@ -7,7 +7,7 @@ import pytest
 
 from packer_fork.errors import DamagedError, LockLostError, StateError
 from packer_fork.locks import LockStatus, Status
-from packer_fork.model import Draft, Sealed, State
+from packer_fork.model import PendingChange, SegmentRef, State
 from packer_fork.stores.archive import history
 from packer_fork.stores.base import MANUAL, HeldLock
 from packer_fork.stores.local import journal
@@ -38,7 +38,7 @@ def state_of(folder: Path) -> State:
     return state
 
 
-def put_all(lock: HeldLock, source: Path) -> tuple[State, list[Sealed]]:
+def put_all(lock: HeldLock, source: Path) -> tuple[State, list[SegmentRef]]:
     """State and history of `source`, as they are brought to another place."""
     store, state = open_store(source), state_of(source)
     sealed = [lock.put_segment(data) for _, data in store.segments(state)]
@@ -117,7 +117,7 @@ def test_the_segment_of_a_backup_goes_with_the_last_one_that_names_it(folder: Pa
     paths = [back_up(folder), back_up(folder)]
     (segment,) = local_states.segments(folder)
     with lock_of(open_store(folder)) as lock:
-        lock.commit(Draft(operation="prune", cuts={segment.stem: None}))
+        lock.commit(PendingChange(operation="prune", gaps={segment.stem: None}))
         for path in paths:
             assert lock.discard_unused() == ()
             assert segment.exists()
@@ -216,7 +216,7 @@ def test_put_leads_around_segments_that_were_not_brought(folder: Path, other: Pa
         for _, data in (newest, oldest):
             lock.put_segment(data)
         placed = lock.put(state)
-    assert len(placed.cuts) == 1
+    assert len(placed.gaps) == 1
     assert local_states.serials(open_store(other)) == [6, 5, 2, 1]
     assert open_store(other).verify().problems == ()
 
@@ -267,7 +267,7 @@ def test_the_next_lock_is_newer_than_all_that_a_put_state_knows(folder: Path, ot
         put_all(lock, folder)
     with lock_of(open_store(other)) as lock:
         assert lock.record.token > state_of(folder).token
-        assert lock.commit(Draft(operation="test")).serial == state_of(folder).serial + 1
+        assert lock.commit(PendingChange(operation="test")).serial == state_of(folder).serial + 1
 
 
 def test_who_lost_the_lock_changes_nothing(folder: Path, other: Path) -> None:

@@ -17,7 +17,7 @@ from packer_fork import lock_steps
 from packer_fork.errors import StoreError
 from packer_fork.lock_steps import MOST_PARTICIPANTS
 from packer_fork.locks import LockStatus
-from packer_fork.model import Actor, Build, Draft
+from packer_fork.model import Actor, Build, PendingChange
 from packer_fork.stores.base import HeldLock
 from packer_fork.stores.local import mutex
 from packer_fork.stores.local.layout import Layout
@@ -143,7 +143,7 @@ def test_token_is_durable_before_the_first_change_that_carries_it(tmp_path: Path
     def holding() -> HeldLock:
         lock = open_store(folder).try_acquire(holder("killed"))
         assert not isinstance(lock, LockStatus)
-        lock.commit(Draft(operation="test"))
+        lock.commit(PendingChange(operation="test"))
         return lock
 
     with in_a_process(holding):
@@ -200,7 +200,7 @@ def synced(monkeypatch: pytest.MonkeyPatch) -> Synced:
 
 
 def first_commit(lock: HeldLock) -> None:
-    lock.commit(Draft(operation="test", why="refused"))
+    lock.commit(PendingChange(operation="test", why="refused"))
 
 
 def note(lock: HeldLock) -> None:
@@ -217,13 +217,13 @@ def test_record_whose_sync_failed_is_written_into_a_new_inode(
     record = folder / "lock"
     with lock_of(open_store(folder)) as lock:
         if step is note:
-            lock.commit(Draft(operation="test", why="before"))
+            lock.commit(PendingChange(operation="test", why="before"))
         synced.fails = (folder / fails).stat().st_ino
         with pytest.raises(StoreError, match="Input/output error"):
             step(lock)
         suspect = record.stat().st_ino
         synced.inodes.clear()
-        lock.commit(Draft(operation="test", why="after"))
+        lock.commit(PendingChange(operation="test", why="after"))
         assert suspect != record.stat().st_ino
         assert synced.inodes[:2] == [record.stat().st_ino, folder.stat().st_ino]
         assert lock.is_open()
@@ -252,7 +252,9 @@ def test_the_mutex_is_released_by_an_error(tmp_path: Path) -> None:
     builds: dict[str, Build | None] = {"b": Build(name="b", metadata={"deep": _too_deep()})}
     for _ in range(2):
         with pytest.raises(Exception, match="nested"), mutex.held(Layout(tmp_path).mutex, ignore):
-            open_journal(tmp_path).commit(Draft(operation="t", builds=builds), token=1, by=by)
+            open_journal(tmp_path).commit(
+                PendingChange(operation="t", builds=builds), token=1, by=by
+            )
 
 
 def _too_deep() -> dict[str, object]:

@@ -14,7 +14,7 @@ from msgspec import structs
 from packer_fork.codec import segment as codec
 from packer_fork.codec.lines import seal
 from packer_fork.errors import DamagedError
-from packer_fork.model import Build, Draft, Summary
+from packer_fork.model import Build, PendingChange, Summary
 from packer_fork.stores.archive import history
 from packer_fork.stores.base import MANUAL
 from packer_fork.stores.local.layout import Layout
@@ -39,7 +39,7 @@ def segment_a_lock(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def prune(folder: Path, name: str) -> tuple[str, ...]:
     with lock_of(open_store(folder)) as lock:
-        lock.commit(Draft(operation="prune", cuts={name: None}))
+        lock.commit(PendingChange(operation="prune", gaps={name: None}))
         return lock.discard_unused()
 
 
@@ -171,7 +171,7 @@ def test_what_nothing_names_is_told_and_discarded(folder: Path) -> None:
     local_states.grow(folder, range(1, 4))
     cut = local_states.segments(folder)[1]
     with lock_of(open_store(folder)) as lock:
-        lock.commit(Draft(operation="prune", cuts={cut.stem: None}))
+        lock.commit(PendingChange(operation="prune", gaps={cut.stem: None}))
     unused = open_store(folder).verify().unused
     assert str(cut) in unused
     with lock_of(open_store(folder)) as lock:
@@ -186,7 +186,7 @@ def test_a_pruned_segment_does_not_come_back_in_a_larger_one(folder: Path) -> No
     local_states.grow(folder, range(1, 4))
     (newest,) = local_states.segments(folder)
     with lock_of(open_store(folder)) as lock:
-        lock.commit(Draft(operation="prune", cuts={newest.stem: None}))
+        lock.commit(PendingChange(operation="prune", gaps={newest.stem: None}))
     local_states.grow(folder, range(4, 6))
     assert serials(open_store(folder)) == [11, 10, 9, 8, 7]
     assert open_store(folder).verify().problems == ()
@@ -236,7 +236,7 @@ def test_a_summary_tells_that_a_run_spans_two_segments(folder: Path) -> None:
 def test_a_segment_with_many_long_names_reads(folder: Path, names: int) -> None:
     builds = {f"{n}" + "x" * 9_000: Build(name=f"{n}" + "x" * 9_000) for n in range(names)}
     with lock_of(open_store(folder)) as lock:
-        lock.commit(Draft(operation="test", builds=builds))
+        lock.commit(PendingChange(operation="test", builds=builds))
         lock.compact()
     assert local_states.serials(open_store(folder)) == [1]
     assert open_store(folder).verify().problems == ()
@@ -265,7 +265,7 @@ def test_a_store_sees_a_commit_of_another_that_is_of_the_same_size(folder: Path)
     store = open_store(folder)
     with lock_of(open_store(folder)) as lock:
         for number in range(100):
-            lock.commit(Draft(operation="test", why=f"{number:03}"))
+            lock.commit(PendingChange(operation="test", why=f"{number:03}"))
             lock.compact()
             state = store.read()
             assert state is not None
@@ -442,7 +442,7 @@ def test_a_cut_may_lead_around_a_segment(folder: Path) -> None:
     assert state is not None
     first, second, third, *_ = history.chain(layout, state)
     with lock_of(open_store(folder)) as lock:
-        lock.commit(Draft(operation="test", cuts={second.segment: third}))
+        lock.commit(PendingChange(operation="test", gaps={second.segment: third}))
         assert lock.discard_unused() == (second.segment,)
     assert first.serial == 8
     assert serials(open_store(folder)) == [9, 8, 7, 4, 3, 2, 1]

@@ -12,7 +12,7 @@ from msgspec import structs
 from packer_fork.codec.lines import read_change, seal, unseal
 from packer_fork.errors import DamagedError, NewerFormatError, StateError
 from packer_fork.locks import LockStatus
-from packer_fork.model import FORMAT_VERSION, Draft
+from packer_fork.model import FORMAT_VERSION, PendingChange
 from packer_fork.stores.local import journal
 from tests.support import local_states
 from tests.support.local_states import States, bare, lock_of, open_store
@@ -278,7 +278,7 @@ def test_a_damaged_state_is_not_acquired_for_anything_but_mending(folder: Path, 
         open_store(folder).try_acquire(holder("test"))
     assert contents(folder) == before
     with lock_of(open_store(folder), even_damaged=True) as lock, pytest.raises(DamagedError):
-        lock.commit(Draft(operation="never"))
+        lock.commit(PendingChange(operation="never"))
     assert contents(folder) == before
 
 

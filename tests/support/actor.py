@@ -21,7 +21,7 @@ import msgspec
 
 from packer_fork.errors import PackerForkError
 from packer_fork.locks import LockStatus, Status
-from packer_fork.model import Build, Draft
+from packer_fork.model import Build, PendingChange
 from packer_fork.stores.base import TAKE_OVER, HeldLock, Ticket
 from packer_fork.stores.local import (
     kernel_locks,  # noqa: F401 (beforehand: after `become` its file may be out of reach)
@@ -94,7 +94,7 @@ class Actor:
     def commit(self, *words: str) -> Any:
         assert self._lock is not None
         mark = " ".join(words)
-        draft = Draft(operation="act", why=mark, builds={"b": Build(name="b", error=mark)})
+        draft = PendingChange(operation="act", why=mark, builds={"b": Build(name="b", error=mark)})
         return {"serial": self._lock.commit(draft).serial}
 
     def packer(self) -> Any:

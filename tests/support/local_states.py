@@ -17,7 +17,7 @@ from msgspec import structs
 
 from packer_fork.codec.statefile import StateFile
 from packer_fork.locks import LockStatus
-from packer_fork.model import Build, BuildStatus, Change, Draft, Run, RunStatus, State
+from packer_fork.model import Build, BuildStatus, Change, PendingChange, Run, RunStatus, State
 from packer_fork.stores.archive import backups, history
 from packer_fork.stores.base import MANUAL, HeldLock
 from packer_fork.stores.local.layout import Layout
@@ -45,7 +45,7 @@ def lock_of(store: LocalStore, *, even_damaged: bool = False) -> Iterator[HeldLo
         found.close()
 
 
-def drafts(number: int, *, token: int = 1, text: str = "") -> tuple[Draft, Draft]:
+def drafts(number: int, *, token: int = 1, text: str = "") -> tuple[PendingChange, PendingChange]:
     """What a build commits at its beginning and at its end."""
     name = f"b{number % 3}"
     started = Run(number=number, token=token, started=NOW, by=BY, builds=(name,))
@@ -53,12 +53,12 @@ def drafts(number: int, *, token: int = 1, text: str = "") -> tuple[Draft, Draft
     begun = Build(name=name, status=BuildStatus.CREATING, run=number)
     done = structs.replace(begun, status=BuildStatus.COMPLETE, error=text)
     return (
-        Draft(operation="start", why=f"+{number}", builds={name: begun}, last_run=started),
-        Draft(operation="finish", why=f"-{number}", builds={name: done}, last_run=ended),
+        PendingChange(operation="start", why=f"+{number}", builds={name: begun}, last_run=started),
+        PendingChange(operation="finish", why=f"-{number}", builds={name: done}, last_run=ended),
     )
 
 
-def commit(folder: Path, lock: HeldLock, *made: Draft) -> States:
+def commit(folder: Path, lock: HeldLock, *made: PendingChange) -> States:
     states: States = {}
     for draft in made:
         serial = lock.commit(draft).serial
@@ -130,7 +130,7 @@ def large(folder: Path, builds: int) -> None:
         for number in range(builds)
     }
     with lock_of(open_store(folder)) as lock:
-        lock.commit(Draft(operation="test", builds=documents))
+        lock.commit(PendingChange(operation="test", builds=documents))
         lock.compact()
         for number in range(1, 16):
             lock.commit(drafts(number, text=noise.randbytes(200_000).hex())[1])
@@ -178,7 +178,7 @@ def segments(folder: Path) -> list[Path]:
 
 def bare(state: State | None) -> State | None:
     """A state without what says where its history lies."""
-    return state and structs.replace(state, sealed=None, cuts={})
+    return state and structs.replace(state, sealed=None, gaps={})
 
 
 def flip(path: Path, offset: int, bit: int = 0) -> None:
@@ -197,7 +197,9 @@ def segmented(folder: Path) -> None:
     """Two segments (with SEGMENT_SIZE 1), a change behind the snapshot, and a backup."""
     with lock_of(open_store(folder)) as lock:
         for number in range(5):
-            lock.commit(Draft(operation="test", builds={f"b{number}": Build(name=f"b{number}")}))
+            lock.commit(
+                PendingChange(operation="test", builds={f"b{number}": Build(name=f"b{number}")})
+            )
             if number in (1, 3):
                 lock.compact()
         lock.backup(MANUAL, keep=1)

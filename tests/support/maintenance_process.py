@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from packer_fork.errors import PackerForkError
-from packer_fork.model import Draft
+from packer_fork.model import PendingChange
 from packer_fork.stores.base import HeldLock
 from tests.support.local_states import drafts, lock_of, open_store
 from tests.support.strace import await_tracer
@@ -24,7 +24,7 @@ def tell(what: str, number: int) -> None:
     os.writev(1, [f"{what} {number}\n".encode()])
 
 
-def commit(lock: HeldLock, *made: Draft) -> None:
+def commit(lock: HeldLock, *made: PendingChange) -> None:
     for draft in made:
         with _left:
             tell(draft.why, lock.commit(draft).serial)
@@ -58,9 +58,9 @@ def prune(folder: Path, held: HeldLock) -> None:
     """The two oldest segments go; it is told before, as they may be gone after a kill."""
     *_, cut, _ = (stretch for stretch in open_store(folder).history() if stretch.segment)
     tell("pruning", cut.last)
-    commit(held, Draft(operation="prune", why="prune", cuts={cut.segment: None}))
+    commit(held, PendingChange(operation="prune", why="prune", gaps={cut.segment: None}))
     state = open_store(folder).read()
-    if state is not None and cut.segment in state.cuts:
+    if state is not None and cut.segment in state.gaps:
         with _left:
             held.discard_unused()
 

@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator
 from typing import TypeVar
 
 from packer_fork.locks import Holder, LockStatus, Status
-from packer_fork.model import Build, BuildStatus, Change, Draft, State
+from packer_fork.model import Build, BuildStatus, Change, PendingChange, State
 from packer_fork.stores.base import HeldLock, Store
 from tests.support.local_store import holder
 
@@ -64,9 +64,9 @@ def in_a_process(work: Callable[[], T]) -> Iterator[int]:
         os.waitpid(child, 0)
 
 
-def built(number: int, *, text: str = "") -> Draft:
+def built(number: int, *, text: str = "") -> PendingChange:
     build = Build(name=f"b{number % 5}", status=BuildStatus.COMPLETE, run=number, error=text)
-    return Draft(operation="test", why=str(number), builds={build.name: build})
+    return PendingChange(operation="test", why=str(number), builds={build.name: build})
 
 
 def changes(store: Store) -> list[Change]:

@@ -13,7 +13,7 @@ from packer_fork.lock_steps import MOST_PARTICIPANTS
 from packer_fork.locks import Holder, LockRecord, LockStatus, Status, Wait, who
 from packer_fork.manager import acquire
 from packer_fork.manager.plan import Plan, StoredInputs
-from packer_fork.manager.state_ref import StateRef as Place
+from packer_fork.manager.state_ref import StateRef
 from packer_fork.model import State
 from packer_fork.stores.base import TAKE_OVER, HeldLock, Ticket
 
@@ -24,7 +24,7 @@ PlanOf = Callable[[State | None], Plan]
 
 
 def enter(
-    place: Place, asking: Holder, plan_of: PlanOf, notify: Notify
+    place: StateRef, asking: Holder, plan_of: PlanOf, notify: Notify
 ) -> tuple[HeldLock, Wait, bool]:
     """Join the run under way if it is of the same inputs, else begin one, in turn.
 
@@ -66,7 +66,7 @@ def _is_in_passing(found: LockStatus) -> bool:
 class _Admission:
     """Tries again and again while one waits."""
 
-    def __init__(self, place: Place, asking: Holder, plan_of: PlanOf, notify: Notify) -> None:
+    def __init__(self, place: StateRef, asking: Holder, plan_of: PlanOf, notify: Notify) -> None:
         self.joined = False
         self._place = place
         self._asking = asking

@@ -19,9 +19,9 @@ from packer_fork.manager.plan import Plan
 from packer_fork.manager.planning import Foresight
 from packer_fork.manager.prepare import BuildRequest, PlanningContext, Prepared, with_secrets
 from packer_fork.manager.state import maintenance
-from packer_fork.manager.state.operation import ensure_state as made_sure_of
-from packer_fork.manager.state_ref import StateRef as Place
-from packer_fork.model import Build, Draft, Run, Skip, State
+from packer_fork.manager.state.operation import ensure_state
+from packer_fork.manager.state_ref import StateRef
+from packer_fork.model import Build, PendingChange, Run, Skip, State
 from packer_fork.packer import lines, outline
 from packer_fork.stores.base import TAKE_OVER, HeldLock
 from packer_fork.template import reader
@@ -60,7 +60,7 @@ class _Invocation:
         self,
         request: BuildRequest,
         template: state_ref.Template,
-        place: Place,
+        place: StateRef,
         sharing: Sharing | None,
         notify: Notify,
     ) -> None:
@@ -164,7 +164,7 @@ class _Invocation:
 
     def _under_lock(self, entry: _LockEntry, foreseen: Foresight) -> int:
         self._catch_up(entry)
-        state = made_sure_of(self._place, entry.lock)
+        state = ensure_state(self._place, entry.lock)
         is_refreshed = self._refresh(entry, state)
         if entry.as_first:
             leftovers.sweep(self._place, self._notify)
@@ -283,7 +283,9 @@ class _Invocation:
         return shared_run.carry_out(context, entry.shared, run, self._sharing)
 
 
-def _record_skip(place: Place, entry: _LockEntry, plan: Plan, state: State, notify: Notify) -> None:
+def _record_skip(
+    place: StateRef, entry: _LockEntry, plan: Plan, state: State, notify: Notify
+) -> None:
     """A build that finds nothing to do is no run. What cannot be put on record is told."""
     skip = Skip(
         after=state.last_run.number if state.last_run else 0,
@@ -294,7 +296,7 @@ def _record_skip(place: Place, entry: _LockEntry, plan: Plan, state: State, noti
         held=max(0.0, round(time.monotonic() - entry.wait.taken, 3)),
     )
     try:
-        entry.lock.commit(Draft(operation="skip", skip=skip))
+        entry.lock.commit(PendingChange(operation="skip", skip=skip))
     except PackerForkError as error:
         text = f"What was skipped could not be put on record: {error.message}"
         notify(Notice(level="warning", text=text, hint=error.hint))

@@ -22,8 +22,18 @@ from packer_fork.events import Kept, Notice, Notify
 from packer_fork.malformed import MALFORMED
 from packer_fork.manager.build import run_document
 from packer_fork.manager.state import history, user_file
-from packer_fork.manager.state_ref import StateRef as Place
-from packer_fork.model import REMOVED, Build, Change, Draft, Late, Run, RunStatus, State, WorkItem
+from packer_fork.manager.state_ref import StateRef
+from packer_fork.model import (
+    REMOVED,
+    Build,
+    Change,
+    Late,
+    PendingChange,
+    Run,
+    RunStatus,
+    State,
+    WorkItem,
+)
 from packer_fork.packer.outcome import Outcome
 from packer_fork.stores.base import HeldLock, Store
 
@@ -100,7 +110,7 @@ def done(path: Path) -> None:
     path.rename(path.with_name(f"{path.name}.replayed"))
 
 
-def replay_waiting(place: Place, token: HeldLock, notify: Notify) -> None:
+def replay_waiting(place: StateRef, lock: HeldLock, notify: Notify) -> None:
     """Bring in what waits in the outbox, under a lock that is held already.
 
     What is of another lineage stays where it is, and is told.
@@ -112,15 +122,17 @@ def replay_waiting(place: Place, token: HeldLock, notify: Notify) -> None:
         except PackerForkError as error:
             notify(Notice(level="warning", text=error.message, hint=error.hint))
         else:
-            bring_in(token, path, late, draft, notify)
+            bring_in(lock, path, late, draft, notify)
 
 
-def bring_in(token: HeldLock, path: Path, late: Late, draft: Draft | None, notify: Notify) -> None:
+def bring_in(
+    lock: HeldLock, path: Path, late: Late, draft: PendingChange | None, notify: Notify
+) -> None:
     """Commit `draft`, if there is anything to commit: then the file is done with."""
     what = f"Item {late.item.number} of run {late.item.run}"
     text = f"{what} is in the history already."
     if draft is not None:
-        token.commit(draft)
+        lock.commit(draft)
         taken = ", ".join(draft.builds) or "none: all were built again since"
         text = f"{what} is in the history; builds that it now stands for: {taken}."
     done(path)
@@ -136,7 +148,7 @@ def read(path: Path) -> Late:
         raise UsageError(f"{path} holds no late results ({error}).") from error
 
 
-def draft_of(store: Store, late: Late, path: Path) -> Draft | None:
+def draft_of(store: Store, late: Late, path: Path) -> PendingChange | None:
     """The change that brings `late` in, where what was built since is not replaced.
 
     None if it is in the history already: results may come in a file, and on stdout. Raises
@@ -155,7 +167,7 @@ def draft_of(store: Store, late: Late, path: Path) -> Draft | None:
     is_under_way = last is not None and last.status is RunStatus.RUNNING
     if not is_under_way:  # else whoever concludes the run counts this item as well
         run = _judged(late, known)
-    return Draft(
+    return PendingChange(
         operation="replay",
         why=f"late results of item {late.item.number} of run {late.item.run}",
         late=structs.replace(late, run=run, inputs={}),

@@ -18,7 +18,7 @@ from msgspec import Raw, structs
 from packer_fork.errors import LockLostError, StoreError
 from packer_fork.events import BuildChanged, MachineLine, Notice, Notify, Output
 from packer_fork.manager.build.log_files import ItemLog
-from packer_fork.model import Build, Draft, WorkItem
+from packer_fork.model import Build, PendingChange, WorkItem
 from packer_fork.packer import lines, outcome
 from packer_fork.packer.mask import Mask
 from packer_fork.packer.outcome import Outcome
@@ -177,7 +177,7 @@ class Recorder(Transcript):
         if isinstance(self.unsaved, LockLostError):
             return
         item, changed = self._on_record(), _changed(self._committed, self.outcome.builds)
-        draft = Draft(
+        draft = PendingChange(
             operation=operation,
             builds={
                 **{name: self._mask.document(build) for name, build in changed.items()},
@@ -205,14 +205,14 @@ class Recorder(Transcript):
             self.outcome = structs.replace(self.outcome, item=item)
             self._committed = self.outcome.builds
 
-    def _commit(self, draft: Draft) -> None:
+    def _commit(self, draft: PendingChange) -> None:
         """The guard learns only of failures, and of the first success after them."""
         begun = time.monotonic()
         self._guarded(draft)
         self.committing += time.monotonic() - begun
         self.commits += 1
 
-    def _guarded(self, draft: Draft) -> None:
+    def _guarded(self, draft: PendingChange) -> None:
         if self._guard is None:
             self._lock.commit(draft)
             return

@@ -25,14 +25,14 @@ from packer_fork.manager.build import log_files, outbox, run_document
 from packer_fork.manager.build.log_files import ItemLog, LogFiles
 from packer_fork.manager.build.recorder import Transcript
 from packer_fork.manager.state import history
-from packer_fork.manager.state_ref import StateRef as Place
+from packer_fork.manager.state_ref import StateRef
 from packer_fork.model import (
     REMOVED,
     Build,
     BuildStatus,
     Change,
-    Draft,
     Late,
+    PendingChange,
     Recovery,
     Run,
     RunStatus,
@@ -45,7 +45,7 @@ from packer_fork.packer.tail import Tail
 from packer_fork.stores.base import HeldLock, Store
 
 
-def recover_place(place: Place, notify: Notify, *, environ: Mapping[str, str]) -> int:
+def recover_place(place: StateRef, notify: Notify, *, environ: Mapping[str, str]) -> int:
     """Take the lock if nobody lives, and recover what is unfinished; returns the exit code.
 
     An error is reported, so that the caller goes on with other states.
@@ -63,7 +63,7 @@ def recover_place(place: Place, notify: Notify, *, environ: Mapping[str, str]) -
     return EXIT_DONE
 
 
-def _under_lock(place: Place, notify: Notify, environ: Mapping[str, str]) -> None:
+def _under_lock(place: StateRef, notify: Notify, environ: Mapping[str, str]) -> None:
     asking = acquire.holder(
         "recover",
         template=place.folder.label,
@@ -80,7 +80,7 @@ def _under_lock(place: Place, notify: Notify, environ: Mapping[str, str]) -> Non
         lock.close()
 
 
-def is_needed(place: Place, state: State | None) -> bool:
+def is_needed(place: StateRef, state: State | None) -> bool:
     """Whether a run is unfinished, or results are here that the state does not have."""
     if run_document.unfinished_run(state):
         return True
@@ -120,7 +120,7 @@ def _conclude(store: Store, lock: HeldLock, run: Run, notify: Notify, reason: st
     unread = any(item.recovered and item.recovered.unread for item in items)
     recovery = Recovery(at=now, by=lock.participant.holder.by, reason=reason, unread=unread)
     run = structs.replace(ended.run, recovered=recovery)
-    lock.commit(Draft(operation="recover", why=reason, last_run=run, builds=ended.changed))
+    lock.commit(PendingChange(operation="recover", why=reason, last_run=run, builds=ended.changed))
     notify(Recovered(run=run, builds=ended.builds))
 
 
@@ -140,7 +140,7 @@ def recover_item(
     )
     gone = dict.fromkeys(own.keys() - after.builds.keys())
     lock.commit(
-        Draft(
+        PendingChange(
             operation="recover",
             why=reason,
             items=(structs.replace(after.item, recovered=recovery),),
@@ -187,7 +187,7 @@ def _why_unread(item: WorkItem) -> str:
     return f"What to mask in the log of {what} is lost: it was not read."
 
 
-def interrupted(state: State, run: Run, why: str) -> Draft:
+def interrupted(state: State, run: Run, why: str) -> PendingChange:
     """The change that ends `run`, which is under way, without its logs."""
     now = datetime.now(UTC)
     items = tuple(
@@ -202,7 +202,7 @@ def interrupted(state: State, run: Run, why: str) -> Draft:
         for build in builds
     ]
     every = [*(item for item in state.items.values() if item.ended), *items]
-    return Draft(
+    return PendingChange(
         operation="force-unlock",
         why=why,
         last_run=run_document.concluded(run, every, ended, now, why).run,
@@ -228,7 +228,7 @@ class _EndedItem(Struct, frozen=True):
     begun: _Begun | None = None
 
 
-def catch_up(place: Place, lock: HeldLock, notify: Notify) -> None:
+def catch_up(place: StateRef, lock: HeldLock, notify: Notify) -> None:
     """Bring in what is here and the state does not have: from the outbox, and from unread logs.
 
     Under a lock that is held already. Raises StoreError, LockLostError.
@@ -237,7 +237,7 @@ def catch_up(place: Place, lock: HeldLock, notify: Notify) -> None:
     clear_logs(place, lock, notify)
 
 
-def clear_logs(place: Place, lock: HeldLock, notify: Notify) -> None:
+def clear_logs(place: StateRef, lock: HeldLock, notify: Notify) -> None:
     """Bring in what unread logs tell, and remove the raw logs of all items that have ended.
 
     Under a lock that is held already. Raises StoreError, LockLostError.
@@ -285,7 +285,7 @@ def _was_unread(change: Change, item: WorkItem) -> bool:
 
 
 def _bring_in(
-    place: Place, lock: HeldLock, ended: _EndedItem, begun: _Begun, notify: Notify
+    place: StateRef, lock: HeldLock, ended: _EndedItem, begun: _Begun, notify: Notify
 ) -> None:
     item, state = ended.item, place.store.read()
     files = LogFiles(place.store.logs, item.key)

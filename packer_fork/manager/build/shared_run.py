@@ -24,7 +24,7 @@ from packer_fork.manager.build.work_item import Claim, Context, ItemResult
 from packer_fork.manager.plan import Plan
 from packer_fork.manager.prepare import Prepared, only
 from packer_fork.manager.state import maintenance
-from packer_fork.manager.state_ref import StateRef as Place
+from packer_fork.manager.state_ref import StateRef
 from packer_fork.model import Build, BuildStatus, Run, RunStatus, State
 from packer_fork.packer.flags import PackerFlags
 from packer_fork.stores.base import HeldLock
@@ -49,7 +49,7 @@ class SharedSources:
 
     def __init__(
         self,
-        place: Place,
+        place: StateRef,
         lock: HeldLock,
         run: Run,
         names: Collection[str],

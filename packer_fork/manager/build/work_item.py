@@ -40,7 +40,7 @@ from packer_fork.manager.observing import Documents, Observer, Observers
 from packer_fork.manager.plan import Plan, kept_inputs
 from packer_fork.manager.planned_steps import with_planned_steps
 from packer_fork.manager.prepare import BuildRequest, Prepared, only
-from packer_fork.manager.state_ref import StateRef as Place
+from packer_fork.manager.state_ref import StateRef
 from packer_fork.model import BuildStatus, Run, RunStatus, WorkItem
 from packer_fork.packer import diagnostics, outcome, program
 from packer_fork.packer.flags import PackerFlags
@@ -59,7 +59,7 @@ class Context(Struct, frozen=True, kw_only=True):
     """
 
     request: BuildRequest
-    place: Place
+    place: StateRef
     prepared: Prepared
     plan: Plan
     lock: HeldLock

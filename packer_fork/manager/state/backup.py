@@ -95,7 +95,7 @@ def _write(path: Path, ref: StateRef) -> State:
         contents = newest.read()
         state, unsealed = _sealed(contents)
         # What was pruned since the snapshot may be gone already.
-        sealed = structs.replace(contents.state, cuts=state.cuts)
+        sealed = structs.replace(contents.state, gaps=state.gaps)
         try:
             _write_once(path, state, chain(unsealed, ref.store.segments(sealed)))
         except DamagedError:

@@ -14,7 +14,7 @@ from packer_fork.events import Notice, Notify
 from packer_fork.manager.build.log_files import number_of
 from packer_fork.manager.state.operation import Operation, under_lock
 from packer_fork.manager.state_ref import StateRef
-from packer_fork.model import Draft, State, Summary
+from packer_fork.model import PendingChange, State, Summary
 from packer_fork.responses import Prunable
 from packer_fork.stores.base import HeldLock, SegmentRange, Store
 
@@ -93,11 +93,11 @@ def _summary(found: SegmentRange) -> Summary:
     return summarise(changes, first=found.first, size=0, before=None)
 
 
-def _pruned(found: Prunable, state: State) -> Draft:
+def _pruned(found: Prunable, state: State) -> PendingChange:
     """Gaps left by earlier pruning are moot; ways around damage may still be needed."""
-    around = {name: older for name, older in state.cuts.items() if older is not None}
+    around = {name: older for name, older in state.gaps.items() if older is not None}
     why = f"{found.runs} runs, serials up to {found.last}"
-    return Draft(operation="prune", why=why, cuts={**around, found.cut: None})
+    return PendingChange(operation="prune", why=why, gaps={**around, found.cut: None})
 
 
 def _remove_logs(folder: Path, kept_from: int) -> None:

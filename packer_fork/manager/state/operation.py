@@ -11,7 +11,7 @@ from packer_fork.errors import StoreError
 from packer_fork.events import Notify
 from packer_fork.manager import acquire
 from packer_fork.manager.state_ref import StateRef
-from packer_fork.model import Draft, State
+from packer_fork.model import PendingChange, State
 from packer_fork.stores.base import HeldLock
 
 
@@ -62,7 +62,7 @@ def ensure_state(ref: StateRef, lock: HeldLock) -> State:
     """The state; an empty one is committed where there is none."""
     state = ref.store.read()
     if state is None:
-        lock.commit(Draft(operation="create"))
+        lock.commit(PendingChange(operation="create"))
         state = ref.store.read()
     if state is None:
         raise StoreError(

@@ -19,7 +19,7 @@ from packer_fork.codec.lines import Line, read_change, unseal
 from packer_fork.codec.witness import Witness, decode_witness
 from packer_fork.errors import DamagedError
 from packer_fork.malformed import MALFORMED
-from packer_fork.model import Change, Sealed, State
+from packer_fork.model import Change, SegmentRef, State
 from packer_fork.responses import Problem, RecoverableState
 from packer_fork.stores.archive import backups, history
 from packer_fork.stores.archive.files import (
@@ -147,9 +147,9 @@ def _find(files: Files) -> Found:
         lost = ("everything: nothing that was stored can be proven",)
         return Found(state=None, sources=(), acknowledged=acknowledged, lost=lost, problems=(what,))
     state = trail.end
-    cuts, problems = mend(files, state)
+    gaps, problems = mend(files, state)
     return Found(
-        state=structs.replace(state, cuts=cuts),
+        state=structs.replace(state, gaps=gaps),
         sources=trail.sources,
         acknowledged=acknowledged,
         lost=(
@@ -167,25 +167,25 @@ def furthest(files: Files) -> State | None:
     return trail.end if trail else None
 
 
-def mend(files: Files, state: State) -> tuple[dict[str, Sealed | None], tuple[Problem, ...]]:
+def mend(files: Files, state: State) -> tuple[dict[str, SegmentRef | None], tuple[Problem, ...]]:
     """The gaps that lead the history of `state` around every unreadable segment."""
-    cuts, problems = dict(state.cuts), []
-    sealed = history.uncut(cuts, state.sealed)
+    gaps, problems = dict(state.gaps), []
+    sealed = history.uncut(gaps, state.sealed)
     while sealed is not None:
         try:
             older = history.read(files, sealed).snapshot.sealed
         except DamagedError as error:
-            older = cuts[sealed.segment] = _stand_in(files, sealed)
+            older = gaps[sealed.segment] = _stand_in(files, sealed)
             first = older.serial + 1 if older else 1
             affected = f"the history of serials {first} to {sealed.serial}"
             problems.append(
                 Problem(file=error.path, offset=error.offset, what=error.what, affected=affected)
             )
-        sealed = history.uncut(cuts, older)
-    return cuts, tuple(problems)
+        sealed = history.uncut(gaps, older)
+    return gaps, tuple(problems)
 
 
-def _stand_in(files: Files, sealed: Sealed) -> Sealed | None:
+def _stand_in(files: Files, sealed: SegmentRef) -> SegmentRef | None:
     """The newest sound segment before an unreadable one."""
     try:
         return history.before(files, sealed)

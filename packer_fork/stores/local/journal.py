@@ -18,7 +18,7 @@ from packer_fork.codec.lines import Line, seal
 from packer_fork.codec.statefile import StateFile
 from packer_fork.codec.witness import WITNESS_SIZE, Witness, encode_witness
 from packer_fork.errors import StateError
-from packer_fork.model import FORMAT_VERSION, Actor, Change, Draft, State
+from packer_fork.model import FORMAT_VERSION, Actor, Change, PendingChange, State
 from packer_fork.stores.archive import backups, history
 from packer_fork.stores.archive.next_change import change_of, last_of
 from packer_fork.stores.base import Committed
@@ -42,7 +42,7 @@ class Journal:
         self._reader = reader
         self._open: _OpenFile | None = None
 
-    def commit(self, draft: Draft, *, token: int, by: Actor) -> Committed:
+    def commit(self, draft: PendingChange, *, token: int, by: Actor) -> Committed:
         """One change, durable when this returns. Raises OSError if it could not be made so."""
         file = self._writable()
         if token < file.token:

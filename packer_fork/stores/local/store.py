@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from packer_fork import durable, lock_steps
 from packer_fork.locks import Holder, LockRecord, LockStatus, Status, Waiter
-from packer_fork.model import Actor, Draft, Project, State
+from packer_fork.model import Actor, PendingChange, Project, State
 from packer_fork.stores import base, lock_record
 from packer_fork.stores.archive.archive import Archive
 from packer_fork.stores.base import TAKE_OVER, HeldLock
@@ -133,7 +133,7 @@ class LocalStore(Archive):
             after = lock_steps.leave(record, participant, by)
             durable.replace(self._layout.lock, lock_record.encode(after))
             with contextlib.closing(self._journal()) as journal:
-                draft = Draft(operation="force-unlock", why=why)
+                draft = PendingChange(operation="force-unlock", why=why)
                 journal.commit(draft, token=record.token, by=by)
         return True
 

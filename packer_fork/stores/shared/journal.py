@@ -16,7 +16,7 @@ from packer_fork.codec.lines import Line, seal
 from packer_fork.codec.statefile import StateFile
 from packer_fork.codec.witness import Witness
 from packer_fork.errors import LockLostError, StateError, StoreError
-from packer_fork.model import FORMAT_VERSION, Actor, Change, Draft, State
+from packer_fork.model import FORMAT_VERSION, Actor, Change, PendingChange, State
 from packer_fork.stores.archive import backups, history
 from packer_fork.stores.archive.files import segment
 from packer_fork.stores.archive.next_change import change_of
@@ -65,7 +65,7 @@ class SharedJournal:
     def marks(self) -> Hashable:
         return self._reader.marks()
 
-    def commit(self, draft: Draft, *, token: int, by: Actor) -> Committed:
+    def commit(self, draft: PendingChange, *, token: int, by: Actor) -> Committed:
         """One change, durable when this returns.
 
         Raises LockLostError, or StoreError if it could not be made durable.

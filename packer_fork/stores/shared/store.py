@@ -12,7 +12,7 @@ from msgspec import Struct, structs
 from packer_fork import lock_steps
 from packer_fork.errors import StoreError
 from packer_fork.locks import Holder, LockRecord, LockStatus, Status, Waiter
-from packer_fork.model import Actor, Draft, Project
+from packer_fork.model import Actor, PendingChange, Project
 from packer_fork.stores import base
 from packer_fork.stores.archive import next_change
 from packer_fork.stores.archive.archive import Archive
@@ -169,7 +169,7 @@ class SharedStore(Archive):
             if held_lock.expel(self._keys, found, after, participant):
                 unfenced = held_lock.Unfenced()
                 journal = SharedJournal(self._keys, self._start, self._reader, unfenced)
-                draft = Draft(operation="force-unlock", why=why)
+                draft = PendingChange(operation="force-unlock", why=why)
                 journal.commit(draft, token=record.token, by=by)
                 return True
         raise self._unsettled()

@@ -16,7 +16,7 @@ from packer_fork.model import (
     Artifact,
     Build,
     BuildStatus,
-    Draft,
+    PendingChange,
     Run,
     RunStatus,
     Skip,
@@ -48,26 +48,28 @@ class Past:
         self._number = 0
 
     def token(self, *runs: Told, waited: float = 0.0) -> None:
-        with lock_of(self._store) as token:
+        with lock_of(self._store) as lock:
             for told in runs:
-                begun = self._begun(told, token.record.token, waited)
-                token.commit(Draft(operation="start", last_run=begun))
+                begun = self._begun(told, lock.record.token, waited)
+                lock.commit(PendingChange(operation="start", last_run=begun))
                 if told.is_over:
                     builds = {n: self._build(n, s, begun) for n, s in told.built.items()}
-                    token.commit(Draft(operation="finish", last_run=_over(begun), builds=builds))
+                    lock.commit(
+                        PendingChange(operation="finish", last_run=_over(begun), builds=builds)
+                    )
                     self._builds |= builds
 
     def nothing_to_do(self, *builds: str, inputs: str = "i", waited: float = 0.0) -> None:
         """That was found by a build after all runs so far."""
         skip = Skip(after=self._number, inputs=inputs, builds=builds, waited=waited)
-        with lock_of(self._store) as token:
-            token.commit(Draft(operation="skip", skip=skip))
+        with lock_of(self._store) as lock:
+            lock.commit(PendingChange(operation="skip", skip=skip))
 
     def revoke(self, name: str) -> None:
         build = self._builds[name]
         revoked = structs.replace(build, revoked={str(build.run): "a hole"})
-        with lock_of(self._store) as token:
-            token.commit(Draft(operation="revoke", builds={name: revoked}))
+        with lock_of(self._store) as lock:
+            lock.commit(PendingChange(operation="revoke", builds={name: revoked}))
 
     def __call__(self, *, last: int = 0, since: float | None = None) -> Figures:
         moment = None if since is None else BEGIN + timedelta(hours=since)

@@ -22,7 +22,7 @@ from packer_fork.manager.reports.collector import (
 )
 from packer_fork.manager.reports.metrics import Measures, Now, Standing
 from packer_fork.manager.reports.prometheus import PHASES, cumulative
-from packer_fork.model import BuildStatus, Draft
+from packer_fork.model import BuildStatus, PendingChange
 from packer_fork.statistics import BuildPoint, RunPoint
 from packer_fork.stores.archive import history
 from packer_fork.stores.circuit_breaker import Phase
@@ -218,7 +218,7 @@ def test_all_of_the_history_is_read(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     """Also a segment in which no run begins, which others pass by."""
     monkeypatch.setattr(history, "SEGMENT_SIZE", 1)
     store = open_store(tmp_path / "t.pkr.hcl" / "default")
-    for made in (drafts(1), [Draft(operation="refused")], drafts(2), drafts(3)):
+    for made in (drafts(1), [PendingChange(operation="refused")], drafts(2), drafts(3)):
         with lock_of(store) as lock:
             for draft in made:
                 lock.commit(draft)

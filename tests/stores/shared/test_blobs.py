@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from packer_fork.model import Build, Draft
+from packer_fork.model import Build, PendingChange
 from packer_fork.stores.shared import blobs, names
 from packer_fork.stores.shared.keys import Keys
 from tests.support.store_operations import lock_of
@@ -66,7 +66,7 @@ def test_a_missing_piece_ends_it_early(keys: Keys) -> None:
 
 def test_pieces_that_a_killed_writer_left_are_collected(ground: Ground, keys: Keys) -> None:
     with lock_of(ground.open()) as lock:
-        lock.commit(Draft(operation="test", builds={"b": Build(name="b")}))
+        lock.commit(PendingChange(operation="test", builds={"b": Build(name="b")}))
         segment = f"{names.FILES}history/none.zst"
         blobs.write(keys, segment, os.urandom(2 * keys.most), packed=False)
         keys.remove([segment])
@@ -75,7 +75,7 @@ def test_pieces_that_a_killed_writer_left_are_collected(ground: Ground, keys: Ke
         keys.put(f"pieces/{names.change(0, 'f' * 64)}/000000", b"x")
         assert blobs.orphans(keys, names.CHANGES)
         lock.compact()
-        lock.commit(Draft(operation="test"))
+        lock.commit(PendingChange(operation="test"))
         lock.discard_unused()
     assert blobs.orphans(keys, "") == {}
     assert ground.open().verify().problems == ()

@@ -12,7 +12,7 @@ from msgspec import structs
 
 from packer_fork.errors import LockLostError, StateError
 from packer_fork.locks import LockStatus, Status
-from packer_fork.model import Build, BuildStatus, Draft
+from packer_fork.model import Build, BuildStatus, PendingChange
 from packer_fork.stores import base
 from packer_fork.stores.archive import history
 from packer_fork.stores.base import MANUAL, HeldLock
@@ -111,7 +111,7 @@ def test_two_writers_lose_nothing(ground: Ground) -> None:
         store = ground.open(machine=name)
         for number in range(5):
             with waited_for(store) as lock:
-                lock.commit(Draft(operation="test", why=f"{name}{number}"))
+                lock.commit(PendingChange(operation="test", why=f"{name}{number}"))
 
     threads = [threading.Thread(target=write, args=(name,)) for name in "xyz"]
     for thread in threads:
@@ -266,7 +266,7 @@ def test_large_documents_and_many(ground: Ground) -> None:
     with lock_of(ground.open()) as lock:
         lock.commit(built(1, text=text))
         many = {name: Build(name=name, status=BuildStatus.COMPLETE) for name in names}
-        lock.commit(Draft(operation="test", why="2", builds=many))
+        lock.commit(PendingChange(operation="test", why="2", builds=many))
         lock.compact()
     state = state_of(ground.open(machine="there"))
     assert len(state.builds) == 3001
@@ -330,7 +330,7 @@ def test_a_state_is_put_into_another_store(ground: Ground) -> None:
     source = ground.open("source")
     many = {f"m{number}": Build(name=f"m{number}", error="x" * 500) for number in range(4000)}
     with lock_of(source) as lock:
-        lock.commit(Draft(operation="many", builds=many))
+        lock.commit(PendingChange(operation="many", builds=many))
         for number in range(2, 4):
             lock.commit(built(number))
         lock.compact(fully=True)
@@ -367,5 +367,5 @@ def test_a_state_goes_back_by_going_on(ground: Ground) -> None:
         then = state_of(store)
         lock.commit(built(2))
         back = {**dict.fromkeys(state_of(store).builds), **then.builds}
-        assert lock.commit(Draft(operation="rollback", builds=back)).serial == 3
+        assert lock.commit(PendingChange(operation="rollback", builds=back)).serial == 3
     assert structs.replace(state_of(store), serial=1, prev=then.prev) == then

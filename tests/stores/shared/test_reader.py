@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from packer_fork.errors import DamagedError
-from packer_fork.model import Build, Draft
+from packer_fork.model import Build, PendingChange
 from packer_fork.stores.shared import names
 from packer_fork.stores.shared.high_water import HighWaterMark
 from packer_fork.stores.shared.keys import Keys
@@ -16,7 +16,7 @@ from tests.support.local_store import holder
 from tests.support.store_operations import lock_of
 from tests.support.stores import Ground
 
-DRAFT = Draft(operation="test", builds={"null.a": Build(name="null.a")})
+DRAFT = PendingChange(operation="test", builds={"null.a": Build(name="null.a")})
 
 
 def commit(ground: Ground) -> None:
@@ -84,8 +84,8 @@ def test_state_that_continued_from_an_older_copy_is_noticed(shared: Ground) -> N
     commit(shared)
     restore(keys, copy)
     with lock_of(shared.open(machine="elsewhere")) as lock:
-        lock.commit(Draft(operation="other"))
-        lock.commit(Draft(operation="other"))
+        lock.commit(PendingChange(operation="other"))
+        lock.commit(PendingChange(operation="other"))
     with pytest.raises(DamagedError, match="went back in time") as raised:
         shared.open().read()
     assert "another change has serial" in raised.value.lost

@@ -1,4 +1,4 @@
-"""Tenures on three servers that fail, of many machines that fail, proven by the checker."""
+"""Locks on three servers that fail, of many machines that fail, proven by the checker."""
 
 from __future__ import annotations
 
