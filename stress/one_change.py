@@ -78,7 +78,7 @@ def one_change(bench: Bench) -> None:
         base = statistics.mean(taken[_BARE]) * 1e6
         bench.add("HeldLock.commit, mean with compactions", mean, "µs", base=("the mean", base))
         bench.check(f"{count} builds with changes read back", good=committer.reads_back())
-        committer.token.close()
+        committer.lock.close()
         appender.close()
 
 
@@ -130,7 +130,7 @@ def commit_and_load(bench: Bench, count: int = 10) -> None:
     )
     bench.check("10 builds with changes read back", good=committer.reads_back())
     _compaction(bench, committer)
-    committer.token.close()
+    committer.lock.close()
     appender.close()
 
 
@@ -142,7 +142,7 @@ def _each(rounds: int, committer: _Committer) -> Callable[[], object]:
         nonlocal made
         made += 2
         if made >= rounds:
-            committer.token.compact()
+            committer.lock.compact()
             made = 0
 
     return after
@@ -155,6 +155,6 @@ def _compaction(bench: Bench, committer: _Committer) -> None:
         for _ in range(_RUN):
             committer.commit()
 
-    taken = samples({"": run, "compact": committer.token.compact}, bench.rounds(200))
+    taken = samples({"": run, "compact": committer.lock.compact}, bench.rounds(200))
     bench.add(f"compact after {_RUN} changes, median", medians(taken, "µs")["compact"], "µs")
     bench.add(f"compact after {_RUN} changes, longest", max(taken["compact"]) * 1e6, "µs")
