@@ -194,7 +194,7 @@ def who(status: LockStatus, participant: Participant | None = None) -> str:
     """
     record = status.record
     if record is None:
-        return f"somebody whose record cannot be read (lock {status.id})"
+        return f"a holder whose record cannot be read (lock {status.id})"
     participant = participant or record.first
     holder, since = participant.holder, f"{participant.joined:%Y-%m-%d %H:%M:%S} UTC"
     run = f", run {record.run}" if record.run else ""

@@ -80,7 +80,7 @@ def test_every_option_is_documented_and_no_other(words: str) -> None:
 def test_every_flag_of_packer_is_documented_and_no_other() -> None:
     rows = table("flag of Packer", command_sections()["build"])
     documented = set().union(*(options_in(row[0]) for row in rows))
-    assert documented == {f"-{name}" for name in flags._WITH_VALUE.keys() | flags._BOOLEAN}
+    assert documented == {f"-{name}" for name in flags.FLAGS}
 
 
 def test_every_argument_is_documented() -> None:
@@ -275,7 +275,7 @@ def test_a_command_line_in_the_text_exists(line: str) -> None:
     assert name or words == ["--version"], f"no such command: {line}"
     given = {word.partition("=")[0] for word in words if word.startswith("--")}
     of_packer = {word[1:].partition("=")[0] for word in words if re.match(r"-[a-z]", word)}
-    assert of_packer <= flags._WITH_VALUE.keys() | flags._BOOLEAN
+    assert of_packer <= flags.FLAGS.keys()
     assert given <= options_of(known.get(name, commands()[""]))
 
 

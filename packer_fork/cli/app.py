@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from packer_fork.cli import color, passthrough
+from packer_fork.cli import passthrough
 from packer_fork.cli.commands import NAMES, OPTIONS, function, options
 
 COMPLETE = "__complete"
@@ -18,7 +18,7 @@ def run(argv: Sequence[str]) -> None:
 
         completing.answer(argv[1:])
         return
-    words, flags = passthrough.arrange(color.take(argv), NAMES), None
+    words, flags = passthrough.arrange(_take_color(argv), NAMES), None
     if words and words[0] in OPTIONS:
         name, kind = words[0], options(words[0])
         from packer_fork.cli import arguments
@@ -31,3 +31,20 @@ def run(argv: Sequence[str]) -> None:
     from packer_fork.cli import program
 
     raise SystemExit(program.run(words, flags))
+
+
+_COLOR = "--color="
+
+
+def _take_color(argv: Sequence[str]) -> list[str]:
+    """`argv` without ``--color=always|never|auto``, which any command takes at any place.
+
+    Packer's own flag, ``-color=false``, stays.
+    """
+    chosen = [word for word in argv if word in (f"{_COLOR}always", f"{_COLOR}never")]
+    if chosen:
+        from packer_fork.views.console import Color, choose_color
+
+        choose_color(Color(chosen[-1].removeprefix(_COLOR)))
+    taken = {*chosen, f"{_COLOR}auto"}
+    return [word for word in argv if word not in taken]

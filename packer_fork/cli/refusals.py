@@ -69,6 +69,6 @@ def _options(command: Any) -> list[str]:
     own = [name for each in command.params for name in each.opts if name.startswith("-")]
     if command.name not in OPTIONS:
         return [*own, "--help"]
-    from packer_fork.cli.completing import packer_flags
+    from packer_fork.packer.flags import FLAGS
 
-    return [*own, "--help", *(f"-{each.name}" for each in packer_flags.FLAGS)]
+    return [*own, "--help", *(f"-{name}" for name in FLAGS)]

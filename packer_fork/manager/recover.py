@@ -99,7 +99,8 @@ def _under_lock(place: Place, notify: Notify, environ: Mapping[str, str]) -> Non
         command=("packer-fork", "state", "recover"),
         environ=environ,
     )
-    tenure, _ = acquire.acquire(place.store, asking, notify, timeout=0)
+    timeout = place.settings.lock_timeout
+    tenure, _ = acquire.acquire(place.store, asking, notify, timeout=timeout)
     try:
         unread.catch_up(place, tenure, notify)
         recover(place.store, tenure, notify, reason="state recover")

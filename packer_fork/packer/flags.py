@@ -7,8 +7,9 @@ Packer, which stops at the first plain argument, we take flags behind it as well
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from itertools import islice
+from typing import NamedTuple
 
 from msgspec import Struct
 
@@ -30,7 +31,7 @@ class Flag(Struct, frozen=True):
     def as_arguments(self) -> tuple[str, ...]:
         if self.value is None:
             return (f"-{self.name}",)
-        if self.name in _REPEATED:
+        if FLAGS[self.name].repeats:
             return (f"-{self.name}", self.value)
         return (f"-{self.name}={self.value}",)
 
@@ -72,7 +73,7 @@ class PackerFlags(Struct, frozen=True):
         """Those of them that ``packer validate`` has as well; None if we do not know them all."""
         if not all(isinstance(part, Flag) for part in _read(self.extra)):
             return None
-        return _flatten(flag for flag in self._all if flag.name in _OF_VALIDATE)
+        return _flatten(flag for flag in self._all if FLAGS[flag.name].is_for_validate)
 
     def with_only(self, patterns: Sequence[str]) -> PackerFlags:
         """These flags, building only what `patterns` choose instead of what they chose."""
@@ -160,7 +161,7 @@ def _split(
 
 def _takes_next(argument: str, value_options: Collection[str]) -> bool:
     name, equals, _ = _name(argument)
-    return argument in value_options or (name in _WITH_VALUE and not equals)
+    return argument in value_options or (_takes_value(name) and not equals)
 
 
 def _read(argv: Sequence[str], value_options: Collection[str] = ()) -> Iterator[Flag | str]:
@@ -168,9 +169,9 @@ def _read(argv: Sequence[str], value_options: Collection[str] = ()) -> Iterator[
     arguments = iter(argv)
     for argument in arguments:
         name, equals, value = _name(argument)
-        if name in _WITH_VALUE:
+        if _takes_value(name):
             yield Flag(name, value if equals else next(arguments, None))
-        elif name in _BOOLEAN:
+        elif name in FLAGS:
             yield Flag(name, value if equals else None)
         else:
             yield argument
@@ -186,12 +187,13 @@ def _name(argument: str) -> tuple[str, str, str]:
 
 
 def _check(flag: Flag) -> None:
-    if flag.name in _BOOLEAN:
+    check = FLAGS[flag.name].check
+    if check is None:
         _check_boolean(flag)
     elif flag.value is None:
         raise UsageError(f"-{flag.name} needs a value.", hint=f"Write -{flag.name}=VALUE.")
     else:
-        _WITH_VALUE[flag.name](flag.name, flag.value)
+        check(flag.name, flag.value)
 
 
 def _check_boolean(flag: Flag) -> None:
@@ -226,31 +228,47 @@ def _anything(_name: str, _value: str) -> None:
     """Packer itself judges it."""
 
 
-_WITH_VALUE: dict[str, Callable[[str, str], None]] = {
-    "var": _check_variable,
-    "var-file": _anything,
-    "only": _anything,
-    "except": _anything,
-    "on-error": _check_on_error,
-    "parallel-builds": _check_number,
+class FlagKind(NamedTuple):
+    """A flag that Packer has. ``check`` judges its value; a boolean has none.
+
+    ``repeats``: each one counts, not the last alone. ``is_list``: its value may hold commas.
+    ``is_for_validate``: ``packer validate`` has it as well.
+    """
+
+    about: str
+    check: Callable[[str, str], None] | None = None
+    repeats: bool = False
+    is_list: bool = False
+    is_for_validate: bool = False
+
+
+FLAGS: Mapping[str, FlagKind] = {
+    "only": FlagKind("Build these alone.", _anything, is_list=True, is_for_validate=True),
+    "except": FlagKind("Build all but these.", _anything, is_list=True, is_for_validate=True),
+    "var": FlagKind(
+        "NAME=VALUE: set a variable.", _check_variable, repeats=True, is_for_validate=True
+    ),
+    "var-file": FlagKind(
+        "A file that sets variables.", _anything, repeats=True, is_for_validate=True
+    ),
+    "on-error": FlagKind("What to do when a build fails.", _check_on_error),
+    "parallel-builds": FlagKind("How many builds at a time; 0 for all.", _check_number),
+    "force": FlagKind("Build even over artifacts that exist."),
+    "debug": FlagKind("Pause after each step."),
+    "color": FlagKind("Colour, unless it is =false."),
+    "timestamp-ui": FlagKind("A time in front of each line."),
+    "machine-readable": FlagKind("Print Packer's machine-readable lines."),
+    "warn-on-undeclared-var": FlagKind("Warn of values for undeclared variables."),
+    "ignore-prerelease-plugins": FlagKind("Use no pre-release plugins.", is_for_validate=True),
+    "use-sequential-evaluation": FlagKind(
+        "Evaluate locals and data sources one by one.", is_for_validate=True
+    ),
+    "skip-enforcement": FlagKind("Do not enforce HCP Packer's provisioners."),
 }
-_REPEATED = frozenset(("var", "var-file"))
-_OF_VALIDATE = frozenset(
-    ("var", "var-file", "only", "except", "ignore-prerelease-plugins", "use-sequential-evaluation")
-)
-_BOOLEAN = frozenset(
-    (
-        "force",
-        "color",
-        "timestamp-ui",
-        "warn-on-undeclared-var",
-        "ignore-prerelease-plugins",
-        "use-sequential-evaluation",
-        "skip-enforcement",
-        "machine-readable",
-        "debug",
-    )
-)
+
+
+def _takes_value(name: str) -> bool:
+    return name in FLAGS and FLAGS[name].check is not None
 
 
 def _flatten(flags: Iterable[Flag]) -> tuple[str, ...]:

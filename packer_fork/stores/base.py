@@ -180,7 +180,7 @@ Membership = HeldLock
 
 
 class Ticket(Protocol):
-    """A place in the queue of the lock; it ends with `leave`, with a tenure, or with its owner."""
+    """A place in the queue of the lock; it ends with `leave`, with the lock, or with its owner."""
 
     @property
     def ahead(self) -> int:

@@ -7,6 +7,7 @@ An attempt that fails with UnavailableError did nothing, so it is repeated in gr
 from __future__ import annotations
 
 import sys
+import time
 from collections.abc import Callable
 from typing import Protocol, TypeVar
 
@@ -39,10 +40,10 @@ class Breaker(Protocol):
 
 
 class Retry:
-    """Retries attempts for up to `timeout` seconds, each guarded by `breaker`.
+    """Retries attempts until the store has been unavailable for `timeout` seconds.
 
-    While the store stays unavailable after that, every further call makes one attempt only.
-    `warn` receives a sentence when the first retry begins. Safe for threads.
+    While it stays so after that, every further call makes one attempt only. `breaker` guards
+    each attempt. `warn` receives a sentence when the first retry begins. Safe for threads.
     """
 
     def __init__(
@@ -51,21 +52,30 @@ class Retry:
         self._timeout = timeout
         self._breaker = breaker
         self._warn = warn
-        self._is_exhausted = False
+        self._deadline: float | None = None
+        """Until when calls of all threads retry; None while the store is available."""
 
     def call(self, attempt: Callable[[], T]) -> T:
         """The result of `attempt`. Raises what its last call raised."""
         try:
             result = self._guarded(attempt)
         except UnavailableError as error:
-            if self._is_exhausted or self._timeout <= 0:
+            left = self._left(error)
+            if left <= 0:
                 raise
-            self._is_exhausted = True
-            if self._warn is not None:
-                self._warn(f"{error.message} It is tried for {self._timeout:.0f} s.")
-            result = _retried(lambda: self._guarded(attempt), error, self._timeout)
-        self._is_exhausted = False
+            result = _retried(lambda: self._guarded(attempt), error, left)
+        self._deadline = None
         return result
+
+    def _left(self, error: UnavailableError) -> float:
+        """Seconds for which retries go on, beginning now if they have not begun."""
+        now, deadline = time.monotonic(), self._deadline
+        if deadline is not None:
+            return deadline - now
+        self._deadline = now + self._timeout
+        if self._warn is not None and self._timeout > 0:
+            self._warn(f"{error.message} It is tried for {self._timeout:.0f} s.")
+        return self._timeout
 
     def _guarded(self, attempt: Callable[[], T]) -> T:
         """One attempt, if the circuit breaker admits it."""

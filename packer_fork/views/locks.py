@@ -178,7 +178,7 @@ def _line(participant: ParticipantReport) -> str:
 
 def _waiter(number: int, waiter: Waiter) -> str:
     if waiter.holder is None:
-        return f"{number}. somebody whose ticket cannot be read"
+        return f"{number}. a process whose ticket cannot be read"
     waited = (datetime.now(UTC) - waiter.since).total_seconds() if waiter.since else 0.0
     since = f" for {words.duration(waited)}" if waiter.since else ""
     return f"{number}. {waiter.holder.by} (pid {waiter.holder.process.pid}){since}"

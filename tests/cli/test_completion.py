@@ -11,7 +11,7 @@ import pytest
 from msgspec import structs
 
 from packer_fork.cli import completing
-from packer_fork.cli.completing import commands, line, packer_flags, shells, values
+from packer_fork.cli.completing import commands, line, shells, values
 from packer_fork.cli.completing.position import Candidate, Wanted
 from packer_fork.cli.completing.values import FILES, VALUES, Files
 from packer_fork.errors import PackerForkError
@@ -192,7 +192,7 @@ def test_a_damaged_state_keeps_no_other_from_being_told(project: Project, here: 
 
 
 def test_every_value_is_completed_or_cannot_be_known() -> None:
-    wanted = {each.name for each in packer_flags.FLAGS if each.takes_value}
+    wanted = {name for name, kind in flags.FLAGS.items() if kind.check}
     names = {f"-{name}" for name in wanted}
     for path, command in program_commands().items():
         for each in command.params:
@@ -201,12 +201,6 @@ def test_every_value_is_completed_or_cannot_be_known() -> None:
                 names.add(special if special in {*VALUES, *FILES} else each.name)
     assert names == VALUES.keys() | FILES.keys() | ANYTHING
     assert not ANYTHING & (VALUES.keys() | FILES.keys())
-
-
-def test_packers_flags_are_those_that_are_taken() -> None:
-    told = {each.name: each.takes_value for each in packer_flags.FLAGS}
-    taken = {**dict.fromkeys(flags._WITH_VALUE, True), **dict.fromkeys(flags._BOOLEAN, False)}
-    assert told == taken
 
 
 def test_a_store_that_never_answers_holds_no_terminal_up(cli: Cli) -> None:

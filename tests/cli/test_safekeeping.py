@@ -400,6 +400,7 @@ CHANGING: list[tuple[str, ...]] = [
     ("rollback", "run:2", "--yes"),
     ("prune", "--keep-runs", "1"),
     ("check", "--repair", "--yes"),
+    ("recover",),
     ("backup",),
     ("restore", "b.tar", "--yes"),
     ("push", "pulled.json", "--force", "--yes"),
@@ -428,6 +429,9 @@ def refused_by_lock(cli: Cli, *command: str) -> None:
     assert result.rc == 11, (command, result)
     assert "The lock is held by" in result.err
     assert "lock status" in result.err
+    assert "PACKER_FORK_LOCK_TIMEOUT=30m" in result.err
+    for option in ("--lock-timeout", "--workspace"):
+        assert option not in result.err, "which the command lacks, or which is of no use"
 
 
 def test_a_failed_instance_is_on_record_after_a_rollback(cli: Cli, project: Project) -> None:

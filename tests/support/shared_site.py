@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 from tests.conftest import Cli, Project, Result, Running, eventually
 
-NAMES = tuple("abcde")
+NAMES = tuple("abcd")
 SOURCES = tuple(f"null.{name}" for name in NAMES)
 
 

@@ -7,8 +7,9 @@ from typing import Any
 
 from packer_fork.cli import passthrough, program
 from packer_fork.cli.commands import GROUPS, NAMES, OPTIONS
-from packer_fork.cli.completing import packer_flags, position
+from packer_fork.cli.completing import position
 from packer_fork.cli.completing.position import Candidate, Command, Option, Wanted
+from packer_fork.packer.flags import FLAGS
 
 _COMMON = (Option(("--help",), "Show how it is used."),)
 _VERSION = Option(("--version",), "Show the version.")
@@ -62,7 +63,7 @@ def _option(param: Any) -> Option:
 
 
 def _packer_options() -> Iterator[Option]:
-    for each in packer_flags.FLAGS:
-        names = (f"-{each.name}", f"--{each.name}")
-        value = names[0] if each.takes_value else ""
-        yield Option(names, each.about, value, repeats=each.repeats, joined=each.takes_value)
+    for name, kind in FLAGS.items():
+        names, takes_value = (f"-{name}", f"--{name}"), kind.check is not None
+        value = names[0] if takes_value else ""
+        yield Option(names, kind.about, value, repeats=kind.repeats, joined=takes_value)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
-from packer_fork.cli.completing import packer_flags
+from packer_fork.packer.flags import FLAGS
 
 
 class Candidate(NamedTuple):
@@ -87,7 +87,8 @@ def find(path: str, command: Command, words: Sequence[str]) -> Wanted:
 
 def _value(wanted: Wanted) -> Wanted:
     """Of a list only the last part is wanted."""
-    if wanted.value not in packer_flags.LISTS or "," not in wanted.text:
+    kind = FLAGS.get(wanted.value.removeprefix("-")) if wanted.value.startswith("-") else None
+    if kind is None or not kind.is_list or "," not in wanted.text:
         return wanted
     first, comma, text = wanted.text.rpartition(",")
     return wanted._replace(kept=f"{wanted.kept}{first}{comma}", text=text)

@@ -1,8 +1,8 @@
-"""backups/: copies of the state file, made before anything destructive and now and then.
+"""backups/: copies of the state file, made before anything destructive and on schedule.
 
-A backup is the proven lines of the state, each a frame of zstd, so that it reads like a
-state file. Its name tells serial, why, when, and the newest segment that it names, which
-is kept as long as the backup is. What was damaged is copied into folders beside them.
+A backup holds the proven lines of the state, each a frame of zstd, so that it reads like a
+state file. Its name has serial, reason, time, and the newest segment that it names, which
+is kept as long as the backup is. Damaged files are copied into folders beside the backups.
 """
 
 from __future__ import annotations
@@ -59,26 +59,26 @@ def found(files: Files) -> tuple[Backup, ...]:
 
 
 def bytes_of(files: Files, path: str) -> bytes | None:
-    """What is in the backup of which that is told, undecoded; None if there is none."""
+    """The undecoded backup at `path`; None if there is none."""
     name = next((name for name in _names(files) if where(files, name) == path), None)
     return None if name is None else files.read(f"{BACKUPS}/{name}", statefile.MAX_SIZE)
 
 
 def pinned(files: Files) -> frozenset[str]:
-    """How the names of the segments begin that backups name."""
+    """The beginnings of the segment names that backups hold."""
     matches = map(_NAME.fullmatch, _names(files))
     return frozenset(match[4] for match in matches if match and match[4])
 
 
 def rotate(files: Files, keep: int) -> None:
-    """Remove all but the newest `keep` of those that were not asked for by name."""
+    """Remove all automatic backups but the newest `keep`."""
     made = [each for each in found(files) if each.reason != MANUAL]
     for each in made[: max(0, len(made) - keep)]:
         files.remove(f"{BACKUPS}/{name_of(each)}")
 
 
 def set_aside(files: Files, names: Iterable[str]) -> str:
-    """Copies of files as they are, damaged or not, in a folder of their own; where that is."""
+    """Copy files, damaged or not, to a new folder; returns its location."""
     folder = f"{BACKUPS}/damaged-{datetime.now(UTC).strftime(_STAMP)}"
     for name in names:
         data = files.read(name, statefile.MAX_SIZE)
@@ -93,7 +93,7 @@ def as_lines(lines: Iterable[Line], *, compressed: bool) -> bytes:
 
 
 def name_of(backup: Backup) -> str:
-    """The last part of where it is."""
+    """The last part of its path."""
     return PurePosixPath(backup.path).name
 
 
@@ -103,7 +103,7 @@ def _names(files: Files) -> list[str]:
 
 
 def _describe(files: Files, name: str) -> Backup | None:
-    """None if it was removed meanwhile."""
+    """None if somebody removed it meanwhile."""
     match = _NAME.fullmatch(name)
     if match is None:
         raise ValueError(name)

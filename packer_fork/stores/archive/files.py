@@ -1,9 +1,9 @@
-"""Where the parts of a stored state are, by names that are the same in every store.
+"""The files of a stored state, by names that are the same in every store.
 
 state.json          snapshot, then one line per change
-acked               witness: serial and digest of the last acknowledged change
+acked               high-water mark: serial and digest of the last acknowledged change
 history/SHA256.zst  sealed segments
-backups/            copies of the state, and folders with what was damaged
+backups/            copies of the state, and folders of damaged files
 """
 
 from __future__ import annotations
@@ -21,10 +21,10 @@ HISTORY = "history"
 BACKUPS = "backups"
 
 MAX_ACKED = 4096
-"""Bytes that any witness fits into."""
+"""Bytes that any high-water mark fits into."""
 
 ATTEMPTS = 20
-"""How often whoever reads all that is stored begins anew because of a writer."""
+"""How often a reader of everything starts again because of a writer."""
 
 
 class Files(Protocol):
@@ -60,7 +60,7 @@ class Reader(Protocol):
         """None where there is no state. Raises DamagedError or NewerFormatError."""
 
     def marks(self) -> Hashable:
-        """What changes with every write: if it did not, nobody wrote meanwhile."""
+        """A value that changes with every write."""
 
 
 class Journal(Reader, Protocol):

@@ -1,8 +1,7 @@
-"""What can be proven of a damaged state, from all that is left of it.
+"""The recoverable state: the newest that proven lines lead to, wherever these are stored.
 
-Every line that carries its own digest is taken, wherever it lies, also behind damage:
-snapshots are places to start from, changes are links that lead on, as each names the one
-before it. The trail that reaches furthest is the state.
+A line with its own digest is proven, also behind damage. A snapshot starts a trail, and a
+change continues the trail that ends in the change before it. The furthest trail wins.
 """
 
 from __future__ import annotations
@@ -77,7 +76,7 @@ class Trail(Struct, frozen=True, kw_only=True):
 
 
 class _Pool:
-    """Proven lines, by what they are good for."""
+    """Proven lines: snapshots to start from, and changes by the one that they follow."""
 
     def __init__(self) -> None:
         self.starts: list[Trail] = []
@@ -112,7 +111,7 @@ class _Pool:
         return {start.start.lineage for start in self.starts}
 
     def trails(self) -> Iterator[Trail]:
-        """Each start, led on as far as there are links; all ways where there are several."""
+        """Each start, continued as far as changes lead; every way where they fork."""
         ways = list(self.starts)
         while ways:
             way = ways.pop()
@@ -124,13 +123,13 @@ class _Pool:
 
 
 class Found(RecoverableState, frozen=True, kw_only=True):
-    """With the trail that led to it."""
+    """The recoverable state with the trail that leads to it."""
 
     trail: Trail | None = None
 
 
 def find(files: Files, reader: Reader) -> Found:
-    """Raises NewerFormatError. What a writer replaced meanwhile is not lost: it looks again."""
+    """Raises NewerFormatError. Reads again if a writer replaced files meanwhile."""
     for _ in range(ATTEMPTS):
         before = reader.marks()
         found = _find(files)
@@ -163,13 +162,13 @@ def _find(files: Files) -> Found:
 
 
 def furthest(files: Files) -> State | None:
-    """The state with the highest serial that can be proven, acknowledged or not."""
+    """The proven state with the highest serial, acknowledged or not."""
     trail = _best(files, None)
     return trail.end if trail else None
 
 
 def mend(files: Files, state: State) -> tuple[dict[str, Sealed | None], tuple[Problem, ...]]:
-    """Cuts that lead the history of `state` around every segment that cannot be read."""
+    """The gaps that lead the history of `state` around every unreadable segment."""
     cuts, problems = dict(state.cuts), []
     sealed = history.uncut(cuts, state.sealed)
     while sealed is not None:
@@ -187,7 +186,7 @@ def mend(files: Files, state: State) -> tuple[dict[str, Sealed | None], tuple[Pr
 
 
 def _stand_in(files: Files, sealed: Sealed) -> Sealed | None:
-    """The newest sound segment that is older than one that cannot be read."""
+    """The newest sound segment before an unreadable one."""
     try:
         return history.before(files, sealed)
     except DamagedError:
@@ -239,7 +238,7 @@ def _witness(files: Files) -> Witness | None:
 
 
 def _pieces(data: bytes) -> Iterator[bytes | memoryview]:
-    """Whatever may be a line, also behind damage."""
+    """Every piece that may be a line, also behind damage."""
     if not data.startswith(ZSTD_MAGIC) and b"\n" in data:
         for line, _ in statefile.text_lines(data):
             yield line
@@ -254,7 +253,7 @@ def _pieces(data: bytes) -> Iterator[bytes | memoryview]:
 
 
 def _is_torn(files: Files) -> bool:
-    """Whether the state file does not end as one does that was left in peace."""
+    """Whether the state file ends in a partial line, or is damaged."""
     try:
         return bool(statefile.decode_file(_bytes(files, STATE), files.where(STATE)).rest)
     except DamagedError:

@@ -1,7 +1,7 @@
-"""The history as it is read: the state file first, then segment by segment backwards.
+"""Reading the history backwards: the state file first, then segment by segment.
 
-A writer may put a larger segment in the place of the newest one while somebody reads;
-then the way is found again from the state as it is by then.
+A writer may replace the newest segment by a larger one meanwhile; then reading goes on
+from the state as it is by then.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ def segment_ranges(
             told = summary if last == sealed.serial else None
             yield SegmentRange(first, last, sealed.segment, told, read)
             below = first
-        if pruned:  # what was handed out was gone when it was read: where does it end now?
+        if pruned:  # the range was pruned before it was read
             state, older = pruned[-1], pruned.pop().sealed
         sealed = history.uncut(state.cuts, older)
 

@@ -1,7 +1,8 @@
-"""Reading all that is stored, down to the last byte, and telling what is wrong.
+"""Checking every stored byte for damage.
 
-The state file against its witness; each segment against its name, its summary and the
-state that follows it; each backup. What nobody names is told of, but is no damage.
+The state file is checked against the high-water mark; each segment against its name, its
+summary and the state that follows it; each backup against its name. An unused segment is
+reported, and is no damage.
 """
 
 from __future__ import annotations
@@ -28,10 +29,7 @@ class Walked(Struct, frozen=True, kw_only=True):
 
 
 def verify(files: Files, reader: Reader) -> Verified:
-    """Raises NewerFormatError for what this version cannot judge.
-
-    What a writer replaced meanwhile is no damage: then it is looked at again.
-    """
+    """Raises NewerFormatError. Reads again if a writer replaced files meanwhile."""
     for _ in range(ATTEMPTS):
         before = reader.marks()
         found = _verify(files, reader)

@@ -14,7 +14,7 @@ from packer_fork.stores.local import mutex
 from packer_fork.stores.local.layout import Layout
 
 MIN_FREE = 256 << 10
-"""Bytes that must be free on the file system before a tenure is opened."""
+"""Bytes that must be free on the file system before a lock is acquired."""
 
 
 class Folder:

@@ -17,7 +17,7 @@ from packer_fork.errors import LockLostError, StateError, StoreError
 from packer_fork.locks import LockRecord, LockStatus, ProcessId, lost
 from packer_fork.model import Draft, Sealed, State
 from packer_fork.stores import lock_record
-from packer_fork.stores.archive import backups, history, restoring
+from packer_fork.stores.archive import backups, history, repair
 from packer_fork.stores.base import Committed
 from packer_fork.stores.local import lock_status, mutex
 from packer_fork.stores.local.journal import Journal
@@ -138,7 +138,7 @@ class LocalLock:
         with as_store_error(self._layout, "put a state in place"), self._exclusively():
             self._check()
             self._make_durable()
-            return restoring.put(self._layout, self._journal, state)
+            return repair.put(self._layout, self._journal, state)
 
     def put_segment(self, data: bytes) -> Sealed:
         with as_store_error(self._layout, "write a segment"), self._exclusively():
@@ -149,12 +149,12 @@ class LocalLock:
         with as_store_error(self._layout, "repair the state"), self._exclusively():
             self._check()
             self._make_durable()
-            return restoring.repair(self._layout, self._journal, self._commit)
+            return repair.repair(self._layout, self._journal, self._commit)
 
     def discard_unused(self) -> tuple[str, ...]:
         with as_store_error(self._layout, "remove unused segments"), self._exclusively():
             self._check()
-            return restoring.discard_unused(self._layout, self._journal)
+            return repair.discard_unused(self._layout, self._journal)
 
     def hand_over(self) -> None:
         self._locks.hand_over()

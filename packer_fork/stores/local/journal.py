@@ -20,7 +20,7 @@ from packer_fork.codec.witness import WITNESS_SIZE, Witness, encode_witness
 from packer_fork.errors import StateError
 from packer_fork.model import FORMAT_VERSION, Actor, Change, Draft, State
 from packer_fork.stores.archive import backups, history
-from packer_fork.stores.archive.making import change_of, last_of
+from packer_fork.stores.archive.next_change import change_of, last_of
 from packer_fork.stores.base import Committed
 from packer_fork.stores.local.layout import Layout
 from packer_fork.stores.local.reader import Identity, Reader

@@ -6,40 +6,20 @@ has left. So a reader of the record can always ask the kernel about each partici
 
 from __future__ import annotations
 
-import contextlib
 import os
-import sys
-from collections.abc import Iterator
 from pathlib import Path
-from types import ModuleType
 
 from packer_fork import durable
+from packer_fork.lean_imports import submodules_only
 from packer_fork.locks import LockRecord
 from packer_fork.stores import lock_record
 from packer_fork.stores.local import lock_status
 from packer_fork.stores.local.layout import Layout
 
-
-@contextlib.contextmanager
-def _without_metadata() -> Iterator[None]:
-    """Import a package that looks up its own version, which packer-fork does not use.
-
-    ``importlib.metadata`` brings email, zipfile and socket, twice what a build that is up to
-    date imports besides.
-    """
-    name = "importlib.metadata"
-    if name in sys.modules:
-        yield
-        return
-    sys.modules[name] = ModuleType(name)
-    try:
-        yield
-    finally:
-        del sys.modules[name]
-
-
-with _without_metadata():
-    import portalocker
+# portalocker/__init__ imports logging, tempfile, random and metadata for classes of its own.
+with submodules_only("portalocker"):
+    from portalocker import portalocker
+    from portalocker.constants import LockFlags
 
 
 class KernelLocks:
@@ -79,7 +59,7 @@ def _locked(path: Path) -> int:
     descriptor = durable.create(path)
     try:
         # Only who looks at it, shared and for microseconds, can be in the way.
-        portalocker.lock(descriptor, portalocker.LockFlags.EXCLUSIVE)
+        portalocker.lock(descriptor, LockFlags.EXCLUSIVE)
     except BaseException:
         os.close(descriptor)
         raise

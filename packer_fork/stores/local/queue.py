@@ -1,7 +1,7 @@
 """Waiting for the local lock, first come first served.
 
 A waiter holds the kernel lock on a ticket of its own, numbered under the mutex,
-and sleeps in the kernel until the ticket before it, or the tenure, is let go: by
+and sleeps in the kernel until the ticket before it, or the lock, is released: by
 its owner or by its owner's death, which are the same to the kernel. Nobody polls,
 nobody is woken in vain, and whoever dies in the queue simply is no longer in it.
 """

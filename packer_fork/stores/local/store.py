@@ -203,6 +203,6 @@ class LocalStore(Archive):
         return Journal(self._layout, self._empty, self._reader)
 
     def _empty(self) -> State:
-        from packer_fork.stores.archive import making
+        from packer_fork.stores.archive import next_change
 
-        return making.first_state(self._template, self._workspace, self._project)
+        return next_change.first_state(self._template, self._workspace, self._project)

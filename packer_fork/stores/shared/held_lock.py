@@ -17,7 +17,7 @@ from packer_fork.errors import LockLostError, StateError, StoreError
 from packer_fork.locks import LockRecord, LockStatus, Participant, ProcessId, lost
 from packer_fork.model import Draft, Sealed, State
 from packer_fork.stores import lock_record
-from packer_fork.stores.archive import backups, history, restoring
+from packer_fork.stores.archive import backups, history, repair
 from packer_fork.stores.base import Committed
 from packer_fork.stores.local.kernel_locks import KernelLocks
 from packer_fork.stores.shared import blobs, lock_status, names
@@ -335,7 +335,7 @@ class SharedLock:
     def put(self, state: State) -> State:
         with self._in_process:
             self._key.check()
-            return restoring.put(self._files, self._journal, state)
+            return repair.put(self._files, self._journal, state)
 
     def put_segment(self, data: bytes) -> Sealed:
         with self._in_process:
@@ -345,14 +345,14 @@ class SharedLock:
     def repair(self) -> Committed:
         with self._in_process:
             self._key.check()
-            return restoring.repair(self._files, self._journal, self._commit)
+            return repair.repair(self._files, self._journal, self._commit)
 
     def discard_unused(self) -> tuple[str, ...]:
         with self._in_process:
             self._key.check()
             for pieces in blobs.orphans(self._keys, names.FILES).values():
                 self._keys.remove(pieces)
-            return restoring.discard_unused(self._files, self._journal)
+            return repair.discard_unused(self._files, self._journal)
 
     def hand_over(self) -> None:
         """The lease is left to end by itself: nobody is there to renew it."""

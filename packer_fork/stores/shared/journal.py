@@ -19,7 +19,7 @@ from packer_fork.errors import LockLostError, StateError, StoreError
 from packer_fork.model import FORMAT_VERSION, Actor, Change, Draft, State
 from packer_fork.stores.archive import backups, history
 from packer_fork.stores.archive.files import segment
-from packer_fork.stores.archive.making import change_of
+from packer_fork.stores.archive.next_change import change_of
 from packer_fork.stores.archive.segment_ranges import segment_ranges
 from packer_fork.stores.base import Committed
 from packer_fork.stores.shared import blobs, head, names

@@ -14,7 +14,7 @@ from packer_fork.errors import StoreError
 from packer_fork.locks import Holder, LockRecord, LockStatus, Verdict, Waiter
 from packer_fork.model import Actor, Draft, Project
 from packer_fork.stores import base
-from packer_fork.stores.archive import making
+from packer_fork.stores.archive import next_change
 from packer_fork.stores.archive.archive import Archive
 from packer_fork.stores.base import TAKE_OVER, HeldLock
 from packer_fork.stores.shared import lock_status, names, queue
@@ -62,7 +62,7 @@ class SharedStore(Archive):
         self._keys = keys
         self._renewals = renewals
         self._companion = companion
-        self._start = partial(making.first_state, template, workspace, terms.project)
+        self._start = partial(next_change.first_state, template, workspace, terms.project)
         self._terms = terms
         self._register = register
         self._project = terms.project

@@ -28,6 +28,9 @@ _FALLBACK = (80, 24)
 _LATE = 0.5
 """Seconds after a change of its size in which a terminal has told of it."""
 
+_DRAGGED = 2.0
+"""Seconds between two changes of the size that are taken for one: somebody drags the window."""
+
 _REMEMBERED = 200
 """Texts of the log, more than a screen takes."""
 
@@ -65,6 +68,10 @@ class Screen:
         self._stranded: list[str] = []
         """What a screen too low for the region pushed out, with no log after it."""
         self._drawn_at = 0.0
+        self._looked = self._size
+        self._resized_at = 0.0
+        self._is_dragged = False
+        """Sizes that nobody saw may have come between that of the last draw and that of now."""
         self._log: deque[Text] = deque(maxlen=_REMEMBERED)
 
     def size(self) -> Size:
@@ -82,6 +89,16 @@ class Screen:
             return os.tcgetpgrp(self._stream.fileno()) == os.getpgrp()
         except OSError:
             return True
+
+    def is_settled(self) -> bool:
+        """Whether the terminal has the size that it had at the last look."""
+        size, now = self.size(), time.monotonic()
+        if size == self._looked:
+            return True
+        self._looked = size
+        self._is_dragged |= now < self._resized_at + _DRAGGED
+        self._resized_at = now
+        return False
 
     def draw(self, log: Iterable[Text], regional: Regional | None) -> None:
         """Print `log`, and below it the region, if there is one."""
@@ -112,6 +129,7 @@ class Screen:
         self._shown = [line.plain for line in lines]
         self._size = size
         self._drawn_at = time.monotonic()
+        self._is_dragged = False
 
     def leave_behind(self) -> None:
         """Go on below whatever was written in between, as by a shell that stopped us."""
@@ -139,7 +157,8 @@ class Screen:
         if size == self._size or not self._shown:
             return []
         # A terminal tells of its size a moment late: what was drawn since is out of place.
-        if size.width < self._size.width and time.monotonic() < self._drawn_at + _LATE:
+        is_late = size.width < self._size.width and time.monotonic() < self._drawn_at + _LATE
+        if is_late or self._is_dragged:
             return self._start_anew(size, height)
         self._go_back(size)
         return []

@@ -180,6 +180,8 @@ class LiveView:
         if self._was_away:
             self._was_away, self._drawn = False, None
             self._screen.leave_behind()
+        if not self._screen.is_settled():
+            return
         now = _Drawn(self._board, self._screen.size(), int(time.monotonic()))
         log = [] if self._is_quiet else self._log.take()
         if log or self._drawn is None or now != self._drawn:

@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 import contextlib
+import signal
+import socket
+import subprocess
+import sys
 from collections.abc import Callable, Iterator
 
 import pytest
@@ -11,6 +15,7 @@ from packer_fork.errors import StoreError
 from packer_fork.stores.bucket import Bucket
 from packer_fork.stores.retry import AnsweredError
 from packer_fork.stores.shared.keys import UnsureError
+from tests.conftest import eventually
 from tests.support.scripted_server import Say, answer, scripted
 from tests.support.servers import BUCKET, Cluster, Proxy
 
@@ -108,6 +113,30 @@ def test_a_lost_reply_is_no_conflict(
         with pytest.raises(UnsureError):
             ask(opened(proxy.endpoint, prefix))
         assert len(proxy.requests) == 1
+
+
+WAITING = """
+import sys
+from packer_fork.stores.bucket import Bucket
+Bucket("images", "a", endpoint=sys.argv[1], request_timeout=60.0).get("a")
+"""
+
+
+@pytest.mark.usefixtures("s3_credentials")
+def test_a_signal_waits_for_no_request() -> None:
+    """Neither its handler nor the end of the process."""
+
+    def stay_silent(opened: socket.socket) -> None:
+        opened.recv(1)
+
+    with scripted(stay_silent) as server:
+        command = [sys.executable, "-c", WAITING, f"http://{server.endpoint}"]
+        process = subprocess.Popen(command, stderr=subprocess.PIPE)
+        eventually(lambda: server.requests)
+        process.send_signal(signal.SIGINT)
+        _, errors = process.communicate(timeout=30)
+    assert process.returncode == -signal.SIGINT
+    assert b"KeyboardInterrupt" in errors
 
 
 def test_a_closed_bucket_is_asked_nothing(bucket: Bucket) -> None:

@@ -1,6 +1,7 @@
 """The HTTP client: which server it asks, how often, and its errors."""
 
 import contextlib
+import signal
 import socket
 import subprocess
 import sys
@@ -214,6 +215,29 @@ def test_servers_that_come_back_are_waited_for(kind: str) -> None:
             assert getattr(client, kind)(WRITE).body == b"back"
 
 
+def test_threads_wait_side_by_side_for_servers_that_come_back() -> None:
+    warned, failing = threading.Event(), set[int]()
+    watchman = Watchman()
+    with scripted(answer(b"back")) as server, Proxy(server.endpoint) as proxy:
+        proxy.refuse()
+
+        def pass_both() -> None:
+            failing.add(threading.get_ident())
+            if len(failing) == 2:
+                proxy.let_pass()
+
+        watchman.on_failure = pass_both
+        access = {"breaker": watchman, "warn": lambda _: warned.set()}
+        with (
+            transport(proxy.endpoint, retry_timeout=30, **access) as client,
+            ThreadPoolExecutor(2) as threads,
+        ):
+            first = threads.submit(client.repeat, READ)
+            assert warned.wait(30)
+            second = threads.submit(client.send_once, WRITE)
+            assert [each.result().body for each in (first, second)] == [b"back"] * 2
+
+
 def test_retries_end_and_the_error_names_what_was_tried() -> None:
     with nobody() as one, nobody() as two, transport(one, two, retry_timeout=0.5) as client:
         with pytest.raises(UnavailableError) as away:
@@ -423,6 +447,29 @@ def test_files_that_are_no_certificates_are_told_apart(tmp_path: Path) -> None:
         with pytest.raises(UsageError, match=str(tmp_path)) as refused:
             HttpClient(address, access, judge)
         assert refused.value.hint
+
+
+INTERRUPTED = """
+import sys
+from packer_fork.stores.access import Access, parse_address
+from packer_fork.stores.http_client import HttpClient, Request
+
+address = parse_address(f"etcd://{sys.argv[1]}")
+client = HttpClient(address, Access(request_timeout=60.0), lambda _: None)
+client.repeat(Request(method="GET", target="/"))
+"""
+
+
+@pytest.mark.processes
+def test_a_signal_waits_for_no_request() -> None:
+    with scripted(stay_silent) as server:
+        command = [sys.executable, "-c", INTERRUPTED, server.endpoint]
+        process = subprocess.Popen(command, stderr=subprocess.PIPE)
+        eventually(lambda: server.requests)
+        process.send_signal(signal.SIGINT)
+        _, errors = process.communicate(timeout=30)
+    assert process.returncode == -signal.SIGINT
+    assert b"KeyboardInterrupt" in errors
 
 
 WAITING = """

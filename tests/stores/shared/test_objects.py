@@ -192,7 +192,7 @@ def test_it_stays_unknown_if_it_cannot_be_sent_again(
     def put(*_: object) -> None:
         error = next(errors)
         if isinstance(error, UnavailableError):
-            monkeypatch.setattr(keys._retry, "_timeout", 0)
+            monkeypatch.setattr(keys._retry, "_deadline", 0)
         raise error
 
     monkeypatch.setattr(keys._store, "put_if", put)
@@ -248,9 +248,15 @@ def test_conflicts_are_decided_anew(connect: Connect, objects_server: ObjectServ
     assert found(keys, "a").value == b"1"
 
 
-def test_threads_and_clients_lose_no_increment(connect: Connect) -> None:
-    clients = [connect() for _ in range(4)]
+@pytest.mark.parametrize("lost", ["", ROOT_WRITES, "root$"])
+def test_threads_and_clients_count_each_increment_once(
+    connect: Connect, proxy: Proxy, lost: str
+) -> None:
+    """Also if each third reply is lost: none counts twice, none is taken for undone."""
+    clients = [connect(proxy.endpoint) for _ in range(4)]
     clients[0].transact([], [Put("n", b"0")])
+    if lost:
+        proxy.drop_reply(lost, nth=3, every=3)
 
     def increment(number: int) -> None:
         keys = clients[number % 4]

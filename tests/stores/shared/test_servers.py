@@ -66,7 +66,7 @@ class TestLeader:
         assert second is not third
 
     def test_changes_when_it_is_cut_off(self, tmp_path: Path, network: Network) -> None:
-        """A Consul does so in tests/shared/test_leaders.py."""
+        """A Consul does so in tests/manager/shared_stores/test_leaders.py."""
         with etcd_cluster(tmp_path, places=network.places) as cluster:
             first = cluster.leader()
             number = cluster.servers.index(first)

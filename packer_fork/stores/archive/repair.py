@@ -1,6 +1,6 @@
-"""Putting a state in place as a whole: where there is none, or where it is damaged.
+"""Repair of a damaged state, and putting a whole state where there is no sound one.
 
-Under the mutex only. Whatever was there is copied aside first, damaged or not.
+Under the mutex only. Present files are copied among the backups first, damaged or not.
 """
 
 from __future__ import annotations
@@ -32,11 +32,11 @@ Commit = Callable[[Draft], Committed]
 
 
 def put(files: Files, journal: Journal, state: State) -> State:
-    """`state` as it is stored; what was there is kept in a folder of the backups."""
+    """Returns `state` as it is stored; present files are kept in a folder of the backups."""
     if _is_in_use(files):
         backups.set_aside(files, (STATE, ACKED))
     with contextlib.suppress(DamagedError):
-        journal.read()  # raises NewerFormatError, over which nothing is put
+        journal.read()  # raises NewerFormatError: a newer state is never replaced
     cuts, _ = recoverable.mend(files, state)
     placed = _beyond_witness(files, structs.replace(state, cuts=cuts))
     journal.put(placed)
@@ -44,7 +44,7 @@ def put(files: Files, journal: Journal, state: State) -> State:
 
 
 def _beyond_witness(files: Files, state: State) -> State:
-    """With a serial that was never acknowledged for anything else."""
+    """`state` with a serial beyond every acknowledged one."""
     witness = decode_witness(files.read(ACKED, MAX_ACKED) or b"")
     last = recoverable.furthest(files) if _is_in_use(files) and witness is None else None
     serial, digest = (last.serial, last.prev) if last else witness or (0, "")
@@ -58,7 +58,7 @@ def _is_in_use(files: Files) -> bool:
 
 
 def repair(files: Files, journal: Journal, commit: Commit) -> Committed:
-    """Raises StateError if nothing can be proven."""
+    """Raises StateError if nothing is recoverable."""
     found = recoverable.find(files, journal)
     if found.state is None or found.trail is None:
         raise StateError(
@@ -67,7 +67,7 @@ def repair(files: Files, journal: Journal, commit: Commit) -> Committed:
         )
     broken = (*_damaged_backups(files), *_damaged_segments(files, found.problems))
     aside = backups.set_aside(files, (STATE, ACKED, *broken))
-    why = f"lost: {'; '.join(found.lost) or 'nothing'}; what was damaged is in {aside}"
+    why = f"lost: {'; '.join(found.lost) or 'nothing'}; damaged files are in {aside}"
     if not _is_sound(journal):
         sealed = _seal_tail(files, found.trail)
         journal.put(_beyond_witness(files, structs.replace(found.state, sealed=sealed)))
@@ -103,7 +103,7 @@ def _damaged_segments(files: Files, problems: Iterable[Problem]) -> Iterator[str
 
 
 def _seal_tail(files: Files, trail: recoverable.Trail) -> Sealed | None:
-    """Changes that were found outside of the history go into it."""
+    """Put recovered changes that are in no segment into one."""
     if not trail.links:
         return trail.start.sealed
     lines = (seal(trail.start), *(link.line for link in trail.links))
@@ -113,7 +113,7 @@ def _seal_tail(files: Files, trail: recoverable.Trail) -> Sealed | None:
 
 
 def discard_unused(files: Files, journal: Journal) -> tuple[str, ...]:
-    """Raises DamagedError where it cannot be known what is used."""
+    """Remove segments that nothing names. Raises DamagedError where the history is cut off."""
     file = journal.read()
     used = {sealed.segment for sealed in history.chain(files, file.state)} if file else set()
     pins = backups.pinned(files)

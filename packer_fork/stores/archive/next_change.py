@@ -1,4 +1,4 @@
-"""From what is wanted to the change that says so: the next link of the chain."""
+"""The next change of a state, made from a pending one: number, time, link of the chain."""
 
 from __future__ import annotations
 
@@ -26,12 +26,12 @@ def first_state(template: str, workspace: str, project: Project | None = None) -
 
 
 def last_of(state: State) -> Witness:
-    """What is witnessed of `state`."""
+    """The high-water mark of `state`."""
     return Witness(state.serial, state.prev)
 
 
 def change_of(draft: Draft, last: Witness, tenure: int, by: Actor) -> Change:
-    """The change that follows `last`. Raises StateError for what no state may hold."""
+    """The change that follows `last`. Raises StateError for a document that no state may hold."""
     for build in draft.late.builds.values() if draft.late else ():
         check_depth(build)
     return Change(
