@@ -13,8 +13,8 @@ from typing import Any
 
 from packer_fork.events import Event, Notify, Planned
 from packer_fork.locks import LockStatus
-from packer_fork.manager import build as _build
 from packer_fork.manager import planning, state_ref
+from packer_fork.manager.build import invocation as _invocation
 from packer_fork.manager.prepare import BuildRequest
 from packer_fork.manager.state import artifacts as _artifacts
 from packer_fork.manager.state import show as _show
@@ -39,7 +39,7 @@ def build(
     `flags` are Packer's own, as on its command line (``"-var", "region=eu"``); `settings`
     those of packer-fork.toml (``workspace="staging"``); `notify` gets every event.
     """
-    return _build.build(_request(template, flags, settings, rebuild=rebuild), notify)
+    return _invocation.build(_request(template, flags, settings, rebuild=rebuild), notify)
 
 
 def plan(template: str, *flags: str, **settings: Any) -> Planned:

@@ -13,10 +13,10 @@ from packer_fork.model import (
     REMOVED,
     Change,
     Run,
-    RunStatus,
     Sealed,
     State,
     Template,
+    WorkItem,
 )
 
 
@@ -51,7 +51,7 @@ def apply_changes(state: State, changes: Iterable[tuple[Change, str]]) -> State:
     predecessor, or a tenure older than one that has already written.
     """
     builds, inputs = dict(state.builds), dict(state.inputs)
-    running, run, template = dict(state.running), state.last_run, state.template
+    items, run, template = dict(state.items), state.last_run, state.template
     cuts: Mapping[str, Sealed | None] = state.cuts
     serial, tenure, prev = state.serial, state.tenure, state.prev
     for change, digest in changes:
@@ -61,8 +61,8 @@ def apply_changes(state: State, changes: Iterable[tuple[Change, str]]) -> State:
             raise ValueError(msg)
         _update(builds, change.builds)
         _update(inputs, change.inputs)
-        run = _newer(run, change.last_run)
-        _keep_running(running, change.last_run)
+        run = _begun(items, run, change.last_run)
+        items |= {key: item for key, item in change.items.items() if run and item.run == run.number}
         template = change.template or template
         cuts = cuts if change.cuts is None else change.cuts
         serial, tenure, prev = change.serial, change.tenure, digest
@@ -72,8 +72,8 @@ def apply_changes(state: State, changes: Iterable[tuple[Change, str]]) -> State:
         tenure=tenure,
         builds=builds,
         inputs=inputs,
-        running=running,
         last_run=run,
+        items=items,
         template=template,
         cuts=dict(cuts),
         prev=prev,
@@ -96,14 +96,10 @@ def _update(documents: dict[str, msgspec.Raw], changes: dict[str, msgspec.Raw]) 
             documents[name] = document
 
 
-def _newer(known: Run | None, run: Run | None) -> Run | None:
-    if run is None or run.part or (known is not None and known.number > run.number):
+def _begun(items: dict[str, WorkItem], known: Run | None, run: Run | None) -> Run | None:
+    """The run with the highest number; the items of an earlier one are let go of."""
+    if run is None or (known is not None and known.number > run.number):
         return known
+    if known is None or known.number < run.number:
+        items.clear()
     return run
-
-
-def _keep_running(running: dict[str, Run], run: Run | None) -> None:
-    if run is not None:
-        running.pop(run.key, None)
-        if run.status is RunStatus.RUNNING:
-            running[run.key] = run

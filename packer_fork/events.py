@@ -14,7 +14,7 @@ import msgspec
 from msgspec import Struct
 
 from packer_fork.locks import LockStatus
-from packer_fork.model import Build, Result, Run
+from packer_fork.model import Build, Result, Run, WorkItem
 
 
 class Action(StrEnum):
@@ -106,12 +106,29 @@ class Planned(Event, frozen=True, tag="planned"):
 
 
 class RunStarted(Event, frozen=True, tag="run_started"):
-    """``usual``: seconds that builds took in the median of their complete runs before."""
+    """A run is on record, or was joined.
+
+    ``usual``: seconds that builds took in the median of their complete runs before.
+    """
 
     run: Run
     template: str
     workspace: str
     usual: dict[str, float] = {}
+
+
+class ItemStarted(Event, frozen=True, tag="item_started"):
+    """A work item of the run is on record; its Packer is started next."""
+
+    item: WorkItem
+
+
+class ItemEnded(Event, frozen=True, tag="item_ended"):
+    """What a work item came to; ``log`` is the path of its log."""
+
+    item: WorkItem
+    builds: tuple[Build, ...]
+    log: str
 
 
 class Output(Event, frozen=True, tag="output"):
@@ -153,7 +170,7 @@ class Cancelling(Event, frozen=True, tag="cancelling"):
 class Kept(Event, frozen=True, tag="kept"):
     """Results that are not in the state: they are in a file, to be replayed.
 
-    ``path`` is empty where no file could be made. ``lineage``, ``run``, ``builds`` and
+    ``path`` is empty where no file could be made. ``lineage``, ``run``, ``item``, ``builds`` and
     ``inputs`` are what it holds.
     """
 
@@ -161,14 +178,16 @@ class Kept(Event, frozen=True, tag="kept"):
     why: str
     lineage: str
     run: Run
+    item: WorkItem
     builds: dict[str, Build]
     inputs: dict[str, msgspec.Raw]
 
 
 class RunEnded(Event, frozen=True, tag="run_ended"):
+    """The last event of a build that began a run, or joined one."""
+
     run: Run
     builds: tuple[Build, ...]
-    log: str
     exit_code: int
 
 

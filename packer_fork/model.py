@@ -211,9 +211,10 @@ class Build(Document, frozen=True):
     """One source of the template, and how its last run went.
 
     ``leftovers``: instances of earlier runs that may still be there; ``results``: the
-    complete runs before this one. ``part`` and ``by`` say which part of a shared run built
-    it, and who. ``directory``, ``inputs``, ``observed``: see ``Result``. ``revoked``: runs whose
-    result is not to be used, and why. ``makes_no_artifact``: the template says so.
+    complete runs before this one. ``item`` and ``by`` say which work item of the run built it,
+    0 while none did, and who. ``directory``, ``inputs``, ``observed``: see ``Result``.
+    ``revoked``: runs whose result is not to be used, and why. ``makes_no_artifact``: the template
+    says so.
     ``places``: the blocks of the template that are about this build.
     """
 
@@ -235,7 +236,7 @@ class Build(Document, frozen=True):
     evidence: Evidence = Evidence()
     metadata: dict[str, Any] = {}
     results: tuple[Result, ...] = ()
-    part: int = 0
+    item: int = 0
     by: Actor | None = None
     revoked: dict[str, str] = {}
     makes_no_artifact: bool = False
@@ -269,12 +270,13 @@ class Recovery(Document, frozen=True):
 
 
 class Run(Document, frozen=True):
-    """One invocation of Packer. ``exit_code`` is None where nobody lived to see it.
+    """One invocation of `packer-fork build` that builds something, numbered from 1.
 
-    ``waited`` is how long for the lock, in seconds, with ``ahead`` others before it,
-    and ``held`` how long it was held. ``commits`` were made before the last one of the run, in
-    ``committing`` seconds altogether. A ``shared`` run is one of many machines: of its
-    Packers each is a ``part``, numbered from 1, with a document of its own.
+    Only the process that started it, and the one that concludes it, write this document; what
+    its Packers do is in its work items. ``exit_code``: the highest of its Packers', None where
+    one was not seen. ``waited`` is how long for the lock, in seconds, with ``ahead`` others
+    before it, and ``held`` how long it was held. ``commits`` were made before the last one of the
+    run, in ``committing`` seconds altogether.
     """
 
     number: int
@@ -291,10 +293,6 @@ class Run(Document, frozen=True):
     ci: CiJob | None = None
     builds: tuple[str, ...] = ()
     up_to_date: tuple[str, ...] = ()
-    log: str = ""
-    log_offset: int = 0
-    cancelled: bool = False
-    closed: bool = False
     exit_code: int | None = None
     error: str = ""
     waited: float = 0.0
@@ -303,23 +301,54 @@ class Run(Document, frozen=True):
     commits: int = 0
     committing: float = 0.0
     recovered: Recovery | None = None
-    shared: bool = False
-    part: int = 0
+
+
+class WorkItem(Document, frozen=True):
+    """The sources of run ``run`` that one Packer process builds: all of them, or some.
+
+    Only the participant that claimed it writes it, or a recovery. ``number`` counts the items of
+    the run from 1; a retry is a new item, whose ``attempt`` is one more. ``sources`` names the
+    builds. ``packer``: the process ID, and so the session, of Packer. ``log_offset`` is how many
+    bytes of the raw log the documents of the builds rest on. ``cancelled`` and ``closed``: Packer
+    said that it cancels, or that its builds have finished.
+    """
+
+    run: int
+    number: int
+    tenure: int
+    started: datetime
+    by: Actor
+    sources: tuple[str, ...] = ()
+    attempt: int = 1
+    status: RunStatus = RunStatus.RUNNING
+    ended: datetime | None = None
+    directory: str = ""
+    packer_version: str = ""
+    packer: int | None = None
+    log: str = ""
+    log_offset: int = 0
+    cancelled: bool = False
+    closed: bool = False
+    exit_code: int | None = None
+    error: str = ""
+    recovered: Recovery | None = None
 
     @property
     def key(self) -> str:
-        """What names it among all runs and parts: ``12``, or ``12-3`` for a part."""
-        return f"{self.number}-{self.part}" if self.part else str(self.number)
+        """What names it in the state and in ``logs/``: item 3 of run 12 is ``12-3``."""
+        return f"{self.run}-{self.number}"
 
 
 class Late(Document, frozen=True):
-    """What a run came to whose tenure had been closed under it; it replaces nothing newer.
+    """What an item came to whose results did not get into the state in time.
 
-    ``inputs`` has the documents that its builds name in ``observed``.
+    ``run`` is the run as it was then known. ``inputs`` has the documents that its builds name in
+    ``observed``. It replaces nothing newer.
     """
 
     lineage: str
     run: Run
+    item: WorkItem
     builds: dict[str, Build]
     inputs: dict[str, msgspec.Raw] = {}
 
@@ -408,10 +437,9 @@ class Summary(Document, frozen=True):
 class State(Document, frozen=True):
     """A snapshot. ``prev`` is the digest of the last change in it, at first the lineage.
 
-    ``last_run`` has the highest number; ``running`` has, by their keys, those that have
-    no recorded end yet. ``key`` is random and keys all digests of what may be secret;
-    ``inputs`` has, by their digests, the inputs that builds rest on, and what their runs were
-    seen to read.
+    ``last_run`` has the highest number; ``items`` has, by their keys, its work items.
+    ``key`` is random and keys all digests of what may be secret; ``inputs`` has, by their digests,
+    the inputs that builds rest on, and what their runs were seen to read.
     ``cuts`` says of a segment that is not there any more (pruned, or lost) with which one the
     history goes on, if any.
     """
@@ -425,8 +453,8 @@ class State(Document, frozen=True):
     key: str = ""
     tenure: int = 0
     inputs: dict[str, msgspec.Raw] = {}
-    running: dict[str, Run] = {}
     last_run: Run | None = None
+    items: dict[str, WorkItem] = {}
     sealed: Sealed | None = None
     cuts: dict[str, Sealed | None] = {}
     prev: str = ""
@@ -435,7 +463,7 @@ class State(Document, frozen=True):
 class Change(Document, frozen=True):
     """One atomic step of a state; ``builds`` maps a name to its new document, or to null.
 
-    ``log_offset`` is how many bytes of the run's raw log the documents rest on.
+    ``run`` is the number of the run that it is about; ``items`` has work items by their keys.
     """
 
     serial: int
@@ -447,10 +475,10 @@ class Change(Document, frozen=True):
     prev: str
     why: str = ""
     run: int | None = None
-    log_offset: int | None = None
     builds: dict[str, msgspec.Raw] = {}
     inputs: dict[str, msgspec.Raw] = {}
     last_run: Run | None = None
+    items: dict[str, WorkItem] = {}
     template: Template | None = None
     late: Late | None = None
     cuts: dict[str, Sealed | None] | None = None
@@ -465,6 +493,7 @@ class Draft(Struct, frozen=True, kw_only=True):
     builds: Mapping[str, Build | msgspec.Raw | None] = {}
     inputs: Mapping[str, msgspec.Raw | None] = {}
     last_run: Run | None = None
+    items: tuple[WorkItem, ...] = ()
     late: Late | None = None
     cuts: dict[str, Sealed | None] | None = None
     skip: Skip | None = None

@@ -18,8 +18,8 @@ from packer_fork.codec import segment
 from packer_fork.inputs.cache import DigestCache
 from packer_fork.locks import LockStatus
 from packer_fork.manager import evaluation
-from packer_fork.manager.record import Recorder
-from packer_fork.manager.runlog import LogFiles, RunLog
+from packer_fork.manager.build.log_files import ItemLog, LogFiles
+from packer_fork.manager.build.recorder import Recorder
 from packer_fork.manager.state import backup, go_import, merge_results, transfer
 from packer_fork.packer import lines, outline
 from packer_fork.packer.mask import Mask
@@ -30,7 +30,7 @@ from packer_fork.stores.local.reader import Reader
 from packer_fork.template import reader
 from packer_fork.template.grammar import TooComplexError
 from stress import mangle
-from stress.readers import a_run, folded, place_in
+from stress.readers import an_item, folded, place_in
 from tests.support import local_states
 from tests.support.local_store import holder, open_store
 
@@ -85,7 +85,7 @@ def _replay(path: Path) -> None:
 
 
 def _secrets(path: Path) -> None:
-    LogFiles(path.parent, "1").kept_secrets()
+    LogFiles(path.parent, "1-1").kept_secrets()
 
 
 _DOCUMENTS: Mapping[str, tuple[str, Callable[[Path], object]]] = {
@@ -95,7 +95,7 @@ _DOCUMENTS: Mapping[str, tuple[str, Callable[[Path], object]]] = {
     "backup": ("given", _read_bundle),
     "push": ("given.json", transfer.read),
     "import": ("given.json", go_import.read),
-    "late": ("1-1.late.json", _replay),
+    "late": ("1-1-1.late.json", _replay),
     "secrets": ("1.secrets", _secrets),
     "hashes": ("hashes", DigestCache),
     "evaluations": ("evaluations", lambda path: evaluation.entry_in(path, b"key", "name")),
@@ -182,10 +182,10 @@ _OUTPUT: Mapping[str, Callable[[], bytes]] = {
 
 
 def _recorder(folder: Path) -> Recorder:
-    log = RunLog(folder / "1.log", _nothing)
+    log = ItemLog(folder / "1-1.log", _nothing)
     tenure = open_store(folder).try_acquire(holder("run"))
     assert not isinstance(tenure, LockStatus)
-    return Recorder(Outcome(a_run(), {}), tenure, Mask(["secret-value"]), log, _nothing)
+    return Recorder(Outcome(an_item(), {}), tenure, Mask(["secret-value"]), log, _nothing)
 
 
 def _pieces(byte: bytes) -> Iterator[bytes]:

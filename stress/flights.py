@@ -21,16 +21,18 @@ from msgspec import structs
 
 from packer_fork import processes
 from packer_fork.errors import LockLostError
-from packer_fork.manager import acquire, recover, results, runlog, unread
+from packer_fork.manager import acquire, results
+from packer_fork.manager.build import log_files, recovery, run_document
+from packer_fork.manager.build.log_files import ItemLog, LogFiles
+from packer_fork.manager.build.outbox import Outbox
+from packer_fork.manager.build.recorder import Recorder
 from packer_fork.manager.leftovers import sweep
-from packer_fork.manager.outbox import Outbox
-from packer_fork.manager.record import Recorder
-from packer_fork.manager.runlog import LogFiles, RunLog
 from packer_fork.manager.state.operation import ensure_state as made_sure_of
 from packer_fork.manager.state_ref import StateRef as Place
-from packer_fork.model import Artifact, Run, State
+from packer_fork.model import Artifact, Draft, Run, State, WorkItem
 from packer_fork.packer import lines, outcome
 from packer_fork.packer.mask import Mask
+from packer_fork.packer.outcome import Outcome
 from packer_fork.packer.outline import BuildOutline
 from packer_fork.stores.base import TAKE_OVER, Tenure
 from stress.expected import Flight
@@ -76,7 +78,7 @@ def said_within(flight: Flight, size: int) -> int:
 def next_number(place: Place, state: State | None) -> int:
     """As a build numbers its runs."""
     known = state.last_run.number if state and state.last_run else 0
-    return 1 + max(known, runlog.newest(place.store.logs))
+    return 1 + max(known, log_files.newest(place.store.logs))
 
 
 class Recorded:
@@ -87,20 +89,28 @@ class Recorded:
         self._place = place
         self._tenure = tenure
         self._left = pieces(flight)
-        self._files = LogFiles(place.store.logs, str(flight.number))
+        self._files = LogFiles(place.store.logs, f"{flight.number}-1")
         self._files.keep_secrets(("value-that-is-secret",))
-        self._log = RunLog(self._files.masked, silent)
-        run = Run(
-            number=flight.number,
-            tenure=tenure.record.token,
-            started=datetime.now(UTC),
-            by=tenure.participant.holder.by,
+        self._log = ItemLog(self._files.masked, silent)
+        by, now, token = tenure.participant.holder.by, datetime.now(UTC), tenure.record.token
+        self._run = Run(
+            number=flight.number, tenure=token, started=now, by=by, builds=tuple(flight.names)
+        )
+        tenure.commit(Draft(operation="start", last_run=self._run))
+        item = WorkItem(
+            run=flight.number,
+            number=1,
+            tenure=token,
+            started=now,
+            by=by,
             log=self._files.masked.name,
         )
-        start = outcome.begin(run, [BuildOutline(name, "test") for name in flight.names])
-        start = results.carried_over(start, place.store.read(), "")
-        self._recorder = Recorder(start, tenure, Mask(()), self._log, silent)
-        self._recorder.commit("start")
+        start = outcome.begin(item, [BuildOutline(name, "test") for name in flight.names])
+        state = place.store.read()
+        builds = results.carried_over(start.builds, state, directory="", inputs="")
+        begun = Outcome(start.item, builds)
+        self._recorder = Recorder(begun, tenure, Mask(()), self._log, silent)
+        self._recorder.commit("begin")
         self._recorder.raise_unsaved()
 
     def go_on(self, count: int, *, folded: bool = True) -> None:
@@ -115,20 +125,27 @@ class Recorded:
         """To the end; whether that came too late for the state."""
         self._recorder.feed(b"".join(self._unfolded()))
         self._recorder.end("normal", 1 if self.flight.failing else 0)
-        self._recorder.commit("finish")
+        self._recorder.commit("end")
         after, lost = self._recorder.shown(), self._recorder.unsaved
         self._log.close()
         if isinstance(lost, LockLostError):
             state = self._place.store.read()
             lineage = state.lineage if state else ""
-            Outbox(self._place.store.logs, lineage, silent).keep(after, {})
+            Outbox(self._place.store.logs, lineage, self._run, silent).keep(after, {})
         self._files.forget_raw()
-        self._tenure.compact() if lost is None else None
+        if lost is None:
+            self._conclude(after)
         return lost is not None
+
+    def _conclude(self, after: Outcome) -> None:
+        items, builds = [after.item], after.builds.values()
+        ended = run_document.concluded(self._run, items, builds, datetime.now(UTC))
+        self._tenure.commit(Draft(operation="finish", last_run=ended.run))
+        self._tenure.compact()
 
     def _unfolded(self) -> Iterator[bytes]:
         """What the log holds already, and what is still to come."""
-        size = self._recorder.outcome.run.log_offset
+        size = self._recorder.outcome.item.log_offset
         with suppress(FileNotFoundError):
             yield self._files.raw.read_bytes()[size:]
         yield from self._left
@@ -139,8 +156,8 @@ def take(place: Place) -> Tenure:
     asking = acquire.holder("build", template="t", workspace="default", command=(), environ={})
     tenure, _ = acquire.acquire(place.store, asking, silent, timeout=0, over=TAKE_OVER)
     try:
-        unread.catch_up(place, tenure, silent)
-        recover.recover(place.store, tenure, silent, reason="found by the next build")
+        recovery.catch_up(place, tenure, silent)
+        recovery.recover(place.store, tenure, silent, reason="found by the next build")
         made_sure_of(place, tenure)
         sweep(place, silent)
     except BaseException:
@@ -248,7 +265,7 @@ def _packer(tenure: Tenure) -> subprocess.Popen[bytes]:
 
 def raw_said(logs: Path, flight: Flight) -> int:
     """How many pieces of its output a dead run left where a recovery finds them."""
-    files = LogFiles(logs, str(flight.number))
+    files = LogFiles(logs, f"{flight.number}-1")
     if files.kept_secrets() is None:
         return 0
     with suppress(FileNotFoundError):

@@ -53,7 +53,6 @@ class _Piece:
             operation="start" if started else "finish",
             prev=self._prev,
             run=run.number,
-            log_offset=0,
             builds={build.name: Raw(_encoder.encode(build)) for build in builds},
             last_run=run,
         )

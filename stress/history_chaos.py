@@ -160,7 +160,8 @@ class Writer(Contender):
     def _run(self, tenure: Tenure) -> None:
         """One run, from its start to its end; and the end of those that others left."""
         state = self.store.read()
-        for left in state.running.values() if state else ():
+        left = state.last_run if state else None
+        if left is not None and left.status is RunStatus.RUNNING:
             ended = structs.replace(left, status=RunStatus.INTERRUPTED)
             self._commit(tenure, Draft(operation="recover", last_run=ended))
         run = _next_run(state, tenure)

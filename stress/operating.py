@@ -14,7 +14,8 @@ from packer_fork import config
 from packer_fork.codec.builds import decode_build
 from packer_fork.errors import LockedError, StateError
 from packer_fork.locks import Verdict
-from packer_fork.manager import recover, runlog, state_ref, unlock
+from packer_fork.manager import state_ref, unlock
+from packer_fork.manager.build import log_files, recovery, run_document
 from packer_fork.manager.state import (
     backup,
     check,
@@ -177,7 +178,7 @@ class Operated:
         lost = self.lost.pop(index)
         assert lost.finish(), "a closed tenure has committed"
         flight = lost.flight
-        paths = list(self.place.store.logs.glob(f"{flight.number}-*.late.json"))
+        paths = list(self.place.store.logs.glob(f"{flight.number}-1-*.late.json"))
         assert len(paths) == 1, paths
         self.late.append(Late(paths[0], flight.number, flight.length))
 
@@ -188,8 +189,8 @@ class Operated:
     # Operators
 
     def recover(self) -> None:
-        code = recover.recover_place(self.place, silent, environ={})
-        has_raw = bool(runlog.with_raw(self.place.store.logs))
+        code = recovery.recover_place(self.place, silent, environ={})
+        has_raw = bool(log_files.with_raw(self.place.store.logs))
         hindered = self.is_locked and (bool(self.expected.now.running) or has_raw)
         assert code == (LockedError.exit_code if hindered else 0)
         if not hindered:
@@ -518,8 +519,8 @@ class Operated:
         return Picture(
             {name: Known(each.status, each.run) for name, each in builds.items()},
             {
-                run.number: self._said_by(run.number, run.log_offset)
-                for run in state.running.values()
+                item.run: self._said_by(item.run, item.log_offset)
+                for item in run_document.unfinished_items(state)
             },
             (last.number, last.status) if last else None,
         )

@@ -26,12 +26,13 @@ from packer_fork.errors import TemplateError
 from packer_fork.inputs.cache import DigestCache
 from packer_fork.locks import LockStatus
 from packer_fork.manager import state_ref
-from packer_fork.manager.runlog import LogFiles
+from packer_fork.manager.build.log_files import LogFiles
 from packer_fork.manager.state import backup, go_import, merge_results, restore, transfer
 from packer_fork.manager.state_ref import StateRef as Place
-from packer_fork.model import Actor, Late, Run
+from packer_fork.model import Actor, Late, WorkItem
 from packer_fork.packer import lines, outcome, outline
 from packer_fork.packer.mask import Mask
+from packer_fork.packer.sources import event_of
 from packer_fork.stores.archive import history
 from packer_fork.stores.local import lock_status
 from packer_fork.stores.local.layout import Layout
@@ -309,12 +310,12 @@ def _import(folder: Path) -> Reader:
 
 def _late(folder: Path) -> Reader:
     place = place_in(folder)
-    path = folder / "1-1.late.json"
+    path = folder / "1-1-1.late.json"
     state = transfer.pull(place)
     run = state.last_run
     assert run is not None
-    builds = outcome.begin(run, [outline.BuildOutline("b0", "null")]).builds
-    document = Late(lineage=state.lineage, run=run, builds=builds)
+    begun = outcome.begin(an_item(run.number), [outline.BuildOutline("b0", "null")])
+    document = Late(lineage=state.lineage, run=run, item=begun.item, builds=begun.builds)
 
     def read(data: bytes) -> None:
         path.write_bytes(data)
@@ -324,19 +325,20 @@ def _late(folder: Path) -> Reader:
     return Reader((msgspec.json.encode(document),), mangle.mangled, read)
 
 
-def a_run() -> Run:
-    return Run(number=1, tenure=1, started=_START, by=Actor(user="u", host="h", pid=1))
+def an_item(run: int = 1) -> WorkItem:
+    by = Actor(user="u", host="h", pid=1)
+    return WorkItem(run=run, number=1, tenure=1, started=_START, by=by)
 
 
 def folded(pieces: list[bytes]) -> outcome.Outcome:
     """What a run comes to whose output arrives in these pieces."""
     names = ("null.fast", "null", "null: a", "web.file.out", "a,b")
-    now = outcome.begin(a_run(), [outline.BuildOutline(name, "null") for name in names])
+    now = outcome.begin(an_item(), [outline.BuildOutline(name, "null") for name in names])
     rest = b""
     for piece in pieces:
         whole, rest = lines.split(rest + piece)
         for line in filter(None, map(lines.parse, whole)):
-            now = outcome.apply(now, line)
+            now = outcome.apply(now, event_of(now.item.sources, line))
     return outcome.conclude(now, at=_START, exit_code=0, ended="normal")
 
 
@@ -355,7 +357,7 @@ def _log(_: Path) -> Reader:
         assert all(build.status.is_final for build in after.builds.values())
         for build in after.builds.values():
             encode_build(build)
-        msgspec.json.decode(msgspec.json.encode(after.run), type=Run)
+        msgspec.json.decode(msgspec.json.encode(after.item), type=WorkItem)
 
     return Reader(samples, mangle.mangled, read)
 
@@ -444,7 +446,7 @@ def _hashes(folder: Path) -> Reader:
 
 
 def _secrets(folder: Path) -> Reader:
-    files = LogFiles(folder, "1")
+    files = LogFiles(folder, "1-1")
 
     def read(data: bytes) -> None:
         with _kept(files.secrets, data):

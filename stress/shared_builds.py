@@ -148,10 +148,10 @@ def parts(changes: Iterable[Change]) -> list[Part]:
     found: dict[tuple[int, int], Part] = {}
     for change in changes:
         for build in (decode_build(raw) for raw in change.builds.values() if raw != REMOVED):
-            if not build.part:
+            if not build.item:
                 continue
-            key = (build.run, build.part)
-            part = found.setdefault(key, Part(*key[:1], build.name, build.part, change.serial, 0))
+            key = (build.run, build.item)
+            part = found.setdefault(key, Part(*key[:1], build.name, build.item, change.serial, 0))
             if build.status is BuildStatus.COMPLETE and not part.complete:
                 found[key] = part._replace(complete=change.serial)
     return list(found.values())

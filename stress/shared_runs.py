@@ -24,7 +24,7 @@ from packer_fork import sharing
 from packer_fork.errors import LockLostError, StoreError
 from packer_fork.lock_steps import MOST_PARTICIPANTS
 from packer_fork.locks import Claim, Holder, LockStatus, Share, Verdict
-from packer_fork.manager import sources
+from packer_fork.manager.build import shared_run
 from packer_fork.model import Build, Draft
 from packer_fork.stores.access import Access
 from packer_fork.stores.base import Membership, Store, Ticket
@@ -424,5 +424,5 @@ def _open(tenure: Membership) -> None:
 
 
 def _free(tenure: Membership, share: Share, dead: frozenset[int]) -> list[str]:
-    free = sources.free(share, dead, tenure.participant.number)
+    free = shared_run.unclaimed(share, dead, tenure.participant.number)
     return random.sample(free, len(free))

@@ -27,6 +27,7 @@ from packer_fork.model import (
     Step,
     StepStatus,
     Template,
+    WorkItem,
 )
 from packer_fork.stores.base import Tenure
 from packer_fork.stores.local.journal import Journal
@@ -103,6 +104,11 @@ def run(number: int, status: RunStatus = RunStatus.RUNNING) -> Run:
     )
 
 
+def item(run: int, offset: int) -> WorkItem:
+    begun = BEGIN + timedelta(minutes=10 * run)
+    return WorkItem(run=run, number=1, tenure=1, started=begun, by=ACTOR, log_offset=offset)
+
+
 def documents(builds: list[Build]) -> dict[str, Raw]:
     encoder = msgspec.json.Encoder()
     return {each.name: Raw(encoder.encode(each)) for each in builds}
@@ -123,8 +129,7 @@ def state(count: int) -> State:
 def progress(offset: int, number: int = 2) -> Draft:
     """What a run commits when its log has grown to `offset`, and one of its builds moved on."""
     moved = build(0, run=number, status=BuildStatus.PROVISIONING)
-    last = structs.replace(run(number), log_offset=offset)
-    return Draft(operation="progress", builds={moved.name: moved}, last_run=last)
+    return Draft(operation="progress", builds={moved.name: moved}, items=(item(number, offset),))
 
 
 def ancestor(count: int) -> dict[str, Any]:

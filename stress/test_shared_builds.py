@@ -29,7 +29,7 @@ def change(serial: int, *builds: Build) -> Change:
 
 
 def built(name: str, part: int, status: BuildStatus) -> Build:
-    return Build(name=name, run=1, part=part, status=status)
+    return Build(name=name, run=1, item=part, status=status)
 
 
 def test_parts_are_told_by_the_changes_of_their_builds() -> None:

@@ -10,10 +10,10 @@ from typing import TYPE_CHECKING
 from packer_fork.cli import arguments
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
     from contextlib import AbstractContextManager
 
     from packer_fork.events import Notify
+    from packer_fork.manager.build.shared_run import Sharing
     from packer_fork.manager.prepare import BuildRequest
     from packer_fork.packer.flags import PackerFlags
     from packer_fork.views.verbosity import Verbosity
@@ -22,20 +22,21 @@ if TYPE_CHECKING:
 def build(options: arguments.BuildOptions, flags: PackerFlags) -> int:
     """Run `packer build` under the lock for what is not up to date."""
     from packer_fork.errors import UsageError
-    from packer_fork.manager.build import build as run_build
+    from packer_fork.manager.build.invocation import build as run_build
     from packer_fork.views.ci import combined, reported
 
     of_share = options.no_wait or options.cancel_all or options.max_sources is not None
     if of_share and not options.share:
         what = "--max-sources, --no-wait, --cancel-all: these are for --share alone."
         raise UsageError(what, hint="Add --share, or leave them out.")
-    run = _shared(options) if options.share else run_build
+    sharing = _sharing(options) if options.share else None
     verbosity = _verbosity(options)
     with (
         reported(os.environ, sys.stderr) as reports,
         _watched(options, flags, verbosity) as view,
     ):
-        return run(_request(options, flags, rebuild=options.rebuild), combined(reports, view))
+        request = _request(options, flags, rebuild=options.rebuild)
+        return run_build(request, combined(reports, view), sharing)
 
 
 def plan(options: arguments.PlanOptions, flags: PackerFlags) -> int:
@@ -80,11 +81,10 @@ def _verbosity(options: arguments.BuildOptions) -> Verbosity | None:
     return Verbosity.QUIET if options.quiet else None
 
 
-def _shared(options: arguments.BuildOptions) -> Callable[[BuildRequest, Notify], int]:
-    from packer_fork.manager import shared_build
+def _sharing(options: arguments.BuildOptions) -> Sharing:
+    from packer_fork.manager.build.shared_run import Sharing
 
-    how = shared_build.Together(waits=not options.no_wait, cancel_all=options.cancel_all)
-    return lambda request, notify: shared_build.build(request, how, notify)
+    return Sharing(waits=not options.no_wait, cancel_all=options.cancel_all)
 
 
 def _watched(
@@ -97,10 +97,10 @@ def _watched(
     for_programs = options.json or flags.machine_readable
     if for_programs or not ci.is_watched(os.environ):
         return contextlib.nullcontext(plain)
-    from packer_fork.manager import attached
+    from packer_fork.manager.build.supervisor import is_interactive
     from packer_fork.views.verbosity import Verbosity
 
-    if attached.asks(flags):
+    if is_interactive(flags):
         return contextlib.nullcontext(plain)
     from packer_fork.views.live.view import live_view
 

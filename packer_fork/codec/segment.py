@@ -86,9 +86,9 @@ def summarise(
 
 
 def runs_of(change: Change) -> tuple[Run, ...]:
-    """The runs that `change` tells of, as they were then; parts of a shared one are none."""
+    """The runs that `change` tells of, as they were then."""
     late = change.late.run if change.late else None
-    return tuple(run for run in (change.last_run, late) if run is not None and not run.part)
+    return tuple(run for run in (change.last_run, late) if run is not None)
 
 
 def _latest(changes: Iterable[Change]) -> dict[int, Run]:

@@ -24,7 +24,6 @@ from msgspec import Struct, structs
 
 from packer_fork import durable
 from packer_fork.errors import TemplateError
-from packer_fork.events import Notify
 from packer_fork.inputs import declared
 from packer_fork.inputs.declared import Collected, References, declared_by
 from packer_fork.inputs.request import CommandOutput, InputsRequest
@@ -38,8 +37,6 @@ from packer_fork.manager.plan import (
 )
 from packer_fork.manager.prepare import Acceptances, PlanningContext, Prepared, Recalled, ask, read
 from packer_fork.manager.state_ref import StateRef as Place
-from packer_fork.manager.state_ref import Template
-from packer_fork.model import State
 from packer_fork.packer import outline, plugins, program
 from packer_fork.packer.flags import PackerFlags
 from packer_fork.packer.outline import BuildOutline
@@ -102,23 +99,6 @@ def evaluate(context: PlanningContext, *, validates: bool = True) -> Prepared:
         parsed, found, context.flags, context.environ, validates=validates and likely_builds
     )
     return structs.replace(asked, basis=basis, command_outputs=outputs)
-
-
-def prepared(
-    template: Template,
-    flags: PackerFlags,
-    place: Place,
-    environ: Mapping[str, str],
-    state: State | None,
-    notify: Notify,
-    *,
-    validates: bool = True,
-) -> Prepared:
-    """`evaluate`, for callers that have no context yet."""
-    context = PlanningContext(
-        template=template, flags=flags, place=place, environ=environ, state=state, notify=notify
-    )
-    return evaluate(context, validates=validates)
 
 
 def _recalled(

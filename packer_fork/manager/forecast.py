@@ -10,7 +10,7 @@ from msgspec import Struct
 from packer_fork.codec.builds import decode_build
 from packer_fork.errors import PackerForkError
 from packer_fork.locks import LockStatus
-from packer_fork.model import Build, Run
+from packer_fork.model import Build, Run, RunStatus
 from packer_fork.stores.base import Store
 
 
@@ -30,12 +30,11 @@ def of_holder(store: Store, status: LockStatus) -> Progress:
     tenure = status.record.token if status.record else None
     if state is None:
         return Progress()
-    runs = [run for run in state.running.values() if run.tenure == tenure and not run.part]
-    builds = {run: [decode_build(state.builds[n]) for n in run.builds] for run in runs}
-    times = [remaining(run, builds[run], datetime.now(UTC)) for run in runs]
-    known = [seconds for seconds in times if seconds is not None]
-    phase = ", ".join(_phase(builds[run]) for run in runs)
-    return Progress(phase, max(known) if known and len(known) == len(times) else None)
+    run = state.last_run
+    if run is None or run.status is not RunStatus.RUNNING or run.tenure != tenure:
+        return Progress()
+    builds = [decode_build(state.builds[name]) for name in run.builds if name in state.builds]
+    return Progress(_phase(builds), remaining(run, builds, datetime.now(UTC)))
 
 
 def _phase(builds: Iterable[Build]) -> str:

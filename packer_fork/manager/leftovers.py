@@ -11,7 +11,7 @@ from packer_fork.codec.builds import decode_build
 from packer_fork.errors import UsageError
 from packer_fork.events import Notice, Notify
 from packer_fork.locks import PACKER_BUILD
-from packer_fork.manager import runlog
+from packer_fork.manager.build import log_files
 from packer_fork.manager.state.operation import Operation as Command
 from packer_fork.manager.state.operation import under_lock as changing
 from packer_fork.manager.state_ref import StateRef as Place
@@ -29,7 +29,7 @@ def sweep(place: Place, notify: Notify) -> None:
     """Clear away raw files of the dead; those of a run that was closed alive are its own."""
     alive = place.store.left_alive()
     if not alive:
-        runlog.sweep(place.store.logs)
+        log_files.sweep(place.store.logs)
         return
     numbers = ", ".join(map(str, alive))
     text = f"Something of tenure {numbers}, which was unlocked while it lived, still runs."

@@ -41,7 +41,7 @@ def with_planned_steps(
     builds = {
         name: _with_steps(build, planned(name), is_left_out) for name, build in start.builds.items()
     }
-    return Outcome(start.run, builds)
+    return Outcome(start.item, builds)
 
 
 def _with_steps(

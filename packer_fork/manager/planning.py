@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Mapping
 
 from msgspec import Struct, structs
 
@@ -16,7 +15,7 @@ from packer_fork.manager import acceptance, evaluation, layers, observed, state_
 from packer_fork.manager.acceptance import Question, Refused
 from packer_fork.manager.plan import Plan, digest_cache, gather, plan
 from packer_fork.manager.prepare import BuildRequest, PlanningContext, Prepared, only
-from packer_fork.model import State
+from packer_fork.model import RunStatus, State
 from packer_fork.packer.flags import PackerFlags
 
 ALL_ARE_BUILT = "all are built: Packer cannot be told to build just these"
@@ -121,10 +120,9 @@ def show(request: BuildRequest, notify: Notify) -> bool:
 
 def _warn_of_unfinished(context: PlanningContext) -> None:
     """A plan knows of such a run what was committed last; `build` recovers it first."""
-    running = context.state.running.values() if context.state else ()
-    numbers = [str(run.number) for run in running if not run.part]
-    if numbers:
-        text = f"Run {', '.join(numbers)} is marked running: what it completes is not known yet."
+    run = context.state.last_run if context.state else None
+    if run is not None and run.status is RunStatus.RUNNING:
+        text = f"Run {run.number} is marked running: what it completes is not known yet."
         hint = "`packer-fork lock status` tells whether it lives; if not, `build` recovers it."
         context.notify(Notice(level="warning", text=text, hint=hint))
 
@@ -166,48 +164,6 @@ def _foreseen(context: PlanningContext, prepared: Prepared, *, rebuild: bool) ->
         raise refused.error
     serial = context.state.serial if context.state else 0
     return Foresight(serial=serial, plan=made, refused=refused, is_done=names == ())
-
-
-def make(
-    template: state_ref.Template,
-    flags: PackerFlags,
-    prepared: Prepared,
-    place: state_ref.StateRef,
-    environ: Mapping[str, str],
-    state: State | None,
-    notify: Notify,
-) -> Plan:
-    """`make_plan`, for callers that have no context yet."""
-    return make_plan(_context(template, flags, place, environ, state, notify), prepared)
-
-
-def foresee(  # noqa: PLR0913
-    template: state_ref.Template,
-    flags: PackerFlags,
-    prepared: Prepared,
-    place: state_ref.StateRef,
-    environ: Mapping[str, str],
-    state: State | None,
-    notify: Notify,
-    *,
-    rebuild: bool = False,
-) -> Foresight:
-    """`foresee_build`, for callers that have no context yet."""
-    context = _context(template, flags, place, environ, state, notify)
-    return foresee_build(context, prepared, rebuild=rebuild)
-
-
-def _context(
-    template: state_ref.Template,
-    flags: PackerFlags,
-    place: state_ref.StateRef,
-    environ: Mapping[str, str],
-    state: State | None,
-    notify: Notify,
-) -> PlanningContext:
-    return PlanningContext(
-        template=template, flags=flags, place=place, environ=environ, state=state, notify=notify
-    )
 
 
 def planned(place: state_ref.StateRef, made: Plan, note: str) -> Planned:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from collections.abc import Mapping
 
 import msgspec
 from msgspec import structs
@@ -10,34 +10,27 @@ from msgspec import structs
 from packer_fork.codec.builds import decode_build
 from packer_fork.model import Build, BuildStatus, Result, State, possibly_left
 
-if TYPE_CHECKING:
-    from packer_fork.packer.outcome import Outcome
-
 KEPT = 20
 """Complete results that are kept of each build, besides its last run's."""
 
 
-def carried_over(outcome: Outcome, state: State | None, inputs: str, observed: str = "") -> Outcome:
-    """`outcome` at its beginning, each build with `inputs` and what the runs before completed."""
-    before, directory = state.builds if state else {}, outcome.run.directory
-    builds = {
+def carried_over(
+    builds: Mapping[str, Build],
+    state: State | None,
+    *,
+    directory: str,
+    inputs: str,
+    observed: str = "",
+) -> dict[str, Build]:
+    """`builds` at their beginning, each with `inputs` and what the runs before completed."""
+    before = state.builds if state else {}
+    return {
         name: _continued(
             structs.replace(build, directory=directory, inputs=inputs, observed=observed),
             before.get(name),
         )
-        for name, build in outcome.builds.items()
+        for name, build in builds.items()
     }
-    return structs.replace(outcome, builds=builds)
-
-
-def in_part(outcome: Outcome) -> Outcome:
-    """The same, with each build told which part of a shared run it is of, and whose."""
-    run = outcome.run
-    builds = {
-        name: structs.replace(build, part=run.part, by=run.by)
-        for name, build in outcome.builds.items()
-    }
-    return structs.replace(outcome, builds=builds)
 
 
 def _continued(build: Build, raw: msgspec.Raw | None) -> Build:

@@ -8,18 +8,17 @@ a holder that lives, whose results are then unmerged, not lost.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from datetime import UTC, datetime
 
-from msgspec import Struct, structs
+from msgspec import Struct
 
 from packer_fork import host
-from packer_fork.codec.builds import decode_build
 from packer_fork.errors import LockedError, UsageError
 from packer_fork.events import Notice, Notify
 from packer_fork.locks import LiveProcess, LockStatus, ParticipantStatus, Verdict, who
-from packer_fork.manager import acquire, end, recover
+from packer_fork.manager import acquire, end
+from packer_fork.manager.build import recovery, run_document
 from packer_fork.manager.state_ref import StateRef as Place
-from packer_fork.model import BuildStatus, Draft, Run, RunStatus, State
+from packer_fork.model import Draft
 from packer_fork.stores.base import TAKE_OVER, HeldLock
 
 _DEAD = frozenset({Verdict.ABANDONED, Verdict.UNKNOWN})
@@ -188,30 +187,14 @@ def _take(found: Found, over: frozenset[Verdict], environ: Mapping[str, str]) ->
 def _settle(place: Place, lock: HeldLock, why: str, notify: Notify, *, only_daemons: bool) -> None:
     """Put on record who unlocked what, and what became of the run that held the lock."""
     state = place.store.read()
-    alive = [run for run in recover.unfinished(state) if place.store.is_alive(run.tenure)]
-    if state and alive and not only_daemons:
-        for run in alive:
-            lock.commit(_interrupted(state, run, why))
-            text = f"Run {run.key} still lives: its results will be late, and not lost."
-            notify(Notice(level="warning", text=text))
+    run = run_document.unfinished_run(state)
+    if state and run and place.store.is_alive(run.tenure) and not only_daemons:
+        lock.commit(recovery.interrupted(state, run, why))
+        text = f"Run {run.number} still lives: its results will be late, and not lost."
+        notify(Notice(level="warning", text=text))
     else:
         lock.commit(Draft(operation="force-unlock", why=why))
-        recover.recover(place.store, lock, notify, reason=why, only_daemons=only_daemons)
-
-
-def _interrupted(state: State, run: Run, why: str) -> Draft:
-    now = datetime.now(UTC)
-    builds = {name: decode_build(state.builds[name]) for name in run.builds}
-    return Draft(
-        operation="force-unlock",
-        why=why,
-        last_run=structs.replace(run, status=RunStatus.INTERRUPTED, ended=now, error=why),
-        builds={
-            name: structs.replace(build, status=BuildStatus.INTERRUPTED, ended=now, error=why)
-            for name, build in builds.items()
-            if not build.status.is_final and run.part in (0, build.part)
-        },
-    )
+        recovery.recover(place.store, lock, notify, reason=why, only_daemons=only_daemons)
 
 
 def _refusal(found: Found) -> str:

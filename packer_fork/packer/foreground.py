@@ -11,12 +11,11 @@ import os
 import signal
 import subprocess
 import termios
-from collections.abc import Iterator, Mapping, Sequence
-from pathlib import Path
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 from packer_fork import processes
-from packer_fork.packer.process import PackerProcess, high_copy, in_the_child, not_started
+from packer_fork.packer.process import Launch, PackerProcess, spawn
 from packer_fork.processes import Process
 
 _TERMINAL = "/dev/tty"
@@ -45,32 +44,9 @@ class ForegroundProcess(PackerProcess):
         self.poll()
 
 
-def start(
-    command: Sequence[str],
-    *,
-    directory: Path,
-    environ: Mapping[str, str],
-    inherit: int,
-    marker: tuple[str, str],
-    die_with_parent: bool,
-) -> ForegroundProcess:
-    """Start Packer on our own standard streams, holding the lock `inherit`.
-
-    Raises PackerError if the program cannot be started.
-    """
-    prepare = in_the_child(os.getpid(), die_with_parent=die_with_parent)
-    with high_copy(inherit) as lock:
-        try:
-            outer = subprocess.Popen(
-                list(command),
-                cwd=directory,
-                env={**environ, marker[0]: marker[1]},
-                pass_fds=(lock,),
-                preexec_fn=prepare,  # noqa: PLW1509 (no allocation of ours, no lock, no import)
-            )
-        except (OSError, ValueError) as error:
-            raise not_started(command[0], directory, error) from error
-    return ForegroundProcess(outer, command, marker)
+def start(launch: Launch) -> ForegroundProcess:
+    """Start Packer on our own standard streams. Raises PackerError if it cannot be started."""
+    return ForegroundProcess(spawn(launch), launch.command, launch.marker)
 
 
 def has_terminal() -> bool:

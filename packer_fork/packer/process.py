@@ -18,6 +18,9 @@ import sys
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
+from typing import Any
+
+from msgspec import Struct
 
 from packer_fork import durable, host, processes
 from packer_fork.errors import PackerError, StoreError
@@ -97,40 +100,52 @@ class PackerProcess:
                         os.waitpid(pid, os.WNOHANG)
 
 
-def start(  # noqa: PLR0913 (named by every caller)
-    command: Sequence[str],
-    *,
-    directory: Path,
-    environ: Mapping[str, str],
-    stdout: Path,
-    stderr: Path,
-    inherit: int,
-    marker: tuple[str, str],
-    die_with_parent: bool,
-) -> PackerProcess:
-    """Start Packer in a session of its own, writing to files, holding the lock `inherit`.
+class Launch(Struct, frozen=True, kw_only=True):
+    """How Packer is started.
 
-    With `die_with_parent` it is cancelled when the THREAD that calls this ends, in
-    whatever way (Linux only). Raises PackerError if the program cannot be started,
-    StoreError if its log files cannot be opened.
+    ``lock``: the descriptor of the lock that Packer inherits and holds. ``marker``: a variable of
+    the environment, by which Packer's processes are recognised, and its value.
+    ``die_with_parent``: Packer is cancelled when the THREAD that starts it ends, in whatever way
+    (Linux only).
     """
-    prepare = in_the_child(os.getpid(), die_with_parent=die_with_parent)
-    with _log(stdout) as out, _log(stderr) as err, high_copy(inherit) as lock:
+
+    command: tuple[str, ...]
+    directory: Path
+    environ: Mapping[str, str]
+    lock: int
+    marker: tuple[str, str]
+    die_with_parent: bool
+
+
+def start(launch: Launch, *, stdout: Path, stderr: Path) -> PackerProcess:
+    """Start Packer in a session of its own, writing to files.
+
+    Raises PackerError if the program cannot be started, StoreError if its log files cannot be
+    opened.
+    """
+    with _log(stdout) as out, _log(stderr) as err:
+        outer = spawn(
+            launch, stdin=subprocess.DEVNULL, stdout=out, stderr=err, start_new_session=True
+        )
+    return PackerProcess(outer, launch.command)
+
+
+def spawn(launch: Launch, **streams: Any) -> subprocess.Popen[bytes]:
+    """The outer process; `streams` are arguments of Popen. Raises PackerError."""
+    name, value = launch.marker
+    prepare = in_the_child(os.getpid(), die_with_parent=launch.die_with_parent)
+    with _high_copy(launch.lock) as lock:
         try:
-            outer = subprocess.Popen(
-                list(command),
-                cwd=directory,
-                env={**environ, marker[0]: marker[1]},
-                stdin=subprocess.DEVNULL,
-                stdout=out,
-                stderr=err,
-                start_new_session=True,
+            return subprocess.Popen(
+                list(launch.command),
+                cwd=launch.directory,
+                env={**launch.environ, name: value},
                 pass_fds=(lock,),
                 preexec_fn=prepare,  # noqa: PLW1509 (no allocation of ours, no lock, no import)
+                **streams,
             )
         except (OSError, ValueError) as error:
-            raise not_started(command[0], directory, error) from error
-    return PackerProcess(outer, command)
+            raise _not_started(launch.command[0], launch.directory, error) from error
 
 
 def in_the_child(parent: int, *, die_with_parent: bool) -> Callable[[], None]:
@@ -181,7 +196,7 @@ def _log(path: Path) -> Iterator[int]:
 
 
 @contextlib.contextmanager
-def high_copy(descriptor: int) -> Iterator[int]:
+def _high_copy(descriptor: int) -> Iterator[int]:
     """A copy with a number so high that Packer does not overwrite it."""
     limit = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
     lowest = _LOWEST_DESCRIPTOR if limit > _LOWEST_DESCRIPTOR else limit // 2
@@ -192,7 +207,7 @@ def high_copy(descriptor: int) -> Iterator[int]:
         os.close(copy)
 
 
-def not_started(program: str, directory: Path, error: Exception) -> PackerError:
+def _not_started(program: str, directory: Path, error: Exception) -> PackerError:
     reason = error.strerror if isinstance(error, OSError) else str(error)
     if isinstance(error, FileNotFoundError) and str(error.filename) == str(directory):
         return PackerError(

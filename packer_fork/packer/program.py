@@ -181,6 +181,10 @@ def inspect_command(program: Program, flags: PackerFlags, template: str) -> tupl
     return (program.path, "inspect", "-machine-readable", *arguments, template)
 
 
+def interactive_command(program: Program, flags: PackerFlags, template: str) -> tuple[str, ...]:
+    return (program.path, "build", *flags.as_arguments(), template)
+
+
 def missing_plugin_hint(text: str, template: str) -> str:
     """What to do if Packer's error `text` tells of a plugin that is not installed, else empty."""
     return (

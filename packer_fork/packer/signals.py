@@ -27,7 +27,7 @@ class SignalWatch:
     def __init__(self) -> None:
         self.signals: list[int] = []
         """Numbers of the signals so far, in their order."""
-        self._at_once: list[Callable[[], None]] = []
+        self._at_once: list[Callable[[int], None]] = []
         self._before: dict[signal.Signals, Any] = {}
         self._pipe: tuple[int, int] | None = None
         self._wakeup_before = -1
@@ -43,12 +43,12 @@ class SignalWatch:
             os.read(reader, _DRAIN)
 
     @contextlib.contextmanager
-    def telling(self, hear: Callable[[], None]) -> Iterator[None]:
-        """Call `hear` at the first signal at once, whatever its thread is waiting for."""
+    def telling(self, hear: Callable[[int], None]) -> Iterator[None]:
+        """Call `hear` with each signal at once, whatever its thread is waiting for."""
         self._at_once.append(hear)
         try:
-            if self.signals:
-                hear()
+            for number in tuple(self.signals):
+                hear(number)
             yield
         finally:
             self._at_once.remove(hear)
@@ -81,9 +81,8 @@ class SignalWatch:
 
     def _count(self, number: int, _frame: FrameType | None) -> None:
         self.signals.append(number)
-        if len(self.signals) == 1:
-            for hear in tuple(self._at_once):
-                hear()
+        for hear in tuple(self._at_once):
+            hear(number)
 
 
 def _pipe() -> tuple[int, int]:

@@ -1,4 +1,4 @@
-"""Which build a line of Packer's output belongs to. No I/O.
+"""From a line of Packer's output to an event, and to the build that it is about. No I/O.
 
 Packer puts ``==> NAME: `` or the same width of blanks before whatever a build says, each
 line of it, and ``NAME (TYPE)`` for what a post-processor says. Names may hold anything,
@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Sequence
+from datetime import datetime
 from functools import lru_cache
 
 from msgspec import Struct
@@ -28,60 +29,79 @@ _VERDICT = (
 _UNKNOWN_VERDICT = re.compile(rf"Build '(?P<name>.{{1,1000}}?)' {_VERDICT}", re.DOTALL)
 
 
-class Said(Struct, frozen=True):
+class LineEvent(Struct, frozen=True, kw_only=True):
+    """What one line of Packer's output says. ``name``: the build that it is about, "" if none."""
+
+    at: datetime
+    name: str = ""
+
+
+class Said(LineEvent, frozen=True):
     """What a build says: ``text`` is the first line of it, without what Packer puts before.
 
     ``is_step`` tells Packer's own tone (``==>`` on standard output) from plain output,
     ``is_inner`` what a post-processor says.
     """
 
-    name: str
     text: str
     is_step: bool
     is_inner: bool
 
 
-class Verdict(Struct, frozen=True):
+class Verdict(LineEvent, frozen=True):
     """That a build has ended, and with which error, if any."""
 
-    name: str
     error: str | None
 
 
-def text_of(line: Line) -> str:
+class Fact(LineEvent, frozen=True):
+    """A machine-readable line that is no text."""
+
+    kind: str
+    args: tuple[str, ...]
+
+
+class Message(LineEvent, frozen=True):
+    """A text that Packer says of itself, in some ``tone``."""
+
+    tone: str
+    text: str
+
+
+def event_of(names: Sequence[str], line: Line) -> LineEvent:
+    """What `line` says, of one of the builds `names`, or of one that Packer tells of first."""
+    if line.type != "ui":
+        return _fact(names, line)
+    text = _text_of(line)
+    found = _said(names, line, text) or _verdict(names, line, text)
+    return found or Message(at=line.at, tone=line.args[0] if line.args else "", text=text)
+
+
+def _text_of(line: Line) -> str:
     """What a ``ui`` line says, without the time that ``-timestamp-ui`` puts before it."""
     text = line.args[1] if len(line.args) > 1 else ""
     stamp = _TIMESTAMP.match(text)
     return text[stamp.end() :] if stamp else text
 
 
-def output_source(names: Sequence[str], line: Line) -> str:
-    """The one of `names` that a ``ui`` line belongs to, empty if to none."""
-    if line.type != "ui":
-        return ""
-    found = said(names, line) or verdict(names, text_of(line))
-    return found.name if found and found.name in names else ""
-
-
-def said(names: Sequence[str], line: Line) -> Said | None:
-    """What a build says in `line`; one that is not among `names` must speak in Packer's tone."""
-    text, is_said = text_of(line), line.args[:1] == ("say",)
-    known = _known(tuple(names))
+def _said(names: Sequence[str], line: Line, text: str) -> Said | None:
+    """What a build says; one that is not among `names` must speak in Packer's tone."""
+    is_said, known = line.args[:1] == ("say",), _known(tuple(names))
     found = known.prefix.match(text)
     if found is None and is_said:
         found = _UNKNOWN.match(text)
     if found is None:
         return None
     return Said(
-        known.names.get(found["name"], found["name"]),
-        text[found.end() :].partition("\n")[0],
+        at=line.at,
+        name=known.names.get(found["name"], found["name"]),
+        text=text[found.end() :].partition("\n")[0],
         is_step=is_said and text.startswith("==>"),
         is_inner=found["inner"] is not None,
     )
 
 
-def verdict(names: Sequence[str], text: str) -> Verdict | None:
-    """How a build has ended, if that is what `text` says."""
+def _verdict(names: Sequence[str], line: Line, text: str) -> Verdict | None:
     if not text.startswith("Build '"):
         return None
     known = _known(tuple(names))
@@ -89,20 +109,17 @@ def verdict(names: Sequence[str], text: str) -> Verdict | None:
     if found is None:
         return None
     error = None if found["verdict"] == "finished" else found["error"] or found["verdict"]
-    return Verdict(known.names.get(found["name"], found["name"]), error)
+    return Verdict(at=line.at, name=known.names.get(found["name"], found["name"]), error=error)
 
 
-def addressed(names: Iterable[str], line: Line) -> tuple[str, str, tuple[str, ...]]:
-    """Build, type and arguments of a machine-readable line.
-
-    Packer does not mark commas in a build's name: only who knows it can tell.
-    """
+def _fact(names: Iterable[str], line: Line) -> Fact:
+    """Packer does not mark commas in a build's name: only who knows it can tell."""
     fields = (line.target, line.type, *line.args)
     for name in names:
         width = name.count(",") + 1
         if 1 < width < len(fields) and ",".join(fields[:width]) == name:
-            return name, fields[width], fields[width + 1 :]
-    return line.target, line.type, line.args
+            return Fact(at=line.at, name=name, kind=fields[width], args=fields[width + 1 :])
+    return Fact(at=line.at, name=line.target, kind=line.type, args=line.args)
 
 
 class _Known(Struct, frozen=True):

@@ -7,7 +7,7 @@ from datetime import UTC, datetime
 
 from packer_fork import events, failures
 from packer_fork.locks import Verdict, advice, who
-from packer_fork.model import Build, BuildStatus
+from packer_fork.model import Build, BuildStatus, Run, WorkItem
 from packer_fork.views import words
 from packer_fork.views.console import Console, StyledLine
 from packer_fork.views.document import one_line
@@ -19,7 +19,7 @@ _PREFIX = "packer-fork: "
 _HASHING = 3.0
 """Seconds of hashing before the first line about it; the next ones after twice as many."""
 
-_OF_LATE = ("lineage", "run", "builds", "inputs")
+_OF_LATE = ("lineage", "run", "item", "builds", "inputs")
 """What of a Kept event makes a document that `state recover` takes."""
 
 
@@ -48,6 +48,9 @@ class PlainView:
         self._machine_readable = machine_readable
         self._hashing = _HASHING
         self.transcript = Transcript()
+        self._builds: tuple[str, ...] = ()
+        """Those of the run."""
+        self._log = ""
 
     def __call__(self, event: events.Event) -> None:
         show = getattr(self, f"_on_{event.__struct_config__.tag}", None)
@@ -94,9 +97,27 @@ class PlainView:
                 self._tell(line)
 
     def _on_run_started(self, event: events.RunStarted) -> None:
+        self._builds = event.run.builds
         names = ", ".join(event.run.builds) or "what Packer finds"
         workspace = f" in workspace {event.workspace}" * (event.workspace != "default")
-        self._tell(f"run {event.run.key} of {event.template}{workspace}: {names}")
+        self._tell(f"run {event.run.number} of {event.template}{workspace}: {names}")
+
+    def _on_item_started(self, event: events.ItemStarted) -> None:
+        item = event.item
+        if not self._is_whole(item):
+            attempt = f", attempt {item.attempt}" if item.attempt > 1 else ""
+            self._tell(f"item {item.key}{attempt}: {', '.join(item.sources)}")
+
+    def _on_item_ended(self, event: events.ItemEnded) -> None:
+        """An item that is the whole run is told at the end of the run."""
+        item = event.item
+        if self._is_whole(item):
+            self._log = event.log
+            return
+        self._tell(f"item {_ended(item.key, item)}")
+        for build in event.builds:
+            self._tell(f"  {summary(build)}")
+        self._tell(f"  log: {event.log}")
 
     def _on_kept(self, event: events.Kept) -> None:
         """On stdout as a document, so that a CI job whose disk goes with it still has them."""
@@ -113,21 +134,22 @@ class PlainView:
 
     def _on_run_ended(self, event: events.RunEnded) -> None:
         run = event.run
-        seconds = (run.ended - run.started).total_seconds() if run.ended else 0
-        took = f" after {words.duration(seconds)}" if run.ended else ""
-        error = f": {run.error.splitlines()[0]}" if run.error.strip() else ""
-        self._tell(f"run {run.key} {run.status}{took}{error}")
+        self._tell(f"run {_ended(str(run.number), run)}")
         for build in event.builds:
-            by = f" (by {build.by})" if run.shared and build.by else ""
+            by = f" (by {build.by})" if build.by and build.by != run.by else ""
             self._tell(f"  {summary(build)}{by}")
             if build.status in FAILED:
                 for line in self.transcript.likely(build.name):
                     self._tell(f"    {line}")
-        if event.log:
-            self._tell(f"  log: {event.log}")
+        if self._log:
+            self._tell(f"  log: {self._log}")
 
     def _on_elsewhere(self, event: events.Elsewhere) -> None:
         self._tell(elsewhere(event))
+
+    def _is_whole(self, item: WorkItem) -> bool:
+        """Whether `item` is all that its run does."""
+        return item.attempt == 1 and set(self._builds) <= set(item.sources)
 
     def _tell(self, text: str, style: str = "") -> None:
         self._console.tell(f"{_PREFIX}{text}", style)
@@ -241,3 +263,10 @@ def summary(build: Build) -> str:
     else:
         result = failures.cause(build)
     return f"{build.name}: {build.status}{took}{f': {result}' if result else ''}"
+
+
+def _ended(name: str, ended: Run | WorkItem) -> str:
+    seconds = (ended.ended - ended.started).total_seconds() if ended.ended else 0
+    took = f" after {words.duration(seconds)}" if ended.ended else ""
+    error = f": {ended.error.splitlines()[0]}" if ended.error.strip() else ""
+    return f"{name} {ended.status}{took}{error}"

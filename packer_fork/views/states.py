@@ -7,7 +7,17 @@ from collections.abc import Iterable, Sequence
 from msgspec import Struct, structs
 
 from packer_fork import failures
-from packer_fork.model import Artifact, Build, File, Instance, Run, State, Step, possibly_left
+from packer_fork.model import (
+    Artifact,
+    Build,
+    File,
+    Instance,
+    Run,
+    RunStatus,
+    State,
+    Step,
+    possibly_left,
+)
 from packer_fork.views import words
 from packer_fork.views.console import StyledLine
 from packer_fork.views.document import indented
@@ -54,11 +64,11 @@ def lines(
     said: list[str | StyledLine] = [f"{head}, serial {state.serial}"]
     if state.last_run:
         said.append(run_line(state.last_run))
-    said += [
-        f"  run {number} is marked running: `packer-fork lock status` tells whether it lives"
-        for number, run in state.running.items()
-        if not run.part
-    ]
+    if state.last_run and state.last_run.status is RunStatus.RUNNING:
+        number = state.last_run.number
+        said.append(
+            f"  run {number} is marked running: `packer-fork lock status` tells whether it lives"
+        )
     rows, left = [header("BUILD", "STATUS", "WHEN", "TOOK", "ARTIFACTS")], []
     for build in builds:
         rows.append(_row(build))

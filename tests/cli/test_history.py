@@ -204,7 +204,7 @@ def test_rollback_brings_builds_back_and_never_numbers(cli: Cli, project: Projec
     assert runs(cli) == [3, 2, 1]
     assert len(set(serials(cli))) == len(serials(cli))
     assert cli("state", "check").rc == 0
-    assert sorted(p.name for p in (folder / "logs").iterdir()) == ["1.log", "2.log", "3.log"]
+    assert sorted(p.name for p in (folder / "logs").iterdir()) == ["1-1.log", "2-1.log", "3-1.log"]
 
 
 def test_rollback_takes_an_abandoned_lock_over(cli: Cli, project: Project) -> None:
@@ -278,7 +278,7 @@ def test_prune_lets_go_of_old_runs_and_their_logs(cli: Cli, project: Project) ->
     assert without_runs(states.state(cli)) == before
     assert runs(cli) == [4, 3]
     assert min(serials(cli)) == would["last"] + 1
-    assert sorted(p.name for p in (folder / "logs").iterdir()) == ["3.log", "4.log"]
+    assert sorted(p.name for p in (folder / "logs").iterdir()) == ["3-1.log", "4-1.log"]
     assert len(list((folder / "history").iterdir())) < len([n for n in files if "history" in n])
     found = answer(cli, "check", "t.pkr.hcl")["found"]
     assert (found["problems"], found["unused"]) == ([], [])

@@ -95,7 +95,7 @@ def test_a_source_has_a_row_and_a_summary_stays(cli: Cli, project: Project) -> N
     shown = summary(lines)
     assert "run 1 complete after" in shown
     assert "  built       null.n" in shown
-    assert "/.packer-fork/t.pkr.hcl/default/logs/1.log" in shown.replace("\n", "")
+    assert "/.packer-fork/t.pkr.hcl/default/logs/1-1.log" in shown.replace("\n", "")
     assert "  next        packer-fork artifacts t.pkr.hcl:" in shown
     assert terminal.shows_a_cursor()
 

@@ -20,6 +20,7 @@ from packer_fork.model import (
     RunStatus,
     Step,
     StepStatus,
+    WorkItem,
 )
 from packer_fork.views.live.board import KEPT_LINES, Board, apply
 from packer_fork.views.live.region import Size, left, phase, region
@@ -71,7 +72,23 @@ def ended(*builds: Build, number: int = 1, status: RunStatus = RunStatus.COMPLET
     run = Run(
         number=number, tenure=1, started=START, by=BY, ended=later(60), status=status, exit_code=0
     )
-    return events.RunEnded(run=run, builds=builds, log=f"/logs/{number}.log", exit_code=0)
+    return events.RunEnded(run=run, builds=builds, exit_code=0)
+
+
+def item(*names: str, number: int, attempt: int = 1) -> WorkItem:
+    return WorkItem(
+        run=1, number=number, tenure=1, started=START, by=BY, sources=names, attempt=attempt
+    )
+
+
+def begun_item(*names: str, number: int, attempt: int = 1) -> events.Event:
+    return events.ItemStarted(item=item(*names, number=number, attempt=attempt))
+
+
+def ended_item(*builds: Build, number: int) -> events.Event:
+    names = (build.name for build in builds)
+    log = f"/logs/1-{number}.log"
+    return events.ItemEnded(item=item(*names, number=number), builds=builds, log=log)
 
 
 def board(*news: events.Event) -> Board:
@@ -238,26 +255,34 @@ def test_a_retry_begins_its_rows_anew() -> None:
     failed = over("a", BuildStatus.FAILED)
     found = board(
         started("a", "b"),
+        begun_item("a", "b", number=1),
         said("a", "old"),
-        ended(failed, over("b", BuildStatus.COMPLETE), status=RunStatus.FAILED),
-        started("a", number=2),
+        changed(failed),
+        changed(over("b", BuildStatus.COMPLETE)),
+        ended_item(failed, over("b", BuildStatus.COMPLETE), number=1),
+        begun_item("a", number=2, attempt=2),
     )
-    assert drawn(found)[0].startswith("t.pkr.hcl  runs 1 to 2  1 waiting, 1 complete")
+    assert drawn(found)[0].startswith("t.pkr.hcl  run 1  1 waiting, 1 complete")
     assert found.rows["a"].lines == ()
-    again = apply(found, ended(over("a", BuildStatus.COMPLETE), number=2), later(90))
-    assert shown(again)[0] == "packer-fork: t.pkr.hcl: runs 1 to 2 complete after 1 min"
-    assert "  log         /logs/1.log" in shown(again)
+    made = over("a", BuildStatus.COMPLETE)
+    again = apply(found, ended_item(made, number=2), later(90))
+    again = apply(again, ended(made, over("b", BuildStatus.COMPLETE)), later(90))
+    assert shown(again)[0] == "packer-fork: t.pkr.hcl: run 1 complete after 1 min"
+    assert "  log         /logs/1-1.log" in shown(again)
+    assert "              /logs/1-2.log" in shown(again)
 
 
-def test_a_run_that_fails_among_others_makes_the_whole_one_that_failed() -> None:
+def test_what_failed_comes_last() -> None:
+    builds = (over("a", BuildStatus.FAILED, "no"), over("b", BuildStatus.COMPLETE))
     found = board(
-        started("a"),
-        started("b", number=2),
-        ended(over("a", BuildStatus.FAILED, "no"), status=RunStatus.FAILED),
-        ended(over("b", BuildStatus.COMPLETE), number=2),
+        started("a", "b"),
+        begun_item("a", number=1),
+        begun_item("b", number=2),
+        *(ended_item(build, number=number) for number, build in enumerate(builds, 1)),
+        ended(*builds, status=RunStatus.FAILED),
     )
     lines = shown(found)
-    assert "runs 1 to 2 failed after" in lines[0]
+    assert "run 1 failed after" in lines[0]
     assert [line.split()[:2] for line in lines[1:3]] == [["built", "b"], ["failed", "a"]]
     assert "next        the same command again: it builds only what is not complete" in lines[-2]
 

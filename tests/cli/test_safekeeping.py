@@ -174,7 +174,7 @@ def test_a_number_of_a_run_comes_once_although_nothing_tells_of_it(
     for value in ("2", "3", "4"):
         done(cli, "build", "-var", f"x={value}", "t.pkr.hcl")
     done(cli, "state", "prune", "--keep-runs", "2")
-    assert {path.name for path in (folder / "logs").iterdir()} == {"3.log", "4.log"}
+    assert {path.name for path in (folder / "logs").iterdir()} == {"3-1.log", "4-1.log"}
     flip(folder / "state.json", 20)
     done(cli, "state", "restore", "b.tar", "--yes")
     done(cli, "build", "--rebuild", "t.pkr.hcl")

@@ -118,7 +118,8 @@ NOT_FOR_UP_TO_DATE = {
     ),
     *("typer", "typing_extensions", "packer_fork.template.value_role_table"),
     *("importlib.metadata", "statistics", "zipfile", "packer_fork.inputs.collect"),
-    *("packer_fork.inputs.hcl", "packer_fork.manager.executor", "packer_fork.manager.recover"),
+    *("packer_fork.inputs.hcl", "packer_fork.manager.build.executor"),
+    *("packer_fork.manager.build.recovery", "packer_fork.manager.build.work_item"),
     *("packer_fork.inputs.watcher", "packer_fork.packer.evaluate", "packer_fork.packer.process"),
 }
 """What asks Packer, reads templates or runs builds."""

@@ -193,7 +193,7 @@ def test_migrate_takes_state_history_and_logs_along(cli: Cli, project: Project) 
     assert runs(cli, "--state", "there") == [2, 1]
     assert is_up_to_date(cli, "-var", "x=2", "--state", "there")
     assert cli("state", "check", "t.pkr.hcl", "--state", "there").rc == 0
-    for name in ("1.log", "2.log"):
+    for name in ("1-1.log", "2-1.log"):
         assert (target / "logs" / name).read_bytes() == (folder / "logs" / name).read_bytes()
     assert cli("logs", "t.pkr.hcl", "--state", "there").out == cli("logs", "t.pkr.hcl").out
     modes = {path.stat().st_mode & 0o777 for path in target.rglob("*") if path.is_file()}

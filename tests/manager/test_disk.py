@@ -72,10 +72,10 @@ def test_a_read_only_folder_is_told_before_anything_starts(
 def test_a_log_that_cannot_be_written_does_no_harm(cli: Cli, project: Project) -> None:
     project.write("t.pkr.hcl", NULL_AND_FILE)
     assert cli("build", "t.pkr.hcl").rc == 0
-    (states.folder(project.root) / "logs" / "2.log").mkdir()
+    (states.folder(project.root) / "logs" / "2-1.log").mkdir()
     result = cli("build", "--rebuild", "t.pkr.hcl")
     assert result.rc == 0
-    assert "2.log cannot be written" in result.err
+    assert "2-1.log cannot be written" in result.err
     assert states.statuses(cli) == {"null.n": "complete", "file.f": "complete"}
 
 

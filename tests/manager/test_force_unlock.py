@@ -13,13 +13,14 @@ import packer_fork
 from packer_fork.codec.builds import decode_build
 from packer_fork.config import Settings
 from packer_fork.errors import EXIT_LOCK_LOST, LockedError
-from packer_fork.events import Event, RunStarted
+from packer_fork.events import Event, ItemStarted
 from packer_fork.locks import Holder, LockStatus, Verdict
-from packer_fork.manager import late, unlock, unread
-from packer_fork.manager.runlog import LogFiles
+from packer_fork.manager import unlock
+from packer_fork.manager.build import outbox, recovery
+from packer_fork.manager.build.log_files import LogFiles
 from packer_fork.manager.state_ref import StateFolder
 from packer_fork.manager.state_ref import StateRef as Place
-from packer_fork.model import Build, BuildStatus, Draft, Late, Run
+from packer_fork.model import Build, BuildStatus, Draft, Late, Run, WorkItem
 from tests.conftest import Cli, Project, Running, eventually
 from tests.support import raw_log, states
 from tests.support.local_store import holder, open_store
@@ -242,12 +243,12 @@ def test_results_that_cannot_be_kept_leave_the_raw_log(
     logs = place.store.logs
 
     def unlocked(event: Event) -> None:
-        if isinstance(event, RunStarted):
+        if isinstance(event, ItemStarted):
             with tenure_of(place.store, over=ANY, lock_id=place.store.status().id):
-                (logs / "1-1.late.json").mkdir()
+                (logs / "1-1-1.late.json").mkdir()
 
     assert packer_fork.build("t.pkr.hcl", notify=unlocked) == EXIT_LOCK_LOST
-    assert "Build 'null.n' finished" in (logs / "1.raw").read_text()
+    assert "Build 'null.n' finished" in (logs / "1-1.raw").read_text()
 
 
 def test_log_of_an_unlocked_run_is_read_once_nothing_of_it_lives(place: Place) -> None:
@@ -261,17 +262,21 @@ def test_log_of_an_unlocked_run_is_read_once_nothing_of_it_lives(place: Place) -
         by=live.participant.holder.by,
         builds=("null.n",),
     )
-    creating = Build(name="null.n", status=BuildStatus.CREATING, run=1)
-    live.commit(Draft(operation="start", last_run=run, builds={"null.n": creating}))
-    files = LogFiles(place.store.logs, run.key)
+    live.commit(Draft(operation="start", last_run=run))
+    item = WorkItem(
+        run=1, number=1, tenure=run.tenure, started=run.started, by=run.by, sources=run.builds
+    )
+    creating = Build(name="null.n", status=BuildStatus.CREATING, run=1, item=1)
+    live.commit(Draft(operation="begin", items=(item,), builds={"null.n": creating}))
+    files = LogFiles(place.store.logs, item.key)
     files.keep_secrets(())
     files.raw.write_bytes(raw_log.of_complete("null.n"))
     unlock.force_unlock(found(place), unlock.How(allow_live=True), ignore, environ={})
     with tenure_of(place.store) as tenure:
-        unread.catch_up(place, tenure, ignore)
+        recovery.catch_up(place, tenure, ignore)
         assert files.raw.exists()
         live.close()
-        unread.catch_up(place, tenure, ignore)
+        recovery.catch_up(place, tenure, ignore)
         assert not files.raw.exists()
     state = place.store.read()
     assert state is not None
@@ -299,19 +304,20 @@ def test_late_results_replace_nothing_newer(cli: Cli, project: Project) -> None:
     assert states.state(cli)["builds"]["null.n"]["run"] == 2
 
 
-def test_late_part_does_not_replace_a_later_part_of_the_same_run(place: Place) -> None:
-    by = holder("build").by
-    run = Run(number=1, tenure=1, started=datetime.now(UTC), by=by, builds=("a",), part=2)
-    build = Build(name="a", status=BuildStatus.COMPLETE, run=1, part=2)
+def test_late_item_does_not_replace_a_later_item_of_the_same_run(place: Place) -> None:
+    by, now = holder("build").by, datetime.now(UTC)
+    run = Run(number=1, tenure=1, started=now, by=by, builds=("a",))
+    item = WorkItem(run=1, number=2, tenure=1, started=now, by=by, sources=("a",))
+    build = Build(name="a", status=BuildStatus.COMPLETE, run=1, item=2)
     with tenure_of(place.store) as tenure:
         tenure.commit(Draft(operation="finish", builds={"a": build}))
     state = place.store.read()
     assert state is not None
-    for part, stands in ((1, []), (2, ["a"]), (3, ["a"])):
-        part_of_it = structs.replace(run, part=part)
-        builds = {"a": structs.replace(build, part=part)}
-        result = Late(lineage=state.lineage, run=part_of_it, builds=builds)
-        draft = late.draft_of(place.store, result, Path("results"))
+    for number, stands in ((1, []), (2, ["a"]), (3, ["a"])):
+        late = structs.replace(item, number=number)
+        builds = {"a": structs.replace(build, item=number)}
+        result = Late(lineage=state.lineage, run=run, item=late, builds=builds)
+        draft = outbox.draft_of(place.store, result, Path("results"))
         assert draft is not None
         assert list(draft.builds) == stands
 

@@ -20,15 +20,20 @@ from packer_fork.inputs.cache import DigestCache
 from packer_fork.inputs.declared import Declared
 from packer_fork.inputs.record import Inputs, template_inputs
 from packer_fork.lock_steps import MOST_PARTICIPANTS
-from packer_fork.locks import Holder, LockStatus, Share, Stop
-from packer_fork.manager import crew, ending, joining, planning, shared_build, state_ref
+from packer_fork.locks import Holder, LockStatus, Share, Stop, Wait
+from packer_fork.manager import planning, state_ref
+from packer_fork.manager.build import admission, executor, run_document, shared_run
+from packer_fork.manager.build.invocation import build
+from packer_fork.manager.build.log_files import LogFiles
+from packer_fork.manager.build.shared_run import Sharing
+from packer_fork.manager.build.work_item import Context
+from packer_fork.manager.observing import Observers
 from packer_fork.manager.plan import Plan
-from packer_fork.manager.prepare import BuildRequest, prepare
-from packer_fork.manager.runlog import LogFiles
+from packer_fork.manager.prepare import BuildRequest, PlanningContext, prepare
 from packer_fork.manager.state.operation import ensure_state as made_sure_of
 from packer_fork.manager.state_ref import StateFolder
 from packer_fork.manager.state_ref import StateRef as Place
-from packer_fork.model import Build, BuildStatus, Draft, Run, RunStatus, State
+from packer_fork.model import Build, BuildStatus, Draft, Run, RunStatus, State, WorkItem
 from packer_fork.packer.flags import take
 from packer_fork.packer.signals import SignalWatch
 from packer_fork.stores.base import Committed, Membership
@@ -67,9 +72,9 @@ def test_a_plan_of_other_inputs_than_the_run_is_refused(tmp_path: Path) -> None:
     with contextlib.closing(member):
         fingerprint, declared = DECLARED.inputs.fingerprint, DECLARED
         member.update(lambda s, _: sharing.opened(s, inputs=fingerprint, run=1, wanted=("a",)))
-        joining.check(member, Plan(builds=(), fingerprint=fingerprint, declared=declared))
+        admission.check(member, Plan(builds=(), fingerprint=fingerprint, declared=declared))
         with pytest.raises(LockedError, match="changed here while run 1 was joined"):
-            joining.check(member, Plan(builds=(), fingerprint="another", declared=declared))
+            admission.check(member, Plan(builds=(), fingerprint="another", declared=declared))
 
 
 @pytest.fixture
@@ -111,7 +116,15 @@ def joined(place: Place, member: Membership, inputs: str) -> Membership:
 def fingerprint_of(request: BuildRequest, place: Place, state: State) -> str:
     template = state_ref.find_template(request.template)
     prepared = prepare(template, request.flags, place.settings, request.environ)
-    made = planning.make(template, request.flags, prepared, place, request.environ, state, ignore)
+    context = PlanningContext(
+        template=template,
+        flags=request.flags,
+        place=place,
+        environ=request.environ,
+        state=state,
+        notify=ignore,
+    )
+    made = planning.make_plan(context, prepared)
     return made.fingerprint
 
 
@@ -139,7 +152,7 @@ def test_inputs_that_change_while_a_run_is_joined_are_not_built_in_it(
             lambda share, _: sharing.opened(share, inputs=inputs, run=1, wanted=("null.n",))
         )
         with pytest.raises(LockedError, match="changed here while run 1 was joined"):
-            shared_build.build(request_to_share, shared_build.Together(), ignore)
+            build(request_to_share, ignore, Sharing())
         share, _ = member.look()
         assert ([each.number for each in share.participants], share.claims) == ([1], ())
 
@@ -164,7 +177,7 @@ def test_run_is_open_to_others_only_once_it_is_on_record(
 
     monkeypatch.setattr(LocalLock, "commit", fail_to_start)
     with pytest.raises(StoreError, match="is away"):
-        shared_build.build(request_to_share, shared_build.Together(), ignore)
+        build(request_to_share, ignore, Sharing())
     assert in_the_gap == [None]
 
 
@@ -189,12 +202,12 @@ def test_each_step_of_a_run_is_on_record_before_others_act_on_it(
 
     monkeypatch.setattr(LocalLock, "commit", noted_commit)
     monkeypatch.setattr(LocalLock, "update", noted_update)
-    monkeypatch.setattr(crew, "_LOOK", 0.0)  # what is due too early is handed in at once
-    assert shared_build.build(request_to_share, shared_build.Together(), ignore) == 0
+    monkeypatch.setattr(executor, "_LOOK", 0.0)  # what is due too early is handed in at once
+    assert build(request_to_share, ignore, Sharing()) == 0
     order = [step for step, _ in itertools.groupby(steps)]
     assert order == [
         *("create", "start", "is open", "is claimed", "begin", "is claimed"),
-        *("finish", "is done", "is concluded", "finish"),
+        *("end", "is done", "is concluded", "finish"),
     ]
 
 
@@ -202,11 +215,12 @@ def test_each_step_of_a_run_is_on_record_before_others_act_on_it(
 def test_source_that_is_added_at_the_very_end_is_waited_for(
     request_to_share: BuildRequest, place: Place, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    conclude = ending.conclude
+    conclude = shared_run.conclude
     seconds: list[Membership] = []
     ended: list[int | None] = []
+    items: list[WorkItem] = []
 
-    def overtaken(*how: Any) -> ending.Result:
+    def overtaken(*how: Any) -> tuple[Run, tuple[Build, ...]]:
         if not seconds:
             run = state_of(place).last_run
             assert run is not None
@@ -214,15 +228,17 @@ def test_source_that_is_added_at_the_very_end_is_waited_for(
             second = place.store.join(holder("second"), lock_id=lock, inputs=run.inputs)
             assert second is not None
             seconds.append(second)
-            added(second, run, "null.more")
-            begun_part(second, run, "null.more")
+            added(second, "null.more")
+            items.append(begun_item(second, run, "null.more"))
         return conclude(*how)
 
     def complete(event: Event) -> None:
         if isinstance(event, Elsewhere) and event.build.status is BuildStatus.CREATING:
             (second,) = seconds
             build = structs.replace(event.build, status=BuildStatus.COMPLETE)
-            second.commit(Draft(operation="finish", builds={build.name: build}))
+            status, now = RunStatus.COMPLETE, datetime.now(UTC)
+            item = structs.replace(items[0], status=status, ended=now, exit_code=0)
+            second.commit(Draft(operation="end", items=(item,), builds={build.name: build}))
             second.update(
                 lambda share, _: sharing.handed_in(share, build.name, second.participant.number)
             )
@@ -230,8 +246,8 @@ def test_source_that_is_added_at_the_very_end_is_waited_for(
         if isinstance(event, RunEnded):
             ended.append(event.run.exit_code)
 
-    monkeypatch.setattr(ending, "conclude", overtaken)
-    assert shared_build.build(request_to_share, shared_build.Together(), complete) == 0
+    monkeypatch.setattr(shared_run, "conclude", overtaken)
+    assert build(request_to_share, complete, Sharing()) == 0
     assert ended[-1:] == [0]
     assert statuses(place) == {"null.n": "complete", "null.more": "complete"}
 
@@ -259,37 +275,56 @@ def begun_run(member: Membership, *names: str) -> Run:
         started=datetime.now(UTC),
         by=member.participant.holder.by,
         builds=names,
-        shared=True,
     )
     member.commit(Draft(operation="start", last_run=run, builds=pending(1, *names)))
     member.update(lambda share, _: sharing.opened(share, inputs=INPUTS, run=1, wanted=names))
     return run
 
 
-def begun_part(member: Membership, run: Run, source: str) -> Run:
+def begun_item(member: Membership, run: Run, source: str) -> WorkItem:
     """A source of `run` that `member` has taken, and whose Packer is on record."""
     share = member.update(
         lambda s, dead: sharing.claimed(s, source, member.participant.number, dead)
     )
     assert share is not None
     number = share.claims[-1].number
-    part = structs.replace(run, builds=(source,), shared=False, part=number)
-    build = Build(name=source, run=run.number, part=number, status=BuildStatus.CREATING)
-    member.commit(Draft(operation="begin", last_run=part, builds={source: build}))
-    return part
+    item = WorkItem(
+        run=run.number,
+        number=number,
+        tenure=run.tenure,
+        started=datetime.now(UTC),
+        by=run.by,
+        sources=(source,),
+    )
+    build = Build(name=source, run=run.number, item=number, status=BuildStatus.CREATING)
+    member.commit(Draft(operation="begin", items=(item,), builds={source: build}))
+    return item
 
 
-def added(member: Membership, run: Run, source: str) -> None:
+def added(member: Membership, source: str) -> None:
     """What a joiner does that wants more than the run has."""
     assert member.update(lambda share, _: sharing.wanting(share, (source,)))
-    wider = structs.replace(run, builds=(*run.builds, source))
-    member.commit(Draft(operation="widen", last_run=wider, builds=pending(run.number, source)))
 
 
 def state_of(place: Place) -> State:
     state = place.store.read()
     assert state is not None
     return state
+
+
+def context(place: Place, member: Membership, watch: SignalWatch) -> Context:
+    """Of a participant that has nothing more to build, and so needs no Packer."""
+    return Context(
+        request=BuildRequest(template="", flags=take(())[0], settings={}, environ={}),
+        place=place,
+        prepared=None,  # type: ignore[arg-type]
+        plan=None,  # type: ignore[arg-type]
+        tenure=member,
+        wait=Wait(),
+        observers=Observers(ignore),
+        watch=watch,
+        notify=ignore,
+    )
 
 
 def statuses(place: Place) -> dict[str, str]:
@@ -301,17 +336,17 @@ def test_run_that_was_stopped_ends_with_the_part_of_a_dead_member(place: Place) 
     with first(place) as member, SignalWatch() as watch:
         run = begun_run(member, "a", "b")
         second = joined(place, member, INPUTS)
-        part = begun_part(second, run, "a")
+        item = begun_item(second, run, "a")
         second.close()
-        files = LogFiles(place.store.logs, part.key)
+        files = LogFiles(place.store.logs, item.key)
         files.keep_secrets(())
         files.raw.write_bytes(raw_log.of_complete("a"))
         stop = Stop(at=datetime.now(UTC), by=run.by, why="b failed")
         member.update(lambda share, _: sharing.stopped(share, stop))
-        result = ending.conclude(place, member, 1, watch, ignore)
-    assert result.run.status is RunStatus.CANCELLED
+        ended, _ = shared_run.conclude(context(place, member, watch), member, 1, ())
+    assert ended.status is RunStatus.CANCELLED
     assert statuses(place) == {"a": "complete", "b": "cancelled"}
-    assert state_of(place).running == {}
+    assert run_document.unfinished_items(state_of(place)) == ()
     assert not files.raw.exists()
 
 
@@ -327,12 +362,14 @@ def test_source_that_is_added_while_a_run_is_about_to_end_is_not_lost(
         def look_and_be_overtaken() -> tuple[Share, frozenset[int]]:
             monkeypatch.undo()
             seen = look()
-            added(second, run, "b")
+            added(second, "b")
             return seen
 
         monkeypatch.setattr(member, "look", look_and_be_overtaken)
-        assert ending.conclude(place, member, 1, watch, ignore).run.exit_code is None
-        assert state_of(place).last_run == structs.replace(run, builds=("a", "b"))
+        now, _ = shared_run.conclude(context(place, member, watch), member, 1, ())
+        assert now.status is RunStatus.RUNNING
+        assert member.look()[0].wanted == ("a", "b")
+        assert state_of(place).last_run == run
         assert second.update(
             lambda s, dead: sharing.claimed(s, "b", second.participant.number, dead)
         )

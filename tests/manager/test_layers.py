@@ -8,6 +8,7 @@ import pytest
 from packer_fork.events import Action, BuildPlan
 from packer_fork.manager import layers
 from tests.conftest import Cli, Project, Result
+from tests.support import states
 
 BASE = """
     variable "version" { default = "1" }
@@ -64,7 +65,8 @@ def test_artifact_that_a_build_names_is_built_first(cli: Cli, project: Project) 
     image = project.root / "images" / "app.img"
     build(cli)
     assert image.read_text() == "1"
-    assert last_run(cli)["builds"] == ["file.app"]
+    items = states.state(cli)["items"]
+    assert [each["sources"] for each in items.values()] == [["file.base"], ["file.app"]]
     assert plan(cli) == {}
     assert plan(cli, *CHANGED) == {
         "file.base": ["variable version changed"],

@@ -154,7 +154,7 @@ def test_state_recover_finishes_a_run_from_its_log(cli: Cli, project: Project, g
     assert build["artifacts"][0]["builder_id"] == "fnoeding.null"
     assert states.verdict(cli) == "free"
     assert "gone on" in cli("logs").out
-    assert sorted(p.name for p in states.folder(gated).joinpath("logs").iterdir()) == ["1.log"]
+    assert sorted(p.name for p in states.folder(gated).joinpath("logs").iterdir()) == ["1-1.log"]
 
 
 def test_killed_with_all_of_packer_it_is_abandoned_at_once(

@@ -14,7 +14,7 @@ pytestmark = pytest.mark.usefixtures("packer", "strace")
 
 def test_a_log_that_cannot_be_read_leaves_the_lock_to_packer(cli: Cli, project: Project) -> None:
     project.write("t.pkr.hcl", GATED)
-    raw = states.folder(project.root) / "logs" / "1.raw"
+    raw = states.folder(project.root) / "logs" / "1-1.raw"
     fault = "inject=pread64:error=EIO:when=3+"
     under = ("strace", "-qq", "-o", os.devnull, "-P", str(raw), "-e", "trace=pread64", "-e", fault)
     ended = cli("build", "t.pkr.hcl", under=under)

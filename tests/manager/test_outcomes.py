@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from packer_fork.manager import record
+from packer_fork.manager.build import recorder
 from tests.conftest import Cli, Project, eventually
 from tests.support import states
 from tests.support.packer_versions import first_of_two_failed, json_build
@@ -317,7 +317,7 @@ def after(seconds: float) -> datetime:
 def test_moment_of_a_line_is_within_the_second_that_packer_says(
     arrived: float | None, latest: float | None, moment: float
 ) -> None:
-    found = record.moment(
+    found = recorder.moment(
         SECOND,
         None if arrived is None else after(arrived),
         None if latest is None else after(latest),

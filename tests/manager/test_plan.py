@@ -319,6 +319,38 @@ def test_fail_fast_cancels_the_others(cli: Cli, project: Project, isolate: list[
     assert states.statuses(cli) == {"null.bad": "failed", "null.slow": "cancelled"}
 
 
+FAILS_ONCE = """
+    source "null" "bad" { communicator = "none" }
+    source "null" "slow" { communicator = "none" }
+    build {
+      sources = ["null.bad"]
+      provisioner "shell-local" { inline = ["test -e tried || { touch tried; exit 1; }"] }
+    }
+    build {
+      sources = ["null.slow"]
+      provisioner "shell-local" { inline = ["while [ ! -e $PWD/go ]; do sleep 0.02; done"] }
+    }
+"""
+
+
+def test_fail_fast_waits_for_the_last_attempt(cli: Cli, project: Project) -> None:
+    project.write("t.pkr.hcl", FAILS_ONCE)
+    command = ("build", "--fail-fast", "--isolate", "--retries", "1", "t.pkr.hcl")
+    running = cli.start(*command, env={"PACKER_FORK_RETRY_PAUSE": "0s"})
+    eventually(lambda: "item 1-3 complete" in running.err())
+    go_on(project.root)
+    result = running.wait()
+    assert result.rc == 0, result
+    assert states.statuses(cli) == {"null.bad": "complete", "null.slow": "complete"}
+    items = states.state(cli)["items"]
+    assert {name: each["sources"] for name, each in items.items()} == {
+        "1-1": ["null.bad"],
+        "1-2": ["null.slow"],
+        "1-3": ["null.bad"],
+    }
+    assert items["1-3"]["attempt"] == 2
+
+
 ALL_ENDED = """
     source "null" "good" { communicator = "none" }
     source "null" "bad" { communicator = "none" }
@@ -378,7 +410,7 @@ def test_isolated_sources_survive_a_cancel_of_the_others(cli: Cli, project: Proj
     assert "1 to build, 1 up to date" in again.err
 
 
-def test_every_isolated_run_is_recovered(cli: Cli, project: Project) -> None:
+def test_every_item_of_an_isolated_run_is_recovered(cli: Cli, project: Project) -> None:
     project.write("t.pkr.hcl", FAST_AND_GATED)
     running = begun(cli, project, "--isolate", "t.pkr.hcl")
     eventually(lambda: states.statuses(cli).get("file.fast") == "complete")
@@ -388,7 +420,8 @@ def test_every_isolated_run_is_recovered(cli: Cli, project: Project) -> None:
     eventually(lambda: states.verdict(cli) == "abandoned")
     assert cli("state", "recover", "t.pkr.hcl").rc == 0
     assert states.statuses(cli) == {"file.fast": "complete", "null.slow": "complete"}
-    assert "running" not in states.state(cli)
+    assert states.unfinished(cli) == []
+    assert states.state(cli)["last_run"]["status"] == "complete"
 
 
 def test_isolated_sources_run_one_after_the_other_if_told_so(cli: Cli, project: Project) -> None:
@@ -396,7 +429,9 @@ def test_isolated_sources_run_one_after_the_other_if_told_so(cli: Cli, project: 
     fail_until(project, 0)
     assert cli("build", "--isolate", "-parallel-builds=1", "t.pkr.hcl").rc == 0
     assert times_built(project) == 5
-    assert states.state(cli)["last_run"]["number"] == 5
+    document = states.state(cli)
+    assert document["last_run"]["number"] == 1
+    assert list(document["items"]) == [f"1-{number}" for number in range(1, 6)]
     assert cli("build", "t.pkr.hcl").rc == 0
     assert times_built(project) == 5
 

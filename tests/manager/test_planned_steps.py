@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from packer_fork.manager.planned_steps import with_planned_steps
-from packer_fork.model import Actor, Build, Lines, Run, Step
+from packer_fork.model import Actor, Build, Lines, Step, WorkItem
 from packer_fork.packer import outcome
 from packer_fork.packer.outline import BuildOutline
 from packer_fork.template import reader
@@ -60,9 +60,9 @@ def joined(
     path.write_text(text)
     sections = reader.read(str(path)).contents.sections
     by = Actor(user="u", host="h", pid=1)
-    run = Run(number=1, tenure=1, started=datetime.now(UTC), by=by)
+    item = WorkItem(run=1, number=1, tenure=1, started=datetime.now(UTC), by=by)
     return with_planned_steps(
-        outcome.begin(run, outlines),
+        outcome.begin(item, outlines),
         lambda name: planned(sections, names.get(name, name), VALUES),
         except_,
         hcl=path.suffix == ".hcl",

@@ -6,16 +6,17 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
+from msgspec import structs
 
 from packer_fork.codec.builds import decode_build
 from packer_fork.errors import StoreError
 from packer_fork.events import Event, Notice
 from packer_fork.locks import LockStatus
-from packer_fork.manager import recover
-from packer_fork.manager.outbox import Outbox
-from packer_fork.manager.record import Recorder
-from packer_fork.manager.runlog import LogFiles, RunLog
-from packer_fork.model import BuildStatus, Draft, Run
+from packer_fork.manager.build import recovery
+from packer_fork.manager.build.log_files import ItemLog, LogFiles
+from packer_fork.manager.build.outbox import Outbox
+from packer_fork.manager.build.recorder import Recorder
+from packer_fork.model import BuildStatus, Draft, Run, WorkItem
 from packer_fork.packer import outcome
 from packer_fork.packer.mask import Mask
 from packer_fork.packer.outline import BuildOutline
@@ -44,11 +45,10 @@ def test_a_disk_that_stays_full_is_left_alone_until_the_end(
 ) -> None:
     told: list[Event] = []
     breaker = CircuitBreaker(str(small_disk), folder=tmp_path / "run")
-    log = RunLog(tmp_path / "log", told.append)
-    run = Run(number=1, tenure=1, started=datetime.now(UTC), by=tenure.participant.holder.by)
-    begin = outcome.begin(run, [BuildOutline("null.n", "null")])
+    log = ItemLog(tmp_path / "log", told.append)
+    begin = outcome.begin(first_item(tenure), [BuildOutline("null.n", "null")])
     recorder = Recorder(begin, tenure, Mask(()), log, told.append, guard=breaker)
-    recorder.commit("start")
+    recorder.commit("begin")
     assert unsaved(recorder) == ""
     ballast = fill(small_disk)
     for _ in range(50):  # what is left of the last page takes some more
@@ -60,7 +60,7 @@ def test_a_disk_that_stays_full_is_left_alone_until_the_end(
     recorder.commit("progress")
     assert "is taken as away" in unsaved(recorder)
     ballast.unlink()
-    recorder.commit("finish")
+    recorder.commit("end")
     assert unsaved(recorder) == "", "the end of a run is tried in any case"
     assert breaker.state().phase is Phase.CLOSED
     assert len([each for each in told if isinstance(each, Notice)]) == 1, "it is told once"
@@ -70,11 +70,12 @@ def test_a_disk_that_stays_full_is_left_alone_until_the_end(
 def test_what_one_commit_could_not_take_comes_with_the_next(
     small_disk: Path, tenure: Tenure, tmp_path: Path
 ) -> None:
-    log = RunLog(tmp_path / "log", ignore)
-    run = Run(number=1, tenure=1, started=datetime.now(UTC), by=tenure.participant.holder.by)
-    begin = outcome.begin(run, [BuildOutline(f"null.{name}", "null") for name in "ab"])
+    log = ItemLog(tmp_path / "log", ignore)
+    begin = outcome.begin(
+        first_item(tenure), [BuildOutline(f"null.{name}", "null") for name in "ab"]
+    )
     recorder = Recorder(begin, tenure, Mask(()), log, ignore)
-    recorder.commit("start")
+    recorder.commit("begin")
     ballast = fill(small_disk)
     recorder.feed(
         raw_log.says("error", f"Build 'null.a' errored after 1 second: {MORE_THAN_A_PAGE}")
@@ -98,20 +99,24 @@ def test_recovery_that_could_not_be_committed_keeps_the_log(
         tenure=1,
         started=datetime.now(UTC),
         by=tenure.participant.holder.by,
-        command=(MORE_THAN_A_PAGE,),
         builds=("null.n",),
     )
-    begun = outcome.begin(run, [BuildOutline("null.n", "null")])
-    tenure.commit(Draft(operation="start", last_run=run, builds=dict(begun.builds)))
-    files = LogFiles(store.logs, run.key)
+    begun = outcome.begin(
+        structs.replace(first_item(tenure), error=MORE_THAN_A_PAGE),
+        [BuildOutline("null.n", "null")],
+    )
+    item = begun.item
+    tenure.commit(Draft(operation="start", last_run=run))
+    tenure.commit(Draft(operation="begin", items=(item,), builds=dict(begun.builds)))
+    files = LogFiles(store.logs, item.key)
     files.keep_secrets(())
     files.raw.write_bytes(raw_log.of_complete("null.n"))
     ballast = fill(small_disk)
     with pytest.raises(StoreError, match="No space left"):
-        recover.recover_run(store, tenure, run, ignore, "test")
+        recovery.recover_item(store, tenure, item, ignore, "test")
     assert files.raw.exists()
     ballast.unlink()
-    recover.recover_run(store, tenure, run, ignore, "test")
+    recovery.recover_item(store, tenure, item, ignore, "test")
     assert not files.raw.exists()
     state = store.read()
     assert state is not None
@@ -125,10 +130,16 @@ def test_results_are_in_the_outbox_durably(
     synced: list[int] = []
     monkeypatch.setattr(os, "fsync", lambda one: synced.append(os.fstat(one).st_ino))
     folder = tmp_path / "outbox"
-    assert Outbox(folder, "lineage", ignore).keep(outcome.begin(run, []), {})
+    begun = outcome.begin(first_item(tenure), [])
+    assert Outbox(folder, "lineage", run, ignore).keep(begun, {})
     (kept,) = folder.iterdir()
     inodes = [path.stat().st_ino for path in (tmp_path, kept, folder)]
     assert synced == inodes
+
+
+def first_item(tenure: Tenure) -> WorkItem:
+    by = tenure.participant.holder.by
+    return WorkItem(run=1, number=1, tenure=1, started=datetime.now(UTC), by=by)
 
 
 def ignore(_: Event) -> None:

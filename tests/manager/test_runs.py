@@ -22,6 +22,7 @@ from packer_fork.model import (
     Run,
     RunStatus,
     Sealed,
+    WorkItem,
 )
 from packer_fork.stores.archive import history
 from packer_fork.stores.local import mutex
@@ -101,7 +102,10 @@ class World:
         if not self._closed:
             return
         entry = self._ended(self._take(self._closed))
-        late = Late(lineage="test", run=entry.run, builds={b.name: b for b in entry.builds})
+        run = entry.run
+        item = WorkItem(run=run.number, number=1, tenure=1, started=run.started, by=BY)
+        builds = {build.name: build for build in entry.builds}
+        late = Late(lineage="test", run=run, item=item, builds=builds)
         self.commit(Draft(operation="replay", late=late))
         self.known[entry.run.number] = entry
 

@@ -43,7 +43,7 @@ def test_it_is_on_record_and_no_run(cli: Cli, store: LocalStore, shared: tuple[s
     assert before.last_run is not None
     assert after is not None
     assert (after.serial, after.builds) == (before.serial + 1, before.builds)
-    assert (after.last_run, after.running) == (before.last_run, {})
+    assert (after.last_run, after.items) == (before.last_run, before.items)
     assert (skip.after, skip.inputs, skip.builds) == (
         *(before.last_run.number, before.last_run.inputs),
         ("null.a", "null.b"),

@@ -19,14 +19,15 @@ from packer_fork.model import (
     BuildStatus,
     KnownBy,
     Lines,
-    Run,
     RunStatus,
     Step,
+    WorkItem,
     possibly_left,
 )
 from packer_fork.packer import lines, outcome, outline, verdict
 from packer_fork.packer.outcome import Ended, Outcome
 from packer_fork.packer.outline import BuildOutline
+from packer_fork.packer.sources import Fact, event_of
 from packer_fork.template.reader import read
 from tests.conftest import eventually
 
@@ -41,16 +42,16 @@ ENDS: tuple[tuple[int | None, Ended], ...] = (
 SHELL, MANIFEST = ("shell-local", ""), ("manifest", "")
 
 
-def run() -> Run:
+def item() -> WorkItem:
     by = Actor(user="u", host="h", pid=1)
-    return Run(number=3, tenure=1, started=AT, by=by, directory="/project")
+    return WorkItem(run=3, number=1, tenure=1, started=AT, by=by, directory="/project")
 
 
 def fold(start: Outcome, log: str) -> Outcome:
     for raw in log.encode().splitlines():
         line = lines.parse(raw)
         if line:
-            start = outcome.apply(start, line)
+            start = outcome.apply(start, event_of(start.item.sources, line))
     return start
 
 
@@ -61,7 +62,7 @@ def finish(folded: Outcome, exit_code: int | None = 0, ended: Ended = "normal") 
 def start(*names: str) -> Outcome:
     provisioners = (SHELL, ("shell-local", "second"))
     posts = (MANIFEST, ("checksum", "sums"))
-    return outcome.begin(run(), [BuildOutline(n, "null", provisioners, posts) for n in names])
+    return outcome.begin(item(), [BuildOutline(n, "null", provisioners, posts) for n in names])
 
 
 def statuses(folded: Outcome) -> dict[str, str]:
@@ -107,8 +108,8 @@ def test_a_whole_log_is_a_complete_build() -> None:
     assert build.evidence.artifacts_ended == 2
     assert set(of((*build.provisioners, *build.post_processors))) == {"complete"}
     assert (build.started, build.ended) == (at(1795466850), at(1795466854))
-    assert finish(folded).run.status is RunStatus.COMPLETE
-    assert finish(folded, None, "interrupted").run.status is RunStatus.COMPLETE
+    assert finish(folded).item.status is RunStatus.COMPLETE
+    assert finish(folded, None, "interrupted").item.status is RunStatus.COMPLETE
 
 
 def at(seconds: int) -> datetime:
@@ -130,7 +131,7 @@ def test_the_phases_of_a_build() -> None:
 @pytest.mark.parametrize("length", range(len(LINES)))
 def test_a_log_that_is_cut_short_is_never_complete(length: int, ended: Ended) -> None:
     done = finish(fold(start("x.null.a"), "".join(LINES[:length])), 0, ended)
-    assert done.run.status is not RunStatus.COMPLETE
+    assert done.item.status is not RunStatus.COMPLETE
     status = done.builds["x.null.a"].status
     if length > 5:
         assert status is BuildStatus.UNVERIFIED
@@ -165,13 +166,13 @@ def test_a_cancel_decides_by_what_came_before_it(position: int, status: str) -> 
     for code, ended in ENDS[:2]:
         done = finish(fold(start("x.null.a", "y"), log), code, ended)
         assert statuses(done) == {"x.null.a": status, "y": "cancelled"}
-        assert done.run.status is RunStatus.CANCELLED
+        assert done.item.status is RunStatus.CANCELLED
 
 
 def test_a_cancel_that_comes_too_late_changes_nothing() -> None:
     done = finish(fold(start("x.null.a"), GOOD + CANCEL), 0, "cancelled")
     assert statuses(done) == {"x.null.a": "complete"}
-    assert done.run.status is RunStatus.COMPLETE
+    assert done.item.status is RunStatus.COMPLETE
 
 
 def test_an_error_after_a_cancel_is_no_failure() -> None:
@@ -210,9 +211,9 @@ def test_a_script_cannot_forge_a_verdict(form: str, text: str) -> None:
     folded = fold(start("x.null.a", "x.null.b"), log)
     assert not any(build.evidence.finished for build in folded.builds.values())
     assert statuses(folded) == {"x.null.a": "creating", "x.null.b": "pending"}
-    assert not folded.run.closed
-    assert not folded.run.cancelled
-    assert folded.run.error == ""
+    assert not folded.item.closed
+    assert not folded.item.cancelled
+    assert folded.item.error == ""
 
 
 def test_what_changes_nothing_gives_the_same_object() -> None:
@@ -220,7 +221,7 @@ def test_what_changes_nothing_gives_the_same_object() -> None:
     for raw in (*LINES, "1,,ui,say,\n", "1,,ui\n", "1,,version,1.6.6\n", "1,x.null.a,artifact\n"):
         line = lines.parse(raw.encode())
         assert line is not None
-        assert outcome.apply(folded, line) is folded
+        assert outcome.apply(folded, event_of(folded.item.sources, line)) is folded
     middle = fold(start("x.null.a"), LINES[0])
     assert fold(middle, LINES[1]) is middle
     assert finish(finish(folded)) == finish(folded)
@@ -243,7 +244,7 @@ FAILURES = (
 
 def failures(exit_code: int | None = 1, ended: Ended = "normal") -> Outcome:
     log = (LOGS / "failures.log").read_text()
-    return finish(fold(outcome.begin(run(), FAILURES), log), exit_code, ended)
+    return finish(fold(outcome.begin(item(), FAILURES), log), exit_code, ended)
 
 
 def test_failures_on_record() -> None:
@@ -255,9 +256,9 @@ def test_failures_on_record() -> None:
         "null.posts": "failed",
         "web.file.out": "complete",
     }
-    assert (done.run.status, done.run.exit_code) == (RunStatus.FAILED, 1)
+    assert (done.item.status, done.item.exit_code) == (RunStatus.FAILED, 1)
     cause = "one authentication method must be specified, please reference your communicator"
-    assert done.run.error.startswith(cause)
+    assert done.item.error.startswith(cause)
     bad = done.builds["null.bad"].error.splitlines()
     assert bad[0].startswith(f"Packer never started this source: {cause}")
     assert "* An ssh_username must be specified" in bad
@@ -290,17 +291,17 @@ NAMES = ("null", "ünï: \"q\" 'x' finished after (shell-local), 1.2", r"a\nb", 
 def test_names_may_be_anything_known_before_or_not(known: tuple[str, ...]) -> None:
     outlines = [BuildOutline(name, "null", (SHELL,), (MANIFEST,)) for name in known]
     log = (LOGS / "names.log").read_text()
-    done = finish(fold(outcome.begin(run(), outlines), log), 0 if known == NAMES else 1)
+    done = finish(fold(outcome.begin(item(), outlines), log), 0 if known == NAMES else 1)
     if known == NAMES:
         assert statuses(done) == dict.fromkeys(NAMES, "complete")
         assert {of(b.provisioners)[0] for b in done.builds.values()} == {"complete"}
-        assert done.run.status is RunStatus.COMPLETE
+        assert done.item.status is RunStatus.COMPLETE
     else:
         # What cannot be told without knowing it: two names that hold what Packer writes itself.
         assert {"null", "null: a"} <= {*done.builds}
         assert done.builds["null: a"].status is BuildStatus.COMPLETE
         assert "ünï" not in done.builds, "taken for a name at first, and never heard of again"
-    assert done.run.builds == tuple(done.builds)
+    assert done.item.sources == tuple(done.builds)
 
 
 def test_a_name_with_a_comma_of_which_the_beginning_is_a_name_too() -> None:
@@ -317,11 +318,16 @@ def test_a_cancel_on_record_with_times_before_the_texts() -> None:
         BuildOutline("null.slow", "null", (SHELL, SHELL), (MANIFEST,)),
     ]
     log = (LOGS / "cancelled.log").read_text()
-    done = finish(fold(outcome.begin(run(), outlines), log), 1, "cancelled")
+    done = finish(fold(outcome.begin(item(), outlines), log), 1, "cancelled")
     assert statuses(done) == {"null.fast": "unverified", "null.slow": "cancelled"}
     slow = done.builds["null.slow"]
     assert of((*slow.provisioners, *slow.post_processors)) == ["unknown", "skipped", "skipped"]
-    assert (done.run.status, done.run.cancelled) == (RunStatus.CANCELLED, True)
+    assert (done.item.status, done.item.cancelled) == (RunStatus.CANCELLED, True)
+
+
+def source_of(names: list[str], line: lines.Line) -> str:
+    name = event_of(names, line).name
+    return name if name in names else ""
 
 
 def test_sources_of_output() -> None:
@@ -346,26 +352,30 @@ def test_sources_of_output() -> None:
     for text, name in expected.items():
         for kind in ("say", "message", "error"):
             line = lines.Line(AT, "", "ui", (kind, text))
-            assert outcome.output_source(names, line) == name, text
-    assert outcome.output_source(names, lines.Line(AT, "a", "error", ("==> a: x",))) == ""
+            assert source_of(names, line) == name, text
+    fact = event_of(names, lines.Line(AT, "a", "error", ("==> b: x",)))
+    assert fact == Fact(at=AT, name="a", kind="error", args=("==> b: x",))
 
 
 def test_an_unknown_build_is_learned_from_its_first_word() -> None:
-    folded = fold(outcome.begin(run(), ()), LINES[0])
+    folded = fold(outcome.begin(item(), ()), LINES[0])
     assert statuses(folded) == {"x.null.a": "provisioning"}
-    assert folded.run.builds == ("x.null.a",)
-    assert folded.builds["x.null.a"].run == 3
-    assert finish(fold(folded, "".join(LINES[1:]))).run.status is RunStatus.COMPLETE
+    assert folded.item.sources == ("x.null.a",)
+    found = folded.builds["x.null.a"]
+    assert (found.run, found.item, found.by) == (3, 1, item().by)
+    begun = start("x.null.a").builds["x.null.a"]
+    assert (begun.run, begun.item, begun.by) == (3, 1, item().by)
+    assert finish(fold(folded, "".join(LINES[1:]))).item.status is RunStatus.COMPLETE
 
 
 def test_an_outlined_build_that_never_was_is_dropped_if_packer_did_all() -> None:
     done = finish(fold(start("x.null.a", "other"), GOOD), 0)
-    assert done.run.builds == ("x.null.a",) == tuple(done.builds)
-    assert done.run.status is RunStatus.COMPLETE
+    assert done.item.sources == ("x.null.a",) == tuple(done.builds)
+    assert done.item.status is RunStatus.COMPLETE
     for code in (1, None):
         failed = finish(fold(start("x.null.a", "other"), GOOD), code)
         assert statuses(failed) == {"x.null.a": "complete", "other": "failed"}
-        assert failed.run.status is RunStatus.FAILED
+        assert failed.item.status is RunStatus.FAILED
 
 
 EMPTY = "1795466854,,ui,say,\\n==> Builds finished but no artifacts were created.\n"
@@ -382,7 +392,7 @@ def test_only_that_matched_nothing_is_said(
 ) -> None:
     done = finish(fold(start(*names), log), exit_code)
     assert done.builds == {}
-    assert (done.run.status, done.run.error) == (RunStatus.FAILED, verdict.NOTHING_BUILT)
+    assert (done.item.status, done.item.error) == (RunStatus.FAILED, verdict.NOTHING_BUILT)
 
 
 BESIDE = """\
@@ -416,7 +426,7 @@ def test_no_artifact_is_proof_only_where_the_template_says_so(
 ) -> None:
     started = start("x.null.a")
     build = structs.replace(started.builds["x.null.a"], makes_no_artifact=is_planned)
-    folded = fold(Outcome(started.run, {"x.null.a": build}), "".join(LINES[:7]) + closing)
+    folded = fold(Outcome(started.item, {"x.null.a": build}), "".join(LINES[:7]) + closing)
     for code, ended in (ENDS[1], ENDS[2]):
         done = outcome.conclude(folded, at=AT, exit_code=code, ended=ended).builds["x.null.a"]
         assert str(done.status) == ("complete" if is_planned else "unverified")
@@ -430,8 +440,8 @@ def test_a_run_without_any_artifact(*, is_planned: bool) -> None:
     log = "".join(
         (*LINES[:2], "1,,ui,message,    x.null.a: Instance ID: i-1\n", *LINES[2:7], EMPTY)
     )
-    done = finish(fold(Outcome(begun.run, {"x.null.a": build}), log))
-    assert str(done.run.status) == ("complete" if is_planned else "failed")
+    done = finish(fold(Outcome(begun.item, {"x.null.a": build}), log))
+    assert str(done.item.status) == ("complete" if is_planned else "failed")
     assert ("lists no artifact" in done.builds["x.null.a"].error) is not is_planned
     assert possibly_left(done.builds["x.null.a"]) == ()
 
@@ -467,15 +477,15 @@ def test_a_builder_that_has_finished_leaves_no_instance(log: str, left: int) -> 
 def test_an_exit_code_that_does_not_fit() -> None:
     done = finish(fold(start("x.null.a"), GOOD), 2)
     assert statuses(done) == {"x.null.a": "complete"}
-    assert done.run.status is RunStatus.FAILED
-    assert "exit code 2" in done.run.error
+    assert done.item.status is RunStatus.FAILED
+    assert "exit code 2" in done.item.error
 
 
 def test_a_template_that_packer_refuses() -> None:
     log = "1795466850,,ui,error,Error: Unknown block\\n\\n  on t.pkr.hcl line 3:\\n\n"
     done = finish(fold(start("x.null.a"), log), 1)
-    assert done.run.error == "Error: Unknown block\n\n  on t.pkr.hcl line 3:"
-    assert done.builds["x.null.a"].error.endswith(done.run.error)
+    assert done.item.error == "Error: Unknown block\n\n  on t.pkr.hcl line 3:"
+    assert done.builds["x.null.a"].error.endswith(done.item.error)
     assert statuses(done) == {"x.null.a": "failed"}
     assert of(done.builds["x.null.a"].provisioners) == ["skipped", "skipped"]
 
@@ -502,7 +512,7 @@ def never_started(*names: str, text: str = WARNED, places: bool = True) -> Outco
         else build
         for (name, build), (first, last) in zip(begun.builds.items(), blocks, strict=False)
     }
-    return finish(fold(Outcome(begun.run, builds), f"1795466850,,ui,error,{text}\n{EMPTY}"), 1)
+    return finish(fold(Outcome(begun.item, builds), f"1795466850,,ui,error,{text}\n{EMPTY}"), 1)
 
 
 def test_each_source_that_never_started_has_its_own_errors() -> None:
@@ -515,8 +525,8 @@ def test_each_source_that_never_started_has_its_own_errors() -> None:
     }
     assert "* one" in errors["n"]
     assert not any("Warning" in line or "Output" in line for line in errors["n"])
-    assert done.run.error.startswith("three\n\nError: 1 error(s)")
-    assert "Warning" not in done.run.error
+    assert done.item.error.startswith("three\n\nError: 1 error(s)")
+    assert "Warning" not in done.item.error
     assert all(build.evidence.never_started for build in done.builds.values())
 
 
@@ -556,7 +566,7 @@ def test_the_errors_of_a_json_template_name_their_builds() -> None:
 
 def test_a_warning_is_no_cause() -> None:
     log = "1795466850,,ui,error,Warning: mind the gap\\n\\n  on t.pkr.hcl line 1:\\n\n"
-    assert fold(start("x.null.a"), log).run.error == ""
+    assert fold(start("x.null.a"), log).item.error == ""
 
 
 @pytest.mark.parametrize(
@@ -608,7 +618,7 @@ def test_an_error_that_comes_after_the_end_is_a_failure() -> None:
 
 def provisioners(types: list[str], texts: list[str]) -> list[str]:
     steps = tuple((kind, "") for kind in types)
-    begun = outcome.begin(run(), [BuildOutline("n", "amazon-ebs", steps)])
+    begun = outcome.begin(item(), [BuildOutline("n", "amazon-ebs", steps)])
     log = "".join(f"1795466850,,ui,say,==> n: {text}\n" for text in texts)
     return of(fold(begun, log).builds["n"].provisioners)
 
@@ -651,7 +661,7 @@ def test_what_no_step_is_known_for_moves_none(text: str) -> None:
     ],
 )
 def test_the_forms_in_which_post_processors_are_announced(form: str, step: tuple[str, str]) -> None:
-    begun = outcome.begin(run(), [BuildOutline("n", "null", (SHELL,), (step,))])
+    begun = outcome.begin(item(), [BuildOutline("n", "null", (SHELL,), (step,))])
     log = f"1795466850,,ui,say,==> n: Running post-processor: {form}\n"
     build = fold(begun, log).builds["n"]
     assert build.status is BuildStatus.POST_PROCESSING
@@ -689,12 +699,12 @@ def test_an_instance_is_learned_until_scripts_run(text: str, found: str) -> None
 
 def stored(folded: Outcome) -> Outcome:
     """As it comes back from the store."""
-    run_again = msgspec.json.decode(msgspec.json.encode(folded.run), type=Run)
+    item_again = msgspec.json.decode(msgspec.json.encode(folded.item), type=WorkItem)
     builds = {
         name: msgspec.json.decode(msgspec.json.encode(build), type=Build)
         for name, build in folded.builds.items()
     }
-    return Outcome(run_again, {name: builds[name] for name in run_again.builds})
+    return Outcome(item_again, {name: builds[name] for name in item_again.sources})
 
 
 RECORDED = [
@@ -729,17 +739,17 @@ def test_a_fold_can_be_taken_up_anywhere(log: list[str], cut: int) -> None:
     whole = fold(begun, "".join(log))
     again = fold(stored(fold(begun, "".join(log[:cut]))), "".join(log[cut:]))
     assert again == whole
-    assert again.run.builds == tuple(again.builds)
+    assert again.item.sources == tuple(again.builds)
     for code, ended in ENDS:
         done = finish(whole, code, ended)
         assert finish(again, code, ended) == done
         assert all(build.status.is_final for build in done.builds.values())
-        assert done.run.builds == tuple(done.builds)
+        assert done.item.sources == tuple(done.builds)
 
 
 @pytest.mark.parametrize("log", sorted(LOGS.iterdir()), ids=lambda path: path.stem)
 def test_recorded_logs_can_be_taken_up_after_every_line(log: Path) -> None:
-    begun = outcome.begin(run(), FAILURES)
+    begun = outcome.begin(item(), FAILURES)
     rows = log.read_text(encoding="utf-8").splitlines(keepends=True)
     whole = fold(begun, "".join(rows))
     for cut in range(len(rows)):
@@ -761,7 +771,7 @@ def test_a_final_status_never_goes_back(log: list[str], more: list[str]) -> None
 def test_no_line_is_too_strange(data: bytes) -> None:
     for raw in (data, b"1795466850," + data, b"1795466850,,ui,say," + data):
         if line := lines.parse(raw):
-            folded = finish(outcome.apply(start("x"), line), None, "interrupted")
+            folded = finish(outcome.apply(start("x"), event_of(("x",), line)), None, "interrupted")
             assert stored(folded) == folded
 
 
@@ -798,14 +808,14 @@ def begun_live(packer: Path, folder: Path, *flags: str) -> tuple[subprocess.Pope
             start_new_session=True,
         )
     eventually((folder / "begun").exists)
-    return process, outcome.begin(run(), outline.outline(said, read(str(template))).builds)
+    return process, outcome.begin(item(), outline.outline(said, read(str(template))).builds)
 
 
 def ended_live(process: subprocess.Popen[bytes], begun: Outcome, folder: Path) -> Outcome:
     code = process.wait(30)
     (folder / "go").touch()
     folded = fold(begun, (folder / "log").read_text())
-    ended: Ended = "cancelled" if folded.run.cancelled else "normal"
+    ended: Ended = "cancelled" if folded.item.cancelled else "normal"
     return finish(folded, code, ended)
 
 
@@ -815,7 +825,7 @@ def test_a_live_run(packer: Path, tmp_path: Path, flags: tuple[str, ...]) -> Non
     (tmp_path / "go").touch()
     done = ended_live(process, begun, tmp_path)
     assert statuses(done) == {"file.fast": "complete", "x.null.slow": "complete"}
-    assert done.run.status is RunStatus.COMPLETE
+    assert done.item.status is RunStatus.COMPLETE
     slow = done.builds["x.null.slow"]
     assert of((*slow.provisioners, *slow.post_processors)) == 3 * ["complete"]
 
@@ -826,7 +836,7 @@ def test_a_live_cancel(packer: Path, tmp_path: Path) -> None:
     process.send_signal(signal.SIGTERM)
     done = ended_live(process, begun, tmp_path)
     assert statuses(done) == {"file.fast": "unverified", "x.null.slow": "cancelled"}
-    assert done.run.status is RunStatus.CANCELLED
+    assert done.item.status is RunStatus.CANCELLED
 
 
 def test_a_live_kill(packer: Path, tmp_path: Path) -> None:
@@ -837,4 +847,4 @@ def test_a_live_kill(packer: Path, tmp_path: Path) -> None:
     (tmp_path / "go").touch()
     done = finish(fold(begun, (tmp_path / "log").read_text()), None, "interrupted")
     assert statuses(done) == {"file.fast": "unverified", "x.null.slow": "interrupted"}
-    assert done.run.status is RunStatus.INTERRUPTED
+    assert done.item.status is RunStatus.INTERRUPTED

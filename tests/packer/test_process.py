@@ -15,7 +15,7 @@ import pytest
 
 from packer_fork import processes
 from packer_fork.errors import PackerError, StoreError
-from packer_fork.packer.process import PackerProcess, start
+from packer_fork.packer.process import Launch, PackerProcess, start
 from packer_fork.packer.signals import SignalWatch
 from packer_fork.packer.tail import Tail
 from tests.conftest import Project, eventually
@@ -56,16 +56,15 @@ class Ground(NamedTuple):
         )
 
     def start(self, *command: str, directory: Path | None = None) -> PackerProcess:
-        packer = start(
-            command or (str(self.packer), "build", "-machine-readable", "t.pkr.hcl"),
+        launch = Launch(
+            command=command or (str(self.packer), "build", "-machine-readable", "t.pkr.hcl"),
             directory=directory or self.project.root,
             environ={**os.environ, "CHECKPOINT_DISABLE": "1"},
-            stdout=self.project.root / "out",
-            stderr=self.project.root / "err",
-            inherit=self.descriptor,
+            lock=self.descriptor,
             marker=(MARKER, self.mark),
             die_with_parent=False,
         )
+        packer = start(launch, stdout=self.project.root / "out", stderr=self.project.root / "err")
         self.started.append(packer)
         return packer
 
@@ -272,15 +271,16 @@ def test_log_that_cannot_be_opened(ground: Ground) -> None:
 CHILD = """
 import os, signal, sys
 from pathlib import Path
-from packer_fork.packer.process import start
+from packer_fork.packer.process import Launch, start
 
 signal.signal(signal.SIGINT, signal.SIG_IGN)
 signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGTERM])
 here = Path.cwd()
-packer = start(
-    sys.argv[1:], directory=here, environ=os.environ, stdout=here / "out", stderr=here / "err",
-    inherit=os.open("lock", os.O_RDWR), marker=("A", "b"), die_with_parent=True,
+launch = Launch(
+    command=tuple(sys.argv[1:]), directory=here, environ=os.environ,
+    lock=os.open("lock", os.O_RDWR), marker=("A", "b"), die_with_parent=True,
 )
+packer = start(launch, stdout=here / "out", stderr=here / "err")
 print(packer.pid, flush=True)
 sys.stdin.read()
 """

@@ -10,12 +10,13 @@ from typing import NamedTuple
 
 import pytest
 
+from packer_fork.manager.build.work_item import exit_code_of
 from packer_fork.manager.planned_steps import with_planned_steps
-from packer_fork.manager.run import exit_code_of
-from packer_fork.model import Actor, Build, Run, Step
+from packer_fork.model import Actor, Build, Step, WorkItem
 from packer_fork.packer import diagnostics, lines, outcome, program
 from packer_fork.packer.outcome import Ended, Outcome
 from packer_fork.packer.outline import Outlines, outline
+from packer_fork.packer.sources import event_of
 from packer_fork.template import planned, reader
 
 RECORDINGS = Path(__file__).parent / "recordings"
@@ -238,9 +239,9 @@ CASES = (
 @pytest.mark.parametrize("case", CASES, ids=lambda case: case.output)
 def test_a_recorded_build(case: Case) -> None:
     done = concluded(case)
-    assert (str(done.run.status), done.run.exit_code) == (case.status, case.packer_code)
-    assert done.run.error.startswith(case.error)
-    assert bool(done.run.error) is bool(case.error)
+    assert (str(done.item.status), done.item.exit_code) == (case.status, case.packer_code)
+    assert done.item.error.startswith(case.error)
+    assert bool(done.item.error) is bool(case.error)
     assert {name: shown(build, case.builds.get(name)) for name, build in done.builds.items()} == {
         **case.builds
     }
@@ -255,23 +256,29 @@ def test_every_recorded_build_is_a_case() -> None:
 def concluded(case: Case) -> Outcome:
     template = RECORDINGS / case.template
     by = Actor(user="u", host="h", pid=1)
-    run = Run(
-        number=1, tenure=1, started=AT, by=by, directory=str(RECORDINGS), packer_version=VERSION
+    item = WorkItem(
+        run=1,
+        number=1,
+        tenure=1,
+        started=AT,
+        by=by,
+        directory=str(RECORDINGS),
+        packer_version=VERSION,
     )
-    folded = outcome.begin(run, ())
+    folded = outcome.begin(item, ())
     if case.template:
         outlined = inspected(case.inspect, template).builds
         called = {each.name: each.called or each.name for each in outlined}
         sections = reader.read(str(template)).contents.sections
         folded = with_planned_steps(
-            outcome.begin(run, outlined),
+            outcome.begin(item, outlined),
             lambda name: planned.planned(sections, called[name], {}),
             (),
             hcl=reader.is_hcl(template),
         )
     for raw in (RECORDINGS / f"{case.output}.out").read_bytes().splitlines():
         if line := lines.parse(raw):
-            folded = outcome.apply(folded, line)
+            folded = outcome.apply(folded, event_of(folded.item.sources, line))
     return outcome.conclude(folded, at=AT, exit_code=case.packer_code, ended=case.ended)
 
 

@@ -13,7 +13,7 @@ from packer_fork.codec.builds import decode_build
 from packer_fork.codec.compression import ZSTD_MAGIC
 from packer_fork.codec.statefile import StateFile
 from packer_fork.errors import DamagedError, NewerFormatError, StateError, UsageError
-from packer_fork.model import MAX_METADATA_DEPTH, Build, Draft, Instance, Late, Run
+from packer_fork.model import MAX_METADATA_DEPTH, Build, Draft, Instance, Late, Run, WorkItem
 from packer_fork.stores.local import journal, mutex
 from packer_fork.stores.local.layout import Layout
 from packer_fork.stores.local.reader import judge
@@ -301,6 +301,7 @@ def test_metadata_may_be_nested_up_to_the_bound(tmp_path: Path) -> None:
 
 _DEEP = _nested(MAX_METADATA_DEPTH + 1)
 _RUN = Run(number=1, tenure=1, started=datetime.now(UTC), by=BY)
+_ITEM = WorkItem(run=1, number=1, tenure=1, started=datetime.now(UTC), by=BY)
 _LATE = Build(name="b", metadata=_DEEP)
 _STOWED = Build(name="b", leftovers=(Instance(id="i", metadata=_DEEP),))
 
@@ -312,7 +313,9 @@ _STOWED = Build(name="b", leftovers=(Instance(id="i", metadata=_DEEP),))
         Draft(operation="test", builds={"b": msgspec.Raw(b'{"name":"b","unknown":1}')}),
         Draft(operation="test", builds={"b": msgspec.Raw(msgspec.json.encode(_LATE))}),
         Draft(operation="test", builds={"b": _STOWED}),
-        Draft(operation="test", late=Late(lineage="test", run=_RUN, builds={"b": _LATE})),
+        Draft(
+            operation="test", late=Late(lineage="test", run=_RUN, item=_ITEM, builds={"b": _LATE})
+        ),
     ],
     ids=["no build", "unknown key", "deep document", "deep leftover", "deep late result"],
 )

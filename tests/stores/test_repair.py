@@ -239,10 +239,10 @@ def test_a_repaired_state_is_sound_and_goes_on(folder: Path, case: Case) -> None
     state = open_store(folder).read()
     assert state is not None
     then = made[case.newest]
-    assert (state.builds, state.last_run, state.running) == (
+    assert (state.builds, state.last_run, state.items) == (
         then.builds,
         then.last_run,
-        then.running,
+        then.items,
     )
     assert (state.lineage, state.key, state.workspace) == (then.lineage, then.key, then.workspace)
     if case.newest < LAST and case in KNOWN_WITNESS.values():

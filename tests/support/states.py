@@ -34,3 +34,11 @@ def verdict(cli: Cli, template: str = "t.pkr.hcl") -> str:
 
 def folder(root: Path, template: str = "t.pkr.hcl", workspace: str = "default") -> Path:
     return root / ".packer-fork" / template / workspace
+
+
+def unfinished(cli: Cli, template: str = "t.pkr.hcl") -> list[str]:
+    """The run and the work items of it that are marked running."""
+    document = state(cli, template)
+    found = {f"run {document['last_run']['number']}": document["last_run"]}
+    found |= document.get("items", {})
+    return [name for name, each in found.items() if each.get("status", "running") == "running"]

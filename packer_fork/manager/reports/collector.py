@@ -271,7 +271,7 @@ class _Collector:
                 status=run.status,
                 seconds=seconds_between(run.started, run.ended),
                 waited=waited,
-                log=run.log,
+                log=f"{run.number}-1.log",
             )
             self._runs.append(point)
         for build in entry.builds:

@@ -204,7 +204,7 @@ class _RunCollector:
     def _add(self, number: int, builds: dict[str, Build]) -> None:
         known = self._builds.setdefault(number, {})
         for name, build in builds.items():
-            if build.run == number and (name not in known or known[name].part < build.part):
+            if build.run == number and (name not in known or known[name].item < build.item):
                 known[name] = build
 
     def _whole(self, number: int) -> RunEntry:

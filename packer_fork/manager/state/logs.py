@@ -4,13 +4,11 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator
-from pathlib import Path
 
 from packer_fork.errors import UsageError
-from packer_fork.manager import runlog
-from packer_fork.manager.runlog import LogFiles
+from packer_fork.manager.build import log_files, run_document
+from packer_fork.manager.build.log_files import LogFiles
 from packer_fork.manager.state_ref import StateRef
-from packer_fork.model import RunStatus
 from packer_fork.packer.tail import Tail
 
 _PAUSE = 0.1
@@ -26,31 +24,40 @@ def read(ref: StateRef, run: int | None, *, follow: bool) -> Iterator[str]:
     number = run or last
     if number is None:
         raise UsageError("no runs yet", hint="start one with `packer-fork build TEMPLATE`")
-    path = LogFiles(ref.store.logs, str(number)).masked
-    if path.exists():
-        yield from _lines(ref, path, number, follow=follow)
-        return
-    parts = runlog.parts(ref.store.logs, number)
-    if not parts:
-        raise UsageError(f"there is no log of run {number}", hint=f"its file would be {path}")
-    for part in parts:  # of a shared run: the parts that ran on this machine
-        yield from _lines(ref, part.masked, number, follow=False)
+    found = log_files.of_run(ref.store.logs, number)
+    if not found and not (follow and _is_running(ref, number)):
+        where = ref.store.logs / f"{number}-*.log"
+        raise UsageError(f"there is no log of run {number}", hint=f"its files would be {where}")
+    shown = set[str]()
+    while True:
+        goes_on = follow and _is_running(ref, number)
+        for files in log_files.of_run(ref.store.logs, number):
+            if files.key not in shown:
+                shown.add(files.key)
+                yield from _lines(ref, files, follow=follow)
+        if not goes_on:
+            return
+        time.sleep(_PAUSE)
 
 
-def _lines(ref: StateRef, path: Path, number: int, *, follow: bool) -> Iterator[str]:
+def _lines(ref: StateRef, files: LogFiles, *, follow: bool) -> Iterator[str]:
     rest = b""
-    with Tail(path, 0) as tail:
+    with Tail(files.masked, 0) as tail:
         while True:
-            ended = not (follow and _is_running(ref, number))
+            goes_on = follow and _is_in_progress(ref, files.key)
             while data := tail.read():
                 *whole, rest = (rest + data).split(b"\n")
                 yield from (line.decode("utf-8", "replace") for line in whole)
-            if ended:
+            if not goes_on:
                 return
             time.sleep(_PAUSE)
 
 
+def _is_in_progress(ref: StateRef, key: str) -> bool:
+    items = run_document.unfinished_items(ref.store.read())
+    return any(item.key == key for item in items)
+
+
 def _is_running(ref: StateRef, number: int) -> bool:
-    state = ref.store.read()
-    run = state.last_run if state else None
-    return bool(run and run.number == number and run.status is RunStatus.RUNNING)
+    run = run_document.unfinished_run(ref.store.read())
+    return run is not None and run.number == number

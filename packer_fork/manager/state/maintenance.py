@@ -12,7 +12,7 @@ from packer_fork.codec.segment import summarise
 from packer_fork.config import Settings
 from packer_fork.errors import PackerForkError
 from packer_fork.events import Notice, Notify
-from packer_fork.manager.runlog import number_of
+from packer_fork.manager.build.log_files import number_of
 from packer_fork.manager.state.operation import Operation, under_lock
 from packer_fork.manager.state_ref import StateRef
 from packer_fork.model import Draft, State, Summary

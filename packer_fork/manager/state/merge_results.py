@@ -7,18 +7,18 @@ from pathlib import Path
 
 from packer_fork.errors import EXIT_DONE, PackerForkError, UsageError
 from packer_fork.events import Notice, Notify
-from packer_fork.manager import late, outbox, recover
+from packer_fork.manager.build import outbox, recovery
 from packer_fork.manager.state.operation import Operation, under_lock
 from packer_fork.manager.state_ref import StateRef
 from packer_fork.stores.base import Tenure
 
 
 def is_results_file(given: str) -> bool:
-    """Whether a word of a command line names a file of results, and no template."""
+    """Whether a word of a command line names a file of results, and no tempoutbox."""
     if given.endswith(outbox.SUFFIX):
         return True
     try:
-        late.read(Path(given))
+        outbox.read(Path(given))
     except UsageError:
         return False
     return True
@@ -29,12 +29,12 @@ def merge(ref: StateRef, path: Path, notify: Notify, *, environ: Mapping[str, st
 
     Raises UsageError for a file of another state, LockedError, StoreError.
     """
-    found = late.read(path)
+    found = outbox.read(path)
     words = ("state", "recover", path.name)
     operation = Operation(name="recover", words=words, environ=environ, recovers=False)
     with under_lock(ref, operation, notify) as lock:
-        draft = late.draft_of(ref.store, found, path)
-        late.bring_in(lock, path, found, draft, notify)
+        draft = outbox.draft_of(ref.store, found, path)
+        outbox.bring_in(lock, path, found, draft, notify)
 
 
 def recover_all(ref: StateRef, notify: Notify, *, environ: Mapping[str, str]) -> int:
@@ -46,7 +46,7 @@ def recover_all(ref: StateRef, notify: Notify, *, environ: Mapping[str, str]) ->
         ref.store.read()
         waiting = outbox.waiting(ref.store.logs)
         if not waiting:
-            return recover.recover_place(ref, notify, environ=environ)
+            return recovery.recover_place(ref, notify, environ=environ)
         operation = Operation(name="recover", words=("state", "recover"), environ=environ)
         with under_lock(ref, operation, notify) as lock:
             _merge_waiting(ref, waiting, lock, notify)
@@ -61,13 +61,13 @@ def _merge_waiting(ref: StateRef, paths: Iterable[Path], lock: Tenure, notify: N
     """A file of a run that still lives waits for its end; a bad file stays, with a warning."""
     for path in paths:
         try:
-            found = late.read(path)
+            found = outbox.read(path)
             if ref.store.is_alive(found.run.tenure):
-                text = f"run {found.run.key} is still running; its results are in {path}"
+                text = f"run {found.item.key} is still running; its results are in {path}"
                 notify(Notice(level="info", text=text))
                 continue
-            draft = late.draft_of(ref.store, found, path)
+            draft = outbox.draft_of(ref.store, found, path)
         except PackerForkError as error:
             notify(Notice(level="warning", text=error.message, hint=error.hint))
         else:
-            late.bring_in(lock, path, found, draft, notify)
+            outbox.bring_in(lock, path, found, draft, notify)

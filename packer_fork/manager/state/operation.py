@@ -44,14 +44,14 @@ def under_lock(ref: StateRef, operation: Operation, notify: Notify) -> Iterator[
         ref.store, asking, notify, timeout=timeout, even_damaged=operation.mends
     )
     try:
-        from packer_fork.manager import recover, unread
+        from packer_fork.manager.build import recovery
 
         if operation.recovers and not operation.mends:
             reason = f"found by state {operation.name}"
-            unread.catch_up(ref, lock, notify)
-            recover.recover(ref.store, lock, notify, reason=reason)
+            recovery.catch_up(ref, lock, notify)
+            recovery.recover(ref.store, lock, notify, reason=reason)
         elif not operation.mends:
-            unread.clear_logs(ref, lock, notify)
+            recovery.clear_logs(ref, lock, notify)
         yield lock
         lock.compact()
     finally:

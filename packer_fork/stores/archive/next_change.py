@@ -42,17 +42,24 @@ def change_of(draft: Draft, last: Witness, tenure: int, by: Actor) -> Change:
         by=by,
         operation=draft.operation,
         why=draft.why,
-        run=draft.last_run.number if draft.last_run else None,
-        log_offset=draft.last_run.log_offset if draft.last_run else None,
+        run=_run_of(draft),
         builds={name: _document(name, build) for name, build in draft.builds.items()},
         inputs={name: REMOVED if raw is None else raw for name, raw in draft.inputs.items()},
         last_run=draft.last_run,
+        items={item.key: item for item in draft.items},
         late=draft.late,
         cuts=draft.cuts,
         skip=draft.skip,
         template=draft.template,
         prev=last.digest,
     )
+
+
+def _run_of(draft: Draft) -> int | None:
+    """The number of the run that it is about."""
+    if draft.last_run is not None:
+        return draft.last_run.number
+    return draft.items[0].run if draft.items else None
 
 
 def _document(name: str, build: Build | Raw | None) -> Raw:

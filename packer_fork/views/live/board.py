@@ -75,7 +75,7 @@ class LockWait(Struct, frozen=True):
 
 
 class Board(Struct, frozen=True, kw_only=True):
-    """All rows by name, in the order in which they became known; ``ended`` by the runs' keys.
+    """All rows by name, in the order in which they became known; ``logs``: of items that ended.
 
     ``is_rebuild``: what is up to date was to be built, too. ``hashing``: how far that is, until
     there is a plan.
@@ -87,8 +87,9 @@ class Board(Struct, frozen=True, kw_only=True):
     up_to_date: dict[str, events.BuildPlan] = {}
     is_rebuild: bool = False
     started: datetime | None = None
-    numbers: tuple[int, ...] = ()
-    ended: dict[str, events.RunEnded] = {}
+    run: int = 0
+    logs: tuple[str, ...] = ()
+    ended: events.RunEnded | None = None
     cancel: Cancel | None = None
     hashing: events.Hashing | None = None
     wait: LockWait | None = None
@@ -98,15 +99,14 @@ def apply(board: Board, event: events.Event, now: datetime) -> Board:
     """`board` after `event`, which came at `now`; the same if that changes nothing on it."""
     after = board
     match event:
-        case events.Hashing():
-            after = structs.replace(board, hashing=event)
-        case events.Waiting() | events.LockTaken():
-            wait = LockWait(event, now) if isinstance(event, events.Waiting) else None
-            after = structs.replace(board, wait=wait)
+        case events.Hashing() | events.Waiting() | events.LockTaken():
+            after = _before_run(board, event, now)
         case events.Planned():
             after = structs.replace(_planned(board, event), hashing=None)
         case events.RunStarted():
             after = _started(board, event)
+        case events.ItemStarted() | events.ItemEnded():
+            after = _of_item(board, event)
         case events.Output() if event.build in board.rows:
             after = _spoken(board, event)
         case events.BuildChanged():
@@ -119,6 +119,15 @@ def apply(board: Board, event: events.Event, now: datetime) -> Board:
         case events.RunEnded():
             after = _ended(board, event)
     return after
+
+
+def _before_run(
+    board: Board, event: events.Hashing | events.Waiting | events.LockTaken, now: datetime
+) -> Board:
+    if isinstance(event, events.Hashing):
+        return structs.replace(board, hashing=event)
+    wait = LockWait(event, now) if isinstance(event, events.Waiting) else None
+    return structs.replace(board, wait=wait)
 
 
 def steps_of(build: Build) -> tuple[Step, ...]:
@@ -145,12 +154,6 @@ def step_of(build: Build) -> tuple[int, int, Step] | None:
     return place, len(steps), steps[place - 1]
 
 
-def runs(board: Board) -> str:
-    """``run 7``, ``runs 7 to 9``"""
-    first, last = min(board.numbers, default=0), max(board.numbers, default=0)
-    return f"run {first}" if first == last else f"runs {first} to {last}"
-
-
 def one_line(text: str) -> str:
     """`text`, harmless, its white space closed up."""
     return " ".join(clean(text).split())
@@ -171,7 +174,6 @@ def _planned(board: Board, event: events.Planned) -> Board:
 
 
 def _started(board: Board, event: events.RunStarted) -> Board:
-    """A run of builds that ran before, a retry, begins each of them anew."""
     run = event.run
     fresh = {
         name: Row(build=Build(name=name, run=run.number), usual=event.usual.get(name))
@@ -184,14 +186,26 @@ def _started(board: Board, event: events.RunStarted) -> Board:
         rows={**board.rows, **fresh},
         up_to_date=_without(board.up_to_date, run.builds),
         started=board.started or run.started,
-        numbers=(*board.numbers, run.number),
+        run=run.number,
     )
+
+
+def _of_item(board: Board, event: events.ItemStarted | events.ItemEnded) -> Board:
+    """A retry begins each of its builds anew."""
+    if isinstance(event, events.ItemEnded):
+        return structs.replace(board, logs=(*board.logs, event.log))
+    item = event.item
+    if item.attempt == 1:
+        return board
+    rows = (_row(board, Build(name=name, run=item.run)) for name in item.sources)
+    fresh = {row.name: structs.replace(row, lines=()) for row in rows}
+    return structs.replace(board, rows={**board.rows, **fresh})
 
 
 def _elsewhere(board: Board, event: events.Elsewhere) -> Board:
     after = _with(board, structs.replace(_row(board, event.build), elsewhere=True))
     began = board.started or event.build.started
-    return structs.replace(after, started=began, numbers=(*board.numbers, event.run))
+    return structs.replace(after, started=began, run=event.run)
 
 
 def _spoken(board: Board, event: events.Output) -> Board:
@@ -205,7 +219,7 @@ def _ended(board: Board, event: events.RunEnded) -> Board:
     return structs.replace(
         board,
         rows={**board.rows, **rows},
-        ended={**board.ended, event.run.key: event},
+        ended=event,
     )
 
 

@@ -17,7 +17,6 @@ from packer_fork.views.live.board import (
     Row,
     is_step_unknown,
     one_line,
-    runs,
     step_of,
     steps_of,
 )
@@ -96,7 +95,7 @@ def _header(board: Board, now: datetime) -> Text:
     head = Text(one_line(board.template), "bold")
     if board.workspace != "default":
         head.append(f" in workspace {one_line(board.workspace)}", "not bold")
-    head.append(f"  {runs(board)}", "not bold")
+    head.append(f"  run {board.run}", "not bold")
     if board.rows:
         head.append(f"  {_counts(list(board.rows.values()))}", "not bold dim")
     if board.started is not None:

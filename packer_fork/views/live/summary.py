@@ -16,7 +16,7 @@ from packer_fork.failures import cause
 from packer_fork.model import Artifact, BuildStatus, RunStatus
 from packer_fork.terminal import clean
 from packer_fork.views import words
-from packer_fork.views.live.board import Board, Row, one_line, runs
+from packer_fork.views.live.board import Board, Row, one_line
 from packer_fork.views.live.region import cell, mark
 
 _MOST_UNTOUCHED = 10
@@ -66,19 +66,9 @@ def _head(board: Board) -> Text:
         head.append(f" in workspace {one_line(board.workspace)}")
     if not board.ended:
         return head.append(": everything is up to date, nothing to build")
-    last = list(board.ended.values())[-1].run
-    seconds = (last.ended - (board.started or last.started)).total_seconds() if last.ended else 0
-    said = f"{runs(board)} {_status(board)} after {words.duration(seconds)}"
-    return head.append(f": {said}")
-
-
-def _status(board: Board) -> str:
-    """Of all runs together: a later run makes up for an earlier one of the same builds."""
-    last = list(board.ended.values())[-1].run
-    if last.status is not RunStatus.COMPLETE:
-        return last.status
-    statuses = [row.status for row in board.rows.values()]
-    return next((s for s in statuses if s is not BuildStatus.COMPLETE), last.status)
+    run = board.ended.run
+    seconds = (run.ended - (board.started or run.started)).total_seconds() if run.ended else 0
+    return head.append(f": run {run.number} {run.status} after {words.duration(seconds)}")
 
 
 def _entries(board: Board, likely: Likely) -> Iterator[_Entry]:
@@ -167,15 +157,15 @@ def _facts(label: str, texts: Iterable[str]) -> Iterator[Text]:
 
 
 def _logs(board: Board) -> list[str]:
-    """Of each run; of many only the folder that they are in."""
-    logs = list(dict.fromkeys(ended.log for ended in board.ended.values() if ended.log))
+    """Of each work item; of many only the folder that they are in."""
+    logs = list(dict.fromkeys(board.logs))
     return logs if len(logs) <= _MOST_LOGS else [f"{PurePath(logs[0]).parent}/"]
 
 
 def _next(board: Board, place: Sequence[str]) -> Iterator[str]:
     """Commands, each with what it does."""
     arguments = shlex.join(place)
-    if board.ended and _status(board) != RunStatus.COMPLETE:
+    if board.ended and board.ended.run.status is not RunStatus.COMPLETE:
         how = "without --rebuild" if board.is_rebuild else "again"
         yield f"the same command {how}: it builds only what is not complete"
         yield f"packer-fork state show {arguments}: what is on record"

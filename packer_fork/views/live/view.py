@@ -33,7 +33,14 @@ from packer_fork.views.live.summary import summary
 from packer_fork.views.plain import PlainView
 from packer_fork.views.verbosity import Verbosity
 
-_IN_REGION = (events.RunStarted, events.RunEnded, events.Hashing, events.Waiting)
+_IN_REGION = (
+    events.RunStarted,
+    events.ItemStarted,
+    events.ItemEnded,
+    events.RunEnded,
+    events.Hashing,
+    events.Waiting,
+)
 """Events that the region shows, not the log."""
 
 _PAUSE = 0.125
@@ -206,5 +213,5 @@ class LiveView:
             self._screen.close()
         text = f"The live view has failed ({error!r}): plain lines take its place."
         self._plain(events.Notice(level="warning", text=text))
-        for ended in self._board.ended.values():
-            self._plain(ended)
+        if self._board.ended:
+            self._plain(self._board.ended)

@@ -235,7 +235,7 @@ def test_nothing_is_imported_before_it_is_asked_for() -> None:
     script = """
 import sys
 import packer_fork.cli.app
-import packer_fork.manager.build
+import packer_fork.manager.build.invocation
 assert "prometheus_client" not in sys.modules
 """
     subprocess.run([sys.executable, "-c", script], check=True)

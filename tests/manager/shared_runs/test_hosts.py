@@ -55,7 +55,10 @@ def test_what_a_dead_host_had_built_is_late(hosts: Site) -> None:
     before = states.state(second.cli)["builds"]
     again = first("build", "t.pkr.hcl")
     assert (again.rc, "everything is up to date" in again.err) == (0, True), again
-    assert "Run 1-1, which was ended without its log, is read now: null.a complete" in again.err
+    assert (
+        "Item 1 of run 1, which was ended without its log, is read now: null.a complete"
+        in again.err
+    )
     assert states.state(second.cli)["builds"] == before
     assert "replay" in {each["operation"] for each in answers(second.cli, "history", "t.pkr.hcl")}
 

@@ -44,7 +44,7 @@ def test_each_source_is_built_once_and_all_show_the_same(site: Site) -> None:
     (entry,) = answers(machines[0].cli, "runs", "t.pkr.hcl")
     assert (entry["run"]["number"], entry["run"]["status"]) == (1, "complete")
     assert [build["name"] for build in entry["builds"]] == list(SOURCES)
-    assert sorted(build["part"] for build in entry["builds"]) == list(range(1, len(NAMES) + 1))
+    assert sorted(build["item"] for build in entry["builds"]) == list(range(1, len(NAMES) + 1))
     assert is_complete(machines[0])
     assert states.verdict(machines[0].cli) == "free"
     again = machines[1].share().wait()
@@ -67,7 +67,7 @@ def test_what_a_killed_machine_had_is_built_by_another(site: Site) -> None:
     begun = Counter(source for source, _ in site.began())
     # the log of what was begun can be read where it is, and its Packer finished
     assert begun == Counter("abc" if site.kind == "local" else "aabc")
-    assert "running" not in states.state(second.cli)
+    assert states.unfinished(second.cli) == []
 
 
 def test_what_a_cancelled_machine_had_is_built_by_another(local: Site) -> None:

@@ -203,7 +203,7 @@ def test_the_next_build_ends_a_run_of_which_nobody_is_left(local: Site) -> None:
     # Packer finished what both had begun, but no process observed what it read.
     assert Counter(source for source, _ in local.began()) == Counter("aabbc")
     assert set(states.statuses(first.cli).values()) == {"complete"}
-    assert "running" not in states.state(first.cli)
+    assert states.unfinished(first.cli) == []
 
 
 def test_the_logs_of_all_parts_are_shown(local: Site) -> None:

@@ -186,7 +186,7 @@ def operations(machine: Machine) -> list[str]:
 def is_brought_in_by_the_next_build(machine: Machine, results: Path) -> None:
     late = json.loads(results.read_text())
     told = done(machine.cli, "build", "--lock-timeout", "1m", "t.pkr.hcl")
-    assert "Run 1 is in the history; builds that it now stands for: null.n" in told
+    assert "Item 1 of run 1 is in the history; builds that it now stands for: null.n" in told
     assert "everything is up to date" in told
     state = states.state(machine.cli)
     assert state["last_run"] == late["run"]

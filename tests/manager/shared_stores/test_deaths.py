@@ -48,7 +48,7 @@ def test_on_the_same_machine_a_death_is_known_at_once(team: Team) -> None:
 def test_on_another_machine_the_lease_ends(team: Team) -> None:
     here, there = (team.machine(name, GATED, settings=SHORT) for name in ("here", "there"))
     killed(here, here.begun())
-    (raw,) = here.root.rglob("1.raw")
+    (raw,) = here.root.rglob("1-1.raw")
     assert "Cancelling build" in raw.read_text()
     there.go_on()
     told = done(there.cli, "build", "t.pkr.hcl")
@@ -59,7 +59,7 @@ def test_on_another_machine_the_lease_ends(team: Team) -> None:
     assert "everything is up to date" in told
     assert raw.exists(), "its script still runs"
     here.go_on()
-    read = "Run 1, which was ended without its log, is read now: null.n cancelled"
+    read = "Item 1 of run 1, which was ended without its log, is read now: null.n cancelled"
     eventually(lambda: read in done(here.cli, "build", "t.pkr.hcl"))
     assert not raw.exists()
     assert "is read now" not in done(here.cli, "build", "t.pkr.hcl")
@@ -85,9 +85,9 @@ def frozen(here: Machine, there: Machine) -> Running:
     there.go_on()
     assert "was abandoned by" in done(there.cli, "build", "t.pkr.hcl")
     here.go_on()
-    (raw,) = here.root.rglob("1.raw")
+    (raw,) = here.root.rglob("1-1.raw")
     eventually(lambda: "Builds finished" in raw.read_text())
-    assert holding_secrets(here) == {"1.raw", "1.err", "1.secrets"}
+    assert holding_secrets(here) == {"1-1.raw", "1-1.err", "1-1.secrets"}
     return running
 
 
@@ -102,9 +102,9 @@ def test_raw_logs_of_a_frozen_holder_go_with_the_next_command(
     template = WITH_A_VALUE_TO_HIDE + GATED
     here, there = (team.machine(name, template, settings=SHORT) for name in ("here", "there"))
     running = frozen(here, there)
-    assert "S3cretToken" in next(here.root.rglob("1.secrets")).read_text()
+    assert "S3cretToken" in next(here.root.rglob("1-1.secrets")).read_text()
     done(here.cli, "state", "recover")
-    assert holding_secrets(here) == {"1.raw", "1.err", "1.secrets"}, "its holder lives"
+    assert holding_secrets(here) == {"1-1.raw", "1-1.err", "1-1.secrets"}, "its holder lives"
     killed(here, running)
     assert "is read now" in done(here.cli, *command)
     assert not holding_secrets(here)

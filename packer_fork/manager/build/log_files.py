@@ -1,11 +1,11 @@
-"""The files of one run in ``logs/``: what Packer writes, what is masked, and for how long.
+"""The files of one work item in ``logs/``: what Packer writes, what is masked, how long they stay.
 
-N is the key of the run: its number, and that of the part if many machines share it.
+Their names begin with the key of the item, run and number: ``12-3``.
 
-    N.log      what a person may read: masked, no control sequences; kept
-    N.raw      Packer's standard output as it came; only while the run lives
-    N.err      Packer's standard error as it came; only while the run lives
-    N.secrets  what must be masked, for a recovery; only as long as the raw files
+    12-3.log      what a person may read: masked, no control sequences; kept
+    12-3.raw      Packer's standard output as it came; only while the item is under way
+    12-3.err      Packer's standard error as it came; only while the item is under way
+    12-3.secrets  what must be masked, for a recovery; only as long as the raw files
 
 The raw files hold secrets in the clear, as Packer prints them; that is why all of
 them are 0600 and go with the final change.
@@ -28,26 +28,26 @@ _MAX_SECRETS = 16 << 20
 
 
 class LogFiles(Struct, frozen=True):
-    """The names of one run's files; ``run`` is its key."""
+    """The names of one work item's files; ``key`` is the item's."""
 
     folder: Path
-    run: str
+    key: str
 
     @property
     def masked(self) -> Path:
-        return self.folder / f"{self.run}.log"
+        return self.folder / f"{self.key}.log"
 
     @property
     def raw(self) -> Path:
-        return self.folder / f"{self.run}.raw"
+        return self.folder / f"{self.key}.raw"
 
     @property
     def stderr(self) -> Path:
-        return self.folder / f"{self.run}.err"
+        return self.folder / f"{self.key}.err"
 
     @property
     def secrets(self) -> Path:
-        return self.folder / f"{self.run}.secrets"
+        return self.folder / f"{self.key}.secrets"
 
     def keep_secrets(self, values: tuple[str, ...]) -> None:
         durable.replace(self.secrets, msgspec.json.encode(values), durable=False)
@@ -73,21 +73,26 @@ def newest(folder: Path) -> int:
 
 def number_of(log: Path) -> int:
     """The number of the run that a log is of; 0 if it is none."""
-    number, _, part = log.stem.partition("-")
-    return int(number) if number.isdecimal() and (part or "0").isdecimal() else 0
+    return _key_of(log)[0]
 
 
-def parts(folder: Path, run: int) -> tuple[LogFiles, ...]:
-    """The logs that are here of a run that many machines shared, in their order."""
-    found = (path.stem.partition("-")[2] for path in folder.glob(f"{run}-*.log"))
-    numbers = sorted(int(part) for part in found if part.isdecimal())
-    return tuple(LogFiles(folder, f"{run}-{part}") for part in numbers)
+def of_run(folder: Path, run: int) -> tuple[LogFiles, ...]:
+    """The logs of a run's items that are on this machine, in the order of the items."""
+    keys = sorted(_key_of(path) for path in folder.glob(f"{run}-*.log"))
+    return tuple(LogFiles(folder, f"{run}-{item}") for number, item in keys if number)
 
 
 def with_raw(folder: Path) -> tuple[LogFiles, ...]:
-    """The runs and parts whose raw output is here, the oldest first."""
-    found = (path for path in folder.glob("*.raw") if number_of(path))
-    return tuple(LogFiles(folder, path.stem) for path in sorted(found, key=number_of))
+    """The items whose raw output is here, the oldest first."""
+    keys = sorted(_key_of(path) for path in folder.glob("*.raw"))
+    return tuple(LogFiles(folder, f"{run}-{item}") for run, item in keys if run)
+
+
+def _key_of(path: Path) -> tuple[int, int]:
+    """The numbers of run and item that a file is named for; zeros if it is another file."""
+    run, _, item = path.stem.partition("-")
+    is_key = run.isdecimal() and item.isdecimal()
+    return (int(run), int(item)) if is_key else (0, 0)
 
 
 def sweep(folder: Path) -> None:
@@ -97,7 +102,7 @@ def sweep(folder: Path) -> None:
             path.unlink(missing_ok=True)
 
 
-class RunLog:
+class ItemLog:
     """Writes the masked log; a log that cannot be written is told once and does no harm."""
 
     def __init__(self, path: Path, notify: Notify) -> None:

@@ -1,9 +1,9 @@
-"""One run on record: Packer's output is folded into it, and each phase committed.
+"""One work item on record: Packer's output is folded into it, and each phase committed.
 
-The live run and the recovery of a dead one use this same class, so that both come
-to the same result; the fold itself is ``packer.outcome``.
+A live item and the recovery of a dead one read Packer's output by the same code, so that both
+come to the same result; the fold itself is ``packer.outcome``.
 
-Packer's lines carry whole seconds. In a live run a line counts as of the moment when it
+Packer's lines carry whole seconds. In a live item a line counts as of the moment when it
 arrived, within its second; a recovery has the seconds alone.
 """
 
@@ -17,11 +17,12 @@ from msgspec import Raw, structs
 
 from packer_fork.errors import LockLostError, StoreError
 from packer_fork.events import BuildChanged, MachineLine, Notice, Notify, Output
-from packer_fork.manager.runlog import RunLog
-from packer_fork.model import Build, Draft
+from packer_fork.manager.build.log_files import ItemLog
+from packer_fork.model import Build, Draft, WorkItem
 from packer_fork.packer import lines, outcome
 from packer_fork.packer.mask import Mask
 from packer_fork.packer.outcome import Outcome
+from packer_fork.packer.sources import event_of
 from packer_fork.stores.base import Tenure
 from packer_fork.stores.retry import Breaker
 
@@ -52,47 +53,23 @@ def _latest(outcome: Outcome) -> datetime | None:
     return max((at for at in known if at is not None), default=None)
 
 
-class Recorder:
-    """Feeds on the raw log of one run. Failing commits are told once and made up for later."""
+class Transcript:
+    """What Packer writes: masked into the log, told to the view, and folded line by line."""
 
-    def __init__(
-        self,
-        start: Outcome,
-        tenure: Tenure,
-        mask: Mask,
-        log: RunLog,
-        notify: Notify,
-        keep: Callable[[Outcome | None], None] = lambda _: None,
-        guard: Breaker | None = None,
-    ) -> None:
-        """`start` rests on ``run.log_offset`` bytes of the log, which are not folded again.
-
-        `keep` is given what could not be committed, and None once it could be. `guard` is asked
-        before progress is committed; the beginning and the end of a run are so in any case.
-        """
+    def __init__(self, start: Outcome, mask: Mask, log: ItemLog, notify: Notify) -> None:
+        """`start` rests on ``item.log_offset`` bytes of the raw log, which are not folded again."""
         self.outcome = start
-        self.unsaved: StoreError | LockLostError | None = None
-        self.commits = 0
-        self.committing = 0.0
-        """Seconds that all commits took that were made."""
-        self.documents: dict[str, Raw | None] = {}
-        """What the state is to keep with the next change that it takes."""
-        self._kept: Outcome | None = None
+        self._mask = mask
+        self._notify = notify
+        self._log = log
         self._latest = _latest(start)
-        self._committed: dict[str, Build] = {}
-        self._folded = start.run.log_offset
+        self._folded = start.item.log_offset
         self._offset = 0
         self._buffer = b""
         self._stderr = b""
-        self._tenure = tenure
-        self._mask = mask
-        self._log = log
-        self._notify = notify
-        self._keep = keep
-        self._guard = guard
 
     def feed(self, data: bytes, arrived: datetime | None = None) -> None:
-        """Take the next bytes of the raw log; commit if they moved a build on.
+        """Take the next bytes of the raw log.
 
         `arrived`: when they were read, if Packer has just written them.
         """
@@ -101,9 +78,7 @@ class Recorder:
         for raw in whole:
             self._offset += len(raw)
             self._take(raw, arrived, fold=self._offset > self._folded)
-        if self.outcome is not before:
-            self._tell(before)
-            self.commit("progress")
+        self._tell(before)
 
     def feed_stderr(self, data: bytes) -> None:
         """Take bytes of Packer's standard error: shown and logged, never interpreted."""
@@ -111,8 +86,8 @@ class Recorder:
         for raw in whole:
             self._take_stderr(raw.removesuffix(b"\n"))
 
-    def end(self, how: outcome.Ended, exit_code: int | None) -> Outcome:
-        """The verdict, not committed yet. A last line that was not finished proves nothing."""
+    def end(self, how: outcome.Ended, exit_code: int | None) -> None:
+        """Judge the item. A last line that was not finished proves nothing."""
         if self._stderr:
             self._take_stderr(self._stderr)
         before = self.outcome
@@ -120,27 +95,97 @@ class Recorder:
             before, at=datetime.now(UTC), exit_code=exit_code, ended=how
         )
         self._tell(before)
-        return self.outcome
 
-    def commit(self, operation: str, *, why: str = "") -> None:
+    def shown(self) -> Outcome:
+        """The outcome as it may be shown: the fold itself needs Packer's words unmasked."""
+        builds = {name: self._mask.document(build) for name, build in self.outcome.builds.items()}
+        return Outcome(self._mask.document(self._on_record()), builds)
+
+    def _on_record(self) -> WorkItem:
+        offset = max(self._offset, self._folded)
+        return structs.replace(self.outcome.item, log_offset=offset)
+
+    def _take(self, raw: bytes, arrived: datetime | None, *, fold: bool) -> None:
+        self._notify(MachineLine(line=self._mask.line(raw).decode("utf-8", "replace").rstrip("\n")))
+        line = lines.parse(raw)
+        if line is None:
+            return
+        line = structs.replace(line, at=moment(line.at, arrived, self._latest))
+        event = event_of(self.outcome.item.sources, line)
+        if line.type == "ui" and len(line.args) > 1:
+            text = self._mask.text(line.args[1])
+            self._log.write(text)
+            build = event.name if event.name in self.outcome.builds else ""
+            self._notify(Output(at=line.at, kind=line.args[0], text=text, build=build))
+        if fold:
+            self.outcome = outcome.apply(self.outcome, event)
+
+    def _take_stderr(self, raw: bytes) -> None:
+        text = self._mask.text(raw.decode("utf-8", "replace"))
+        self._log.write(text)
+        self._notify(Output(at=datetime.now(UTC), kind="stderr", text=text))
+
+    def _tell(self, before: Outcome) -> None:
+        for name, build in _changed(before.builds, self.outcome.builds).items():
+            known = before.builds.get(name)
+            # `places` is dropped at the end: only the fold needs it, so that is no news.
+            if known is None or structs.replace(known, places=build.places) != build:
+                self._notify(BuildChanged(build=self._mask.document(build)))
+
+
+class Recorder(Transcript):
+    """Commits what Packer writes. Failing commits are told once and made up for later."""
+
+    def __init__(
+        self,
+        start: Outcome,
+        tenure: Tenure,
+        mask: Mask,
+        log: ItemLog,
+        notify: Notify,
+        keep: Callable[[Outcome | None], None] = lambda _: None,
+        guard: Breaker | None = None,
+    ) -> None:
+        """`keep` is given what could not be committed, and None once it could be. `guard` is asked
+        before progress is committed; the beginning and the end of an item are so in any case.
+        """
+        super().__init__(start, mask, log, notify)
+        self.unsaved: StoreError | LockLostError | None = None
+        self.commits = 0
+        self.committing = 0.0
+        """Seconds that all commits took that were made."""
+        self.documents: dict[str, Raw | None] = {}
+        """What the state is to keep with the next change that it takes."""
+        self._kept: Outcome | None = None
+        self._committed: dict[str, Build] = {}
+        self._tenure = tenure
+        self._keep = keep
+        self._guard = guard
+
+    def feed(self, data: bytes, arrived: datetime | None = None) -> None:
+        """The same, and commit if that moved a build on."""
+        before = self.outcome
+        super().feed(data, arrived)
+        if self.outcome is not before:
+            self.commit("progress")
+
+    def commit(self, operation: str) -> None:
         """Commit what changed since the last time.
 
-        A store that is away, or a lock that is lost, does not stop the run: see `unsaved`.
+        A store that is away, or a lock that is lost, does not stop Packer: see `unsaved`.
         """
-        run = structs.replace(self.outcome.run, log_offset=max(self._offset, self._folded))
-        changed = _changed(self._committed, self.outcome.builds)
+        if isinstance(self.unsaved, LockLostError):
+            return
+        item, changed = self._on_record(), _changed(self._committed, self.outcome.builds)
         draft = Draft(
             operation=operation,
-            why=why,
             builds={
                 **{name: self._mask.document(build) for name, build in changed.items()},
                 **_gone(self._committed, self.outcome.builds),
             },
             inputs=self.documents,
-            last_run=self._mask.document(run),
+            items=(self._mask.document(item),),
         )
-        if isinstance(self.unsaved, LockLostError):
-            return
         try:
             self._commit(draft)
         except (StoreError, LockLostError) as error:
@@ -157,7 +202,7 @@ class Recorder:
                 self._keep(None)
             self.unsaved = None
             self.documents = {}
-            self.outcome = structs.replace(self.outcome, run=run)
+            self.outcome = structs.replace(self.outcome, item=item)
             self._committed = self.outcome.builds
 
     def _commit(self, draft: Draft) -> None:
@@ -181,11 +226,6 @@ class Recorder:
         if self.unsaved is not None:
             self._guard.succeeded()
 
-    def shown(self) -> Outcome:
-        """The outcome as it may be shown: the fold itself needs Packer's words unmasked."""
-        builds = {name: self._mask.document(build) for name, build in self.outcome.builds.items()}
-        return Outcome(self._mask.document(self.outcome.run), builds)
-
     def look_at_lock(self) -> None:
         """Find out, and tell, that the lock was closed under us, even if there is no news.
 
@@ -203,32 +243,6 @@ class Recorder:
         """Raise why the last commit failed, if it did."""
         if self.unsaved is not None:
             raise self.unsaved
-
-    def _take(self, raw: bytes, arrived: datetime | None, *, fold: bool) -> None:
-        self._notify(MachineLine(line=self._mask.line(raw).decode("utf-8", "replace").rstrip("\n")))
-        line = lines.parse(raw)
-        if line is None:
-            return
-        line = structs.replace(line, at=moment(line.at, arrived, self._latest))
-        if line.type == "ui" and len(line.args) > 1:
-            text = self._mask.text(line.args[1])
-            self._log.write(text)
-            build = outcome.output_source(tuple(self.outcome.builds), line)
-            self._notify(Output(at=line.at, kind=line.args[0], text=text, build=build))
-        if fold:
-            self.outcome = outcome.apply(self.outcome, line)
-
-    def _take_stderr(self, raw: bytes) -> None:
-        text = self._mask.text(raw.decode("utf-8", "replace"))
-        self._log.write(text)
-        self._notify(Output(at=datetime.now(UTC), kind="stderr", text=text))
-
-    def _tell(self, before: Outcome) -> None:
-        for name, build in _changed(before.builds, self.outcome.builds).items():
-            known = before.builds.get(name)
-            # `places` is dropped at the end: only the fold needs it, so that is no news.
-            if known is None or structs.replace(known, places=build.places) != build:
-                self._notify(BuildChanged(build=self._mask.document(build)))
 
 
 def _gone(before: dict[str, Build], after: dict[str, Build]) -> dict[str, None]:

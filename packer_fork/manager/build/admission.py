@@ -1,11 +1,9 @@
-"""Into a shared run: as the first, who opens it, or as one more of those who are at it."""
+"""Admission to a shared run: as the first, who opens it, or as one more participant."""
 
 from __future__ import annotations
 
 import time
 from collections.abc import Callable
-
-from msgspec import Struct
 
 from packer_fork import sharing
 from packer_fork.errors import LockedError
@@ -25,27 +23,22 @@ _LOOK = 0.1
 PlanOf = Callable[[State | None], Plan]
 
 
-class Entry(Struct, frozen=True):
-    """How a run was come by. ``is_first``: it has to be opened for others."""
-
-    tenure: Membership
-    wait: Wait
-    is_first: bool
-
-
-def enter(place: Place, asking: Holder, plan_of: PlanOf, notify: Notify) -> Entry:
+def enter(
+    place: Place, asking: Holder, plan_of: PlanOf, notify: Notify
+) -> tuple[Membership, Wait, bool]:
     """Join the run under way if it is of the same inputs, else begin one, in turn.
 
-    Raises LockedError: the lock is not to be had, or others build other inputs.
+    The last tells whether this is the first participant, which has to begin a run. Raises
+    LockedError: the lock is not to be had, or others build other inputs.
     """
-    door = _Door(place, asking, plan_of, notify)
+    admission = _Admission(place, asking, plan_of, notify)
     settings = place.settings
     tenure, wait = acquire.attempted(
-        place.store, asking, door.attempt, notify, timeout=settings.lock_timeout
+        place.store, asking, admission.attempt, notify, timeout=settings.lock_timeout
     )
     if tenure.replaced is not None:
         acquire.record_take_over(tenure, tenure.replaced, notify)
-    return Entry(tenure, wait, is_first=not door.joined)
+    return tenure, wait, not admission.joined
 
 
 def check(tenure: Membership, plan: Plan) -> None:
@@ -70,7 +63,7 @@ def _is_in_passing(found: LockStatus) -> bool:
     return found.record.concluded or not (found.record.inputs or found.record.stop)
 
 
-class _Door:
+class _Admission:
     """Tries again and again while one waits."""
 
     def __init__(self, place: Place, asking: Holder, plan_of: PlanOf, notify: Notify) -> None:

@@ -1,0 +1,1 @@
+"""One `packer-fork build`: from its plan under the lock to the end of its run."""
