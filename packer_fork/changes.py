@@ -13,7 +13,7 @@ from packer_fork.model import (
     REMOVED,
     Change,
     Run,
-    Sealed,
+    SegmentRef,
     State,
     Template,
     WorkItem,
@@ -39,24 +39,24 @@ def root_of(lineage: str) -> str:
     return hashlib.sha256(lineage.encode()).hexdigest()
 
 
-def follows(change: Change, serial: int, tenure: int) -> bool:
-    """Whether `change` may come next after that serial, written last by that tenure."""
-    return change.serial == serial + 1 and change.tenure >= tenure
+def follows(change: Change, serial: int, token: int) -> bool:
+    """Whether `change` may come next after that serial, written last by that token."""
+    return change.serial == serial + 1 and change.token >= token
 
 
 def apply_changes(state: State, changes: Iterable[tuple[Change, str]]) -> State:
     """The state after `changes`, each given with the digest of its stored line.
 
     Raises ValueError at the first that does not follow: a wrong serial or
-    predecessor, or a tenure older than one that has already written.
+    predecessor, or a token older than one that has already written.
     """
     builds, inputs = dict(state.builds), dict(state.inputs)
     items, run, template = dict(state.items), state.last_run, state.template
-    cuts: Mapping[str, Sealed | None] = state.cuts
-    serial, tenure, prev = state.serial, state.tenure, state.prev
+    gaps: Mapping[str, SegmentRef | None] = state.gaps
+    serial, token, prev = state.serial, state.token, state.prev
     for change, digest in changes:
-        if not follows(change, serial, tenure):
-            came, last = f"{change.serial} (tenure {change.tenure})", f"{serial} ({tenure})"
+        if not follows(change, serial, token):
+            came, last = f"{change.serial} (token {change.token})", f"{serial} ({token})"
             msg = f"serial {came} does not follow {last}"
             raise ValueError(msg)
         _update(builds, change.builds)
@@ -64,18 +64,18 @@ def apply_changes(state: State, changes: Iterable[tuple[Change, str]]) -> State:
         run = _begun(items, run, change.last_run)
         items |= {key: item for key, item in change.items.items() if run and item.run == run.number}
         template = change.template or template
-        cuts = cuts if change.cuts is None else change.cuts
-        serial, tenure, prev = change.serial, change.tenure, digest
+        gaps = gaps if change.gaps is None else change.gaps
+        serial, token, prev = change.serial, change.token, digest
     return structs.replace(
         state,
         serial=serial,
-        tenure=tenure,
+        token=token,
         builds=builds,
         inputs=inputs,
         last_run=run,
         items=items,
         template=template,
-        cuts=dict(cuts),
+        gaps=dict(gaps),
         prev=prev,
     )
 

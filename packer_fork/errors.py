@@ -6,7 +6,7 @@
     │   ├── DamagedError
     │   └── NewerFormatError
     ├── LockedError                 11  somebody else holds the lock
-    ├── LockLostError               12  our tenure was closed under us
+    ├── LockLostError               12  our lock was closed under us
     ├── TemplateError               14  template or Packer unusable, or Packer refuses it
     │   └── PackerError
     ├── StoreError                  15  store unreachable or not writable

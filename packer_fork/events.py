@@ -67,7 +67,7 @@ class Waiting(Event, frozen=True, tag="waiting"):
 
 
 class LockTaken(Event, frozen=True, tag="lock_taken"):
-    tenure: int
+    token: int
     lock_id: str
     waited: float
 

@@ -22,8 +22,8 @@ from packer_fork.locks import (
     ParticipantStatus,
     ProcessId,
     Release,
+    Status,
     Stop,
-    Verdict,
 )
 from packer_fork.model import Actor
 
@@ -185,7 +185,7 @@ def conclude(record: LockRecord, number: int, dead: frozenset[int]) -> LockRecor
 
 def dead(evidence: Iterable[ParticipantStatus]) -> frozenset[int]:
     """The participants that are proven dead."""
-    return frozenset(e.participant.number for e in evidence if e.verdict is Verdict.ABANDONED)
+    return frozenset(e.participant.number for e in evidence if e.status is Status.ABANDONED)
 
 
 def judge(record: LockRecord, evidence: tuple[ParticipantStatus, ...]) -> LockStatus:
@@ -195,16 +195,16 @@ def judge(record: LockRecord, evidence: tuple[ParticipantStatus, ...]) -> LockSt
     """
     if record.released is not None:
         proof = f"token {record.token} was released at {record.released.at:%Y-%m-%dT%H:%M:%SZ}"
-        return LockStatus(verdict=Verdict.FREE, record=record, id=record.id, proof=(proof,))
-    found = {each.verdict for each in evidence}
-    order = (Verdict.HELD, Verdict.UNKNOWN, Verdict.ORPHANED)
-    verdict = next((each for each in order if each in found), Verdict.ABANDONED)
-    decisive = [each for each in evidence if each.verdict is verdict]
+        return LockStatus(status=Status.FREE, record=record, id=record.id, evidence=(proof,))
+    found = {each.status for each in evidence}
+    order = (Status.HELD, Status.UNKNOWN, Status.ORPHANED)
+    status = next((each for each in order if each in found), Status.ABANDONED)
+    decisive = [each for each in evidence if each.status is status]
     prefixes = [f"{each.participant.holder.by}: " * (len(evidence) > 1) for each in decisive]
     return LockStatus(
-        verdict=verdict,
+        status=status,
         id=record.id,
         record=record,
-        proof=tuple(f"{p}{e.proof}" for p, e in zip(prefixes, decisive, strict=True)),
+        evidence=tuple(f"{p}{e.evidence}" for p, e in zip(prefixes, decisive, strict=True)),
         participants=evidence,
     )

@@ -21,7 +21,7 @@ PACKER_BUILD = "packer build"
 """The command of a process that is Packer itself."""
 
 
-class Verdict(StrEnum):
+class Status(StrEnum):
     """The status of a lock or of one participant; only ``abandoned`` proves that none lives."""
 
     FREE = "free"
@@ -170,17 +170,17 @@ class ParticipantStatus(Struct, frozen=True, kw_only=True):
     """Whether one participant lives, and what proves it."""
 
     participant: Participant
-    verdict: Verdict
-    proof: str
+    status: Status
+    evidence: str
 
 
 class LockStatus(Struct, frozen=True, kw_only=True, omit_defaults=True):
     """The status of a lock, with its proof. ``id`` names also an unreadable record."""
 
-    verdict: Verdict
+    status: Status
     id: str = ""
     record: LockRecord | None = None
-    proof: tuple[str, ...] = ()
+    evidence: tuple[str, ...] = ()
     processes: tuple[LiveProcess, ...] = ()
     waiters: tuple[Waiter, ...] = ()
     participants: tuple[ParticipantStatus, ...] = ()
@@ -212,21 +212,21 @@ def advice(status: LockStatus) -> str:
     `status` must have its processes.
     """
     unlock = f"packer-fork force-unlock {status.id}"
-    match status.verdict:
-        case Verdict.HELD:
+    match status.status:
+        case Status.HELD:
             return _advice_on_holders(status, unlock)
-        case Verdict.ORPHANED if packer_lives(status):
+        case Status.ORPHANED if packer_lives(status):
             return (
                 "wait, Packer finishes and the next build takes its results over; "
                 f"if it hangs: {unlock} --kill"
             )
-        case Verdict.ORPHANED:
+        case Status.ORPHANED:
             return f"{unlock} --kill   (Packer is gone, processes that it left hold the lock)"
-        case Verdict.ABANDONED:
+        case Status.ABANDONED:
             return f"{unlock}   (or just build: it is taken over)"
-        case Verdict.UNKNOWN:
+        case Status.UNKNOWN:
             return f"if you know that nobody uses it: {unlock}"
-        case Verdict.FREE:
+        case Status.FREE:
             pids = " ".join(str(process.pid) for process in status.processes)
             return f"kill {pids}   (leaked by the last run)" if pids else ""
 
@@ -256,7 +256,3 @@ def lost(now: LockRecord | None, ours: LockRecord) -> str:
         return f"This machine was removed from the lock {ours.id}: others go on with it."
     by = now.released.by if now.released and now.token == ours.token else now.first.holder.by
     return f"The lock {ours.id} (token {ours.token}) was taken by {by}."
-
-
-Share = LockRecord
-"""Former name, for callers that still use it."""

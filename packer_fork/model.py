@@ -280,7 +280,7 @@ class Run(Document, frozen=True):
     """
 
     number: int
-    tenure: int
+    token: int
     started: datetime
     by: Actor
     status: RunStatus = RunStatus.RUNNING
@@ -315,7 +315,7 @@ class WorkItem(Document, frozen=True):
 
     run: int
     number: int
-    tenure: int
+    token: int
     started: datetime
     by: Actor
     sources: tuple[str, ...] = ()
@@ -396,7 +396,7 @@ class Template(Document, frozen=True):
     projects: tuple[Project, ...] = ()
 
 
-class Sealed(Document, frozen=True):
+class SegmentRef(Document, frozen=True):
     """A sealed segment of the history: its name (SHA-256) and the last serial in it.
 
     ``segments`` counts it and those before it; ``summary`` is the digest of its summary
@@ -423,7 +423,7 @@ class Summary(Document, frozen=True):
     first: int
     last: int
     size: int
-    before: Sealed | None = None
+    before: SegmentRef | None = None
     runs: int = 0
     numbers: tuple[int, int] | None = None
     spans: bool = False
@@ -440,7 +440,7 @@ class State(Document, frozen=True):
     ``last_run`` has the highest number; ``items`` has, by their keys, its work items.
     ``key`` is random and keys all digests of what may be secret; ``inputs`` has, by their digests,
     the inputs that builds rest on, and what their runs were seen to read.
-    ``cuts`` says of a segment that is not there any more (pruned, or lost) with which one the
+    ``gaps`` says of a segment that is not there any more (pruned, or lost) with which one the
     history goes on, if any.
     """
 
@@ -451,12 +451,12 @@ class State(Document, frozen=True):
     builds: dict[str, msgspec.Raw]
     workspace: str = "default"
     key: str = ""
-    tenure: int = 0
+    token: int = 0
     inputs: dict[str, msgspec.Raw] = {}
     last_run: Run | None = None
     items: dict[str, WorkItem] = {}
-    sealed: Sealed | None = None
-    cuts: dict[str, Sealed | None] = {}
+    sealed: SegmentRef | None = None
+    gaps: dict[str, SegmentRef | None] = {}
     prev: str = ""
 
 
@@ -469,7 +469,7 @@ class Change(Document, frozen=True):
     serial: int
     id: str
     at: datetime
-    tenure: int
+    token: int
     by: Actor
     operation: str
     prev: str
@@ -481,12 +481,12 @@ class Change(Document, frozen=True):
     items: dict[str, WorkItem] = {}
     template: Template | None = None
     late: Late | None = None
-    cuts: dict[str, Sealed | None] | None = None
+    gaps: dict[str, SegmentRef | None] | None = None
     skip: Skip | None = None
 
 
-class Draft(Struct, frozen=True, kw_only=True):
-    """What somebody wants to change; the store adds serial, id, time, tenure and chain."""
+class PendingChange(Struct, frozen=True, kw_only=True):
+    """What somebody wants to change; the store adds serial, id, time, token and chain."""
 
     operation: str
     why: str = ""
@@ -495,7 +495,7 @@ class Draft(Struct, frozen=True, kw_only=True):
     last_run: Run | None = None
     items: tuple[WorkItem, ...] = ()
     late: Late | None = None
-    cuts: dict[str, Sealed | None] | None = None
+    gaps: dict[str, SegmentRef | None] | None = None
     skip: Skip | None = None
     template: Template | None = None
 

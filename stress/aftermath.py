@@ -8,7 +8,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-from packer_fork.locks import LockStatus, Verdict
+from packer_fork.locks import LockStatus, Status
 from packer_fork.stores.local import lock_status
 from packer_fork.stores.local.layout import Layout
 from stress import noting
@@ -26,7 +26,7 @@ ALONE = """
 """
 """The shortest build that there is."""
 
-IN_ORDER = frozenset({Verdict.FREE, Verdict.ABANDONED})
+IN_ORDER = frozenset({Status.FREE, Status.ABANDONED})
 """What a lock is said to be once nobody lives who had it."""
 
 
@@ -72,14 +72,14 @@ def settled(folder: Path) -> bool:
 
 
 def is_held(folder: Path) -> bool:
-    return lock_status.judge(Layout(folder)).verdict is Verdict.HELD
+    return lock_status.judge(Layout(folder)).status is Status.HELD
 
 
 def put_back(here: Scene, before: Path) -> None:
     """The folder as it was copied, all of its history acknowledged."""
     shutil.rmtree(here.folder)
     shutil.copytree(before, here.folder)
-    noting.write(here.notes, (Noted(c.serial, c.tenure, "made") for c in kept(here.folder)))
+    noting.write(here.notes, (Noted(c.serial, c.token, "made") for c in kept(here.folder)))
 
 
 def check(here: Scene, *, let_go: int = 0) -> int:
@@ -88,8 +88,8 @@ def check(here: Scene, *, let_go: int = 0) -> int:
     `let_go`: the serial up to which somebody asked for the history to go.
     """
     eventually(lambda: settled(here.folder))
-    verdict = open_store(here.folder).status()
-    assert verdict.verdict in IN_ORDER, verdict
+    status = open_store(here.folder).status()
+    assert status.status in IN_ORDER, status
     assert_whole(here.folder)
     checked = assert_kept(here, let_go)
     builds_next(here)
@@ -104,7 +104,7 @@ def builds_next(here: Scene) -> None:
     assert result.rc == 0, result
     assert_calm(result)
     assert len(here.acknowledged()) > before
-    assert open_store(here.folder).status().verdict is Verdict.FREE
+    assert open_store(here.folder).status().status is Status.FREE
     assert not [path.name for path in here.folder.iterdir() if path.name.startswith(".")]
     assert {path.suffix for path in (here.folder / "logs").iterdir()} <= {".log", ".json"}
     assert_whole(here.folder)
@@ -126,7 +126,7 @@ def assert_kept(here: Scene, let_go: int = 0) -> int:
 
 def missing(found: Iterable[Kept], noted: Iterable[Noted], let_go: int = 0) -> list[Noted]:
     """What was acknowledged and is not there, or not as it was."""
-    there = {(change.serial, change.tenure) for change in found}
+    there = {(change.serial, change.token) for change in found}
     return [each for each in noted if each.serial > let_go and each[:2] not in there]
 
 

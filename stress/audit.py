@@ -20,8 +20,8 @@ from pathlib import Path
 import msgspec
 from msgspec import Struct
 
-from packer_fork.answers import Input, InputsReport
 from packer_fork.errors import EXIT_USAGE
+from packer_fork.responses import Input, InputsReport
 from stress.audit_layouts import LAYOUTS, OUTSIDE, Layout
 from stress.syscalls import Access, accesses_of_packer, under_strace
 

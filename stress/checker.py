@@ -4,7 +4,7 @@ Times are CLOCK_MONOTONIC nanoseconds, which all processes of one machine share.
 taken so that the recorded holding lies within the real one: `got` after the lock was
 there, an end before it was given away. So an overlap that is found was one.
 
-A scope is a lock of its own, with its own tenures: "" is that of the whole state, others
+A scope is a lock of its own, with its own tokens: "" is that of the whole state, others
 are sources within a share of it.
 """
 
@@ -29,7 +29,7 @@ class Event(Struct, frozen=True, kw_only=True, tag_field="event", omit_defaults=
 class Acquired(Event, frozen=True, tag="acquired"):
     """`process` got the lock; `ticket` is its place in the order of arrival, 0 without one."""
 
-    tenure: int
+    token: int
     lock: str
     process: str
     asked: int
@@ -38,16 +38,16 @@ class Acquired(Event, frozen=True, tag="acquired"):
 
 
 class Joined(Event, frozen=True, tag="joined"):
-    """`process` holds that tenure, too, which lasts until the last of its holders has ended."""
+    """`process` holds that token, too, which lasts until the last of its holders has ended."""
 
-    tenure: int
+    token: int
     process: str
 
 
 class Committed(Event, frozen=True, tag="committed"):
     """A change was acknowledged; `mark` is found again in the state's history."""
 
-    tenure: int
+    token: int
     serial: int
     mark: str
     begun: int
@@ -57,21 +57,21 @@ class Committed(Event, frozen=True, tag="committed"):
 class Released(Event, frozen=True, tag="released"):
     """The holder is about to give the lock back; one of many holders names itself."""
 
-    tenure: int
+    token: int
     at: int
     process: str = ""
 
 
 class HandedIn(Event, frozen=True, tag="handed_in"):
-    """It was acknowledged that the scope needs no tenure any more."""
+    """It was acknowledged that the scope needs no token any more."""
 
-    tenure: int
+    token: int
 
 
 class Killed(Event, frozen=True, tag="killed"):
     """The last that held a lock of `process`, be it its Packer, is about to be killed.
 
-    So all its tenures end, whatever their scopes.
+    So all its tokens end, whatever their scopes.
     """
 
     process: str
@@ -79,17 +79,17 @@ class Killed(Event, frozen=True, tag="killed"):
 
 
 class Closed(Event, frozen=True, tag="closed"):
-    """Somebody else closed the tenure, between `asked` and `at`."""
+    """Somebody else closed the token, between `asked` and `at`."""
 
-    tenure: int
+    token: int
     asked: int
     at: int
 
 
 class Ended(Event, frozen=True, tag="ended"):
-    """A holder found that nothing is left to do in the tenure; `done` is what was handed in."""
+    """A holder found that nothing is left to do in the token; `done` is what was handed in."""
 
-    tenure: int
+    token: int
     done: tuple[str, ...]
 
 
@@ -102,7 +102,7 @@ class Kept(Struct, frozen=True):
     """A change as it is found in the end, in the state or its history."""
 
     serial: int
-    tenure: int
+    token: int
     mark: str
     scope: str = ""
 
@@ -142,7 +142,7 @@ def _violations(
     """The same within one scope."""
     ends, given = _ends(recorded), _only(Acquired, recorded)
     # One that was ended before its holder could note it was never seen to be held.
-    seen = (each for each in given if each.got < ends[each.tenure])
+    seen = (each for each in given if each.got < ends[each.token])
     held = sorted(seen, key=lambda each: each.got)
     said = [*_overlaps(held, ends), *_tokens(held), *_given_twice(given)]
     said += [*_kept(recorded, found), *_after_closing(recorded), *_fencing(found)]
@@ -157,29 +157,29 @@ def _only(kind: type[E], events: Iterable[Event]) -> list[E]:
 
 
 def _ends(events: tuple[AnyEvent, ...]) -> dict[int, int]:
-    """When each tenure ended at the latest that is proven: by its first end of any kind."""
+    """When each token ended at the latest that is proven: by its first end of any kind."""
     ends: dict[int, int] = {}
     killed = {event.process: event.at for event in _only(Killed, events)}
     let_go = _let_go(events)
-    holders = [(each.tenure, each.process) for each in _only(Acquired, events)]
-    holders += [(each.tenure, each.process) for each in _only(Joined, events)]
-    for tenure, process in holders:
-        last = let_go.get((tenure, process), FOR_EVER)
+    holders = [(each.token, each.process) for each in _only(Acquired, events)]
+    holders += [(each.token, each.process) for each in _only(Joined, events)]
+    for token, process in holders:
+        last = let_go.get((token, process), FOR_EVER)
         last = min(last, killed.get(process, FOR_EVER))
-        ends[tenure] = max(ends.get(tenure, 0), last)
-    for (tenure, process), at in let_go.items():
+        ends[token] = max(ends.get(token, 0), last)
+    for (token, process), at in let_go.items():
         if not process:
-            ends[tenure] = min(ends.get(tenure, FOR_EVER), at)
+            ends[token] = min(ends.get(token, FOR_EVER), at)
     for closed in _only(Closed, events):
-        ends[closed.tenure] = min(ends.get(closed.tenure, FOR_EVER), closed.asked)
+        ends[closed.token] = min(ends.get(closed.token, FOR_EVER), closed.asked)
     return ends
 
 
 def _let_go(events: tuple[AnyEvent, ...]) -> dict[tuple[int, str], int]:
-    """When a holder let go of a tenure; the first time, if it says so for all holders."""
+    """When a holder let go of a token; the first time, if it says so for all holders."""
     found: dict[tuple[int, str], int] = {}
     for event in _only(Released, events):
-        key = (event.tenure, event.process)
+        key = (event.token, event.process)
         latest_or_first = max if event.process else min
         found[key] = latest_or_first(event.at, found.get(key, event.at))
     return found
@@ -188,22 +188,22 @@ def _let_go(events: tuple[AnyEvent, ...]) -> dict[tuple[int, str], int]:
 def _overlaps(held: list[Acquired], ends: dict[int, int]) -> Iterator[str]:
     last: Acquired | None = None
     for each in held:
-        if last is not None and each.got < ends[last.tenure]:
-            end = ends[last.tenure]
+        if last is not None and each.got < ends[last.token]:
+            end = ends[last.token]
             until = "never ended" if end == FOR_EVER else f"ended {end - each.got} ns later"
-            yield f"tenure {each.tenure} began while tenure {last.tenure} was open, which {until}"
-        if last is None or ends[each.tenure] >= ends[last.tenure]:
+            yield f"token {each.token} began while token {last.token} was open, which {until}"
+        if last is None or ends[each.token] >= ends[last.token]:
             last = each
 
 
 def _tokens(held: list[Acquired]) -> Iterator[str]:
     for before, after in pairwise(held):
-        if after.tenure <= before.tenure:
-            yield f"tenure {after.tenure} was given out after tenure {before.tenure}"
+        if after.token <= before.token:
+            yield f"token {after.token} was given out after token {before.token}"
 
 
 def _given_twice(given: list[Acquired]) -> Iterator[str]:
-    names = (name for each in given for name in (f"tenure {each.tenure}", f"lock {each.lock}"))
+    names = (name for each in given for name in (f"token {each.token}", f"lock {each.lock}"))
     for name, times in Counter(names).items():
         if times > 1:
             yield f"{name} was given out {times} times"
@@ -217,40 +217,40 @@ def _kept(events: tuple[AnyEvent, ...], kept: tuple[Kept, ...]) -> Iterator[str]
         found = by_mark.get(event.mark, [])
         if len(found) != 1:
             yield f"change {event.mark} was acknowledged and is there {len(found)} times"
-        elif (found[0].serial, found[0].tenure) != (event.serial, event.tenure):
+        elif (found[0].serial, found[0].token) != (event.serial, event.token):
             yield (
-                f"change {event.mark} was acknowledged as serial {event.serial} of tenure "
-                f"{event.tenure} and is serial {found[0].serial} of tenure {found[0].tenure}"
+                f"change {event.mark} was acknowledged as serial {event.serial} of token "
+                f"{event.token} and is serial {found[0].serial} of token {found[0].token}"
             )
 
 
 def _after_closing(events: tuple[AnyEvent, ...]) -> Iterator[str]:
-    closed = {event.tenure: event.at for event in _only(Closed, events)}
+    closed = {event.token: event.at for event in _only(Closed, events)}
     for event in _only(Committed, events):
-        late = event.begun - closed.get(event.tenure, FOR_EVER)
+        late = event.begun - closed.get(event.token, FOR_EVER)
         if late > 0:
-            yield f"tenure {event.tenure} committed {event.mark} {late} ns after it was closed"
+            yield f"token {event.token} committed {event.mark} {late} ns after it was closed"
 
 
 def _after_handing_in(events: tuple[AnyEvent, ...]) -> Iterator[str]:
     """What is done is done once, and by nobody after that."""
-    by = sorted(event.tenure for event in _only(HandedIn, events))
+    by = sorted(event.token for event in _only(HandedIn, events))
     for again in by[1:]:
-        yield f"tenure {again} handed in what tenure {by[0]} had handed in"
+        yield f"token {again} handed in what token {by[0]} had handed in"
     for late in _only(Acquired, events):
-        if by and late.tenure > by[0]:
-            yield f"tenure {late.tenure} was given out after tenure {by[0]} had handed in"
+        if by and late.token > by[0]:
+            yield f"token {late.token} was given out after token {by[0]} had handed in"
 
 
 def _fencing(kept: tuple[Kept, ...]) -> Iterator[str]:
-    """In the order of serials no earlier tenure comes after a later one."""
+    """In the order of serials no earlier token comes after a later one."""
     for before, after in pairwise(sorted(kept, key=lambda change: change.serial)):
         if after.serial == before.serial:
             yield f"serial {after.serial} is there twice: {before.mark} and {after.mark}"
-        if after.tenure < before.tenure:
+        if after.token < before.token:
             yield (
-                f"serial {after.serial} is of tenure {after.tenure}, "
-                f"after serial {before.serial} of tenure {before.tenure}"
+                f"serial {after.serial} is of token {after.token}, "
+                f"after serial {before.serial} of token {before.token}"
             )
 
 

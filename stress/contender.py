@@ -8,8 +8,8 @@ from typing import NamedTuple
 from packer_fork.errors import LockLostError
 from packer_fork.locks import Holder, LockStatus
 from packer_fork.manager.acquire import look_after
-from packer_fork.model import Build, Draft
-from packer_fork.stores.base import Store, Tenure
+from packer_fork.model import Build, PendingChange
+from packer_fork.stores.base import HeldLock, Store
 from packer_fork.stores.local.queue import Ticket
 from stress.checker import Acquired, Committed, Released
 from stress.recorder import Recorder, now
@@ -17,9 +17,9 @@ from tests.support.local_store import holder
 
 
 class Got(NamedTuple):
-    """A tenure, when it was asked for, and the ticket that it was got with (0: none)."""
+    """A lock, when it was asked for, and the ticket that it was got with (0: none)."""
 
-    tenure: Tenure
+    lock: HeldLock
     asked: int
     ticket: int
 
@@ -49,8 +49,8 @@ class Contender:
         self._record = record
         self._changes = 0
 
-    def enter(self, *, queue: bool = True) -> Tenure | None:
-        """A tenure; without `queue` None where somebody else has it or waits for it."""
+    def enter(self, *, queue: bool = True) -> HeldLock | None:
+        """A lock; without `queue` None where somebody else has it or waits for it."""
         if queue:
             got = queue_up(self.store, self._holder)
         else:
@@ -61,31 +61,33 @@ class Contender:
             got = Got(found, asked, 0)
         self._record.note(
             Acquired(
-                tenure=got.tenure.record.token,
-                lock=got.tenure.record.id,
+                token=got.lock.record.token,
+                lock=got.lock.record.id,
                 process=self.name,
                 asked=got.asked,
                 got=now(),
                 ticket=got.ticket,
             )
         )
-        return got.tenure
+        return got.lock
 
-    def change(self, tenure: Tenure) -> bool:
-        """Commit once; False if the tenure was closed meanwhile."""
+    def change(self, lock: HeldLock) -> bool:
+        """Commit once; False if the lock was closed meanwhile."""
         mark, begun = f"{self.name}.{self._changes}", now()
         self._changes += 1
-        draft = Draft(operation="contend", why=mark, builds={"b": Build(name="b", error=mark)})
+        draft = PendingChange(
+            operation="contend", why=mark, builds={"b": Build(name="b", error=mark)}
+        )
         try:
-            serial = tenure.commit(draft).serial
+            serial = lock.commit(draft).serial
         except LockLostError:
             return False
-        number = tenure.record.token
+        number = lock.record.token
         self._record.note(
-            Committed(tenure=number, serial=serial, mark=mark, begun=begun, acknowledged=now())
+            Committed(token=number, serial=serial, mark=mark, begun=begun, acknowledged=now())
         )
         return True
 
-    def leave(self, tenure: Tenure) -> None:
-        self._record.note(Released(tenure=tenure.record.token, at=now()))
-        tenure.close()
+    def leave(self, lock: HeldLock) -> None:
+        self._record.note(Released(token=lock.record.token, at=now()))
+        lock.close()

@@ -14,7 +14,7 @@ from typing import Protocol
 from packer_fork import durable
 from packer_fork.codec.builds import decode_once
 from packer_fork.codec.witness import WITNESS_SIZE, decode_witness
-from packer_fork.model import Build, BuildStatus, Draft, State
+from packer_fork.model import Build, BuildStatus, PendingChange, State
 from packer_fork.stores.local import mutex
 from packer_fork.stores.local.layout import Layout
 from packer_fork.stores.local.store import LocalStore
@@ -34,7 +34,7 @@ class Pen(Protocol):
     @property
     def at_once(self) -> int: ...
 
-    def write(self, drafts: Sequence[Draft]) -> list[int]: ...
+    def write(self, drafts: Sequence[PendingChange]) -> list[int]: ...
 
 
 class QueuedPen:
@@ -45,16 +45,16 @@ class QueuedPen:
     def __init__(self, folder: Path) -> None:
         self._store = open_store(folder)
 
-    def write(self, drafts: Sequence[Draft]) -> list[int]:
+    def write(self, drafts: Sequence[PendingChange]) -> list[int]:
         got = queue_up(self._store, holder("write"))
         try:
-            return [got.tenure.commit(draft).serial for draft in drafts]
+            return [got.lock.commit(draft).serial for draft in drafts]
         finally:
-            got.tenure.close()
+            got.lock.close()
 
 
 class JournalPen:
-    """Under the mutex alone, as the commits of one tenure, for as many as can be.
+    """Under the mutex alone, as the commits of one lock, for as many as can be.
 
     Not so many that those who wait, of whom any may be next, have few turns within the minute
     after which they give up.
@@ -67,12 +67,12 @@ class JournalPen:
         durable.make_folder(folder)
         self._journal = states.journal(folder)
 
-    def write(self, drafts: Sequence[Draft]) -> list[int]:
+    def write(self, drafts: Sequence[PendingChange]) -> list[int]:
         with mutex.held(self._layout.mutex, complain):
             return [self._commit(draft) for draft in drafts]
 
-    def _commit(self, draft: Draft) -> int:
-        return self._journal.commit(draft, tenure=1, by=states.ACTOR).serial
+    def _commit(self, draft: PendingChange) -> int:
+        return self._journal.commit(draft, token=1, by=states.ACTOR).serial
 
 
 def write_for(pen: Pen, writer: int, seconds: float) -> Answer:
@@ -102,12 +102,12 @@ def read_for(store: LocalStore, folder: Path, pause: float, seconds: float) -> A
     return (reads,)
 
 
-def change(writer: int, number: int) -> Draft:
+def change(writer: int, number: int) -> PendingChange:
     name = f"{writer}.{number % BUILDS_EACH}"
     build = Build(
         name=name, type="amazon-ebs", status=BuildStatus.COMPLETE, error=f"{writer}.{number}"
     )
-    return Draft(operation="write", why=build.error, builds={name: build})
+    return PendingChange(operation="write", why=build.error, builds={name: build})
 
 
 def acknowledged(folder: Path) -> int:

@@ -103,7 +103,7 @@ class Expected:
         self._set_run(number, RunStatus.RUNNING, said=said)
 
     def concluded(self, number: int, said: int) -> None:
-        """The run ended, or its output did; what had its verdict already keeps it."""
+        """The run ended, or its output did; what had its status already keeps it."""
         flight = self.flights[number]
         final = {n for n, k in self.now.builds.items() if k.status.is_final}
         came_to = flight.concluded(said)

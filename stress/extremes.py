@@ -165,8 +165,8 @@ _OUTPUT: Mapping[str, Callable[[], bytes]] = {
     "one line of 100 MB": lambda: _say(b"==> null: " + b"x" * _LONG),
     "100 MB without any line": lambda: b"1" * _LONG,
     "100 MB of commas": lambda: b"1" + b"," * _LONG + b"\n",
-    "a verdict said 60000 times": lambda: _say(b"Build 'x" + b"' finished after " * 60_000 + b":x"),
-    "a verdict of no known build": lambda: _say(b"Build '" + b"' finished" * 90_000),
+    "a status said 60000 times": lambda: _say(b"Build 'x" + b"' finished after " * 60_000 + b":x"),
+    "a status of no known build": lambda: _say(b"Build '" + b"' finished" * 90_000),
     "speakers 200000 times": lambda: _say(b"==> a" + b" (b" * 200_000),
     "colons 500000 times": lambda: _say(b"==> a" + b"a:" * 500_000),
     "500 unknown builds": lambda: b"".join(_say(b"==> b%d: x" % n) for n in range(500)),
@@ -183,9 +183,9 @@ _OUTPUT: Mapping[str, Callable[[], bytes]] = {
 
 def _recorder(folder: Path) -> Recorder:
     log = ItemLog(folder / "1-1.log", _nothing)
-    tenure = open_store(folder).try_acquire(holder("run"))
-    assert not isinstance(tenure, LockStatus)
-    return Recorder(Outcome(an_item(), {}), tenure, Mask(["secret-value"]), log, _nothing)
+    lock = open_store(folder).try_acquire(holder("run"))
+    assert not isinstance(lock, LockStatus)
+    return Recorder(Outcome(an_item(), {}), lock, Mask(["secret-value"]), log, _nothing)
 
 
 def _pieces(byte: bytes) -> Iterator[bytes]:

@@ -146,11 +146,11 @@ ROWS = (
     Row("lock: a waiting build", ((_LOCK, "a waiter, first in the queue"),)),
     Row(
         "one change committed, in a state of 10, 1,000, 10,000 builds",
-        _each(_SIZES, "Tenure.commit"),
+        _each(_SIZES, "HeldLock.commit"),
     ),
     Row(
         "the same to a bare append and fdatasync of as many bytes",
-        _each(_SIZES, "Tenure.commit"),
+        _each(_SIZES, "HeldLock.commit"),
         ratio=True,
     ),
     Row(

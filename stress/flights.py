@@ -27,14 +27,14 @@ from packer_fork.manager.build.log_files import ItemLog, LogFiles
 from packer_fork.manager.build.outbox import Outbox
 from packer_fork.manager.build.recorder import Recorder
 from packer_fork.manager.leftovers import sweep
-from packer_fork.manager.state.operation import ensure_state as made_sure_of
-from packer_fork.manager.state_ref import StateRef as Place
-from packer_fork.model import Artifact, Draft, Run, State, WorkItem
+from packer_fork.manager.state.operation import ensure_state
+from packer_fork.manager.state_ref import StateRef
+from packer_fork.model import Artifact, PendingChange, Run, State, WorkItem
 from packer_fork.packer import lines, outcome
 from packer_fork.packer.mask import Mask
 from packer_fork.packer.outcome import Outcome
 from packer_fork.packer.outline import BuildOutline
-from packer_fork.stores.base import TAKE_OVER, Tenure
+from packer_fork.stores.base import TAKE_OVER, HeldLock
 from stress.expected import Flight
 from tests.conftest import eventually
 from tests.support.forks import fork
@@ -75,32 +75,32 @@ def said_within(flight: Flight, size: int) -> int:
     return count
 
 
-def next_number(place: Place, state: State | None) -> int:
+def next_number(place: StateRef, state: State | None) -> int:
     """As a build numbers its runs."""
     known = state.last_run.number if state and state.last_run else 0
     return 1 + max(known, log_files.newest(place.store.logs))
 
 
 class Recorded:
-    """A run under a tenure, from its first change on."""
+    """A run under a lock, from its first change on."""
 
-    def __init__(self, place: Place, flight: Flight, tenure: Tenure) -> None:
+    def __init__(self, place: StateRef, flight: Flight, lock: HeldLock) -> None:
         self.flight = flight
         self._place = place
-        self._tenure = tenure
+        self._lock = lock
         self._left = pieces(flight)
         self._files = LogFiles(place.store.logs, f"{flight.number}-1")
         self._files.keep_secrets(("value-that-is-secret",))
         self._log = ItemLog(self._files.masked, silent)
-        by, now, token = tenure.participant.holder.by, datetime.now(UTC), tenure.record.token
+        by, now, token = lock.participant.holder.by, datetime.now(UTC), lock.record.token
         self._run = Run(
-            number=flight.number, tenure=token, started=now, by=by, builds=tuple(flight.names)
+            number=flight.number, token=token, started=now, by=by, builds=tuple(flight.names)
         )
-        tenure.commit(Draft(operation="start", last_run=self._run))
+        lock.commit(PendingChange(operation="start", last_run=self._run))
         item = WorkItem(
             run=flight.number,
             number=1,
-            tenure=token,
+            token=token,
             started=now,
             by=by,
             log=self._files.masked.name,
@@ -109,7 +109,7 @@ class Recorded:
         state = place.store.read()
         builds = results.carried_over(start.builds, state, directory="", inputs="")
         begun = Outcome(start.item, builds)
-        self._recorder = Recorder(begun, tenure, Mask(()), self._log, silent)
+        self._recorder = Recorder(begun, lock, Mask(()), self._log, silent)
         self._recorder.commit("begin")
         self._recorder.raise_unsaved()
 
@@ -140,8 +140,8 @@ class Recorded:
     def _conclude(self, after: Outcome) -> None:
         items, builds = [after.item], after.builds.values()
         ended = run_document.concluded(self._run, items, builds, datetime.now(UTC))
-        self._tenure.commit(Draft(operation="finish", last_run=ended.run))
-        self._tenure.compact()
+        self._lock.commit(PendingChange(operation="finish", last_run=ended.run))
+        self._lock.compact()
 
     def _unfolded(self) -> Iterator[bytes]:
         """What the log holds already, and what is still to come."""
@@ -151,28 +151,28 @@ class Recorded:
         yield from self._left
 
 
-def take(place: Place) -> Tenure:
+def take(place: StateRef) -> HeldLock:
     """The lock, as a build takes it, with what was left unfinished recovered."""
     asking = acquire.holder("build", template="t", workspace="default", command=(), environ={})
-    tenure, _ = acquire.acquire(place.store, asking, silent, timeout=0, over=TAKE_OVER)
+    lock, _ = acquire.acquire(place.store, asking, silent, timeout=0, over=TAKE_OVER)
     try:
-        recovery.catch_up(place, tenure, silent)
-        recovery.recover(place.store, tenure, silent, reason="found by the next build")
-        made_sure_of(place, tenure)
+        recovery.catch_up(place, lock, silent)
+        recovery.recover(place.store, lock, silent, reason="found by the next build")
+        ensure_state(place, lock)
         sweep(place, silent)
     except BaseException:
-        tenure.close()
+        lock.close()
         raise
-    return tenure
+    return lock
 
 
-def build(place: Place, flight: Flight) -> None:
+def build(place: StateRef, flight: Flight) -> None:
     """A whole run."""
-    tenure = take(place)
+    lock = take(place)
     try:
-        assert not Recorded(place, flight, tenure).finish()
+        assert not Recorded(place, flight, lock).finish()
     finally:
-        tenure.close()
+        lock.close()
 
 
 class Told(NamedTuple):
@@ -186,7 +186,7 @@ class Holder:
     """A forked process that holds the lock in the midst of a run, as seen from outside."""
 
     def __init__(
-        self, place: Place, flight: Flight, *, folded: int, more: int, with_packer: bool
+        self, place: StateRef, flight: Flight, *, folded: int, more: int, with_packer: bool
     ) -> None:
         self.flight = flight
         commands, self._command = os.pipe()
@@ -236,7 +236,7 @@ class Holder:
 
 
 def _hold(
-    place: Place,
+    place: StateRef,
     flight: Flight,
     folded: int,
     more: int,
@@ -244,9 +244,9 @@ def _hold(
     commands: int,
     answers: int,
 ) -> None:
-    tenure = take(place)
-    recorded = Recorded(place, flight, tenure)
-    packer = _packer(tenure) if with_packer else None
+    lock = take(place)
+    recorded = Recorded(place, flight, lock)
+    packer = _packer(lock) if with_packer else None
     recorded.go_on(folded)
     recorded.go_on(more, folded=False)
     os.write(answers, msgspec.json.encode(Told(packer=packer.pid if packer else 0)))
@@ -255,12 +255,12 @@ def _hold(
         packer.kill()
         packer.wait()
     is_late = recorded.finish()
-    tenure.close()
+    lock.close()
     os.write(answers, msgspec.json.encode(Told(late=is_late)))
 
 
-def _packer(tenure: Tenure) -> subprocess.Popen[bytes]:
-    return subprocess.Popen(["sleep", "300"], pass_fds=[tenure.packer_lock])
+def _packer(lock: HeldLock) -> subprocess.Popen[bytes]:
+    return subprocess.Popen(["sleep", "300"], pass_fds=[lock.packer_lock])
 
 
 def raw_said(logs: Path, flight: Flight) -> int:
@@ -273,5 +273,5 @@ def raw_said(logs: Path, flight: Flight) -> int:
     return 0
 
 
-def with_run_settings(place: Place, **settings: int) -> Place:
+def with_run_settings(place: StateRef, **settings: int) -> StateRef:
     return structs.replace(place, settings=structs.replace(place.settings, **settings))

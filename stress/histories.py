@@ -15,7 +15,7 @@ from packer_fork.changes import apply_changes
 from packer_fork.codec.lines import Line, seal
 from packer_fork.codec.segment import encode_segment
 from packer_fork.codec.witness import Witness, encode_witness
-from packer_fork.model import Build, BuildStatus, Change, Run, RunStatus, Sealed, State
+from packer_fork.model import Build, BuildStatus, Change, Run, RunStatus, SegmentRef, State
 from packer_fork.stores.archive import history
 from packer_fork.stores.local.layout import Layout
 from packer_fork.stores.local.reader import Reader
@@ -48,7 +48,7 @@ class _Piece:
             serial=self._serial,
             id=f"{self._serial:032x}",
             at=run.started if run.ended is None else run.ended,
-            tenure=1,
+            token=1,
             by=states.ACTOR,
             operation="start" if started else "finish",
             prev=self._prev,
@@ -105,7 +105,7 @@ def failed(runs: int) -> int:
     return len(range(_FAILS, runs + 1, _RARE))
 
 
-def _seal_away(layout: Layout, before: State, piece: _Piece) -> Sealed:
+def _seal_away(layout: Layout, before: State, piece: _Piece) -> SegmentRef:
     lines = (seal(before), *piece.lines)
     made = encode_segment(lines, piece.changes, before.serial, before.sealed)
     layout.segment(made.sealed.segment).write_bytes(made.data)

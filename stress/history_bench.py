@@ -11,11 +11,10 @@ from pathlib import Path
 
 from packer_fork.codec.builds import decode_once
 from packer_fork.manager.state import history as manager
-from packer_fork.manager.state.history import Page
-from packer_fork.manager.state.history import RunFilter as Wanted
+from packer_fork.manager.state.history import Page, RunFilter
 from packer_fork.model import Build
 from packer_fork.stores.archive import history
-from packer_fork.stores.base import Tenure
+from packer_fork.stores.base import HeldLock
 from packer_fork.stores.local.layout import Layout
 from stress import histories, plot, states
 from stress.bare import Appender
@@ -66,10 +65,10 @@ def _measured(bench: Bench, count: int) -> Row:
 
 def _pages(bench: Bench, folder: Path, count: int) -> Row:
     pages: dict[str, Callable[[], Page]] = {
-        "first page of runs": partial(_page, folder, Wanted()),
-        "first page of one build's": partial(_page, folder, Wanted(build=states.name(1))),
-        "first page of failed runs": partial(_page, folder, Wanted(status="failed")),
-        "first page of what never was": partial(_page, folder, Wanted(status="unverified")),
+        "first page of runs": partial(_page, folder, RunFilter()),
+        "first page of one build's": partial(_page, folder, RunFilter(build=states.name(1))),
+        "first page of failed runs": partial(_page, folder, RunFilter(status="failed")),
+        "first page of what never was": partial(_page, folder, RunFilter(status="unverified")),
     }
     full, rare = min(_PAGE, count), min(_PAGE, histories.failed(count))
     for (what, page), expected in zip(pages.items(), (full, full, rare, 0), strict=True):
@@ -86,29 +85,29 @@ def _flat(bench: Bench, folder: Path, count: int) -> Row:
     """What must not grow at all; a run ends, and is compacted, after eight changes."""
     shown = _shown(folder)
     bench.check("the last run's build is shown", good=shown.run == count)
-    tenure = states.acquired(states.store_in(folder))
+    lock = states.acquired(states.store_in(folder))
     draft = states.progress(1000, count + 1)
-    tenure.commit(draft)
+    lock.commit(draft)
     appender = Appender(folder / "bare", _CHANGE)
     steps: dict[str, Step] = {
         "bare append and fdatasync": appender.append,
-        "commit": partial(tenure.commit, draft),
+        "commit": partial(lock.commit, draft),
         "state show --build": partial(_shown, folder),
     }
     compact: list[float] = []
-    taken = samples(steps, bench.rounds(400), after=_each_eighth(tenure, compact))
-    tenure.close()
+    taken = samples(steps, bench.rounds(400), after=_each_eighth(lock, compact))
+    lock.close()
     appender.close()
     return _told(bench, medians(taken | {"compact, after 8 changes": compact}, "ms"))
 
 
-def _each_eighth(tenure: Tenure, taken: list[float]) -> Step:
+def _each_eighth(lock: HeldLock, taken: list[float]) -> Step:
     rounds = itertools.count(1)
 
     def compact() -> None:
         if next(rounds) % 8 == 0:
             start = time.perf_counter()
-            tenure.compact()
+            lock.compact()
             taken.append(time.perf_counter() - start)
 
     return compact
@@ -120,7 +119,7 @@ def _told(bench: Bench, row: Row) -> Row:
     return row
 
 
-def _page(folder: Path, wanted: Wanted) -> Page:
+def _page(folder: Path, wanted: RunFilter) -> Page:
     return manager.page(states.store_in(folder), wanted, limit=_PAGE, number=1)
 
 

@@ -27,10 +27,9 @@ from packer_fork.changes import steps
 from packer_fork.config import Settings
 from packer_fork.errors import LockLostError, PackerForkError, StoreError, UsageError
 from packer_fork.manager.state import backup, history, maintenance
-from packer_fork.manager.state_ref import StateFolder
-from packer_fork.manager.state_ref import StateRef as Place
-from packer_fork.model import Build, BuildStatus, Draft, Run, RunStatus, State
-from packer_fork.stores.base import MANUAL, Store, Tenure
+from packer_fork.manager.state_ref import StateFolder, StateRef
+from packer_fork.model import Build, BuildStatus, PendingChange, Run, RunStatus, State
+from packer_fork.stores.base import MANUAL, HeldLock, Store
 from packer_fork.stores.local.folder import MIN_FREE
 from packer_fork.stores.local.layout import Layout
 from stress.checker import Committed, Kept
@@ -149,51 +148,51 @@ class Writer(Contender):
         self._archive = archive
         self.place = _place(self.store, folder)
 
-    def work(self, tenure: Tenure) -> None:
-        """Raises LockLostError if the tenure was closed meanwhile."""
-        chosen: Callable[[Tenure], None] = random.choices(
+    def work(self, lock: HeldLock) -> None:
+        """Raises LockLostError if the lock was closed meanwhile."""
+        chosen: Callable[[HeldLock], None] = random.choices(
             (self._run, self._compact, self._back_up, self._roll_back, self._prune),
             (10, 3, 2, 2, 2),
         )[0]
-        chosen(tenure)
+        chosen(lock)
 
-    def _run(self, tenure: Tenure) -> None:
+    def _run(self, lock: HeldLock) -> None:
         """One run, from its start to its end; and the end of those that others left."""
         state = self.store.read()
         left = state.last_run if state else None
         if left is not None and left.status is RunStatus.RUNNING:
             ended = structs.replace(left, status=RunStatus.INTERRUPTED)
-            self._commit(tenure, Draft(operation="recover", last_run=ended))
-        run = _next_run(state, tenure)
+            self._commit(lock, PendingChange(operation="recover", last_run=ended))
+        run = _next_run(state, lock)
         build = Build(name=f"b{run.number % 5}", run=run.number, error=_TEXT)
-        self._commit(tenure, _draft("start", run, build))
+        self._commit(lock, _draft("start", run, build))
         done = structs.replace(build, status=BuildStatus.COMPLETE)
         ended = structs.replace(run, status=RunStatus.COMPLETE)
-        self._commit(tenure, _draft("finish", ended, done))
+        self._commit(lock, _draft("finish", ended, done))
 
-    def _compact(self, tenure: Tenure) -> None:
-        tenure.compact()
+    def _compact(self, lock: HeldLock) -> None:
+        lock.compact()
 
-    def _back_up(self, tenure: Tenure) -> None:
+    def _back_up(self, lock: HeldLock) -> None:
         if self.store.read() is not None:
-            tenure.backup(random.choice((MANUAL, "scheduled")), keep=3)
+            lock.backup(random.choice((MANUAL, "scheduled")), keep=3)
             for old in self.store.backups()[:-5]:
                 Path(old.path).unlink(missing_ok=True)
 
-    def _roll_back(self, tenure: Tenure) -> None:
+    def _roll_back(self, lock: HeldLock) -> None:
         state = self.store.read()
         if state is None:
             return
         with suppress(UsageError):  # beyond what is kept
             then = history.at(self.store, max(1, state.serial - random.randrange(40)))
             builds = steps(state.builds, then.builds)
-            self._commit(tenure, Draft(operation="rollback", builds=builds))
+            self._commit(lock, PendingChange(operation="rollback", builds=builds))
 
-    def _prune(self, tenure: Tenure) -> None:
+    def _prune(self, lock: HeldLock) -> None:
         found = maintenance.find_prunable(self.store, self.place.settings)
         if found.cut:
             self._keep(kept(Path(self.store.location)), upto=found.last)
-            maintenance.prune_held(tenure, self.place)
+            maintenance.prune_held(lock, self.place)
 
     def _keep(self, changes: list[Kept], *, upto: int) -> None:
         going = (change for change in changes if change.serial <= upto)
@@ -202,27 +201,27 @@ class Writer(Contender):
         os.write(descriptor, data)
         os.close(descriptor)
 
-    def _commit(self, tenure: Tenure, draft: Draft) -> None:
+    def _commit(self, lock: HeldLock, draft: PendingChange) -> None:
         mark, begun = f"{self.name}.{self._changes}", now()
         self._changes += 1
-        serial = tenure.commit(structs.replace(draft, why=mark)).serial
-        number = tenure.record.token
+        serial = lock.commit(structs.replace(draft, why=mark)).serial
+        number = lock.record.token
         self._record.note(
-            Committed(tenure=number, serial=serial, mark=mark, begun=begun, acknowledged=now())
+            Committed(token=number, serial=serial, mark=mark, begun=begun, acknowledged=now())
         )
 
 
 def _write(_: HistoryChaos, me: Writer) -> None:
     with _room_permitting():
-        tenure = me.enter(queue=random.random() < 0.8)
-        if tenure is None:
+        lock = me.enter(queue=random.random() < 0.8)
+        if lock is None:
             return
         try:
             with suppress(LockLostError):
                 for _times in range(random.randrange(1, 3)):
-                    me.work(tenure)
+                    me.work(lock)
         finally:
-            me.leave(tenure)
+            me.leave(lock)
 
 
 @contextlib.contextmanager
@@ -257,25 +256,27 @@ def _copy(chaos: HistoryChaos, me: Writer) -> None:
         path.unlink(missing_ok=True)
 
 
-def _place(store: Store, folder: Path) -> Place:
+def _place(store: Store, folder: Path) -> StateRef:
     settings = Settings(keep_runs=_KEEP_RUNS, keep_backups=3)
-    return Place(StateFolder(folder.parent.parent, folder.parent.name, "default"), store, settings)
-
-
-def _next_run(state: State | None, tenure: Tenure) -> Run:
-    last = state.last_run if state else None
-    record = tenure.record
-    return Run(
-        number=1 + (last.number if last else 0),
-        tenure=record.token,
-        started=record.created,
-        by=tenure.participant.holder.by,
+    return StateRef(
+        StateFolder(folder.parent.parent, folder.parent.name, "default"), store, settings
     )
 
 
-def _draft(operation: str, run: Run, build: Build) -> Draft:
+def _next_run(state: State | None, lock: HeldLock) -> Run:
+    last = state.last_run if state else None
+    record = lock.record
+    return Run(
+        number=1 + (last.number if last else 0),
+        token=record.token,
+        started=record.created,
+        by=lock.participant.holder.by,
+    )
+
+
+def _draft(operation: str, run: Run, build: Build) -> PendingChange:
     named = structs.replace(run, builds=(build.name,))
-    return Draft(operation=operation, builds={build.name: build}, last_run=named)
+    return PendingChange(operation=operation, builds={build.name: build}, last_run=named)
 
 
 def problems(chaos: HistoryChaos) -> Iterator[str]:

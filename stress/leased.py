@@ -1,4 +1,4 @@
-"""What recorded histories prove of leased tenures, for the checker. Pure: no clock, no files."""
+"""What recorded histories prove of leased locks, for the checker. Pure: no clock, no files."""
 
 from __future__ import annotations
 
@@ -8,10 +8,10 @@ from stress.checker import Acquired, AnyEvent, Closed, Committed, HandedIn, Rele
 
 
 def proven(events: Iterable[AnyEvent]) -> list[AnyEvent]:
-    """Each tenure as long as it is proven to have lasted: until its last change was begun.
+    """Each lock as long as it is proven to have lasted: until its last change was begun.
 
     The holder of a lease may be frozen when that ends, and note too late whatever it notes;
-    but what was acknowledged was committed while nobody else had the lock. Of a tenure
+    but what was acknowledged was committed while nobody else had the lock. Of a lock
     without a change nothing is proven. That of many holders lasts until the last change
     of any of them.
     """
@@ -19,10 +19,10 @@ def proven(events: Iterable[AnyEvent]) -> list[AnyEvent]:
     committed = [event for event in recorded if isinstance(event, Committed)]
     last: dict[tuple[str, int], int] = {}
     for each in committed:
-        key = (each.scope, each.tenure)
+        key = (each.scope, each.token)
         last[key] = max(each.begun, last.get(key, 0))
     given = [event for event in recorded if isinstance(event, Acquired)]
-    held = [event for event in given if (event.scope, event.tenure) in last]
+    held = [event for event in given if (event.scope, event.token) in last]
     told = [event for event in recorded if isinstance(event, Closed | HandedIn)]
-    ends = [Released(scope=scope, tenure=tenure, at=at) for (scope, tenure), at in last.items()]
+    ends = [Released(scope=scope, token=token, at=at) for (scope, token), at in last.items()]
     return [*held, *committed, *told, *ends]

@@ -16,7 +16,7 @@ import portalocker
 from packer_fork.errors import LockedError
 from packer_fork.locks import LockStatus
 from packer_fork.manager.acquire import acquire
-from packer_fork.stores.base import Tenure
+from packer_fork.stores.base import HeldLock
 from stress import recorder
 from stress.checker import Acquired, AnyEvent, Released, violations
 from stress.contender import Contender
@@ -77,9 +77,9 @@ def uncontended(room: _Room, times: int) -> None:
     plain.touch()
 
     def ours() -> None:
-        tenure = store.try_acquire(asking)
-        assert not isinstance(tenure, LockStatus), tenure
-        tenure.close()
+        lock = store.try_acquire(asking)
+        assert not isinstance(lock, LockStatus), lock
+        lock.close()
 
     def bare() -> None:
         with portalocker.Lock(plain, mode="r+", flags=portalocker.LockFlags.EXCLUSIVE):
@@ -143,8 +143,8 @@ def marathon(room: _Room, processes: int, each: int) -> None:
 def waiting(room: _Room, seconds: float) -> None:
     """Two waiters, as a build waits: the first is next, the second is behind it."""
     folder = room.folder()
-    tenure = open_store(folder).try_acquire(holder("holds"))
-    assert not isinstance(tenure, LockStatus)
+    lock = open_store(folder).try_acquire(holder("holds"))
+    assert not isinstance(lock, LockStatus)
     for place in ("first", "second"):
         pipe, told = os.pipe()
         pids = [fork(partial(_wait, folder, seconds, told))]
@@ -155,7 +155,7 @@ def waiting(room: _Room, seconds: float) -> None:
             shares = [float(line) for line in said]
         wait_for(pids)
         room.bench.add(f"a waiter, {place} in the queue", shares[0] * 100, "% of a core")
-    tenure.close()
+    lock.close()
 
 
 def _wait(folder: Path, seconds: float, told: int) -> None:
@@ -169,15 +169,15 @@ def _wait(folder: Path, seconds: float, told: int) -> None:
 
 
 def _hold(me: Contender, seconds: float) -> None:
-    tenure: Tenure | None = me.enter()
-    assert tenure is not None
+    lock: HeldLock | None = me.enter()
+    assert lock is not None
     time.sleep(seconds)
-    me.leave(tenure)
+    me.leave(lock)
 
 
 def _times(events: list[AnyEvent]) -> list[tuple[int, int]]:
-    ends = {event.tenure: event.at for event in events if isinstance(event, Released)}
-    return [(event.got, ends[event.tenure]) for event in events if isinstance(event, Acquired)]
+    ends = {event.token: event.at for event in events if isinstance(event, Released)}
+    return [(event.got, ends[event.token]) for event in events if isinstance(event, Acquired)]
 
 
 def _cpu_of_children() -> float:

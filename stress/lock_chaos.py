@@ -21,8 +21,8 @@ from functools import partial
 from pathlib import Path
 
 from packer_fork.errors import LockLostError
-from packer_fork.locks import LockStatus, Verdict
-from packer_fork.stores.base import Tenure
+from packer_fork.locks import LockStatus, Status
+from packer_fork.stores.base import HeldLock
 from packer_fork.stores.local import lock_status
 from packer_fork.stores.local.layout import Layout
 from stress import recorder
@@ -33,7 +33,7 @@ from tests.support.forks import fork
 from tests.support.local_store import holder, open_store
 
 WORKERS = 8
-_WHATEVER = frozenset(Verdict) - {Verdict.FREE}
+_WHATEVER = frozenset(Status) - {Status.FREE}
 
 
 class Chaos:
@@ -75,7 +75,7 @@ class Chaos:
     def _end(self, pid: int) -> None:
         """Kill a worker, then the Packer that it may have left.
 
-        Its tenure ended at the earliest at the last moment at which its lock is seen held:
+        Its lock ended at the earliest at the last moment at which its lock is seen held:
         the worker may have killed its Packer itself, a moment before it was killed.
         """
         name, at = self._workers.pop(pid), now()
@@ -101,21 +101,21 @@ class Chaos:
         """As an operator who passes over whoever lives; often somebody is faster."""
         for _ in range(20):
             found, asked = lock_status.judge(self._layout), now()
-            if found.verdict not in _WHATEVER or found.record is None:
+            if found.status not in _WHATEVER or found.record is None:
                 continue
-            tenure = self._store.try_acquire(holder("unlock"), over=_WHATEVER, lock_id=found.id)
-            if not isinstance(tenure, LockStatus):
-                self._note_unlock(found.record.token, tenure, asked)
-                tenure.close()
+            lock = self._store.try_acquire(holder("unlock"), over=_WHATEVER, lock_id=found.id)
+            if not isinstance(lock, LockStatus):
+                self._note_unlock(found.record.token, lock, asked)
+                lock.close()
                 self.unlocks += 1
                 return
 
-    def _note_unlock(self, closed: int, tenure: Tenure, asked: int) -> None:
-        got, new = now(), tenure.record
+    def _note_unlock(self, closed: int, lock: HeldLock, asked: int) -> None:
+        got, new = now(), lock.record
         for event in (
-            Closed(tenure=closed, asked=asked, at=got),
-            Acquired(tenure=new.token, lock=new.id, process="operator", asked=asked, got=got),
-            Released(tenure=new.token, at=now()),
+            Closed(token=closed, asked=asked, at=got),
+            Acquired(token=new.token, lock=new.id, process="operator", asked=asked, got=got),
+            Released(token=new.token, at=now()),
         ):
             self._record.note(event)
 
@@ -140,22 +140,22 @@ def _work(folder: Path, record: Recorder, name: str, seed: float) -> None:
     random.seed(seed)
     me = Contender(open_store(folder), record, name=name)
     while True:
-        tenure = me.enter(queue=random.random() < 0.8)
-        if tenure is None:
+        lock = me.enter(queue=random.random() < 0.8)
+        if lock is None:
             continue
-        with _packer(tenure) if random.random() < 0.1 else contextlib.nullcontext():
+        with _packer(lock) if random.random() < 0.1 else contextlib.nullcontext():
             for _ in range(random.randrange(3)):
-                if not me.change(tenure):
+                if not me.change(lock):
                     break
         if random.random() < 0.3:
             with contextlib.suppress(LockLostError):
-                tenure.compact()
-        me.leave(tenure)
+                lock.compact()
+        me.leave(lock)
 
 
 @contextlib.contextmanager
-def _packer(tenure: Tenure) -> Iterator[None]:
-    packer = subprocess.Popen(["sleep", "60"], pass_fds=[tenure.packer_lock])
+def _packer(lock: HeldLock) -> Iterator[None]:
+    packer = subprocess.Popen(["sleep", "60"], pass_fds=[lock.packer_lock])
     yield
     packer.kill()
     packer.wait()
@@ -177,7 +177,7 @@ def main() -> int:
     events = recorder.events(chaos.history)
     found = violations(events, recorder.kept(chaos.folder), in_order=True)
     held = sum(isinstance(event, Acquired) for event in events)
-    print(f"{held} tenures, {chaos.kills} kills, {chaos.unlocks} unlocked alive")
+    print(f"{held} locks, {chaos.kills} kills, {chaos.unlocks} unlocked alive")
     for line in found:
         print(line)
     return 1 if found else 0

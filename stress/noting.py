@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from packer_fork.cli.guard import guarded
-from packer_fork.model import Draft
+from packer_fork.model import PendingChange
 from packer_fork.stores.base import Committed
 from packer_fork.stores.local.held_lock import LocalLock
 
@@ -26,7 +26,7 @@ class Noted(NamedTuple):
     """A change that somebody was told is durable."""
 
     serial: int
-    tenure: int
+    token: int
     operation: str
 
 
@@ -42,12 +42,12 @@ def read(notes: Path) -> list[Noted]:
     """All that was noted; a last line that is not whole was not told to anybody."""
     text = notes.read_text(encoding="utf-8") if notes.exists() else ""
     words = (line.split() for line in text.splitlines(keepends=True) if line.endswith("\n"))
-    return [Noted(int(serial), int(tenure), operation) for serial, tenure, operation in words]
+    return [Noted(int(serial), int(token), operation) for serial, token, operation in words]
 
 
 def write(notes: Path, noted: Iterable[Noted]) -> None:
     """In the place of all notes that there are."""
-    lines = (f"{each.serial} {each.tenure} {each.operation}\n" for each in noted)
+    lines = (f"{each.serial} {each.token} {each.operation}\n" for each in noted)
     notes.write_text("".join(lines), encoding="utf-8")
 
 
@@ -55,7 +55,7 @@ def _note_to(notes: Path) -> None:
     descriptor = os.open(notes, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o600)
     commit = LocalLock.commit
 
-    def noted(self: LocalLock, draft: Draft) -> Committed:
+    def noted(self: LocalLock, draft: PendingChange) -> Committed:
         done = commit(self, draft)
         line = f"{done.serial} {self.record.token} {draft.operation}\n"
         os.writev(descriptor, [line.encode()])

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from packer_fork.codec.builds import decode_once
 from packer_fork.model import State
-from packer_fork.stores.base import Tenure
+from packer_fork.stores.base import HeldLock
 from packer_fork.stores.local import mutex
 from packer_fork.stores.local.layout import Layout
 from packer_fork.stores.local.reader import Reader
@@ -27,13 +27,13 @@ class _Committer:
 
     def __init__(self, folder: Path, content: State) -> None:
         self.store = states.place(folder, content)
-        self.tenure: Tenure = states.acquired(self.store)
+        self.lock: HeldLock = states.acquired(self.store)
         self.layout = Layout(folder / "default")
         self.sizes: list[int] = []
         self._draft = states.progress(1000)
 
     def commit(self) -> None:
-        self.tenure.commit(self._draft)
+        self.lock.commit(self._draft)
 
     def commit_and_size(self) -> None:
         before = self.layout.state.stat().st_size
@@ -65,20 +65,20 @@ def one_change(bench: Bench) -> None:
         taken = samples(
             {
                 _BARE: appender.append,
-                "Tenure.commit": committer.commit,
+                "HeldLock.commit": committer.commit,
                 "Journal.commit": under_mutex,
             },
             bench.rounds(1000),
         )
         found = medians(taken, "µs")
         bench.add(_BARE, found[_BARE], "µs")
-        for what in ("Tenure.commit", "Journal.commit"):
+        for what in ("HeldLock.commit", "Journal.commit"):
             bench.add(what, found[what], "µs", goal=2 * found[_BARE], base=(_BARE, found[_BARE]))
-        mean = statistics.mean(taken["Tenure.commit"]) * 1e6
+        mean = statistics.mean(taken["HeldLock.commit"]) * 1e6
         base = statistics.mean(taken[_BARE]) * 1e6
-        bench.add("Tenure.commit, mean with compactions", mean, "µs", base=("the mean", base))
+        bench.add("HeldLock.commit, mean with compactions", mean, "µs", base=("the mean", base))
         bench.check(f"{count} builds with changes read back", good=committer.reads_back())
-        committer.tenure.close()
+        committer.lock.close()
         appender.close()
 
 
@@ -88,7 +88,7 @@ def _under_mutex(folder: Path, content: State) -> Callable[[], object]:
 
     def commit() -> None:
         with mutex.held(layout.mutex, print):
-            journal.commit(draft, tenure=1, by=states.ACTOR)
+            journal.commit(draft, token=1, by=states.ACTOR)
 
     return commit
 
@@ -130,7 +130,7 @@ def commit_and_load(bench: Bench, count: int = 10) -> None:
     )
     bench.check("10 builds with changes read back", good=committer.reads_back())
     _compaction(bench, committer)
-    committer.tenure.close()
+    committer.lock.close()
     appender.close()
 
 
@@ -142,7 +142,7 @@ def _each(rounds: int, committer: _Committer) -> Callable[[], object]:
         nonlocal made
         made += 2
         if made >= rounds:
-            committer.tenure.compact()
+            committer.lock.compact()
             made = 0
 
     return after
@@ -155,6 +155,6 @@ def _compaction(bench: Bench, committer: _Committer) -> None:
         for _ in range(_RUN):
             committer.commit()
 
-    taken = samples({"": run, "compact": committer.tenure.compact}, bench.rounds(200))
+    taken = samples({"": run, "compact": committer.lock.compact}, bench.rounds(200))
     bench.add(f"compact after {_RUN} changes, median", medians(taken, "µs")["compact"], "µs")
     bench.add(f"compact after {_RUN} changes, longest", max(taken["compact"]) * 1e6, "µs")

@@ -13,7 +13,7 @@ from msgspec import structs
 from packer_fork import config
 from packer_fork.codec.builds import decode_build
 from packer_fork.errors import LockedError, StateError
-from packer_fork.locks import Verdict
+from packer_fork.locks import Status
 from packer_fork.manager import state_ref, unlock
 from packer_fork.manager.build import log_files, recovery, run_document
 from packer_fork.manager.state import (
@@ -25,9 +25,8 @@ from packer_fork.manager.state import (
     restore,
     transfer,
 )
-from packer_fork.manager.state.operation import Operation as Command
-from packer_fork.manager.state.operation import under_lock as changing
-from packer_fork.manager.state_ref import StateRef as Place
+from packer_fork.manager.state.operation import Operation, under_lock
+from packer_fork.manager.state_ref import StateRef
 from packer_fork.model import State
 from packer_fork.stores.archive import history as segments
 from packer_fork.stores.local.layout import Layout
@@ -44,7 +43,7 @@ from stress.flights import (
 )
 from tests.support.local_states import flip
 
-_LIVE = frozenset({Verdict.HELD, Verdict.ORPHANED})
+_LIVE = frozenset({Status.HELD, Status.ORPHANED})
 
 
 class Late(NamedTuple):
@@ -81,14 +80,14 @@ class Operated:
         """By run, how much of what was said in it waits in its raw log for the next command."""
         self.bundles: list[Document] = []
         self.pulled: list[Document] = []
-        self._verdict = Verdict.FREE
+        self._verdict = Status.FREE
         self._digests: dict[int, str] = {}
         self._looks = 0
 
     # What there is
 
     @property
-    def place(self) -> Place:
+    def place(self) -> StateRef:
         """Opened anew each time, as each command does."""
         store = LocalStore(
             self._place.folder.folder,
@@ -108,7 +107,7 @@ class Operated:
         return self._verdict in _LIVE
 
     @property
-    def status(self) -> Verdict:
+    def status(self) -> Status:
         """What the lock must be found to be."""
         return self._verdict
 
@@ -145,26 +144,26 @@ class Operated:
         self.holder = Holder(self.place, flight, folded=folded, more=more, with_packer=packer)
         self.expected.started(flight)
         self.expected.progressed(flight.number, min(folded, flight.length))
-        self._verdict = Verdict.HELD
+        self._verdict = Status.HELD
 
     def finish(self) -> None:
         assert self.holder is not None
         flight = self.holder.flight
         assert not self.holder.finish(), "a holder lost its lock to nobody"
         self.expected.concluded(flight.number, flight.length)
-        self.holder, self._verdict = None, Verdict.FREE
+        self.holder, self._verdict = None, Status.FREE
 
     def kill(self) -> None:
         assert self.holder is not None
         self.holder.kill()
-        self._verdict = Verdict.ORPHANED if self.holder.packer else Verdict.ABANDONED
+        self._verdict = Status.ORPHANED if self.holder.packer else Status.ABANDONED
         self.holder = self.holder if self.holder.packer else None
 
     def kill_packer(self) -> None:
         """The Packer that a killed process left ends, too."""
         assert self.holder is not None
         self.holder.kill_packer()
-        self.holder, self._verdict = None, Verdict.ABANDONED
+        self.holder, self._verdict = None, Status.ABANDONED
 
     def kill_lost(self, index: int) -> None:
         """It ends without a word; what it had said is read by the next command."""
@@ -176,7 +175,7 @@ class Operated:
     def finish_lost(self, index: int) -> None:
         """A process whose lock was closed under it comes to its end: too late, and not lost."""
         lost = self.lost.pop(index)
-        assert lost.finish(), "a closed tenure has committed"
+        assert lost.finish(), "a closed lock has committed"
         flight = lost.flight
         paths = list(self.place.store.logs.glob(f"{flight.number}-1-*.late.json"))
         assert len(paths) == 1, paths
@@ -209,7 +208,7 @@ class Operated:
             self._lock_lost()
         else:
             self._recovers()
-        self._verdict = Verdict.FREE
+        self._verdict = Status.FREE
 
     def _lock_lost(self) -> None:
         assert self.holder is not None
@@ -286,10 +285,10 @@ class Operated:
         self.pulled.append(Document(path, self.expected.serial))
 
     def compact(self) -> None:
-        command = Command(name="compact", words=("compact",), environ={})
+        command = Operation(name="compact", words=("compact",), environ={})
 
         def work() -> None:
-            with changing(self.place, command, silent):
+            with under_lock(self.place, command, silent):
                 pass
 
         self._under_lock(work)
@@ -362,7 +361,7 @@ class Operated:
         self._is_one_of(state, surely, before)
         if path.parent.name == "history" or path.name == "state.json":
             assert not path.exists() or not self.place.store.verify().problems
-        self._verdict = Verdict.FREE
+        self._verdict = Status.FREE
         self._adopt_history(lossless=path.parent.name != "history")
 
     def _is_one_of(self, state: State, surely: int, before: int) -> None:
@@ -383,7 +382,7 @@ class Operated:
         assert self.read().serial > before, "a serial was given out again"
         self.expected.became(document.serial)
         self._lost_after = document.serial
-        self._verdict = Verdict.FREE
+        self._verdict = Status.FREE
         self._adopt_history(lossless=False)
 
     def _adopt_history(self, *, lossless: bool) -> None:
@@ -411,7 +410,7 @@ class Operated:
         self._reads_logs()
         if recovers:
             self._recovers()
-        self._verdict = Verdict.FREE
+        self._verdict = Status.FREE
         return True
 
     def _reads_logs(self) -> None:
@@ -426,7 +425,7 @@ class Operated:
         for number in sorted(self.expected.now.running):
             said = max(self.expected.now.running[number], self._said.get(number, 0))
             self.expected.concluded(number, said)
-        self._verdict = Verdict.FREE
+        self._verdict = Status.FREE
 
     def _replaces(
         self, look: Callable[[], object], work: Callable[..., object], then: Picture
@@ -436,7 +435,7 @@ class Operated:
         The recovery of a run that was left unfinished may change some.
         """
         found = look()
-        is_left = self._verdict is Verdict.ABANDONED or bool(self.expected.now.running)
+        is_left = self._verdict is Status.ABANDONED or bool(self.expected.now.running)
         is_left = is_left or bool(self.unread)
         if is_left and not self.is_locked:
             try:
@@ -460,7 +459,7 @@ class Operated:
         """The state, its history, and its lock are what the model says."""
         self._looks += 1
         found = self.place.store.status()
-        assert found.verdict == self._verdict, found
+        assert found.status == self._verdict, found
         state = self.place.store.read()
         if state is None:
             assert self.expected.now == EMPTY

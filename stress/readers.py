@@ -28,7 +28,7 @@ from packer_fork.locks import LockStatus
 from packer_fork.manager import state_ref
 from packer_fork.manager.build.log_files import LogFiles
 from packer_fork.manager.state import backup, go_import, merge_results, restore, transfer
-from packer_fork.manager.state_ref import StateRef as Place
+from packer_fork.manager.state_ref import StateRef
 from packer_fork.model import Actor, Late, WorkItem
 from packer_fork.packer import lines, outcome, outline
 from packer_fork.packer.mask import Mask
@@ -132,7 +132,7 @@ def _kept(path: Path, data: bytes) -> Iterator[Path]:
         assert path.read_bytes() == data, f"{path.name} was overwritten"
 
 
-def place_in(folder: Path) -> Place:
+def place_in(folder: Path) -> StateRef:
     """The place of a template in `folder`, whose state is a small real one."""
     template = folder / "t.pkr.hcl"
     template.write_text(NULL_AND_FILE, encoding="utf-8")
@@ -327,7 +327,7 @@ def _late(folder: Path) -> Reader:
 
 def an_item(run: int = 1) -> WorkItem:
     by = Actor(user="u", host="h", pid=1)
-    return WorkItem(run=run, number=1, tenure=1, started=_START, by=by)
+    return WorkItem(run=run, number=1, token=1, started=_START, by=by)
 
 
 def folded(pieces: list[bytes]) -> outcome.Outcome:

@@ -56,4 +56,4 @@ def kept_in(history: Iterable[SegmentRange]) -> list[Kept]:
     """All changes of the history of a store."""
     read = (stretch.read() for stretch in history)
     changes = (change for passage in read for change, _ in passage.changes)
-    return [Kept(change.serial, change.tenure, change.why) for change in changes]
+    return [Kept(change.serial, change.token, change.why) for change in changes]

@@ -15,7 +15,7 @@ from pathlib import Path
 from msgspec import Struct
 
 from packer_fork.locks import LockStatus
-from packer_fork.model import Build, Draft
+from packer_fork.model import Build, PendingChange
 from packer_fork.stores.access import Access, parse_address
 from packer_fork.stores.base import Store
 from packer_fork.stores.consul import ConsulKeys
@@ -96,9 +96,9 @@ def uncontended(bench: Bench, side: _Side) -> None:
     store, asking = side.open(bench.folder()), holder("bench")
 
     def ours() -> None:
-        tenure = store.try_acquire(asking)
-        assert not isinstance(tenure, LockStatus), tenure
-        tenure.close()
+        lock = store.try_acquire(asking)
+        assert not isinstance(lock, LockStatus), lock
+        lock.close()
 
     base = "its own tool, a process that runs `true`"
     steps: dict[str, Step] = {
@@ -209,15 +209,15 @@ def _sum(path: Path) -> int:
 
 def commits(bench: Bench, side: _Side) -> None:
     store, keys = side.open(bench.folder()), side.keys()
-    tenure = store.try_acquire(holder("bench"))
-    assert not isinstance(tenure, LockStatus), tenure
+    lock = store.try_acquire(holder("bench"))
+    assert not isinstance(lock, LockStatus), lock
     build = Build(name="b", error="x" * 600)
-    draft = Draft(operation="progress", builds={"b": build})
+    draft = PendingChange(operation="progress", builds={"b": build})
     count = 0
 
     def ours() -> None:
         nonlocal count
-        count = tenure.commit(draft).serial
+        count = lock.commit(draft).serial
 
     base = "a bare put of as many bytes"
     steps: dict[str, Step] = {
@@ -225,7 +225,7 @@ def commits(bench: Bench, side: _Side) -> None:
         "one change committed": ours,
     }
     bench.compare(steps, bench.rounds(500), base=base)
-    tenure.close()
+    lock.close()
     state = store.read()
     bench.check("what was committed reads back", good=bool(state and state.serial == count))
     bench.check("nothing is damaged", good=not store.verify().problems)

@@ -116,8 +116,8 @@ class Crew:
             yield f"not everything is complete: {statuses}"
         if (verified := self._cli("state", "check", TEMPLATE)).rc != 0:
             yield verified.out + verified.err
-        if (verdict := states.verdict(self._cli)) != "free":
-            yield f"the lock is {verdict}"
+        if (status := states.status(self._cli)) != "free":
+            yield f"the lock is {status}"
 
     def _serial(self) -> int:
         state = open_store(states.folder(self._root)).read()

@@ -19,7 +19,7 @@ from pathlib import Path
 from msgspec import Struct, structs
 
 from packer_fork.errors import LockLostError, StoreError
-from packer_fork.locks import Holder, LockStatus, Verdict
+from packer_fork.locks import Holder, LockStatus, Status
 from packer_fork.stores.access import Access
 from packer_fork.stores.base import Store
 from stress import recorder
@@ -38,7 +38,7 @@ TTL = 1.0
 WORKERS = 5
 
 _BETWEEN = 15
-"""Tenures between two troubles at the least."""
+"""Locks between two faults at the least."""
 
 _LASTS = (0.2, 3.0)
 """Times of a lease that troubles last: some longer than any retry timeout."""
@@ -49,7 +49,7 @@ _RECOVERY = 120
 _PAUSE = 0.02
 
 _IMPATIENT = Access(connect_timeout=0.3, request_timeout=0.8, retry_timeout=2)
-_WHATEVER = frozenset(Verdict) - {Verdict.FREE}
+_WHATEVER = frozenset(Status) - {Status.FREE}
 
 
 class Site(Struct, frozen=True):
@@ -64,7 +64,7 @@ class Site(Struct, frozen=True):
 
 
 class SharedChaos:
-    """Workers that are replaced as they are killed, until enough tenures were had."""
+    """Workers that are replaced as they are killed, until enough locks were had."""
 
     def __init__(self, site: Site, folder: Path) -> None:
         self._site = site
@@ -75,10 +75,10 @@ class SharedChaos:
         self._operator = site.open("operator")
         self.had: Counter[str] = Counter()
 
-    def run(self, tenures: int) -> None:
+    def run(self, locks: int) -> None:
         """Raises AssertionError if a trouble is over and the lock is not had again."""
         try:
-            while self._held() < tenures:
+            while self._held() < locks:
                 for trouble in (random.choice(_OF_SERVERS), *_shuffled(_OF_MACHINES)):
                     self._have(trouble)
                 self._have(random.choice(_OF_SERVERS), *_shuffled(_OF_MACHINES))
@@ -95,13 +95,13 @@ class SharedChaos:
 
     def problems(self) -> Iterator[str]:
         """What is wrong with what is stored, and with a lock that nobody holds any more."""
-        tenure = queue_up(self._operator, holder("last")).tenure
-        tenure.compact()
-        tenure.close()
+        lock = queue_up(self._operator, holder("last")).lock
+        lock.compact()
+        lock.close()
         yield from (f"{each.file}: {each.what}" for each in self._operator.verify().problems)
         marks = Counter(change.mark for change in self.kept())
         yield from (f"{mark} is there {times} times" for mark, times in marks.items() if times > 1)
-        if self._operator.status().verdict is not Verdict.FREE:
+        if self._operator.status().status is not Status.FREE:
             yield "the lock is not free"
 
     def _held(self) -> int:
@@ -183,15 +183,15 @@ class SharedChaos:
         with contextlib.ExitStack() as kept:
             with contextlib.suppress(StoreError):  # somebody may be faster, too
                 found, asked = self._operator.status(), now()
-                tenure = self._operator.try_acquire(
+                lock = self._operator.try_acquire(
                     holder("unlock"), over=_WHATEVER, lock_id=found.id or "none"
                 )
-                if not isinstance(tenure, LockStatus) and found.record is not None:
-                    kept.callback(tenure.close)
+                if not isinstance(lock, LockStatus) and found.record is not None:
+                    kept.callback(lock.close)
                     number = found.record.token
-                    self._record.note(Closed(tenure=number, asked=asked, at=now()))
+                    self._record.note(Closed(token=number, asked=asked, at=now()))
                     with contextlib.suppress(LockLostError):
-                        tenure.compact()
+                        lock.compact()
             yield
 
     @contextlib.contextmanager
@@ -237,19 +237,19 @@ def _work(site: Site, record: Recorder, machine: str, seed: float) -> None:
 
 
 def _hold(me: Contender) -> None:
-    tenure = me.enter(queue=random.random() < 0.8)
-    if tenure is None:
+    lock = me.enter(queue=random.random() < 0.8)
+    if lock is None:
         return
     try:
         for _ in range(random.randrange(1, 4)):
             time.sleep(random.uniform(0, 0.01))
-            if not me.change(tenure):
+            if not me.change(lock):
                 return
         if random.random() < 0.2:
             with contextlib.suppress(LockLostError):
-                tenure.compact()
+                lock.compact()
     finally:
-        me.leave(tenure)
+        me.leave(lock)
 
 
 def _holder_on(machine: str) -> Holder:

@@ -20,14 +20,14 @@ from pathlib import Path
 import msgspec
 from msgspec import Struct, structs
 
-from packer_fork import sharing
+from packer_fork import lock_steps
 from packer_fork.errors import LockLostError, StoreError
 from packer_fork.lock_steps import MOST_PARTICIPANTS
-from packer_fork.locks import Claim, Holder, LockStatus, Share, Verdict
+from packer_fork.locks import Claim, Holder, LockRecord, LockStatus, Status
 from packer_fork.manager.build import shared_run
-from packer_fork.model import Build, Draft
+from packer_fork.model import Build, PendingChange
 from packer_fork.stores.access import Access
-from packer_fork.stores.base import Membership, Store, Ticket
+from packer_fork.stores.base import HeldLock, Store, Ticket
 from stress import recorder
 from stress.checker import (
     Acquired,
@@ -120,13 +120,13 @@ class SharedRuns:
 
     def problems(self) -> Iterator[str]:
         """What is wrong with what is stored, and with a lock that nobody holds any more."""
-        tenure = queue_up(self._operator, holder("last")).tenure
-        tenure.compact()
-        tenure.close()
+        lock = queue_up(self._operator, holder("last")).lock
+        lock.compact()
+        lock.close()
         yield from (f"{each.file}: {each.what}" for each in self._operator.verify().problems)
         marks = Counter(change.mark for change in self.kept() if change.scope)
         yield from (f"{mark} is there {times} times" for mark, times in marks.items() if times > 1)
-        if self._operator.status().verdict is not Verdict.FREE:
+        if self._operator.status().status is not Status.FREE:
             yield "the lock is not free"
 
     def _ended(self) -> int:
@@ -143,12 +143,12 @@ class SharedRuns:
         self._read += len(whole)
         for event in msgspec.json.Decoder(AnyEvent).decode_lines(whole):
             if isinstance(event, Ended):
-                self._done.add(event.tenure)
+                self._done.add(event.token)
             elif isinstance(event, Acquired) and event.scope:
-                self._hands[event.scope, event.tenure] = event.process
-                self._newest[event.scope] = event.tenure
+                self._hands[event.scope, event.token] = event.process
+                self._newest[event.scope] = event.token
             elif isinstance(event, Released):
-                self._hands.pop((event.scope, event.tenure), None)
+                self._hands.pop((event.scope, event.token), None)
 
     def _have(self, trouble: Trouble) -> None:
         """One trouble, or two at once; then runs are done again."""
@@ -249,10 +249,10 @@ _TROUBLES: tuple[Trouble, ...] = (
 
 def unfinished(events: list[AnyEvent]) -> list[str]:
     """Runs of which a source was not handed in exactly once."""
-    ends = {(event.tenure, event.done) for event in events if isinstance(event, Ended)}
+    ends = {(event.token, event.done) for event in events if isinstance(event, Ended)}
     return [
-        f"run {tenure} ended with {', '.join(done)}"
-        for tenure, done in sorted(ends)
+        f"run {lock} ended with {', '.join(done)}"
+        for lock, done in sorted(ends)
         if sorted(done) != sorted(SOURCES)
     ]
 
@@ -261,7 +261,7 @@ def _of_claim(change: Kept) -> Iterator[Kept]:
     """The same change as one of the claim that its mark names."""
     found = _OF_CLAIM.fullmatch(change.mark)
     if found:
-        yield structs.replace(change, scope=found["scope"], tenure=int(found["claim"]))
+        yield structs.replace(change, scope=found["scope"], token=int(found["claim"]))
 
 
 def _holder_on(machine: str) -> Holder:
@@ -278,12 +278,12 @@ def _contend(site: Site, name: str, seed: float) -> None:
     me.name = name
     while os.getppid() == parent:
         with contextlib.suppress(*site.troubles()):
-            tenure = me.enter()
-            if tenure is not None:
+            lock = me.enter()
+            if lock is not None:
                 try:
-                    me.change(tenure)
+                    me.change(lock)
                 finally:
-                    me.leave(tenure)
+                    me.leave(lock)
         time.sleep(random.uniform(0, 0.2))
 
 
@@ -310,23 +310,23 @@ class Worker:
 
     def take_part(self) -> None:
         """In one run, until all of its sources are done."""
-        tenure = self._enter()
-        if tenure is None:
+        lock = self._enter()
+        if lock is None:
             return
-        number = tenure.record.token
+        number = lock.record.token
         try:
-            if tenure.participant.number == 1:
-                _open(tenure)
-            while not sharing.is_done((looked := tenure.look())[0]):
-                for source in _free(tenure, *looked):  # or no more, as time goes by
-                    self._build(tenure, source)
+            if lock.participant.number == 1:
+                _open(lock)
+            while not lock_steps.is_complete((looked := lock.look())[0]):
+                for source in _free(lock, *looked):  # or no more, as time goes by
+                    self._build(lock, source)
                 time.sleep(_PAUSE)
-            self._note(Ended(tenure=number, done=looked[0].done))
+            self._note(Ended(token=number, done=looked[0].done))
         finally:
-            self._note(Released(tenure=number, at=now(), process=self._name))
-            tenure.close()
+            self._note(Released(token=number, at=now(), process=self._name))
+            lock.close()
 
-    def _enter(self) -> Membership | None:
+    def _enter(self) -> HeldLock | None:
         """Open a run in turn, or join the one that is open."""
         if (entered := self._attempt(None)) is not None:
             return entered
@@ -338,34 +338,34 @@ class Worker:
             ticket.leave()
         return entered
 
-    def _attempt(self, ticket: Ticket | None) -> Membership | None:
+    def _attempt(self, ticket: Ticket | None) -> HeldLock | None:
         asked = now()
         found = self._store.try_acquire(
             self._holder, ticket=ticket, max_participants=MOST_PARTICIPANTS
         )
         if not isinstance(found, LockStatus):
             number, lock, got = found.record.token, found.record.id, now()
-            self._note(Acquired(tenure=number, lock=lock, process=self._name, asked=asked, got=got))
+            self._note(Acquired(token=number, lock=lock, process=self._name, asked=asked, got=got))
             return found
         if found.record is None or found.record.released:
             return None
         joined = self._store.join(self._holder, lock_id=found.id, inputs=INPUTS)
         if joined is not None:
-            self._note(Joined(tenure=joined.record.token, process=self._name))
+            self._note(Joined(token=joined.record.token, process=self._name))
         return joined
 
-    def _build(self, tenure: Membership, source: str) -> None:
+    def _build(self, lock: HeldLock, source: str) -> None:
         """If nobody else has it."""
-        asked, number = now(), tenure.participant.number
-        share = tenure.update(lambda s, dead: sharing.claimed(s, source, number, dead))
+        asked, number = now(), lock.participant.number
+        share = lock.update(lambda s, dead: lock_steps.claim(s, source, number, dead))
         if share is None:
             return
-        part = _Part(tenure, share.claims[-1])
+        part = _Part(lock, share.claims[-1])
         self._note(
             Acquired(
                 scope=part.scope,
-                tenure=part.claim.number,
-                lock=f"{tenure.record.token}#{part.claim.number}",
+                token=part.claim.number,
+                lock=f"{lock.record.token}#{part.claim.number}",
                 process=self._name,
                 asked=asked,
                 got=now(),
@@ -374,7 +374,7 @@ class Worker:
         for _ in range(random.randrange(1, 4)):
             time.sleep(random.uniform(0, 0.01))
             self._change(part)
-        self._note(Released(scope=part.scope, tenure=part.claim.number, at=now()))
+        self._note(Released(scope=part.scope, token=part.claim.number, at=now()))
         self._let_go(part)
 
     def _change(self, part: _Part) -> None:
@@ -382,13 +382,15 @@ class Worker:
         mark, begun = f"{part.scope}#{part.claim.number} {self._name}.{self._changes}", now()
         self._changes += 1
         name = part.claim.source
-        draft = Draft(operation="share", why=mark, builds={name: Build(name=name, error=mark)})
-        serial, acknowledged = part.tenure.commit(draft).serial, now()
-        for scope, number in ((part.scope, part.claim.number), ("", part.tenure.record.token)):
+        draft = PendingChange(
+            operation="share", why=mark, builds={name: Build(name=name, error=mark)}
+        )
+        serial, acknowledged = part.lock.commit(draft).serial, now()
+        for scope, number in ((part.scope, part.claim.number), ("", part.lock.record.token)):
             self._note(
                 Committed(
                     scope=scope,
-                    tenure=number,
+                    token=number,
                     serial=serial,
                     mark=mark,
                     begun=begun,
@@ -398,31 +400,31 @@ class Worker:
 
     def _let_go(self, part: _Part) -> None:
         """Mostly it is done; what was cancelled is for others."""
-        source, member = part.claim.source, part.tenure.participant.number
+        source, member = part.claim.source, part.lock.participant.number
         if random.random() < 0.1:
-            part.tenure.update(lambda share, _: sharing.given_back(share, source, member))
+            part.lock.update(lambda share, _: lock_steps.return_claim(share, source, member))
         else:
-            part.tenure.update(lambda share, _: sharing.handed_in(share, source, member))
-            self._note(HandedIn(scope=part.scope, tenure=part.claim.number))
+            part.lock.update(lambda share, _: lock_steps.complete(share, source, member))
+            self._note(HandedIn(scope=part.scope, token=part.claim.number))
 
 
 class _Part(Struct, frozen=True):
     """A source in our hands."""
 
-    tenure: Membership
+    lock: HeldLock
     claim: Claim
 
     @property
     def scope(self) -> str:
-        return f"{self.tenure.record.token}/{self.claim.source}"
+        return f"{self.lock.record.token}/{self.claim.source}"
 
 
-def _open(tenure: Membership) -> None:
-    """Let others join the run, whose number is that of the tenure."""
-    run = tenure.record.token
-    tenure.update(lambda share, _: sharing.opened(share, inputs=INPUTS, run=run, wanted=SOURCES))
+def _open(lock: HeldLock) -> None:
+    """Let others join the run, whose number is that of the lock."""
+    run = lock.record.token
+    lock.update(lambda share, _: lock_steps.admit(share, inputs=INPUTS, run=run, wanted=SOURCES))
 
 
-def _free(tenure: Membership, share: Share, dead: frozenset[int]) -> list[str]:
-    free = shared_run.unclaimed(share, dead, tenure.participant.number)
+def _free(lock: HeldLock, share: LockRecord, dead: frozenset[int]) -> list[str]:
+    free = shared_run.unclaimed(share, dead, lock.participant.number)
     return random.sample(free, len(free))

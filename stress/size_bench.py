@@ -31,7 +31,7 @@ def _measured(bench: Bench, count: int) -> dict[str, float]:
     bench.section(f"k. a state of {count:,} builds")
     content, folder = states.state(count), bench.folder()
     store = states.place(folder, content)
-    tenure = states.acquired(store)
+    lock = states.acquired(store)
     draft, last = states.progress(1000), states.name(count - 1)
     plain, whole = folder / "plain", states.ancestor(count)
     appender = Appender(folder / "bare", _CHANGE)
@@ -44,7 +44,7 @@ def _measured(bench: Bench, count: int) -> dict[str, float]:
 
     steps: dict[str, Step] = {
         "bare append and fdatasync": appender.append,
-        "one change": partial(tenure.commit, draft),
+        "one change": partial(lock.commit, draft),
         "one change, whole JSON": partial(bare.save_ancestor, plain, whole, sync=True),
         "load, one build read": load,
         "load, json.load": partial(bare.load_ancestor, plain),
@@ -54,6 +54,6 @@ def _measured(bench: Bench, count: int) -> dict[str, float]:
         bench.add(what, value, "ms")
     state = states.store_in(folder).read()
     bench.check("all builds are there", good=state is not None and len(state.builds) == count)
-    tenure.close()
+    lock.close()
     appender.close()
     return found

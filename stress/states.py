@@ -17,10 +17,10 @@ from packer_fork.model import (
     Artifact,
     Build,
     BuildStatus,
-    Draft,
     File,
     Git,
     Instance,
+    PendingChange,
     Run,
     RunStatus,
     State,
@@ -29,7 +29,7 @@ from packer_fork.model import (
     Template,
     WorkItem,
 )
-from packer_fork.stores.base import Tenure
+from packer_fork.stores.base import HeldLock
 from packer_fork.stores.local.journal import Journal
 from packer_fork.stores.local.layout import Layout
 from packer_fork.stores.local.reader import Reader
@@ -91,7 +91,7 @@ def run(number: int, status: RunStatus = RunStatus.RUNNING) -> Run:
     begun = BEGIN + timedelta(minutes=10 * number)
     return Run(
         number=number,
-        tenure=1,
+        token=1,
         started=begun,
         by=ACTOR,
         status=status,
@@ -106,7 +106,7 @@ def run(number: int, status: RunStatus = RunStatus.RUNNING) -> Run:
 
 def item(run: int, offset: int) -> WorkItem:
     begun = BEGIN + timedelta(minutes=10 * run)
-    return WorkItem(run=run, number=1, tenure=1, started=begun, by=ACTOR, log_offset=offset)
+    return WorkItem(run=run, number=1, token=1, started=begun, by=ACTOR, log_offset=offset)
 
 
 def documents(builds: list[Build]) -> dict[str, Raw]:
@@ -126,10 +126,12 @@ def state(count: int) -> State:
     return structs.replace(empty(), serial=1, builds=builds, last_run=run(1, RunStatus.COMPLETE))
 
 
-def progress(offset: int, number: int = 2) -> Draft:
+def progress(offset: int, number: int = 2) -> PendingChange:
     """What a run commits when its log has grown to `offset`, and one of its builds moved on."""
     moved = build(0, run=number, status=BuildStatus.PROVISIONING)
-    return Draft(operation="progress", builds={moved.name: moved}, items=(item(number, offset),))
+    return PendingChange(
+        operation="progress", builds={moved.name: moved}, items=(item(number, offset),)
+    )
 
 
 def ancestor(count: int) -> dict[str, Any]:
@@ -161,9 +163,9 @@ def journal(folder: Path) -> Journal:
 def place(folder: Path, content: State) -> LocalStore:
     """A store in `folder` that holds `content`."""
     store = store_in(folder)
-    tenure = acquired(store)
-    tenure.put(content)
-    tenure.close()
+    lock = acquired(store)
+    lock.put(content)
+    lock.close()
     return store
 
 
@@ -172,7 +174,7 @@ def store_in(folder: Path) -> LocalStore:
     return open_store(folder / "default")
 
 
-def acquired(store: LocalStore) -> Tenure:
-    tenure = store.try_acquire(holder("bench"))
-    assert not isinstance(tenure, LockStatus), tenure
-    return tenure
+def acquired(store: LocalStore) -> HeldLock:
+    lock = store.try_acquire(holder("bench"))
+    assert not isinstance(lock, LockStatus), lock
+    return lock

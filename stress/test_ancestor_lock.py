@@ -18,10 +18,10 @@ import pytest
 
 from packer_fork import durable
 from packer_fork.errors import LockLostError
-from packer_fork.locks import LockStatus, Verdict
+from packer_fork.locks import LockStatus, Status
 from packer_fork.manager.acquire import acquire
-from packer_fork.model import Draft
-from packer_fork.stores.base import TAKE_OVER, Tenure
+from packer_fork.model import PendingChange
+from packer_fork.stores.base import TAKE_OVER, HeldLock
 from packer_fork.stores.local import queue
 from packer_fork.stores.local.layout import Layout
 from packer_fork.stores.local.store import LocalStore
@@ -43,7 +43,7 @@ RAPID = 5_000  # of each kind
 MANAGERS, EACH = 200, 10
 COMPETITORS, SECONDS = 20, 3.0
 ABANDONED = 20
-UNREADABLE = frozenset({Verdict.ABANDONED, Verdict.UNKNOWN})
+UNREADABLE = frozenset({Status.ABANDONED, Status.UNKNOWN})
 """What force-unlock passes over without being told that it may."""
 
 
@@ -52,17 +52,17 @@ def folder(tmp_path: Path) -> Path:
     return tmp_path / "t.pkr.hcl" / "default"
 
 
-def taken(store: LocalStore, over: frozenset[Verdict] = TAKE_OVER) -> Tenure:
+def taken(store: LocalStore, over: frozenset[Status] = TAKE_OVER) -> HeldLock:
     found = store.try_acquire(holder("test"), over=over)
     assert not isinstance(found, LockStatus), found
     return found
 
 
 def assert_nothing_left(folder: Path) -> None:
-    """No file of a tenure or of a ticket, and nobody who holds or waits."""
+    """No file of a lock or of a ticket, and nobody who holds or waits."""
     assert not any((folder / "locks").iterdir())
     assert not Path(folder / "queue").exists() or not any((folder / "queue").iterdir())
-    assert open_store(folder).status().verdict is Verdict.FREE
+    assert open_store(folder).status().status is Status.FREE
 
 
 def acquisitions(events: list[AnyEvent]) -> Counter[str]:
@@ -93,9 +93,9 @@ def test_contention(mix: str, times: int, folder: Path, figure: Say) -> None:
 
 
 def hold(me: Contender) -> None:
-    tenure = me.enter()
-    assert tenure is not None
-    me.leave(tenure)
+    lock = me.enter()
+    assert lock is not None
+    me.leave(lock)
 
 
 def test_sequential(times: int, folder: Path, figure: Say) -> None:
@@ -114,11 +114,11 @@ def test_sequential(times: int, folder: Path, figure: Say) -> None:
 
 
 def take_and_give_back(store: LocalStore) -> int:
-    """The number of the tenure, which nobody held or had left."""
-    tenure = taken(store)
-    assert tenure.replaced is None
-    tenure.close()
-    return tenure.record.token
+    """The number of the lock, which nobody held or had left."""
+    lock = taken(store)
+    assert lock.replaced is None
+    lock.close()
+    return lock.record.token
 
 
 def test_rapid_acquire_release(kind: str, times: int, folder: Path, figure: Say) -> None:
@@ -126,21 +126,21 @@ def test_rapid_acquire_release(kind: str, times: int, folder: Path, figure: Say)
     begun = time.perf_counter()
     ((before, after, last),) = together(kind, [partial(rapid, folder, cycles)])
     figure("acquire and release", (time.perf_counter() - begun) / cycles * 1e6, "µs")
-    assert last == cycles, "a tenure was skipped"
+    assert last == cycles, "a lock was skipped"
     assert after == before, "it has left files open"
     assert_nothing_left(folder)
 
 
 def rapid(folder: Path, cycles: int) -> Answer:
-    """Descriptors open before and after, and the number of the last tenure.
+    """Descriptors open before and after, and the number of the last lock.
 
     Each tenth time it goes through the queue.
     """
     before, store, number = descriptors(), open_store(folder), 0
     for cycle in range(cycles):
-        tenure = taken(store) if cycle % 10 else queue_up(store, holder("rapid")).tenure
-        number = tenure.record.token
-        tenure.close()
+        lock = taken(store) if cycle % 10 else queue_up(store, holder("rapid")).lock
+        number = lock.record.token
+        lock.close()
     return before, descriptors(), number
 
 
@@ -166,13 +166,13 @@ def manage(folder: Path, record: Recorder, each: int) -> Answer:
     me, asking = Contender(open_store(folder), record), holder("manage")
     for attempt in range(each):
         asked = now()
-        tenure, _ = acquire(me.store, asking, lambda _: None, timeout=3600)
-        number, lock = tenure.record.token, tenure.record.id
-        record.note(Acquired(tenure=number, lock=lock, process=me.name, asked=asked, got=now()))
+        lock, _ = acquire(me.store, asking, lambda _: None, timeout=3600)
+        token, lock_id = lock.record.token, lock.record.id
+        record.note(Acquired(token=token, lock=lock_id, process=me.name, asked=asked, got=now()))
         try:
-            assert attempt < each - 1 or me.change(tenure)
+            assert attempt < each - 1 or me.change(lock)
         finally:
-            me.leave(tenure)
+            me.leave(lock)
     return ()
 
 
@@ -213,7 +213,7 @@ def forked_holder(folder: Path) -> Iterator[int]:
 
 
 def hold_for_ever(folder: Path, has: int) -> None:
-    queue_up(open_store(folder), holder("hold")).tenure.commit(Draft(operation="hold"))
+    queue_up(open_store(folder), holder("hold")).lock.commit(PendingChange(operation="hold"))
     os.write(has, b"1")
     while True:
         signal.pause()
@@ -227,33 +227,33 @@ def kill(pid: int) -> None:
 
 def abandon(folder: Path) -> Answer:
     """As a thread can: it lets go of what it locked, and says so nowhere."""
-    tenure = taken(open_store(folder))
-    tenure.commit(Draft(operation="hold"))
-    tenure.hand_over()
+    lock = taken(open_store(folder))
+    lock.commit(PendingChange(operation="hold"))
+    lock.hand_over()
     return ()
 
 
 def test_abandoned_lock(kind: str, times: int, folder: Path, figure: Say) -> None:
-    """The verdict needs no time-out, and whoever comes next takes it over."""
+    """The status needs no time-out, and whoever comes next takes it over."""
     store, milliseconds = open_store(folder), []
     for number in range(1, 2 * ABANDONED * times, 2):
         if kind == "threads":
             together(kind, [partial(abandon, folder)])
         else:
             with forked_holder(folder) as pid:
-                assert store.status().verdict is Verdict.HELD
+                assert store.status().status is Status.HELD
                 assert not took(store)
                 kill(pid)
         begun = time.perf_counter()
-        assert store.status().verdict is Verdict.ABANDONED
-        tenure = taken(store)
+        assert store.status().status is Status.ABANDONED
+        lock = taken(store)
         milliseconds.append((time.perf_counter() - begun) * 1e3)
-        assert tenure.replaced is not None
-        assert tenure.replaced.verdict is Verdict.ABANDONED
-        assert tenure.replaced.record is not None
-        assert (tenure.replaced.record.token, tenure.record.token) == (number, number + 1)
+        assert lock.replaced is not None
+        assert lock.replaced.status is Status.ABANDONED
+        assert lock.replaced.record is not None
+        assert (lock.replaced.record.token, lock.record.token) == (number, number + 1)
         assert serial(store) == number // 2 + 1, "what was acknowledged before is lost"
-        tenure.close()
+        lock.close()
     assert_nothing_left(folder)
     figure("to find it abandoned and to take it, median", statistics.median(milliseconds), "ms")
 
@@ -275,28 +275,28 @@ def test_abandoned_lock_goes_to_who_waits(times: int, folder: Path, figure: Say)
 
 
 def wait_for_it(folder: Path, got: list[float]) -> None:
-    tenure = queue_up(open_store(folder), holder("wait")).tenure
+    lock = queue_up(open_store(folder), holder("wait")).lock
     got.append(time.perf_counter())
-    assert tenure.replaced is not None
-    tenure.close()
+    assert lock.replaced is not None
+    lock.close()
 
 
 def test_abandoned_lock_of_a_thread_is_held_while_its_process_lives(folder: Path) -> None:
     """Nothing tells that it will never be given back; its process may still use it."""
-    kept: list[Tenure] = []
+    kept: list[HeldLock] = []
 
     def keep() -> Answer:
         kept.append(taken(open_store(folder)))
         return ()
 
     together("threads", [keep])
-    assert open_store(folder).status().verdict is Verdict.HELD
+    assert open_store(folder).status().status is Status.HELD
     assert not took(open_store(folder))
     kept[0].close()
     assert_nothing_left(folder)
 
 
-def took(store: LocalStore, *, over: frozenset[Verdict] = TAKE_OVER, lock_id: str = "") -> bool:
+def took(store: LocalStore, *, over: frozenset[Status] = TAKE_OVER, lock_id: str = "") -> bool:
     """Whether it is got; then it is given back."""
     found = store.try_acquire(holder("take"), over=over, lock_id=lock_id)
     if isinstance(found, LockStatus):
@@ -357,11 +357,11 @@ def test_lock_file_corruption(
             together(kind, [partial(assert_held, folder)] * 2)
             kill(pid)
     else:
-        tenure = taken(open_store(folder))
-        tenure.commit(Draft(operation="hold"))
+        lock = taken(open_store(folder))
+        lock.commit(PendingChange(operation="hold"))
         corrupt(folder, garbage, spoil)
         together(kind, [partial(assert_held, folder)] * 2)
-        tenure.hand_over()
+        lock.hand_over()
     assert_unknown(folder)
     assert_nothing_left(folder)
 
@@ -379,7 +379,7 @@ def assert_held(folder: Path) -> Answer:
     """The kernel tells so, whatever the record says; and in which words to name it."""
     store = open_store(folder)
     status = store.status()
-    assert status.verdict is Verdict.HELD
+    assert status.status is Status.HELD
     assert status.record is None
     assert status.id.startswith("unreadable-")
     assert str(folder / "lock") in status.error
@@ -392,18 +392,18 @@ def assert_unknown(folder: Path) -> None:
     """Taken by nobody who was not told to; by an operator, who names just this lock."""
     store = open_store(folder)
     status = store.status()
-    assert status.verdict is Verdict.UNKNOWN
+    assert status.status is Status.UNKNOWN
     assert status.id.startswith("unreadable-")
     assert not took(store)
     assert not took(store, over=UNREADABLE, lock_id="unreadable-000000000000")
-    tenure = store.try_acquire(holder("unlock"), over=UNREADABLE, lock_id=status.id)
-    assert not isinstance(tenure, LockStatus)
-    assert tenure.record.token > 1
-    assert tenure.replaced is not None
-    assert tenure.replaced.verdict is Verdict.UNKNOWN
-    tenure.commit(Draft(operation="unlock"))
+    lock = store.try_acquire(holder("unlock"), over=UNREADABLE, lock_id=status.id)
+    assert not isinstance(lock, LockStatus)
+    assert lock.record.token > 1
+    assert lock.replaced is not None
+    assert lock.replaced.status is Status.UNKNOWN
+    lock.commit(PendingChange(operation="unlock"))
     assert serial(store) == 2, "what was acknowledged before is lost"
-    tenure.close()
+    lock.close()
 
 
 @pytest.mark.parametrize("spoil", [in_place, durable.replace])
@@ -413,16 +413,16 @@ def test_lock_file_corruption_and_its_holder(
     """It may go on only if the file is the one that it wrote; nothing else is ever stored."""
     store = open_store(folder)
     for garbage in GARBAGE.values():
-        tenure = taken(store, over=UNREADABLE)
+        lock = taken(store, over=UNREADABLE)
         corrupt(folder, garbage, spoil)
         before = serial(store)
         with contextlib.suppress(LockLostError):
-            tenure.commit(Draft(operation="hold"))
+            lock.commit(PendingChange(operation="hold"))
             assert spoil is in_place
         assert serial(store) == before + (spoil is in_place)
-        tenure.close()
-        verdict = store.status().verdict
-        assert verdict is (Verdict.FREE if spoil is in_place else Verdict.UNKNOWN)
+        lock.close()
+        status = store.status().status
+        assert status is (Status.FREE if spoil is in_place else Status.UNKNOWN)
 
 
 def test_lock_file_corruption_of_any_byte(folder: Path) -> None:
@@ -439,14 +439,14 @@ def test_lock_file_corruption_of_any_byte(folder: Path) -> None:
 
 
 def test_lock_file_corruption_by_an_older_record(folder: Path) -> None:
-    """A file put back from a copy says that its tenure is closed; a later one lives."""
+    """A file put back from a copy says that its lock is closed; a later one lives."""
     store = open_store(folder)
     taken(store).close()
     older = (folder / "lock").read_bytes()
-    tenure = taken(store)
+    lock = taken(store)
     durable.replace(folder / "lock", older)
     assert not took(store)
-    tenure.close()
+    lock.close()
 
 
 # Figures

@@ -18,8 +18,8 @@ from msgspec import structs
 from packer_fork.codec.builds import decode_build, decode_once
 from packer_fork.codec.lines import seal
 from packer_fork.errors import DamagedError, NewerFormatError, StateError, UsageError
-from packer_fork.model import Artifact, Build, Draft, File, Instance, State, Step
-from packer_fork.stores.base import MANUAL, Tenure
+from packer_fork.model import Artifact, Build, File, Instance, PendingChange, State, Step
+from packer_fork.stores.base import MANUAL, HeldLock
 from packer_fork.stores.local.store import LocalStore
 from stress import contender, crowded_state, meter, states
 from stress.conftest import Say
@@ -27,7 +27,7 @@ from stress.crowd import Answer, Work, descriptors, pytest_generate_tests, toget
 from stress.crowded_state import JournalPen, Pen, QueuedPen
 from stress.scale import Scale
 from tests.support import local_states, local_store
-from tests.support.local_states import tenure_of
+from tests.support.local_states import lock_of
 from tests.support.local_store import open_store
 
 __all__ = ["pytest_generate_tests"]
@@ -56,8 +56,8 @@ def read(folder: Path) -> State:
 
 
 def start(folder: Path) -> None:
-    with tenure_of(open_store(folder)) as tenure:
-        tenure.commit(Draft(operation="create", builds={"b": Build(name="b")}))
+    with lock_of(open_store(folder)) as lock:
+        lock.commit(PendingChange(operation="create", builds={"b": Build(name="b")}))
 
 
 # Readers and writers
@@ -135,8 +135,8 @@ def intact(folder: Path, numbers: range) -> Answer:
 def assert_one_build_changes_alone(folder: Path, count: int) -> None:
     changed = structs.replace(states.build(count // 2), error="changed")
     before = dict(read(folder).builds)
-    with tenure_of(open_store(folder)) as tenure:
-        tenure.commit(Draft(operation="test", builds={changed.name: changed}))
+    with lock_of(open_store(folder)) as lock:
+        lock.commit(PendingChange(operation="test", builds={changed.name: changed}))
     after = dict(read(folder).builds)
     assert decode_build(after.pop(changed.name)) == changed
     assert before.pop(changed.name)
@@ -161,18 +161,18 @@ def cycles(folder: Path, number: int) -> Answer:
     """Descriptors open before and after; every fiftieth cycle has the lock anew."""
     before = descriptors()
     for first in range(0, number, 50):
-        with tenure_of(open_store(folder)) as tenure:
+        with lock_of(open_store(folder)) as lock:
             for cycle in range(first, first + 50):
-                save_and_load(folder, tenure, cycle)
-            tenure.compact()
+                save_and_load(folder, lock, cycle)
+            lock.compact()
     return before, descriptors()
 
 
-def save_and_load(folder: Path, tenure: Tenure, cycle: int) -> None:
+def save_and_load(folder: Path, lock: HeldLock, cycle: int) -> None:
     names = [f"build-{cycle}-{number}" for number in range(10)]
     gone = dict.fromkeys(f"build-{cycle - 1}-{number}" for number in range(10))
-    serial = tenure.commit(
-        Draft(operation="test", builds=gone | {name: Build(name=name) for name in names})
+    serial = lock.commit(
+        PendingChange(operation="test", builds=gone | {name: Build(name=name) for name in names})
     ).serial
     state = read(folder)
     assert (state.serial, list(state.builds)) == (serial, names)
@@ -260,8 +260,10 @@ def assert_refused(kind: str, folder: Path) -> None:
 
 
 def assert_usable(folder: Path, beyond: int) -> None:
-    with tenure_of(open_store(folder)) as tenure:
-        serial = tenure.commit(Draft(operation="test", builds={"new": Build(name="new")})).serial
+    with lock_of(open_store(folder)) as lock:
+        serial = lock.commit(
+            PendingChange(operation="test", builds={"new": Build(name="new")})
+        ).serial
     assert serial == read(folder).serial > beyond
     assert "new" in read(folder).builds
     assert not open_store(folder).verify().problems
@@ -277,8 +279,8 @@ def test_corruption_recovery(kind: str, folder: Path, damage: Callable[[bytes], 
     assert damaged != path.read_bytes()
     path.write_bytes(damaged)
     assert_refused(kind, folder)
-    with tenure_of(open_store(folder), even_damaged=True) as tenure:
-        serial = tenure.repair().serial
+    with lock_of(open_store(folder), even_damaged=True) as lock:
+        serial = lock.repair().serial
     assert good.state is not None
     assert serial == read(folder).serial > good.state.serial
     assert read(folder).builds in (good.state.builds, *(kept.builds for kept in good.backups))
@@ -291,20 +293,20 @@ def test_corruption_recovery_with_nothing_else(
     folder: Path, damage: Callable[[bytes], bytes]
 ) -> None:
     """Where nothing else is left nothing is made up; moved aside, it is a fresh start."""
-    with tenure_of(open_store(folder)) as tenure:
+    with lock_of(open_store(folder)) as lock:
         for number in range(1, 3):
-            local_states.run(folder, tenure, number)
+            local_states.run(folder, lock, number)
     path = folder / "state.json"
     path.write_bytes(damage(path.read_bytes()))
     refused(folder)
     before, found = stored(folder), open_store(folder).recoverable()
-    with tenure_of(open_store(folder), even_damaged=True) as tenure:
+    with lock_of(open_store(folder), even_damaged=True) as lock:
         if found.state is None:
             with pytest.raises(StateError, match="is recoverable"):
-                tenure.repair()
+                lock.repair()
             assert stored(folder) == before
         else:
-            tenure.repair()
+            lock.repair()
             assert read(folder).builds == found.state.builds
     if found.state is None:
         folder.rename(folder.with_name("aside"))
@@ -377,9 +379,9 @@ def in_instance(metadata: dict[str, Any]) -> Build:
 @pytest.mark.parametrize("place", [in_build, in_instance])
 def test_deep_nesting(kind: str, folder: Path, place: Callable[[dict[str, Any]], Build]) -> None:
     build = place(nested(100))
-    with tenure_of(open_store(folder)) as tenure:
-        tenure.commit(Draft(operation="test", builds={"deep": build}))
-        tenure.compact()
+    with lock_of(open_store(folder)) as lock:
+        lock.commit(PendingChange(operation="test", builds={"deep": build}))
+        lock.compact()
 
     def loaded() -> Answer:
         assert decode_once(read(folder).builds["deep"]) == build
@@ -398,11 +400,11 @@ def test_deep_nesting_is_refused(
     build = place(nested(levels))
 
     def commit() -> Answer:
-        tenure = contender.queue_up(open_store(folder), local_store.holder("test")).tenure
-        draft = Draft(operation="test", builds={"good": Build(name="good"), "deep": build})
+        lock = contender.queue_up(open_store(folder), local_store.holder("test")).lock
+        draft = PendingChange(operation="test", builds={"good": Build(name="good"), "deep": build})
         deeper = r"'deep' is nested deeper than \d+ levels"
-        with contextlib.closing(tenure), pytest.raises(UsageError, match=deeper) as refusal:
-            tenure.commit(draft)
+        with contextlib.closing(lock), pytest.raises(UsageError, match=deeper) as refusal:
+            lock.commit(draft)
         assert "nothing of it was stored" in refusal.value.hint
         return ()
 
@@ -465,13 +467,13 @@ def test_unicode_and_special_chars(kind: str, folder: Path) -> None:
         assert found == builds
         return ()
 
-    with tenure_of(open_store(folder)) as tenure:
+    with lock_of(open_store(folder)) as lock:
         for name, build in builds.items():
-            tenure.commit(Draft(operation="test", why=name, builds={name: build}))
+            lock.commit(PendingChange(operation="test", why=name, builds={name: build}))
         together(kind, [loaded] * 2)
-        tenure.compact()
+        lock.compact()
         together(kind, [loaded] * 2)
-        tenure.backup(MANUAL, keep=1)
+        lock.backup(MANUAL, keep=1)
     assert [change.why for change, _ in local_states.changes(open_store(folder))] == [
         *reversed(builds)
     ]
@@ -481,10 +483,10 @@ def test_unicode_and_special_chars(kind: str, folder: Path) -> None:
 
 def test_unicode_and_special_chars_in_very_long_names(folder: Path) -> None:
     names = ["é" * 1_000_000, *(f"{number} " + "x" * 10_000 for number in range(150))]
-    with tenure_of(open_store(folder)) as tenure:
+    with lock_of(open_store(folder)) as lock:
         for name in names:
-            tenure.commit(Draft(operation="test", builds={name: Build(name=name)}))
-        tenure.compact()
+            lock.commit(PendingChange(operation="test", builds={name: Build(name=name)}))
+        lock.compact()
     assert list(read(folder).builds) == names
     assert len(list(local_states.changes(open_store(folder)))) == len(names)
     assert not open_store(folder).verify().problems
@@ -496,14 +498,14 @@ def test_unicode_and_special_chars_that_json_cannot_hold(folder: Path, text: str
     start(folder)
     before = stored(folder)
     drafts = (
-        Draft(operation="test", why=text),
-        Draft(operation="test", builds={text: Build(name=text)}),
-        Draft(operation="test", builds={"b": told_everywhere(0, text)}),
+        PendingChange(operation="test", why=text),
+        PendingChange(operation="test", builds={text: Build(name=text)}),
+        PendingChange(operation="test", builds={"b": told_everywhere(0, text)}),
     )
-    with tenure_of(open_store(folder)) as tenure:
+    with lock_of(open_store(folder)) as lock:
         for draft in drafts:
             with pytest.raises((UsageError, UnicodeEncodeError), match="surrogates"):
-                tenure.commit(draft)
+                lock.commit(draft)
             assert stored(folder) == before
     assert_usable(folder, 1)
 
@@ -520,9 +522,9 @@ def test_unicode_and_special_chars_in_the_folder(folder: Path, name: str) -> Non
         workspace="default",
         complain=local_store.complain,
     )
-    with tenure_of(store) as tenure:
-        tenure.commit(Draft(operation="test"))
-        assert store.status().record == tenure.record
+    with lock_of(store) as lock:
+        lock.commit(PendingChange(operation="test"))
+        assert store.status().record == lock.record
     assert Path(store.location) == place
     assert os.fsencode(place.parent.name) in os.listdir(os.fsencode(folder.parent))  # noqa: PTH208
     assert_usable(place, 1)

@@ -19,8 +19,8 @@ from typing import NamedTuple
 import pytest
 
 from packer_fork.errors import EXIT_DONE, EXIT_OUTBOX, EXIT_STORE, StoreError
-from packer_fork.model import Build, Draft
-from packer_fork.stores.base import Tenure
+from packer_fork.model import Build, PendingChange
+from packer_fork.stores.base import HeldLock
 from packer_fork.stores.local import lock_status
 from packer_fork.stores.local.folder import MIN_FREE
 from packer_fork.stores.local.layout import Layout
@@ -71,18 +71,18 @@ def test_power_is_cut_while_changes_are_made(
 ) -> None:
     here, noted = aftermath.scene(cli, project, ALONE, ext4.states), cli.files / "events"
     noted.touch()
-    cuts = checked = 0
+    gaps = checked = 0
     for _ in scale.some(ROUNDS):
         cut_while_writing(here, ext4, noted, rng.randrange(1, 20_000))
         ext4.again()
-        cuts += 1
+        gaps += 1
         made = [event for event in events(noted) if isinstance(event, Committed)]
         assert not violations(made, kept(here.folder))
         aftermath.assert_whole(here.folder)
         aftermath.can_acquire(here.folder)
         checked = len(made)
     aftermath.check(here)
-    figure("power cuts", cuts, "cuts")
+    figure("power gaps", gaps, "gaps")
     figure("acknowledged changes checked", checked, "changes")
     assert checked
 
@@ -115,7 +115,7 @@ def test_power_is_cut_during_a_build(
     cli: Cli, project: Project, ext4: Ext4, scale: Scale, rng: random.Random, figure: Say
 ) -> None:
     here = aftermath.scene(cli, project, ALONE, ext4.states)
-    cuts = checked = 0
+    gaps = checked = 0
     for _ in scale.some(ROUNDS)[::2]:
         running = here.start("build", "--rebuild", TEMPLATE)
         held_or_ended(here, running)
@@ -123,9 +123,9 @@ def test_power_is_cut_during_a_build(
         ext4.cut_power()
         cli.end_all()
         ext4.again()
-        cuts += 1
+        gaps += 1
         checked = aftermath.check(here)
-    figure("power cuts", cuts, "cuts")
+    figure("power gaps", gaps, "gaps")
     figure("acknowledged changes checked", checked, "changes")
     assert checked
 
@@ -142,27 +142,27 @@ def test_the_disk_fills_up_while_changes_are_made(
 ) -> None:
     here, full = aftermath.scene(cli, project, ALONE, memory.states), 0
     for pages in scale.some(60):
-        with local_states.tenure_of(open_store(here.folder)) as tenure:
-            change(here, tenure, "before")
+        with local_states.lock_of(open_store(here.folder)) as lock:
+            change(here, lock, "before")
             ballast = memory.fill(pages * PAGE)
-            full += changes_until_full(here, tenure)
+            full += changes_until_full(here, lock)
             aftermath.assert_whole(here.folder)
             aftermath.assert_kept(here)
             ballast.unlink()
-            change(here, tenure, "after")
+            change(here, lock, "after")
         aftermath.assert_kept(here)
     figure("times the disk was full", full, "times")
     figure("acknowledged changes checked", aftermath.check(here), "changes")
     assert full
 
 
-def changes_until_full(here: Scene, tenure: Tenure) -> bool:
+def changes_until_full(here: Scene, lock: HeldLock) -> bool:
     """Grow until there is no more room, also where it is compacted meanwhile."""
     for number in range(100):
         try:
-            change(here, tenure, random.randbytes(4_000).hex())
+            change(here, lock, random.randbytes(4_000).hex())
             if number % 7 == 0:
-                tenure.compact()
+                lock.compact()
         except StoreError as error:
             if "No space left" not in error.message:
                 raise
@@ -170,11 +170,11 @@ def changes_until_full(here: Scene, tenure: Tenure) -> bool:
     return False
 
 
-def change(here: Scene, tenure: Tenure, text: str) -> None:
-    draft = Draft(operation="fill", builds={"b": Build(name="b", error=text)})
-    serial = tenure.commit(draft).serial
+def change(here: Scene, lock: HeldLock, text: str) -> None:
+    draft = PendingChange(operation="fill", builds={"b": Build(name="b", error=text)})
+    serial = lock.commit(draft).serial
     with here.notes.open("a", encoding="utf-8") as notes:
-        notes.write(f"{serial} {tenure.record.token} fill\n")
+        notes.write(f"{serial} {lock.record.token} fill\n")
 
 
 CHATTY = GATED.replace("echo gone on", "seq 1000")
@@ -231,9 +231,9 @@ def test_the_disk_fills_up_during_a_compaction(
     cli: Cli, project: Project, memory: Disk, tmp_path: Path, scale: Scale, figure: Say
 ) -> None:
     here, refused, checked = aftermath.scene(cli, project, ALONE, memory.states), 0, 0
-    with local_states.tenure_of(open_store(here.folder)) as tenure:
+    with local_states.lock_of(open_store(here.folder)) as lock:
         for _ in range(5):
-            tenure.commit(many_builds(150))
+            lock.commit(many_builds(150))
     before = shutil.copytree(here.folder, tmp_path / "before")
     for pages in scale.some(480)[::2]:
         aftermath.put_back(here, before)
@@ -253,11 +253,11 @@ def test_the_disk_fills_up_during_a_compaction(
     assert refused
 
 
-def many_builds(count: int) -> Draft:
+def many_builds(count: int) -> PendingChange:
     """What does not get much smaller by compression."""
     names = (f"b{number}" for number in range(count))
     builds = {name: Build(name=name, error=random.randbytes(2_000).hex()) for name in names}
-    return Draft(operation="fill", builds=builds)
+    return PendingChange(operation="fill", builds=builds)
 
 
 # Errors

@@ -89,7 +89,7 @@ def test_the_clock_jumps_during_a_build(
     here = aftermath.scene(cli, project, GATED)
     running = begun(here, project, clock.env)
     clock.set(JUMPS[jump])
-    assert states.verdict(cli) == "held"
+    assert states.status(cli) == "held"
     assert states.lock(cli)["pid"] == running.pid
     waiter = here.start("build", "--rebuild", "--lock-timeout", "1m", TEMPLATE, env=clock.env)
     eventually(lambda: "next in the queue" in waiter.err())
@@ -113,9 +113,9 @@ def test_a_run_of_another_time_is_recovered(
     running = begun(here, project, clock.env)
     running.process.kill()
     running.process.wait()
-    assert states.verdict(cli) == "orphaned"
+    assert states.status(cli) == "orphaned"
     go_on(project.root)
-    eventually(lambda: states.verdict(cli) == "abandoned")
+    eventually(lambda: states.status(cli) == "abandoned")
     figure("acknowledged changes checked", aftermath.check(here), "changes")
     assert_readable(cli, {})
 
@@ -184,11 +184,11 @@ def test_a_pid_that_somebody_else_has_now_is_not_the_holder(
         space.give(record["participants"][0]["holder"]["process"]["pid"]),
     ]
     status = states.lock(cli)
-    assert status["verdict"] == "abandoned"
+    assert status["status"] == "abandoned"
     assert inside(here, space, "lock", "status", TEMPLATE, rc=11).out.count("abandoned")
     inside(here, space, "force-unlock", record["id"], "--kill", "--yes")
     assert all(map(pid_inside, others))
-    assert states.verdict(cli) == "free"
+    assert states.status(cli) == "free"
     go_on(project.root)
     figure("pids that others had", len(others), "pids")
     figure("acknowledged changes checked", aftermath.check(here), "changes")
@@ -201,7 +201,7 @@ def test_only_the_packer_is_ended_where_its_wrappers_pid_is_somebody_elses(
     record = killed(here, space, project, all_of_it=False)
     other = space.give(record["participants"][0]["holder"]["process"]["pid"])
     asked = json.loads(inside(here, space, "lock", "status", TEMPLATE, "--json", rc=11).out)
-    assert asked["verdict"] == "orphaned"
+    assert asked["status"] == "orphaned"
     assert pid_inside(other) not in [process["pid"] for process in asked["processes"]]
     env = {"PACKER_FORK_GRACE": "5s"}
     unlocked = cli("force-unlock", record["id"], "--kill", "--yes", under=space.under, env=env)
@@ -269,7 +269,7 @@ def test_whoever_has_the_pid_of_a_dead_packer_is_none_of_its_run(
     namesakes.kill_all([each.pid for each in left if each.pid not in daemons])
     other = space.give(record["participants"][0]["packer"]["pid"])
     asked = json.loads(inside(here, space, "lock", "status", TEMPLATE, "--json", rc=11).out)
-    assert asked["verdict"] == "orphaned"
+    assert asked["status"] == "orphaned"
     assert len(daemons) == 1
     inside(here, space, "force-unlock", record["id"], "--kill", "--yes")
     assert pid_inside(other)

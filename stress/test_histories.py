@@ -54,7 +54,7 @@ def test_histories_of_many_contenders_keep_every_promise(
     events, changes = recorder.events(chaos.history), chaos.kept()
     held = sum(isinstance(event, Acquired) for event in events)
     committed = sum(isinstance(event, Committed) for event in events)
-    figure("tenures", held, "tenures")
+    figure("locks", held, "locks")
     figure("kills", chaos.kills, "kills")
     figure("unlocks of what lived", chaos.unlocks, "unlocks")
     figure("freezes", chaos.freezes, "freezes")

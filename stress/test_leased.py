@@ -1,4 +1,4 @@
-"""What is proven of a leased tenure: no more than that it lasted until its last change."""
+"""What is proven of a leased token: no more than that it lasted until its last change."""
 
 from collections.abc import Sequence
 
@@ -17,13 +17,13 @@ from stress.checker import (
 from stress.leased import proven
 
 
-def got(tenure: int, at: int) -> Acquired:
-    return Acquired(tenure=tenure, lock=f"lock{tenure}", process=f"p{tenure}", asked=at - 1, got=at)
+def got(token: int, at: int) -> Acquired:
+    return Acquired(token=token, lock=f"lock{token}", process=f"p{token}", asked=at - 1, got=at)
 
 
-def changed(tenure: int, begun: int) -> Committed:
-    mark = f"{tenure}.{begun}"
-    return Committed(tenure=tenure, serial=begun, mark=mark, begun=begun, acknowledged=begun + 1)
+def changed(token: int, begun: int) -> Committed:
+    mark = f"{token}.{begun}"
+    return Committed(token=token, serial=begun, mark=mark, begun=begun, acknowledged=begun + 1)
 
 
 def in_scope(events: Sequence[AnyEvent]) -> list[AnyEvent]:
@@ -40,13 +40,13 @@ def test_a_holder_may_note_its_end_too_late() -> None:
         changed(1, 12),
         got(2, 20),
         changed(2, 22),
-        Released(tenure=1, at=30),
+        Released(token=1, at=30),
     ]
     assert overlaps(events)
     assert not overlaps(proven(events))
 
 
-def test_a_change_after_the_next_tenure_began_is_an_overlap() -> None:
+def test_a_change_after_the_next_lock_began_is_an_overlap() -> None:
     events: list[AnyEvent] = [
         got(1, 10),
         changed(1, 12),
@@ -55,15 +55,15 @@ def test_a_change_after_the_next_tenure_began_is_an_overlap() -> None:
         changed(2, 22),
     ]
     (wrong,) = overlaps(proven(events))
-    assert "tenure 2 began while tenure 1 was open" in wrong
+    assert "token 2 began while token 1 was open" in wrong
 
 
-def test_a_tenure_without_a_change_proves_nothing() -> None:
-    assert proven([got(1, 10), Released(tenure=1, at=20)]) == []
+def test_a_lock_without_a_change_proves_nothing() -> None:
+    assert proven([got(1, 10), Released(token=1, at=20)]) == []
 
 
 def test_a_change_after_the_lock_was_forced_is_still_found() -> None:
-    events: list[AnyEvent] = [got(1, 10), Closed(tenure=1, asked=11, at=12), changed(1, 13)]
+    events: list[AnyEvent] = [got(1, 10), Closed(token=1, asked=11, at=12), changed(1, 13)]
     assert any("after it was closed" in line for line in violations(proven(events)))
 
 
@@ -76,14 +76,14 @@ def test_each_scope_is_proven_by_its_own_changes() -> None:
     assert overlaps(proven([*events, *in_scope([changed(1, 21)])]))
 
 
-def test_a_tenure_of_many_lasts_until_the_last_change_of_any() -> None:
-    events: list[AnyEvent] = [got(1, 10), Joined(tenure=1, process="q"), changed(1, 12)]
+def test_a_lock_of_many_lasts_until_the_last_change_of_any() -> None:
+    events: list[AnyEvent] = [got(1, 10), Joined(token=1, process="q"), changed(1, 12)]
     events += [got(2, 20), changed(2, 22)]
     assert not overlaps(proven(events))
     assert overlaps(proven([*events, changed(1, 21)]))
 
 
 def test_what_was_handed_in_twice_is_still_found() -> None:
-    events: list[AnyEvent] = [HandedIn(tenure=1), HandedIn(tenure=2)]
+    events: list[AnyEvent] = [HandedIn(token=1), HandedIn(token=2)]
     (wrong,) = violations(proven(events))
-    assert wrong == "tenure 2 handed in what tenure 1 had handed in"
+    assert wrong == "token 2 handed in what token 1 had handed in"

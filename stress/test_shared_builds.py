@@ -20,7 +20,7 @@ def change(serial: int, *builds: Build) -> Change:
         serial=serial,
         id=str(serial),
         at=datetime.now(UTC),
-        tenure=1,
+        token=1,
         by=BY,
         operation="test",
         prev="",

@@ -58,11 +58,11 @@ def test_no_source_is_in_two_hands(
 
 
 def tell(figure: Say, events: Sequence[AnyEvent]) -> None:
-    ended = {event.tenure for event in events if isinstance(event, Ended)}
+    ended = {event.token for event in events if isinstance(event, Ended)}
     counted = Counter((type(event), bool(event.scope)) for event in events)
     figure("runs", len(ended), "runs")
     figure("claims", counted[Acquired, True], "claims")
-    figure("tenures", counted[Acquired, False], "tenures")
+    figure("locks", counted[Acquired, False], "locks")
     figure("commits", counted[Committed, False], "commits")
     figure("kills", counted[Killed, False], "kills")
     assert counted[Committed, True]

@@ -23,12 +23,12 @@ def main(folder: Path, events: Path) -> None:
     journal.REST_SIZE, history.SEGMENT_SIZE = REST_SIZE, SEGMENT_SIZE
     me = Contender(open_store(folder), Recorder(events))
     while True:
-        tenure = me.enter(queue=False)
-        assert tenure is not None
+        lock = me.enter(queue=False)
+        assert lock is not None
         for _ in range(5):
-            me.change(tenure)
-        tenure.compact()
-        me.leave(tenure)
+            me.change(lock)
+        lock.compact()
+        me.leave(lock)
 
 
 if __name__ == "__main__":

@@ -15,7 +15,7 @@ import pytest
 from msgspec import Struct
 
 import packer_fork
-from packer_fork import answers, config, errors, events, locks, model, statistics
+from packer_fork import config, errors, events, locks, model, responses, statistics
 from packer_fork.cli import passthrough
 from packer_fork.cli.help import search
 from packer_fork.codec import statefile
@@ -26,7 +26,7 @@ from packer_fork.inputs.observation import Observation
 from packer_fork.inputs.record import BuildInputs, TemplateInputs
 from packer_fork.inputs.request import MAX_FILES
 from packer_fork.manager import results, state_ref
-from packer_fork.manager.state.artifacts import BuiltArtifacts as Made
+from packer_fork.manager.state.artifacts import BuiltArtifacts
 from packer_fork.packer import flags
 from packer_fork.stores.local import journal
 from packer_fork.template import contents, grammar
@@ -141,7 +141,7 @@ def _other_value(name: str) -> str:
 
 DOCUMENTS = [
     value
-    for module in (model, locks, answers, statistics)
+    for module in (model, locks, responses, statistics)
     for value in vars(module).values()
     if inspect.isclass(value) and issubclass(value, Struct) and value.__module__ == module.__name__
 ]
@@ -152,13 +152,13 @@ SHOWN: list[type[Struct]] = [
     BuildInputs,
     Observation,
     events.BuildPlan,
-    Made,
+    BuiltArtifacts,
     Shown,
     VerifiedEntry,
 ]
 """Documents that are defined where they are made."""
 
-INTERNAL = {"Document", "Draft", "Wait", "LockStatus", "RecoverableState"}
+INTERNAL = {"Document", "PendingChange", "Wait", "LockStatus", "RecoverableState"}
 """Never stored or shown as they are; what of LockStatus an event shows is told there."""
 
 
@@ -195,8 +195,8 @@ def test_every_status_and_verdict_is_documented() -> None:
     builds = set().union(*(names(row[0]) for row in table("status", section("Commands"))))
     assert builds == {str(each) for each in model.BuildStatus}
     titles = [each.title for each in sections(section("Free a stuck lock"))]
-    verdicts = [title for title in titles if title.startswith("The lock is ")]
-    assert verdicts == [f"The lock is `{each}`" for each in locks.Verdict]
+    statuses = [title for title in titles if title.startswith("The lock is ")]
+    assert statuses == [f"The lock is `{each}`" for each in locks.Status]
     rows = {row[0]: names(row[2]) for row in table("document", section("JSON output"))}
     assert {str(each) for each in model.RunStatus} <= rows["`Run`"]
     assert {str(each) for each in (*model.StepStatus, *model.KnownBy)} <= rows["`Step`"]

@@ -15,13 +15,12 @@ import msgspec
 import pytest
 
 from packer_fork import config, errors, locks
-from packer_fork.manager.state.artifacts import BuiltArtifacts as Made
-from packer_fork.manager.state.artifacts import flat
+from packer_fork.manager.state.artifacts import BuiltArtifacts, flat
 from packer_fork.model import Artifact
 from packer_fork.stores.access import parse_address
 from tests.conftest import Cli, Project, eventually
 from tests.support.docs import ROOT, example, examples, lasting, ours, transcript
-from tests.support.states import folder, verdict
+from tests.support.states import folder, status
 from tests.support.templates import GATED, begun, go_on
 
 OUTPUT = {"text"}
@@ -61,7 +60,7 @@ RUN_BY = {
     "back": "test_going_back_is_as_it_is_shown",
     "backup": "test_a_backup_is_made_and_restored_by_these_commands",
     "inputs": "test_what_counts_is_listed_as_it_is_shown",
-    "verdicts": "test_the_page_for_operators_shows_what_they_see",
+    "statuses": "test_the_page_for_operators_shows_what_they_see",
     "damaged": "test_a_damaged_state_is_told_of_and_repaired_as_it_is_shown",
     "alerts": "test_alerts_ask_for_what_there_is",
     "python": "test_the_example_in_python_prints_what_it_says",
@@ -169,7 +168,9 @@ def test_terraform_finds_the_image(cli: Cli, project: Project) -> None:
     assert (name, found["file.web.run"]) == ("packer-fork", "1")
     (key,) = re.findall(r'result\["(.*)"\]', text)
     image = Artifact(id="eu-west-1:ami-1")
-    assert flat([Made(build="amazon-ebs.web", type="", run=1, ended=None, artifacts=(image,))])[key]
+    assert flat(
+        [BuiltArtifacts(build="amazon-ebs.web", type="", run=1, ended=None, artifacts=(image,))]
+    )[key]
 
 
 @pytest.mark.usefixtures("packer")
@@ -195,7 +196,9 @@ def in_ci(cli: Cli, project: Project, lines: list[str], **environ: str) -> str:
 
 def made(project: Project) -> list[str]:
     """The builds that a job wrote into the file that it archives."""
-    listed = msgspec.json.decode((project.root / "images.json").read_bytes(), type=list[Made])
+    listed = msgspec.json.decode(
+        (project.root / "images.json").read_bytes(), type=list[BuiltArtifacts]
+    )
     return [each.build for each in listed]
 
 
@@ -354,11 +357,11 @@ def about_a_lock(text: str) -> list[str]:
 def test_the_page_for_operators_shows_what_they_see(cli: Cli, project: Project) -> None:
     name, env = "web.pkr.hcl", {"PACKER_FORK_ON_WRAPPER_DEATH": "finish"}
     project.write(name, textwrap.dedent(GATED))
-    shown = {said.split()[1]: said for _, said in transcript("verdicts")}
-    assert list(shown) == [str(each) for each in locks.Verdict]
+    shown = {said.split()[1]: said for _, said in transcript("statuses")}
+    assert list(shown) == [str(each) for each in locks.Status]
 
-    def sees(verdict: str) -> None:
-        assert about_a_lock(cli("lock", "status", name).out) == about_a_lock(shown[verdict])
+    def sees(status: str) -> None:
+        assert about_a_lock(cli("lock", "status", name).out) == about_a_lock(shown[status])
 
     go_on(project.root)
     assert cli("build", name).rc == 0
@@ -375,7 +378,7 @@ def test_the_page_for_operators_shows_what_they_see(cli: Cli, project: Project) 
     running.wait()
     sees("orphaned")
     go_on(project.root)
-    eventually(lambda: verdict(cli, name) == "abandoned")
+    eventually(lambda: status(cli, name) == "abandoned")
     sees("abandoned")
     assert cli("state", "recover", name).rc == 0
     (folder(project.root, name) / "lock").write_text("{corrupted")

@@ -11,8 +11,8 @@ import typer
 from packer_fork.cli import options, positional
 
 if TYPE_CHECKING:
-    from packer_fork.answers import Backup, RecoverableState
     from packer_fork.manager.state_ref import StateRef
+    from packer_fork.responses import Backup, RecoverableState
     from packer_fork.views.console import Console
     from packer_fork.views.history import VerifiedEntry
 

@@ -42,8 +42,8 @@ def history(
     as_json: JsonLines = False,
 ) -> None:
     """List the changes, the newest first."""
-    from packer_fork.answers import ChangeEntry
     from packer_fork.manager.state import history
+    from packer_fork.responses import ChangeEntry
     from packer_fork.views import history as view
 
     console, _, ref = options.spoken(template, workspace, state)

@@ -13,7 +13,7 @@ from packer_fork.cli import options
 
 if TYPE_CHECKING:
     from packer_fork.locks import LockStatus
-    from packer_fork.manager.state_ref import StateRef as Place
+    from packer_fork.manager.state_ref import StateRef
     from packer_fork.views.console import Console
     from packer_fork.views.locks import Report
 
@@ -33,7 +33,7 @@ def status(
     Exit code 0 if it is free, 11 otherwise.
     """
     from packer_fork.errors import EXIT_DONE, EXIT_LOCKED
-    from packer_fork.locks import Verdict
+    from packer_fork.locks import Status
     from packer_fork.views.plain import PlainView
 
     console = options.console()
@@ -44,7 +44,7 @@ def status(
         if told != (told := [_gist(status) for _, status in found]):
             _print(console, found, as_json=as_json, single=template is not None)
         if not watch:
-            free = all(status.verdict is Verdict.FREE for _, status in found)
+            free = all(status.status is Status.FREE for _, status in found)
             raise typer.Exit(EXIT_DONE if free else EXIT_LOCKED)
         time.sleep(1)
 
@@ -52,14 +52,14 @@ def status(
 def _gist(status: LockStatus) -> object:
     """What is worth telling again when it changes: not how long a lease has left."""
     record = status.record
-    lives = [(each.participant.id, each.verdict) for each in status.participants]
-    held = (status.verdict, status.id, record and record.released, status.error)
+    lives = [(each.participant.id, each.status) for each in status.participants]
+    held = (status.status, status.id, record and record.released, status.error)
     waiters = [waiter.since for waiter in status.waiters]
     return held, lives, record and record.claims, status.processes, waiters
 
 
 def _print(
-    console: Console, found: list[tuple[Place, LockStatus]], *, as_json: bool, single: bool
+    console: Console, found: list[tuple[StateRef, LockStatus]], *, as_json: bool, single: bool
 ) -> None:
     from packer_fork.views import locks as view
 
@@ -104,17 +104,17 @@ def force_unlock(
         unlock.refuse_free(lock_id, if_abandoned=if_abandoned)
         console.tell(f"packer-fork: lock {lock_id} is not held any more.")
         return
-    for line in view.lines(_report(found.place, found.status)):
+    for line in view.lines(_report(found.place, found.lock)):
         console.tell(line)
     how = unlock.How(kill=kill, allow_live=allow_live, if_abandoned=if_abandoned)
     unlock.check(found, how)
     if not (yes or if_abandoned):
         _confirm(lock_id)
     now = unlock.force_unlock(found, how, show, environ=os.environ)
-    console.tell(f"packer-fork: lock {lock_id} is unlocked; the lock is {now.verdict} now.")
+    console.tell(f"packer-fork: lock {lock_id} is unlocked; the lock is {now.status} now.")
 
 
-def _report(place: Place, status: LockStatus) -> Report:
+def _report(place: StateRef, status: LockStatus) -> Report:
     from packer_fork.views.locks import Report
 
     folder = place.folder

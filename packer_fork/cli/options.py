@@ -14,10 +14,10 @@ from packer_fork.cli.arguments import JSON, STATE, WORKSPACE
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
 
-    from packer_fork.answers import Backup, Difference
     from packer_fork.errors import PackerForkError
     from packer_fork.events import Notify
-    from packer_fork.manager.state_ref import StateRef as Place
+    from packer_fork.manager.state_ref import StateRef
+    from packer_fork.responses import Backup, Difference
     from packer_fork.views.console import Console
 
 Template = Annotated[
@@ -67,7 +67,7 @@ def places(
     state: str | None,
     notify: Notify,
     more: Mapping[str, Any] | None = None,
-) -> list[Place]:
+) -> list[StateRef]:
     """The place of `template`, or all below the working directory; `more` flags that set."""
     from packer_fork.manager import state_ref
     from packer_fork.manager import state_ref as manager
@@ -84,7 +84,7 @@ def places(
     return found
 
 
-def _look_at_workspace(place: Place, workspace: str | None, notify: Notify) -> None:
+def _look_at_workspace(place: StateRef, workspace: str | None, notify: Notify) -> None:
     """A new one is fine; but the name may also be meant for one that there is."""
     from packer_fork.events import Notice
     from packer_fork.manager import state_ref
@@ -122,7 +122,7 @@ def one_place(
     state: str | None,
     notify: Notify,
     more: Mapping[str, Any] | None = None,
-) -> Place:
+) -> StateRef:
     """The place of `template`, or the only one below. Raises UsageError if that is not one."""
     from packer_fork.errors import UsageError
 
@@ -141,7 +141,7 @@ class Spoken(NamedTuple):
 
     console: Console
     notify: Notify
-    place: Place
+    place: StateRef
 
 
 def spoken(
@@ -169,14 +169,14 @@ def end(console: Console, errors: Sequence[PackerForkError | None]) -> NoReturn:
 
 def answer(
     console: Console,
-    place: Place,
+    place: StateRef,
     operation: str,
     *,
     backup: Backup | None = None,
     difference: Difference | None = None,
 ) -> None:
     """Say in JSON what `operation` did to the state of `place`."""
-    from packer_fork.answers import Done
+    from packer_fork.responses import Done
     from packer_fork.views.document import indented
 
     state = place.store.read()

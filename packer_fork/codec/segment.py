@@ -18,7 +18,7 @@ from packer_fork.codec.lines import Line, read_summary, seal, unseal
 from packer_fork.codec.statefile import StateFile, decode_file
 from packer_fork.errors import DamagedError
 from packer_fork.malformed import MALFORMED
-from packer_fork.model import FORMAT_VERSION, REMOVED, Change, Run, Sealed, Summary
+from packer_fork.model import FORMAT_VERSION, REMOVED, Change, Run, SegmentRef, Summary
 
 MAX_SUMMARY = 1 << 20
 """Bytes of a summary at the most."""
@@ -36,18 +36,18 @@ class Segment(Struct, frozen=True):
     """A segment as bytes, and what its successor says of it."""
 
     data: bytes
-    sealed: Sealed
+    sealed: SegmentRef
 
 
 def encode_segment(
-    lines: Sequence[Line], changes: Sequence[Change], first: int, before: Sealed | None
+    lines: Sequence[Line], changes: Sequence[Change], first: int, before: SegmentRef | None
 ) -> Segment:
     """Seal `lines`, a snapshot of serial `first` and those of `changes`, behind `before`."""
     text = b"".join(line.data for line in lines)
     summary = seal(summarise(changes, first=first, size=len(text), before=before))
     frame = _SKIPPABLE + len(summary.data).to_bytes(4, "little") + bytes(summary.data)
     data = frame + compress(text)
-    sealed = Sealed(
+    sealed = SegmentRef(
         segment=hashlib.sha256(data).hexdigest(),
         serial=first + len(changes),
         segments=1 + (before.segments if before else 0),
@@ -57,7 +57,7 @@ def encode_segment(
 
 
 def summarise(
-    changes: Sequence[Change], *, first: int, size: int, before: Sealed | None
+    changes: Sequence[Change], *, first: int, size: int, before: SegmentRef | None
 ) -> Summary:
     """What `changes`, after a snapshot of serial `first`, tell of."""
     runs = _latest(changes)
@@ -109,7 +109,7 @@ def head_size(data: bytes) -> int:
     return _HEAD + int.from_bytes(data[len(_SKIPPABLE) : _HEAD], "little")
 
 
-def read_head(data: bytes, sealed: Sealed, path: str) -> Summary | None:
+def read_head(data: bytes, sealed: SegmentRef, path: str) -> Summary | None:
     """The summary at the beginning of `data`, as `sealed` promises; None if it promises none.
 
     Raises DamagedError if it is another.
@@ -143,12 +143,12 @@ def peek(data: bytes) -> Summary | None:
         return None
 
 
-def describe(data: bytes, file: StateFile) -> Sealed:
+def describe(data: bytes, file: StateFile) -> SegmentRef:
     """What a successor says of the segment `data`, which holds `file`."""
     size = int.from_bytes(data[len(_SKIPPABLE) : _HEAD], "little")
     line = unseal(data[_HEAD : _HEAD + size]) if data.startswith(_SKIPPABLE) else None
     before = file.snapshot.sealed
-    return Sealed(
+    return SegmentRef(
         segment=hashlib.sha256(data).hexdigest(),
         serial=file.state.serial,
         segments=1 + (before.segments if before else 0),
@@ -156,7 +156,7 @@ def describe(data: bytes, file: StateFile) -> Sealed:
     )
 
 
-def decode_segment(data: bytes, sealed: Sealed, path: str) -> StateFile:
+def decode_segment(data: bytes, sealed: SegmentRef, path: str) -> StateFile:
     """The lines of a segment, proven whole. Raises DamagedError or NewerFormatError."""
     if hashlib.sha256(data).hexdigest() != sealed.segment:
         raise DamagedError(path, 0, "its bytes are not those that it is named for")

@@ -96,19 +96,19 @@ def decode_file(data: bytes, path: str) -> StateFile:
     links = (head.digest, snapshot.prev) if snapshot.version == 1 else (snapshot.prev,)
     lines, rest = [head], ""
     changes: list[Change] = []
-    before, tenure = links[0], snapshot.tenure
+    before, token = links[0], snapshot.token
     for piece, piece_end in pieces:
         line = unseal(piece)
         change = read_link(line, before) if line else None
         if line is None or change is None:
             rest = "a line that does not carry its own digest" if line is None else "a broken chain"
             break
-        if not follows(change, snapshot.serial + len(changes), tenure):
+        if not follows(change, snapshot.serial + len(changes), token):
             rest = "a change that does not follow the one before it"
             break
         lines.append(line)
         changes.append(change)
-        before, tenure, end = line.digest, change.tenure, piece_end
+        before, token, end = line.digest, change.token, piece_end
     if not rest and end < len(data):
         rest = "a line that was not finished"
     present = structs.replace(snapshot, version=FORMAT_VERSION, prev=links[0])

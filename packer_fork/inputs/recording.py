@@ -156,8 +156,8 @@ class Recording:
     def _name(self, path: str) -> str:
         return self._project.name(path)
 
-    def _names(self, *verdicts: Role) -> set[str]:
-        return {self._name(path) for each in verdicts for path in self._found[each]}
+    def _names(self, *statuses: Role) -> set[str]:
+        return {self._name(path) for each in statuses for path in self._found[each]}
 
     def observations(self, builds: Collection[str]) -> dict[str, Observation]:
         """By name, of those of the item's builds that are complete."""

@@ -15,10 +15,9 @@ from collections.abc import Callable, Mapping
 from msgspec import Struct
 
 from packer_fork.errors import TemplateError
-from packer_fork.locks import Verdict
+from packer_fork.locks import Status
 from packer_fork.manager.prepare import Prepared, only
-from packer_fork.manager.state_ref import StateRef as Place
-from packer_fork.manager.state_ref import Template
+from packer_fork.manager.state_ref import StateRef, Template
 from packer_fork.model import RunStatus, State
 from packer_fork.packer.flags import PackerFlags
 from packer_fork.packer.program import missing_plugin_hint
@@ -48,11 +47,11 @@ class Question(Struct, frozen=True, kw_only=True):
     folders_count: Callable[[], bool] = lambda: True
 
 
-def is_settled(place: Place, state: State | None) -> bool:
+def is_settled(place: StateRef, state: State | None) -> bool:
     """Whether no run is under way, nor one left that has to be recovered. Raises StoreError."""
     last = state.last_run if state else None
     is_ended = last is None or last.status is not RunStatus.RUNNING
-    return is_ended and place.store.status().verdict is Verdict.FREE
+    return is_ended and place.store.status().status is Status.FREE
 
 
 def refused(asked: Question, names: tuple[str, ...] | None) -> Refused | None:

@@ -13,10 +13,10 @@ from msgspec import structs
 from packer_fork import host
 from packer_fork.errors import LockedError
 from packer_fork.events import LockTaken, Notice, Notify, Waiting
-from packer_fork.locks import Holder, LockStatus, Verdict, Wait, advice, packer_lives, who
+from packer_fork.locks import Holder, LockStatus, Status, Wait, advice, packer_lives, who
 from packer_fork.manager import forecast
 from packer_fork.manager.forecast import Progress
-from packer_fork.model import Draft
+from packer_fork.model import PendingChange
 from packer_fork.stores.base import TAKE_OVER, HeldLock, Store, Ticket
 
 T = TypeVar("T", bound=HeldLock)
@@ -60,7 +60,7 @@ def acquire(
     notify: Notify,
     *,
     timeout: float,
-    over: frozenset[Verdict] = TAKE_OVER,
+    over: frozenset[Status] = TAKE_OVER,
     even_damaged: bool = False,
 ) -> tuple[HeldLock, Wait]:
     """A held lock and how it was acquired, after at most `timeout` seconds. Raises LockedError.
@@ -91,16 +91,16 @@ def attempted(
         found, wait = _queue(store, asking, attempt, notify, timeout)
     if isinstance(found, LockStatus):
         raise LockedError(_locked(found), hint=_way_out(with_processes(store, found), asking))
-    notify(LockTaken(tenure=found.record.token, lock_id=found.record.id, waited=wait.seconds))
+    notify(LockTaken(token=found.record.token, lock_id=found.record.id, waited=wait.seconds))
     return found, structs.replace(wait, taken=time.monotonic())
 
 
 def record_take_over(lock: HeldLock, replaced: LockStatus, notify: Notify) -> None:
     """Tell it, and put it on record before anything else is done."""
-    text = f"The lock was abandoned by {who(replaced)}; taken over ({replaced.proof[0]})."
+    text = f"The lock was abandoned by {who(replaced)}; taken over ({replaced.evidence[0]})."
     notify(Notice(level="warning", text=text))
     try:
-        lock.commit(Draft(operation="take-over", why=text))
+        lock.commit(PendingChange(operation="take-over", why=text))
     except BaseException:
         lock.close()
         raise
@@ -148,13 +148,13 @@ class _Reminder:
 
     def tell(self, found: LockStatus, ticket: Ticket, left: float) -> None:
         """Asks for the whole place only when it tells: that looks at everybody who is ahead."""
-        now = (found.verdict, found.id, ticket.before())
+        now = (found.status, found.id, ticket.before())
         if now == self._told and time.monotonic() - self._at < _REMIND:
             return
         self._told, self._at = now, time.monotonic()
         self.place = ticket.place()
         found = with_processes(self._store, found)
-        is_stuck = found.verdict is Verdict.ORPHANED and not packer_lives(found)
+        is_stuck = found.status is Status.ORPHANED and not packer_lives(found)
         progress = Progress() if is_stuck else forecast.of_holder(self._store, found)
         self._notify(
             Waiting(
@@ -168,28 +168,28 @@ class _Reminder:
 
 
 def _locked(status: LockStatus) -> str:
-    if status.verdict is Verdict.FREE:
+    if status.status is Status.FREE:
         return "The lock is free, but others wait for it and come first."
     said = {
-        Verdict.HELD: "is held by",
-        Verdict.ORPHANED: "is orphaned (packer-fork is gone, its Packer lives); it was taken by",
-        Verdict.ABANDONED: "was abandoned by",
-        Verdict.UNKNOWN: "may be held, which cannot be known here, by",
+        Status.HELD: "is held by",
+        Status.ORPHANED: "is orphaned (packer-fork is gone, its Packer lives); it was taken by",
+        Status.ABANDONED: "was abandoned by",
+        Status.UNKNOWN: "may be held, which cannot be known here, by",
     }
-    reason = f" ({status.error or status.proof[0]})" if status.verdict is Verdict.UNKNOWN else ""
-    return f"The lock {said[status.verdict]} {who(status)}{reason}."
+    reason = f" ({status.error or status.evidence[0]})" if status.status is Status.UNKNOWN else ""
+    return f"The lock {said[status.status]} {who(status)}{reason}."
 
 
 def with_processes(store: Store, found: LockStatus) -> LockStatus:
     """The status with the live processes of an orphan, which decide what helps."""
-    if found.verdict is not Verdict.ORPHANED:
+    if found.status is not Status.ORPHANED:
         return found
     now = store.status()
     return now if now.id == found.id else found
 
 
 def _way_out(status: LockStatus, asking: Holder) -> str:
-    if status.verdict in (Verdict.HELD, Verdict.FREE):
+    if status.status in (Status.HELD, Status.FREE):
         builds = asking.operation == "build"
         wait = "--lock-timeout 30m" if builds else "PACKER_FORK_LOCK_TIMEOUT=30m in the environment"
         return (

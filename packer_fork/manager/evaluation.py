@@ -36,7 +36,7 @@ from packer_fork.manager.plan import (
     with_command_outputs,
 )
 from packer_fork.manager.prepare import Acceptances, PlanningContext, Prepared, Recalled, ask, read
-from packer_fork.manager.state_ref import StateRef as Place
+from packer_fork.manager.state_ref import StateRef
 from packer_fork.packer import outline, plugins, program
 from packer_fork.packer.flags import PackerFlags
 from packer_fork.packer.outline import BuildOutline
@@ -198,7 +198,7 @@ def _accepted(prepared: Prepared, references: References, key: bytes) -> tuple[s
     return prepared.acceptances.digests(key)[-_MOST_ACCEPTANCES:]
 
 
-def _path(place: Place) -> Path:
+def _path(place: StateRef) -> Path:
     return place.folder.folder / _FILE
 
 

@@ -27,11 +27,11 @@ def of_holder(store: Store, status: LockStatus) -> Progress:
         state = store.read()
     except PackerForkError:
         return Progress()
-    tenure = status.record.token if status.record else None
+    lock = status.record.token if status.record else None
     if state is None:
         return Progress()
     run = state.last_run
-    if run is None or run.status is not RunStatus.RUNNING or run.tenure != tenure:
+    if run is None or run.status is not RunStatus.RUNNING or run.token != lock:
         return Progress()
     builds = [decode_build(state.builds[name]) for name in run.builds if name in state.builds]
     return Progress(_phase(builds), remaining(run, builds, datetime.now(UTC)))

@@ -10,7 +10,6 @@ import msgspec
 from msgspec import Struct, structs
 
 from packer_fork import config
-from packer_fork.answers import Input, InputsOfBuild, InputsReport, Untracked
 from packer_fork.codec.builds import decode_build
 from packer_fork.errors import TemplateError, UsageError, nearest
 from packer_fork.events import Notify
@@ -30,6 +29,7 @@ from packer_fork.manager.prepare import (
 )
 from packer_fork.model import State
 from packer_fork.packer.mask import Mask
+from packer_fork.responses import Input, InputsOfBuild, InputsReport, Untracked
 from packer_fork.template.contents import At, Mention
 
 _MAX_SOURCE = 4 << 20

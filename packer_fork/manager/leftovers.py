@@ -12,10 +12,9 @@ from packer_fork.errors import UsageError
 from packer_fork.events import Notice, Notify
 from packer_fork.locks import PACKER_BUILD
 from packer_fork.manager.build import log_files
-from packer_fork.manager.state.operation import Operation as Command
-from packer_fork.manager.state.operation import under_lock as changing
-from packer_fork.manager.state_ref import StateRef as Place
-from packer_fork.model import Build, Draft, Instance, State, possibly_left
+from packer_fork.manager.state.operation import Operation, under_lock
+from packer_fork.manager.state_ref import StateRef
+from packer_fork.model import Build, Instance, PendingChange, State, possibly_left
 from packer_fork.stores.base import HeldLock
 
 
@@ -25,14 +24,14 @@ def of_state(state: State) -> Iterator[tuple[str, Instance]]:
             yield name, instance
 
 
-def sweep(place: Place, notify: Notify) -> None:
+def sweep(place: StateRef, notify: Notify) -> None:
     """Clear away raw files of the dead; those of a run that was closed alive are its own."""
     alive = place.store.left_alive()
     if not alive:
         log_files.sweep(place.store.logs)
         return
     numbers = ", ".join(map(str, alive))
-    text = f"Something of tenure {numbers}, which was unlocked while it lived, still runs."
+    text = f"Something of lock {numbers}, which was unlocked while it lived, still runs."
     hint = "What it does is not kept apart from this build; `ps` and the cloud console tell."
     notify(Notice(level="warning", text=text, hint=hint))
 
@@ -65,17 +64,19 @@ def describe(instance: Instance) -> str:
     return " ".join(part for part in parts if part)
 
 
-def strike(place: Place, instance_id: str, notify: Notify, *, environ: Mapping[str, str]) -> None:
+def strike(
+    place: StateRef, instance_id: str, notify: Notify, *, environ: Mapping[str, str]
+) -> None:
     """Take an instance off the record. Raises UsageError if it is not on it, or LockedError."""
     words = ("state", "rm", "--instance", instance_id)
-    command = Command(name="rm", words=words, environ=environ, recovers=False)
-    with changing(place, command, notify) as tenure:
+    command = Operation(name="rm", words=words, environ=environ, recovers=False)
+    with under_lock(place, command, notify) as lock:
         state = place.store.read()
         changed: dict[str, Build | None] = dict(_without(state, instance_id)) if state else {}
         if not changed:
             raise UsageError(f"No instance {instance_id} is on record here.")
         why = f"instance {instance_id} is gone"
-        tenure.commit(Draft(operation="rm", why=why, builds=changed))
+        lock.commit(PendingChange(operation="rm", why=why, builds=changed))
 
 
 def _without(state: State, instance_id: str) -> Iterator[tuple[str, Build]]:

@@ -20,7 +20,7 @@ from packer_fork.inputs.request import MAX_FILES
 from packer_fork.inputs.watcher import Scope, TooManyFilesError, Trace, Watcher, signatures
 from packer_fork.manager import observed
 from packer_fork.manager.plan import Plan
-from packer_fork.manager.state_ref import StateRef as Place
+from packer_fork.manager.state_ref import StateRef
 from packer_fork.model import Build, BuildStatus, State
 from packer_fork.packer.mask import Mask
 from packer_fork.packer.outcome import Outcome
@@ -77,7 +77,7 @@ class Observers:
 class Observer:
     """Of one Packer process and its ``builds``."""
 
-    def __init__(self, observers: Observers, place: Place, plan: Plan, state: State) -> None:
+    def __init__(self, observers: Observers, place: StateRef, plan: Plan, state: State) -> None:
         """`state`: as it was before the run."""
         self.builds: frozenset[str] = frozenset()
         self.neighbours: frozenset[str] = frozenset()

@@ -16,8 +16,7 @@ from packer_fork.events import Notify
 from packer_fork.inputs.declared import Declared
 from packer_fork.inputs.request import CommandOutput
 from packer_fork.inputs.tree import keyed
-from packer_fork.manager.state_ref import StateRef as Place
-from packer_fork.manager.state_ref import Template
+from packer_fork.manager.state_ref import StateRef, Template
 from packer_fork.model import State
 from packer_fork.packer import outline, plugins, program, selection
 from packer_fork.packer.flags import PackerFlags
@@ -56,7 +55,7 @@ class PlanningContext(Struct, frozen=True, kw_only=True):
 
     template: Template
     flags: PackerFlags
-    place: Place
+    place: StateRef
     environ: Mapping[str, str]
     state: State | None
     notify: Notify

@@ -14,42 +14,42 @@ from msgspec import Struct
 from packer_fork import host
 from packer_fork.errors import LockedError, UsageError
 from packer_fork.events import Notice, Notify
-from packer_fork.locks import LiveProcess, LockStatus, ParticipantStatus, Verdict, who
+from packer_fork.locks import LiveProcess, LockStatus, ParticipantStatus, Status, who
 from packer_fork.manager import acquire, end
 from packer_fork.manager.build import recovery, run_document
-from packer_fork.manager.state_ref import StateRef as Place
-from packer_fork.model import Draft
+from packer_fork.manager.state_ref import StateRef
+from packer_fork.model import PendingChange
 from packer_fork.stores.base import TAKE_OVER, HeldLock
 
-_DEAD = frozenset({Verdict.ABANDONED, Verdict.UNKNOWN})
-_ANY = frozenset(set(Verdict) - {Verdict.FREE})
+_DEAD = frozenset({Status.ABANDONED, Status.UNKNOWN})
+_ANY = frozenset(set(Status) - {Status.FREE})
 
 
 class Found(Struct, frozen=True):
     """The lock that an ID names; or one of its participants, if others hold it as well."""
 
-    place: Place
-    status: LockStatus
+    place: StateRef
+    lock: LockStatus
     participant: ParticipantStatus | None = None
 
     @property
     def id(self) -> str:
-        return self.participant.participant.id if self.participant else self.status.id
+        return self.participant.participant.id if self.participant else self.lock.id
 
     @property
-    def verdict(self) -> Verdict:
-        return self.participant.verdict if self.participant else self.status.verdict
+    def status(self) -> Status:
+        return self.participant.status if self.participant else self.lock.status
 
     @property
     def who(self) -> str:
-        return who(self.status, self.participant.participant if self.participant else None)
+        return who(self.lock, self.participant.participant if self.participant else None)
 
     @property
     def processes(self) -> tuple[LiveProcess, ...]:
         if self.participant is None:
-            return self.status.processes
+            return self.lock.processes
         number = self.participant.participant.number
-        return tuple(each for each in self.status.processes if each.participant == number)
+        return tuple(each for each in self.lock.processes if each.participant == number)
 
 
 class How(Struct, frozen=True, kw_only=True):
@@ -60,7 +60,7 @@ class How(Struct, frozen=True, kw_only=True):
     if_abandoned: bool = False
 
 
-def find(lock_id: str, places: Iterable[Place], *, if_abandoned: bool) -> Found | None:
+def find(lock_id: str, places: Iterable[StateRef], *, if_abandoned: bool) -> Found | None:
     """The lock, or None if it is held no more.
 
     Raises UsageError if no lock of that ID is known; with `if_abandoned` LockedError, and only
@@ -73,7 +73,7 @@ def find(lock_id: str, places: Iterable[Place], *, if_abandoned: bool) -> Found 
             return found
         if _was_held(lock_id, status):
             return None
-        if status.verdict is not Verdict.FREE:
+        if status.status is not Status.FREE:
             held.append(f"{status.id} ({place.folder.label})")
     text = f"There is no lock {lock_id} here."
     if not if_abandoned:
@@ -85,9 +85,9 @@ def find(lock_id: str, places: Iterable[Place], *, if_abandoned: bool) -> Found 
     return None
 
 
-def _named(lock_id: str, place: Place, status: LockStatus) -> Found | None:
+def _named(lock_id: str, place: StateRef, status: LockStatus) -> Found | None:
     """What is held under that ID; a lock is named by its only participant as well."""
-    if status.verdict is Verdict.FREE:
+    if status.status is Status.FREE:
         return None
     for each in status.participants:
         if each.participant.id == lock_id:
@@ -115,9 +115,9 @@ def refuse_free(lock_id: str, *, if_abandoned: bool) -> None:
 
 def check(found: Found, how: How) -> None:
     """Raises LockedError if this lock is not to be unlocked in this way."""
-    if how.if_abandoned and found.verdict is not Verdict.ABANDONED:
+    if how.if_abandoned and found.status is not Status.ABANDONED:
         raise LockedError(_refusal(found), hint="There is no proof that nobody lives.")
-    if found.verdict not in _DEAD and not (how.kill or how.allow_live):
+    if found.status not in _DEAD and not (how.kill or how.allow_live):
         raise LockedError(_refusal(found), hint=_alive(found.processes))
 
 
@@ -141,7 +141,7 @@ def force_unlock(
     over = TAKE_OVER if how.if_abandoned else over
     lock = _take(found, over, environ)
     try:
-        why = f"unlocked {found.id}, {found.verdict}: {found.who}"
+        why = f"unlocked {found.id}, {found.status}: {found.who}"
         _settle(place, lock, why, notify, only_daemons=only_daemons)
         lock.compact()
     finally:
@@ -151,7 +151,7 @@ def force_unlock(
 
 def _end(found: Found, notify: Notify) -> bool:
     """End the processes of each participant; whether only daemons still hold the lock."""
-    evidence = (found.participant,) if found.participant else found.status.participants
+    evidence = (found.participant,) if found.participant else found.lock.participants
     grace = found.place.settings.grace
     daemons = [end.end(each.participant, found.processes, notify, grace=grace) for each in evidence]
     return any(daemons)
@@ -159,17 +159,17 @@ def _end(found: Found, notify: Notify) -> bool:
 
 def _expel(now: Found, number: int, how: How) -> LockStatus:
     """The others go on; what the participant had claimed is free."""
-    if now.verdict not in _DEAD and not how.allow_live:
+    if now.status not in _DEAD and not how.allow_live:
         raise LockedError(_refusal(now), hint=_alive(now.processes))
-    store, record = now.place.store, now.status.record
-    why = f"unlocked participant {now.id}, {now.verdict}: {now.who}"
+    store, record = now.place.store, now.lock.record
+    why = f"unlocked participant {now.id}, {now.status}: {now.who}"
     if record is not None:
         store.expel(record.id, number, by=host.this_actor(), why=why)
     return store.status()
 
 
-def _take(found: Found, over: frozenset[Verdict], environ: Mapping[str, str]) -> HeldLock:
-    place, lock_id = found.place, found.status.id
+def _take(found: Found, over: frozenset[Status], environ: Mapping[str, str]) -> HeldLock:
+    place, lock_id = found.place, found.lock.id
     asking = acquire.holder(
         "force-unlock",
         template=place.folder.label,
@@ -184,23 +184,25 @@ def _take(found: Found, over: frozenset[Verdict], environ: Mapping[str, str]) ->
     return lock
 
 
-def _settle(place: Place, lock: HeldLock, why: str, notify: Notify, *, only_daemons: bool) -> None:
+def _settle(
+    place: StateRef, lock: HeldLock, why: str, notify: Notify, *, only_daemons: bool
+) -> None:
     """Put on record who unlocked what, and what became of the run that held the lock."""
     state = place.store.read()
     run = run_document.unfinished_run(state)
-    if state and run and place.store.is_alive(run.tenure) and not only_daemons:
+    if state and run and place.store.is_alive(run.token) and not only_daemons:
         lock.commit(recovery.interrupted(state, run, why))
         text = f"Run {run.number} still lives: its results will be late, and not lost."
         notify(Notice(level="warning", text=text))
     else:
-        lock.commit(Draft(operation="force-unlock", why=why))
+        lock.commit(PendingChange(operation="force-unlock", why=why))
         recovery.recover(place.store, lock, notify, reason=why, only_daemons=only_daemons)
 
 
 def _refusal(found: Found) -> str:
-    if found.verdict is Verdict.FREE:
+    if found.status is Status.FREE:
         return "The lock is free: another process released it."
-    return f"Lock {found.id} is {found.verdict} by {found.who}; it is not unlocked."
+    return f"Lock {found.id} is {found.status} by {found.who}; it is not unlocked."
 
 
 def _alive(processes: Sequence[LiveProcess]) -> str:

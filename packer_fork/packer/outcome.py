@@ -16,7 +16,7 @@ from msgspec import Struct, structs
 from packer_fork.model import Build, RunStatus, Step, WorkItem
 from packer_fork.packer import diagnostics, hints, proof, steps, verdict
 from packer_fork.packer.outline import BuildOutline
-from packer_fork.packer.sources import Fact, LineEvent, Message, Said, Verdict
+from packer_fork.packer.sources import Fact, LineEvent, Message, Said, Status
 from packer_fork.packer.verdict import End, Ended
 
 __all__ = ["Ended", "Outcome", "apply", "begin", "conclude"]
@@ -73,9 +73,9 @@ def _moved_on(build: Build, item: WorkItem, event: LineEvent) -> Build:
             after = proof.artifact(build, item, args)
         case Fact(kind="error", args=(text, *_)):
             after = proof.errored(build, item, at, text)
-        case Verdict(error=None):
+        case Status(error=None):
             after = proof.finished(build, item, at)
-        case Verdict(error=str(error)):
+        case Status(error=str(error)):
             after = proof.errored(build, item, at, error)
         case Said():
             by_script = steps.scripts_sound_like_packer(item.packer_version)

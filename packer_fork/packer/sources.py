@@ -48,7 +48,7 @@ class Said(LineEvent, frozen=True):
     is_inner: bool
 
 
-class Verdict(LineEvent, frozen=True):
+class Status(LineEvent, frozen=True):
     """That a build has ended, and with which error, if any."""
 
     error: str | None
@@ -101,7 +101,7 @@ def _said(names: Sequence[str], line: Line, text: str) -> Said | None:
     )
 
 
-def _verdict(names: Sequence[str], line: Line, text: str) -> Verdict | None:
+def _verdict(names: Sequence[str], line: Line, text: str) -> Status | None:
     if not text.startswith("Build '"):
         return None
     known = _known(tuple(names))
@@ -109,7 +109,7 @@ def _verdict(names: Sequence[str], line: Line, text: str) -> Verdict | None:
     if found is None:
         return None
     error = None if found["verdict"] == "finished" else found["error"] or found["verdict"]
-    return Verdict(at=line.at, name=known.names.get(found["name"], found["name"]), error=error)
+    return Status(at=line.at, name=known.names.get(found["name"], found["name"]), error=error)
 
 
 def _fact(names: Iterable[str], line: Line) -> Fact:

@@ -12,7 +12,6 @@ from typing import Protocol
 
 from msgspec import Struct, structs
 
-from packer_fork.answers import Backup, RecoverableState, Verified
 from packer_fork.errors import DamagedError
 from packer_fork.lock_steps import Step
 from packer_fork.locks import (
@@ -21,26 +20,27 @@ from packer_fork.locks import (
     LockStatus,
     Participant,
     ProcessId,
-    Verdict,
+    Status,
     Waiter,
 )
-from packer_fork.model import Actor, Change, Draft, Sealed, State, Summary, Template
+from packer_fork.model import Actor, Change, PendingChange, SegmentRef, State, Summary, Template
+from packer_fork.responses import Backup, RecoverableState, Verified
 from packer_fork.stores.archive.ownership import ForeignStateError
 
 MANUAL = "manual"
 """Why a backup was made that somebody asked for; such ones are never removed by themselves."""
 
-TAKE_OVER = frozenset({Verdict.ABANDONED})
+TAKE_OVER = frozenset({Status.ABANDONED})
 """Verdicts over which a lock is taken without asking: there is proof that nobody lives."""
 
 
 def may_take(
-    status: LockStatus, over: frozenset[Verdict], lock_id: str, is_next: Callable[[], bool]
+    status: LockStatus, over: frozenset[Status], lock_id: str, is_next: Callable[[], bool]
 ) -> bool:
     """Whether ``Store.try_acquire`` may take that lock; without its ID one must be the next."""
     if lock_id:
-        return status.id == lock_id and status.verdict in over
-    if status.verdict is not Verdict.FREE and status.verdict not in over:
+        return status.id == lock_id and status.status in over
+    if status.status is not Status.FREE and status.status not in over:
         return False
     return is_next()
 
@@ -103,7 +103,7 @@ class HeldLock(Protocol):
     def packer_lock(self) -> int:
         """Descriptor of the lock that Packer inherits and holds as long as any of it lives."""
 
-    def commit(self, draft: Draft) -> Committed:
+    def commit(self, draft: PendingChange) -> Committed:
         """Make one change durable; what that costs does not grow with the state.
 
         When this returns the change survives anything. Raises LockLostError if the
@@ -150,10 +150,10 @@ class HeldLock(Protocol):
         """Put `state` in the place of none, or of a damaged one, which is kept beside.
 
         Returns it as it is stored: its serial is beyond every one that was acknowledged,
-        and its cuts lead around segments that are not there.
+        and its gaps lead around segments that are not there.
         """
 
-    def put_segment(self, data: bytes) -> Sealed:
+    def put_segment(self, data: bytes) -> SegmentRef:
         """Add a sealed segment, proven by its name, so that a state may name it."""
 
     def repair(self) -> Committed:
@@ -173,10 +173,6 @@ class HeldLock(Protocol):
 
         The last participant releases it.
         """
-
-
-Tenure = HeldLock
-Membership = HeldLock
 
 
 class Ticket(Protocol):
@@ -252,7 +248,7 @@ class Store(Protocol):
         self,
         holder: Holder,
         *,
-        over: frozenset[Verdict] = TAKE_OVER,
+        over: frozenset[Status] = TAKE_OVER,
         lock_id: str = "",
         ticket: Ticket | None = None,
         max_participants: int = 1,
@@ -306,4 +302,4 @@ def newest_token(store: Store, *, even_damaged: bool) -> int:
         if not even_damaged:
             raise
         state = store.recoverable().state
-    return state.tenure if state else 0
+    return state.token if state else 0

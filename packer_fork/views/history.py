@@ -7,7 +7,7 @@ from datetime import datetime
 
 from msgspec import Struct
 
-from packer_fork.answers import Backup, ChangeEntry, Difference, Prunable, RunEntry, Verified
+from packer_fork.responses import Backup, ChangeEntry, Difference, Prunable, RunEntry, Verified
 from packer_fork.views import words
 from packer_fork.views.console import StyledLine
 from packer_fork.views.states import error_below
@@ -90,8 +90,8 @@ def verified(entry: VerifiedEntry) -> list[str]:
         f"{serials}, {found.changes} changes, {found.segments} segments, "
         f"{found.backups} backups, {words.size(found.bytes)} read"
     )
-    verdict = f"{len(found.problems)} damaged" if found.problems else "sound"
-    lines = [f"{entry.template}{workspace}: {verdict} ({read})"]
+    status = f"{len(found.problems)} damaged" if found.problems else "sound"
+    lines = [f"{entry.template}{workspace}: {status} ({read})"]
     for each in found.problems:
         lines.append(f"  {each.file}, byte {each.offset}: {each.what}")
         lines.append(f"    affected: {each.affected}")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
-from packer_fork.answers import Input, InputsOfBuild, InputsReport, Untracked
+from packer_fork.responses import Input, InputsOfBuild, InputsReport, Untracked
 from packer_fork.terminal import clean
 
 _SETTINGS = {"env": "input_env", "input-command": "input_commands", "file": "inputs"}

@@ -12,7 +12,7 @@ from packer_fork.locks import (
     LockRecord,
     LockStatus,
     ParticipantStatus,
-    Verdict,
+    Status,
     Waiter,
     advice,
 )
@@ -21,11 +21,11 @@ from packer_fork.views import words
 from packer_fork.views.document import indented
 
 _MEANING = {
-    Verdict.FREE: "nobody holds it",
-    Verdict.HELD: "its holder lives",
-    Verdict.ORPHANED: "packer-fork is gone, processes of its Packer live",
-    Verdict.ABANDONED: "nobody lives any more, that is proven",
-    Verdict.UNKNOWN: "it cannot be known here whether anybody lives",
+    Status.FREE: "nobody holds it",
+    Status.HELD: "its holder lives",
+    Status.ORPHANED: "packer-fork is gone, processes of its Packer live",
+    Status.ABANDONED: "nobody lives any more, that is proven",
+    Status.UNKNOWN: "it cannot be known here whether anybody lives",
 }
 
 
@@ -34,8 +34,8 @@ class ParticipantReport(Struct, frozen=True, kw_only=True):
 
     id: str
     number: int
-    verdict: Verdict
-    proof: str
+    status: Status
+    evidence: str
     user: str
     host: str
     pid: int
@@ -53,7 +53,7 @@ class Report(Struct, frozen=True, kw_only=True):
     template: str
     workspace: str
     location: str
-    verdict: Verdict
+    status: Status
     id: str
     operation: str | None = None
     user: str | None = None
@@ -66,7 +66,7 @@ class Report(Struct, frozen=True, kw_only=True):
     age_seconds: float | None = None
     run: int | None = None
     token: int | None = None
-    proof: tuple[str, ...] = ()
+    evidence: tuple[str, ...] = ()
     processes: tuple[LiveProcess, ...] = ()
     participants: tuple[ParticipantReport, ...] = ()
     waiters: tuple[Waiter, ...] = ()
@@ -82,9 +82,9 @@ class Report(Struct, frozen=True, kw_only=True):
             template=label,
             workspace=workspace,
             location=location,
-            verdict=status.verdict,
+            status=status.status,
             id=status.id,
-            proof=status.proof,
+            evidence=status.evidence,
             processes=status.processes,
             participants=tuple(_participant(each, status.record) for each in status.participants),
             waiters=status.waiters,
@@ -101,8 +101,8 @@ def _participant(evidence: ParticipantStatus, record: LockRecord | None) -> Part
     return ParticipantReport(
         id=participant.id,
         number=number,
-        verdict=evidence.verdict,
-        proof=evidence.proof,
+        status=evidence.status,
+        evidence=evidence.evidence,
         user=holder.by.user,
         host=holder.by.host,
         pid=holder.process.pid,
@@ -146,14 +146,14 @@ def as_json(reports: Sequence[Report], *, single: bool) -> str:
 def lines(report: Report) -> list[str]:
     """Everything about one lock: its status first, then the command that helps."""
     where = f" ({report.workspace})" * (report.workspace != "default")
-    said = [f"{report.template}{where}: {report.verdict} ({_MEANING[report.verdict]})"]
+    said = [f"{report.template}{where}: {report.status} ({_MEANING[report.status]})"]
     said += [_fact("to do", report.remedy)] if report.remedy else []
-    if report.verdict is not Verdict.FREE:
+    if report.status is not Status.FREE:
         said += [_fact(key, value) for key, value in _facts(report) if value]
     shown = report.participants if _has_parts(report) else ()
     said += [_fact("holder", _line(each)) for each in shown]
-    said += [_fact("proof", proof) for proof in report.proof]
-    kind = "process" if report.verdict in (Verdict.HELD, Verdict.ORPHANED) else "leaked"
+    said += [_fact("evidence", proof) for proof in report.evidence]
+    kind = "process" if report.status in (Status.HELD, Status.ORPHANED) else "leaked"
     said += [_fact(kind, f"{p.pid}  {p.command}  ({p.how})") for p in report.processes]
     said += [_fact("waiting", _waiter(n, w)) for n, w in enumerate(report.waiters, 1)]
     said += [_fact("error", report.error)] if report.error else []
@@ -170,7 +170,7 @@ def _line(participant: ParticipantReport) -> str:
     """Who, and which sources it builds."""
     builds = ", ".join(name or "the end of the run" for name in participant.sources)
     return (
-        f"{participant.user}@{participant.host}, pid {participant.pid}, {participant.verdict}, "
+        f"{participant.user}@{participant.host}, pid {participant.pid}, {participant.status}, "
         f"joined {words.age(participant.joined)}: {builds or 'waits for others'} "
         f"({participant.id})"
     )

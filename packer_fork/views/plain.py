@@ -6,7 +6,7 @@ import shlex
 from datetime import UTC, datetime
 
 from packer_fork import events, failures
-from packer_fork.locks import Verdict, advice, who
+from packer_fork.locks import Status, advice, who
 from packer_fork.model import Build, BuildStatus, Run, WorkItem
 from packer_fork.views import words
 from packer_fork.views.console import Console, StyledLine
@@ -217,11 +217,11 @@ def waiting(event: events.Waiting) -> str:
     left = words.duration(event.seconds_left)
     queue = f"{event.place} before us" if event.place else "next in the queue"
     said = [
-        f"waiting up to {left} for the lock, {event.status.verdict} by {who(event.status)}",
+        f"waiting up to {left} for the lock, {event.status.status} by {who(event.status)}",
         queue,
     ]
     said += [event.phase] if event.phase else []
-    said += [advice(event.status)] if event.status.verdict is Verdict.ORPHANED else []
+    said += [advice(event.status)] if event.status.status is Status.ORPHANED else []
     said += [f"about {words.duration(event.eta)} to go"] if event.eta is not None else []
     return "; ".join(said)
 

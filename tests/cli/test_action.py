@@ -95,7 +95,7 @@ def test_afterwards_a_killed_run_is_recovered(
     waited_in_vain = run("after", project, step)
     assert "::warning title=packer-fork::The state could not" in waited_in_vain.stdout
     (project.root / "go").touch()
-    eventually(lambda: states.verdict(cli) in ("abandoned", "free"))
+    eventually(lambda: states.status(cli) in ("abandoned", "free"))
     done = run("after", project, step)
     assert done.returncode == 0
     assert "recovered run 1" in done.stderr

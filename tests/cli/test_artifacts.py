@@ -5,8 +5,7 @@ import subprocess
 
 import pytest
 
-from packer_fork.manager.state.artifacts import BuiltArtifacts as Made
-from packer_fork.manager.state.artifacts import flat
+from packer_fork.manager.state.artifacts import BuiltArtifacts, flat
 from packer_fork.model import Artifact
 from tests.conftest import Cli, Project
 from tests.support import states
@@ -93,7 +92,7 @@ def test_terraform_reads_a_flat_object_of_texts(cli: Cli, project: Project) -> N
 
 def test_images_of_several_regions_are_told_apart() -> None:
     ids = "eu-west-1:ami-1,us-east-1:ami-2"
-    made = Made(
+    made = BuiltArtifacts(
         build="amazon-ebs.web", type="amazon-ebs", run=7, ended=None, artifacts=(Artifact(id=ids),)
     )
     assert flat([made]) == {

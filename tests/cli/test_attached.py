@@ -39,7 +39,7 @@ def test_debug_pauses_on_the_terminal(cli: Cli, project: Project) -> None:
     assert states.statuses(cli) == {"null.n": "unverified", "file.f": "unverified"}
     run = states.state(cli)["last_run"]
     assert (run["status"], run["exit_code"]) == ("unverified", 0)
-    assert states.verdict(cli) == "free"
+    assert states.status(cli) == "free"
     assert "2 to build" in cli("build", "t.pkr.hcl").err
     assert states.statuses(cli) == {"null.n": "complete", "file.f": "complete"}
 
@@ -114,7 +114,7 @@ def test_ctrl_c_reaches_packer_and_is_waited_for(cli: Cli, project: Project) -> 
 def test_the_lock_is_held_and_a_signal_handed_on(cli: Cli, project: Project) -> None:
     running = paused(cli, project)
     report = states.lock(cli)
-    assert report["verdict"] == "held"
+    assert report["status"] == "held"
     assert cli("build", "t.pkr.hcl").rc == 11
     os.kill(report["pid"], signal.SIGTERM)
     assert running.wait().rc == 128 + signal.SIGTERM
@@ -137,7 +137,7 @@ def test_orphaned_by_a_kill_it_can_be_ended(cli: Cli, project: Project) -> None:
     paused(cli, project, leader=STAYING_SHELL)
     report = states.lock(cli)
     os.kill(report["pid"], signal.SIGKILL)
-    eventually(lambda: states.verdict(cli) == "orphaned")
+    eventually(lambda: states.status(cli) == "orphaned")
     ended = cli("force-unlock", report["id"], "--yes", "--kill", env={"PACKER_FORK_GRACE": "2"})
     assert ended.rc == 0, ended
     assert "packer build" in ended.err

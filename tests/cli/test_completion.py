@@ -15,14 +15,23 @@ from packer_fork.cli.completing import commands, line, shells, values
 from packer_fork.cli.completing.position import Candidate, Wanted
 from packer_fork.cli.completing.values import FILES, VALUES, Files
 from packer_fork.errors import PackerForkError
-from packer_fork.model import Actor, Build, BuildStatus, Draft, Git, Instance, Run, RunStatus
+from packer_fork.model import (
+    Actor,
+    Build,
+    BuildStatus,
+    Git,
+    Instance,
+    PendingChange,
+    Run,
+    RunStatus,
+)
 from packer_fork.packer import flags
-from packer_fork.stores.base import Tenure
+from packer_fork.stores.base import HeldLock
 from packer_fork.stores.local.store import LocalStore
 from tests.conftest import Cli, Project
 from tests.support.commands import commands as program_commands
 from tests.support.completion import KINDS, opened
-from tests.support.local_states import tenure_of
+from tests.support.local_states import lock_of
 
 HOSTILE = "null.my $(touch pwned) `touch pwned` 'a' \"b\":c=d@e"
 NEVER_SHOWN = "null.red\x1b[31m\n"
@@ -44,10 +53,10 @@ ANYTHING = {
 
 
 class Here(NamedTuple):
-    """A project with templates, and the open tenure of the state of one of them."""
+    """A project with templates, and the held lock of the state of one of them."""
 
     store: LocalStore
-    tenure: Tenure
+    lock: HeldLock
 
 
 def store_in(root: Path, template: str, workspace: str = "default") -> LocalStore:
@@ -66,23 +75,25 @@ def here(project: Project, monkeypatch: pytest.MonkeyPatch) -> Iterator[Here]:
     for name in ("t.pkr.hcl", "prod.pkrvars.hcl", "my images/web.pkr.hcl", "my images/notes.txt"):
         project.write(name, "")
     monkeypatch.chdir(project.root)
-    with tenure_of(store_in(project.root, "t.pkr.hcl", "staging")) as tenure:
-        tenure.commit(Draft(operation="test", builds={"null.staged": Build(name="null.staged")}))
+    with lock_of(store_in(project.root, "t.pkr.hcl", "staging")) as lock:
+        lock.commit(
+            PendingChange(operation="test", builds={"null.staged": Build(name="null.staged")})
+        )
     store = store_in(project.root, "t.pkr.hcl")
-    with tenure_of(store) as tenure:
-        tenure.commit(_run_of_all(tenure.participant.holder.by))
-        yield Here(store, tenure)
+    with lock_of(store) as lock:
+        lock.commit(_run_of_all(lock.participant.holder.by))
+        yield Here(store, lock)
 
 
-def _run_of_all(by: Actor) -> Draft:
+def _run_of_all(by: Actor) -> PendingChange:
     git = Git(commit="c0ffee", branch="topic")
     names = ("file.web", HOSTILE, NEVER_SHOWN)
     builds = {name: Build(name=name, status=BuildStatus.COMPLETE, run=7) for name in names}
     builds["file.web"] = structs.replace(builds["file.web"], leftovers=(Instance(id="i-0123"),))
     now = datetime.now(UTC)
     status = RunStatus.COMPLETE
-    run = Run(number=7, tenure=1, started=now, by=by, status=status, git=git, builds=names)
-    return Draft(operation="start", builds=builds, last_run=run)
+    run = Run(number=7, token=1, started=now, by=by, status=status, git=git, builds=names)
+    return PendingChange(operation="start", builds=builds, last_run=run)
 
 
 NAMED = (
@@ -108,7 +119,7 @@ def test_a_tab_in_a_real_shell(cli: Cli, project: Project, here: Here, kind: str
     shell = opened(cli, kind)
     for typed, words in (*QUOTED, *(NAMED if kind == "bash" else ())):
         assert shell.completed(typed) == words, typed
-    assert shell.completed("force-unlock ") == ["force-unlock", here.tenure.record.id]
+    assert shell.completed("force-unlock ") == ["force-unlock", here.lock.record.id]
     screen = shell.listed("artifacts t.pkr.hcl --build ", "file.web", "complete")
     assert "red" not in screen
     assert not (project.root / "pwned").exists()
@@ -161,7 +172,7 @@ def test_whatever_has_a_name_here_is_completed() -> None:
 
 
 def test_backups_and_files(here: Here) -> None:
-    made = here.tenure.backup("test", keep=3)
+    made = here.lock.backup("test", keep=3)
     found = completed("state", "restore", "")
     assert [each.text for each in found.candidates] == ["1", "run:7", made.path]
     assert found.files == Files(("*",))
@@ -178,7 +189,7 @@ def test_backups_and_files(here: Here) -> None:
 
 def test_a_lock_is_told_with_its_holder(here: Here) -> None:
     (found,) = completed("force-unlock", "").candidates
-    assert found.text == here.tenure.record.id
+    assert found.text == here.lock.record.id
     assert found.about.startswith("held, t.pkr.hcl: ")
 
 
@@ -188,7 +199,7 @@ def test_a_damaged_state_keeps_no_other_from_being_told(project: Project, here: 
             path.write_bytes(b"{corrupted")
     assert texts("build", "-only=file") == ["file.web"]
     assert texts("logs", "--run", "") == ["7"]
-    assert texts("force-unlock", "") == [here.tenure.record.id]
+    assert texts("force-unlock", "") == [here.lock.record.id]
 
 
 def test_every_value_is_completed_or_cannot_be_known() -> None:

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from packer_fork.answers import Done
+from packer_fork.responses import Done
 from tests.conftest import Cli, Project
 from tests.support.queries import answer, built, done, fields, flip, serials
 

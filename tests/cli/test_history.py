@@ -7,10 +7,10 @@ from typing import Any
 
 import pytest
 
-from packer_fork.answers import BuildDifference, ChangeEntry, Difference, Prunable, RunEntry
 from packer_fork.locks import Holder, LockStatus
 from packer_fork.manager import acquire
-from packer_fork.model import Draft, Run, RunStatus
+from packer_fork.model import PendingChange, Run, RunStatus
+from packer_fork.responses import BuildDifference, ChangeEntry, Difference, Prunable, RunEntry
 from packer_fork.stores.archive import history
 from packer_fork.stores.local.store import LocalStore
 from tests.conftest import Cli, Project
@@ -118,7 +118,7 @@ def test_history_diff_and_show_tell_of_the_same_points(cli: Cli) -> None:
     found = [change["serial"] for change in changes]
     assert found == list(range(found[0], 0, -1))
     assert set().union(*changes) <= fields(ChangeEntry)
-    required = {"serial", "at", "by", "operation", "tenure"}
+    required = {"serial", "at", "by", "operation", "lock"}
     assert all(required <= set(change) for change in changes)
     assert set(changes[-1]) == required, "what is not set is left out"
     of_two = answers(cli, "history", "--run", "2", "--limit", "0")
@@ -211,8 +211,8 @@ def test_rollback_takes_an_abandoned_lock_over(cli: Cli, project: Project) -> No
     """Which is a change, but none of what was looked at."""
     folder = built(cli, project, "1", "2")
     with in_a_process(lambda: open_store(folder).try_acquire(holder("killed"))):
-        assert states.verdict(cli) == "held"
-    assert states.verdict(cli) == "abandoned"
+        assert states.status(cli) == "held"
+    assert states.status(cli) == "abandoned"
     first = answer(cli, "show", "--run", "1")
     done(cli, "state", "rollback", "run:1", "--yes")
     assert without_runs(states.state(cli)) == without_runs(first)
@@ -229,7 +229,7 @@ def test_rollback_to_the_midst_of_a_run(cli: Cli, project: Project) -> None:
     assert build["error"] == "taken from the midst of run 1"
     assert "ended" in build
     assert not is_up_to_date(cli)
-    assert states.verdict(cli) == "free"
+    assert states.status(cli) == "free"
     assert "nothing to recover" in done(cli, "state", "recover", "t.pkr.hcl")
     done(cli, "build", "t.pkr.hcl")
     assert states.state(cli)["builds"]["null.n"]["run"] == 2
@@ -328,22 +328,22 @@ def run_of_long_ago(folder: Path, number: int, age: timedelta) -> None:
         workspace="default",
         complain=pytest.fail,
     )
-    tenure = store.try_acquire(asking())
-    assert not isinstance(tenure, LockStatus)
+    lock = store.try_acquire(asking())
+    assert not isinstance(lock, LockStatus)
     started = datetime.now(UTC) - age
     run = Run(
         number=number,
-        tenure=tenure.record.token,
+        token=lock.record.token,
         started=started,
         by=asking().by,
         status=RunStatus.COMPLETE,
         ended=started,
     )
     if store.read() is None:
-        tenure.commit(Draft(operation="create"))
-    tenure.commit(Draft(operation="start", last_run=run))
-    tenure.compact()
-    tenure.close()
+        lock.commit(PendingChange(operation="create"))
+    lock.commit(PendingChange(operation="start", last_run=run))
+    lock.compact()
+    lock.close()
 
 
 def asking() -> Holder:

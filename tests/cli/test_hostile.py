@@ -36,7 +36,7 @@ def test_a_full_disk_behind_standard_output(cli: Cli, project: Project, command:
     assert "No space left" in result.err
     assert "Traceback" not in result.err
     assert len(states.state(cli)["builds"]) == 1
-    assert states.verdict(cli) == "free"
+    assert states.status(cli) == "free"
 
 
 def test_a_reader_that_goes_away_is_no_failure(cli: Cli, project: Project) -> None:

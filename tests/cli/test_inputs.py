@@ -7,7 +7,7 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from packer_fork.answers import Input, InputsReport, Untracked
+from packer_fork.responses import Input, InputsReport, Untracked
 from tests.conftest import Cli, Project
 from tests.support import states
 from tests.support.queries import kept

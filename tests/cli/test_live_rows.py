@@ -9,7 +9,7 @@ from rich.cells import cell_len
 
 from packer_fork import events
 from packer_fork.events import Action, BuildPlan
-from packer_fork.locks import LockStatus, Verdict
+from packer_fork.locks import LockStatus, Status
 from packer_fork.model import (
     Actor,
     Build,
@@ -42,7 +42,7 @@ def later(seconds: float) -> datetime:
 
 
 def started(*names: str, number: int = 1, usual: dict[str, float] | None = None) -> events.Event:
-    run = Run(number=number, tenure=1, started=START, by=BY, builds=names)
+    run = Run(number=number, token=1, started=START, by=BY, builds=names)
     return events.RunStarted(run=run, template="t.pkr.hcl", workspace="default", usual=usual or {})
 
 
@@ -70,14 +70,14 @@ def said(name: str, text: str) -> events.Event:
 
 def ended(*builds: Build, number: int = 1, status: RunStatus = RunStatus.COMPLETE) -> events.Event:
     run = Run(
-        number=number, tenure=1, started=START, by=BY, ended=later(60), status=status, exit_code=0
+        number=number, token=1, started=START, by=BY, ended=later(60), status=status, exit_code=0
     )
     return events.RunEnded(run=run, builds=builds, exit_code=0)
 
 
 def item(*names: str, number: int, attempt: int = 1) -> WorkItem:
     return WorkItem(
-        run=1, number=number, tenure=1, started=START, by=BY, sources=names, attempt=attempt
+        run=1, number=number, token=1, started=START, by=BY, sources=names, attempt=attempt
     )
 
 
@@ -217,7 +217,7 @@ def test_every_running_source_keeps_its_line_on_a_small_screen() -> None:
 
 
 def test_waiting_for_the_lock_counts_down() -> None:
-    status = LockStatus(verdict=Verdict.HELD, id="x")
+    status = LockStatus(status=Status.HELD, id="x")
     waiting = events.Waiting(status=status, seconds_left=600, place=2, phase="building", eta=100)
     found = board(waiting)
     assert drawn(found, seconds=0) == [
@@ -227,7 +227,7 @@ def test_waiting_for_the_lock_counts_down() -> None:
     assert drawn(found, seconds=70)[0].startswith(
         "waiting for the lock: gives up in 8:50, about 0:30"
     )
-    assert apply(found, events.LockTaken(tenure=1, lock_id="x", waited=1), START).wait is None
+    assert apply(found, events.LockTaken(token=1, lock_id="x", waited=1), START).wait is None
 
 
 def test_finished_is_no_proof_of_complete() -> None:
@@ -316,7 +316,7 @@ def test_the_summary_tells_what_was_built_and_what_was_not() -> None:
     )
     planned = events.Planned(template="t.pkr.hcl", workspace="blue", builds=plans)
     run = events.RunStarted(
-        run=Run(number=2, tenure=1, started=START, by=BY, builds=("new", "never")),
+        run=Run(number=2, token=1, started=START, by=BY, builds=("new", "never")),
         template="t.pkr.hcl",
         workspace="blue",
     )

@@ -114,7 +114,7 @@ def the_lock_was_free(cli: Cli, found: Found) -> None:
     held = [each["run"]["held"] for each in answers(cli, "runs")]
     assert found("lock_hold_seconds_count") == 4
     assert found("lock_hold_seconds_sum") > sum(held)
-    assert found.which("lock_verdict") == ["free"]
+    assert found.which("lock_status") == ["free"]
     assert found("lock_queue_length") == 0
     for name in ("lock_abandoned_total", "lock_force_unlocks_total", "commits_refused_total"):
         assert found(name) == 0
@@ -145,11 +145,11 @@ def test_a_killed_build_a_waiting_one_and_one_that_is_unlocked(cli: Cli, project
     killed = begun(cli, project, "t.pkr.hcl", env=FINISH)
     killed.signal(signal.SIGKILL)
     killed.wait()
-    assert metrics(cli).which("lock_verdict") == ["orphaned"]
+    assert metrics(cli).which("lock_status") == ["orphaned"]
     go_on(project.root)
-    eventually(lambda: states.verdict(cli) == "abandoned")
+    eventually(lambda: states.status(cli) == "abandoned")
     before = metrics(cli)
-    assert before.which("lock_verdict") == ["abandoned"]
+    assert before.which("lock_status") == ["abandoned"]
     assert before("runs_total", "complete") == before("lock_abandoned_total") == 0
     done(cli, "build", "--rebuild", "t.pkr.hcl")
     one_waits(cli, project)
@@ -170,7 +170,7 @@ def one_waits(cli: Cli, project: Project) -> None:
     waiting = cli.start("build", "--rebuild", "--lock-timeout", "1m", "t.pkr.hcl")
     eventually(lambda: metrics(cli)("lock_queue_length") == 1)
     during = metrics(cli)
-    assert during.which("lock_verdict") == ["held"]
+    assert during.which("lock_status") == ["held"]
     assert during("state_builds", "provisioning") == 1
     assert during("lock_acquisitions_total", "at_once") == 2
     go_on(project.root)
@@ -269,7 +269,7 @@ def test_a_textfile_is_written_after_each_run(cli: Cli, project: Project) -> Non
     found = parsed((project.root / "m.prom").read_text())
     assert found("runs_total", "complete") == 1
     assert found("builds_total", "null.n", "complete") == 1
-    momentary = {"lock_verdict", "lock_queue_length", "breaker_phase", "state_load_seconds"}
+    momentary = {"lock_status", "lock_queue_length", "breaker_phase", "state_load_seconds"}
     assert not momentary & {name.removeprefix("packer_fork_") for name, _ in found.samples}
     done(cli, "build", "--rebuild", "t.pkr.hcl")
     assert parsed((project.root / "m.prom").read_text())("runs_total", "complete") == 2
@@ -295,7 +295,7 @@ def test_a_damaged_state_is_told_and_the_others_are_measured(cli: Cli, project: 
     }
     assert readable == {"t.pkr.hcl": 0, "b.pkr.hcl": 1}
     damaged = metrics(cli, "t.pkr.hcl", rc=10)
-    assert damaged.which("lock_verdict") == ["free"]
+    assert damaged.which("lock_status") == ["free"]
     assert not any(name == "packer_fork_runs_total" for name, _ in damaged.samples)
 
 

@@ -7,10 +7,10 @@ import pytest
 
 from packer_fork.cli.app import run
 from packer_fork.errors import EXIT_USAGE, UsageError
-from packer_fork.model import Build, Draft
+from packer_fork.model import Build, PendingChange
 from packer_fork.stores.local.store import LocalStore
 from tests.conftest import Cli, Project
-from tests.support.local_states import tenure_of
+from tests.support.local_states import lock_of
 from tests.support.terminal import on_terminal
 
 MEANT = {
@@ -57,8 +57,8 @@ def _states(project: Project, monkeypatch: pytest.MonkeyPatch) -> None:
         workspace="staging",
         complain=lambda _: None,
     )
-    with tenure_of(store) as tenure:
-        tenure.commit(Draft(operation="test", builds={"null.web": Build(name="null.web")}))
+    with lock_of(store) as lock:
+        lock.commit(PendingChange(operation="test", builds={"null.web": Build(name="null.web")}))
 
 
 def refused(line: str) -> UsageError:

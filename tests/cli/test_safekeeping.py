@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from packer_fork.answers import Backup, Problem, Verified
+from packer_fork.responses import Backup, Problem, Verified
 from packer_fork.views.history import VerifiedEntry
 from tests.conftest import Cli, Project
 from tests.support import states

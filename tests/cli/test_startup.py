@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.local_states import open_store, tenure_of
+from tests.support.local_states import lock_of, open_store
 from tests.support.states import folder
 
 pytestmark = pytest.mark.processes
@@ -77,7 +77,7 @@ def ours(found: set[str]) -> set[str]:
 def locked(tmp_path: Path) -> Path:
     """Where there is a state whose lock was held."""
     (tmp_path / "t.pkr.hcl").touch()
-    with tenure_of(open_store(folder(tmp_path))):
+    with lock_of(open_store(folder(tmp_path))):
         pass
     return tmp_path
 

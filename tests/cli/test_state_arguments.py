@@ -75,7 +75,7 @@ def test_state_list_prints_the_names_of_builds(cli: Cli, project: Project) -> No
 def results_of_run(cli: Cli, number: int) -> str:
     """Results as a build spools them, of a run that the state does not know."""
     state = json.loads(cli("state", "pull", "t.pkr.hcl").out)
-    run = {**state["last_run"], "number": number, "tenure": 90 + number}
+    run = {**state["last_run"], "number": number, "lock": 90 + number}
     return json.dumps({"lineage": state["lineage"], "run": run, "builds": {}})
 
 

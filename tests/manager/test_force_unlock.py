@@ -14,17 +14,16 @@ from packer_fork.codec.builds import decode_build
 from packer_fork.config import Settings
 from packer_fork.errors import EXIT_LOCK_LOST, LockedError
 from packer_fork.events import Event, ItemStarted
-from packer_fork.locks import Holder, LockStatus, Verdict
+from packer_fork.locks import Holder, LockStatus, Status
 from packer_fork.manager import unlock
 from packer_fork.manager.build import outbox, recovery
 from packer_fork.manager.build.log_files import LogFiles
-from packer_fork.manager.state_ref import StateFolder
-from packer_fork.manager.state_ref import StateRef as Place
-from packer_fork.model import Build, BuildStatus, Draft, Late, Run, WorkItem
+from packer_fork.manager.state_ref import StateFolder, StateRef
+from packer_fork.model import Build, BuildStatus, Late, PendingChange, Run, WorkItem
 from tests.conftest import Cli, Project, Running, eventually
 from tests.support import raw_log, states
 from tests.support.local_store import holder, open_store
-from tests.support.store_operations import ANY, tenure_of
+from tests.support.store_operations import ANY, lock_of
 from tests.support.templates import FAST_AND_GATED, GATED, NULL_AND_FILE, begun, go_on
 
 pytestmark = pytest.mark.usefixtures("packer", "gated")
@@ -37,9 +36,9 @@ def gated(project: Project) -> Path:
 
 
 @pytest.fixture
-def place(project: Project) -> Place:
+def place(project: Project) -> StateRef:
     folder = StateFolder(project.root / ".packer-fork", "t.pkr.hcl", "default")
-    return Place(folder, open_store(folder.folder), Settings())
+    return StateRef(folder, open_store(folder.folder), Settings())
 
 
 def lock_id(cli: Cli) -> str:
@@ -76,7 +75,7 @@ def test_kill_cancels_a_live_build_in_order(cli: Cli, project: Project) -> None:
     assert done.rc == 0, done
     assert f"({running.pid}): told to end" in done.err
     assert running.wait().rc == 143
-    assert states.verdict(cli) == "free"
+    assert states.status(cli) == "free"
     assert states.statuses(cli) == {"null.n": "cancelled"}
 
 
@@ -86,7 +85,7 @@ def test_kill_ends_what_a_dead_wrapper_left(cli: Cli, project: Project) -> None:
     done = cli("force-unlock", left["id"], "--kill", "--yes", env={"PACKER_FORK_GRACE": "3s"})
     assert done.rc == 0, done
     assert "recovered run 1" in done.err
-    assert states.verdict(cli) == "free"
+    assert states.status(cli) == "free"
     assert not [p for p in left["processes"] if lives(p["pid"])]
     assert states.statuses(cli) == {"null.n": "cancelled"}
 
@@ -97,7 +96,7 @@ def test_kill_ends_a_stopped_wrapper(cli: Cli, project: Project) -> None:
     done = cli("force-unlock", lock_id(cli), "--kill", "--yes")
     assert done.rc == 0, done
     assert running.wait().rc == 143
-    assert states.verdict(cli) == "free"
+    assert states.status(cli) == "free"
 
 
 DAEMON = """
@@ -121,12 +120,12 @@ def test_a_daemon_that_holds_the_lock_is_listed_and_left_alone(cli: Cli, project
     go_on(project.root)
     daemon = int((project.root / "daemon").read_text())
     eventually(lambda: [p["pid"] for p in states.lock(cli)["processes"]] == [daemon])
-    assert states.verdict(cli) == "orphaned"
+    assert states.status(cli) == "orphaned"
     done = cli("force-unlock", lock_id(cli), "--kill", "--yes")
     assert done.rc == 0, done
     assert f"({daemon}) outlived the run and is left alone" in done.err
     assert Path(f"/proc/{daemon}").exists()
-    assert states.verdict(cli) == "free"
+    assert states.status(cli) == "free"
     assert states.statuses(cli) == {"null.n": "complete"}
     again = cli("build", "--rebuild", "t.pkr.hcl")
     assert again.rc == 0
@@ -211,7 +210,7 @@ def test_allow_live_fences_the_holder_and_keeps_its_results(cli: Cli, project: P
     done = cli("force-unlock", lock_id(cli), "--allow-live", "--yes")
     assert done.rc == 0, done
     assert "will be late" in done.err
-    assert states.verdict(cli) == "free"
+    assert states.status(cli) == "free"
     eventually(lambda: "was taken by" in running.err())
     project.write("t.pkr.hcl", NULL_AND_FILE)
     new = cli("build", "-only=file.f", "t.pkr.hcl")
@@ -233,7 +232,7 @@ def test_allow_live_fences_the_holder_and_keeps_its_results(cli: Cli, project: P
 
 
 def test_results_that_cannot_be_kept_leave_the_raw_log(
-    cli: Cli, project: Project, place: Place, monkeypatch: pytest.MonkeyPatch
+    cli: Cli, project: Project, place: StateRef, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The lock is lost when Packer is about to start, and there is a folder in the way."""
     monkeypatch.chdir(project.root)
@@ -244,39 +243,39 @@ def test_results_that_cannot_be_kept_leave_the_raw_log(
 
     def unlocked(event: Event) -> None:
         if isinstance(event, ItemStarted):
-            with tenure_of(place.store, over=ANY, lock_id=place.store.status().id):
+            with lock_of(place.store, over=ANY, lock_id=place.store.status().id):
                 (logs / "1-1-1.late.json").mkdir()
 
     assert packer_fork.build("t.pkr.hcl", notify=unlocked) == EXIT_LOCK_LOST
     assert "Build 'null.n' finished" in (logs / "1-1.raw").read_text()
 
 
-def test_log_of_an_unlocked_run_is_read_once_nothing_of_it_lives(place: Place) -> None:
+def test_log_of_an_unlocked_run_is_read_once_nothing_of_it_lives(place: StateRef) -> None:
     """As when its packer-fork is killed later, or cannot keep the results anywhere."""
     live = place.store.try_acquire(holder("build"))
     assert not isinstance(live, LockStatus)
     run = Run(
         number=1,
-        tenure=live.record.token,
+        token=live.record.token,
         started=datetime.now(UTC),
         by=live.participant.holder.by,
         builds=("null.n",),
     )
-    live.commit(Draft(operation="start", last_run=run))
+    live.commit(PendingChange(operation="start", last_run=run))
     item = WorkItem(
-        run=1, number=1, tenure=run.tenure, started=run.started, by=run.by, sources=run.builds
+        run=1, number=1, token=run.token, started=run.started, by=run.by, sources=run.builds
     )
     creating = Build(name="null.n", status=BuildStatus.CREATING, run=1, item=1)
-    live.commit(Draft(operation="begin", items=(item,), builds={"null.n": creating}))
+    live.commit(PendingChange(operation="begin", items=(item,), builds={"null.n": creating}))
     files = LogFiles(place.store.logs, item.key)
     files.keep_secrets(())
     files.raw.write_bytes(raw_log.of_complete("null.n"))
     unlock.force_unlock(found(place), unlock.How(allow_live=True), ignore, environ={})
-    with tenure_of(place.store) as tenure:
-        recovery.catch_up(place, tenure, ignore)
+    with lock_of(place.store) as lock:
+        recovery.catch_up(place, lock, ignore)
         assert files.raw.exists()
         live.close()
-        recovery.catch_up(place, tenure, ignore)
+        recovery.catch_up(place, lock, ignore)
         assert not files.raw.exists()
     state = place.store.read()
     assert state is not None
@@ -286,7 +285,7 @@ def test_log_of_an_unlocked_run_is_read_once_nothing_of_it_lives(place: Place) -
 def test_a_take_over_is_on_record(cli: Cli, project: Project) -> None:
     killed(begun(cli, project, "t.pkr.hcl"))
     go_on(project.root)
-    eventually(lambda: states.verdict(cli) == "abandoned")
+    eventually(lambda: states.status(cli) == "abandoned")
     assert cli("build", "--rebuild", "t.pkr.hcl").rc == 0
     assert {"take-over", "recover"} <= set(operations(project.root))
 
@@ -304,13 +303,13 @@ def test_late_results_replace_nothing_newer(cli: Cli, project: Project) -> None:
     assert states.state(cli)["builds"]["null.n"]["run"] == 2
 
 
-def test_late_item_does_not_replace_a_later_item_of_the_same_run(place: Place) -> None:
+def test_late_item_does_not_replace_a_later_item_of_the_same_run(place: StateRef) -> None:
     by, now = holder("build").by, datetime.now(UTC)
-    run = Run(number=1, tenure=1, started=now, by=by, builds=("a",))
-    item = WorkItem(run=1, number=2, tenure=1, started=now, by=by, sources=("a",))
+    run = Run(number=1, token=1, started=now, by=by, builds=("a",))
+    item = WorkItem(run=1, number=2, token=1, started=now, by=by, sources=("a",))
     build = Build(name="a", status=BuildStatus.COMPLETE, run=1, item=2)
-    with tenure_of(place.store) as tenure:
-        tenure.commit(Draft(operation="finish", builds={"a": build}))
+    with lock_of(place.store) as lock:
+        lock.commit(PendingChange(operation="finish", builds={"a": build}))
     state = place.store.read()
     assert state is not None
     for number, stands in ((1, []), (2, ["a"]), (3, ["a"])):
@@ -343,7 +342,7 @@ def test_if_abandoned_acts_only_with_proof(cli: Cli, project: Project) -> None:
     killed(running)
     assert cli("force-unlock", this, "--if-abandoned").rc == 11
     go_on(project.root)
-    eventually(lambda: states.verdict(cli) == "abandoned")
+    eventually(lambda: states.status(cli) == "abandoned")
     done = cli("force-unlock", this, "--if-abandoned")
     assert done.rc == 0
     assert "the lock is free now" in done.err
@@ -357,34 +356,34 @@ def of_another_boot() -> Holder:
     return structs.replace(this, process=structs.replace(this.process, boot="another"))
 
 
-def found(place: Place) -> unlock.Found:
+def found(place: StateRef) -> unlock.Found:
     return unlock.Found(place, place.store.status())
 
 
-def test_kill_does_not_take_over_from_a_holder_that_it_cannot_end(place: Place) -> None:
-    with tenure_of(place.store, of_another_boot()) as tenure:
+def test_kill_does_not_take_over_from_a_holder_that_it_cannot_end(place: StateRef) -> None:
+    with lock_of(place.store, of_another_boot()) as lock:
         with pytest.raises(LockedError, match="is held by"):
             unlock.force_unlock(found(place), unlock.How(kill=True), ignore, environ={})
-        tenure.commit(Draft(operation="test"))
+        lock.commit(PendingChange(operation="test"))
         how = unlock.How(kill=True, allow_live=True)
-        assert unlock.force_unlock(found(place), how, ignore, environ={}).verdict is Verdict.FREE
-        assert not tenure.is_open()
+        assert unlock.force_unlock(found(place), how, ignore, environ={}).status is Status.FREE
+        assert not lock.is_open()
 
 
-def test_if_abandoned_leaves_an_unknown_lock_alone(place: Place) -> None:
-    with tenure_of(place.store):
+def test_if_abandoned_leaves_an_unknown_lock_alone(place: StateRef) -> None:
+    with lock_of(place.store):
         pass
     (place.folder.folder / "lock").write_bytes(b"{")
     unknown = found(place)
-    assert unknown.status.verdict is Verdict.UNKNOWN
+    assert unknown.status is Status.UNKNOWN
     with pytest.raises(LockedError, match="is unknown"):
         unlock.force_unlock(unknown, unlock.How(if_abandoned=True), ignore, environ={})
-    assert place.store.status() == unknown.status
-    assert unlock.force_unlock(unknown, unlock.How(), ignore, environ={}).verdict is Verdict.FREE
+    assert place.store.status() == unknown.lock
+    assert unlock.force_unlock(unknown, unlock.How(), ignore, environ={}).status is Status.FREE
 
 
 @pytest.mark.parametrize("way", ["--kill", "--allow-live"])
-def test_waiters_of_an_unlocked_tenure_go_on_at_once(cli: Cli, project: Project, way: str) -> None:
+def test_waiters_of_an_unlocked_lock_go_on_at_once(cli: Cli, project: Project, way: str) -> None:
     running = begun(cli, project, "t.pkr.hcl")
     waiting = cli.start("build", "--rebuild", "--lock-timeout", "1m", "t.pkr.hcl")
     eventually(lambda: "next in the queue" in waiting.err())

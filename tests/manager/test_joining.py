@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 from msgspec import structs
 
-from packer_fork import sharing
+from packer_fork import lock_steps
 from packer_fork.codec.builds import decode_build
 from packer_fork.config import Settings
 from packer_fork.errors import LockedError, StoreError
@@ -20,7 +20,7 @@ from packer_fork.inputs.cache import DigestCache
 from packer_fork.inputs.declared import Declared
 from packer_fork.inputs.record import Inputs, template_inputs
 from packer_fork.lock_steps import MOST_PARTICIPANTS
-from packer_fork.locks import Holder, LockStatus, Share, Stop, Wait
+from packer_fork.locks import Holder, LockRecord, LockStatus, Stop, Wait
 from packer_fork.manager import planning, state_ref
 from packer_fork.manager.build import admission, executor, run_document, shared_run
 from packer_fork.manager.build.invocation import build
@@ -30,13 +30,12 @@ from packer_fork.manager.build.work_item import Context
 from packer_fork.manager.observing import Observers
 from packer_fork.manager.plan import Plan
 from packer_fork.manager.prepare import BuildRequest, PlanningContext, prepare
-from packer_fork.manager.state.operation import ensure_state as made_sure_of
-from packer_fork.manager.state_ref import StateFolder
-from packer_fork.manager.state_ref import StateRef as Place
-from packer_fork.model import Build, BuildStatus, Draft, Run, RunStatus, State, WorkItem
+from packer_fork.manager.state.operation import ensure_state
+from packer_fork.manager.state_ref import StateFolder, StateRef
+from packer_fork.model import Build, BuildStatus, PendingChange, Run, RunStatus, State, WorkItem
 from packer_fork.packer.flags import take
 from packer_fork.packer.signals import SignalWatch
-from packer_fork.stores.base import Committed, Membership
+from packer_fork.stores.base import Committed, HeldLock
 from packer_fork.stores.local.held_lock import LocalLock
 from packer_fork.stores.local.store import LocalStore
 from tests.conftest import Cli, Project
@@ -71,16 +70,16 @@ def test_a_plan_of_other_inputs_than_the_run_is_refused(tmp_path: Path) -> None:
     assert not isinstance(member, LockStatus)
     with contextlib.closing(member):
         fingerprint, declared = DECLARED.inputs.fingerprint, DECLARED
-        member.update(lambda s, _: sharing.opened(s, inputs=fingerprint, run=1, wanted=("a",)))
+        member.update(lambda s, _: lock_steps.admit(s, inputs=fingerprint, run=1, wanted=("a",)))
         admission.check(member, Plan(builds=(), fingerprint=fingerprint, declared=declared))
         with pytest.raises(LockedError, match="changed here while run 1 was joined"):
             admission.check(member, Plan(builds=(), fingerprint="another", declared=declared))
 
 
 @pytest.fixture
-def place(project: Project) -> Place:
+def place(project: Project) -> StateRef:
     folder = StateFolder(project.root / ".packer-fork", "t.pkr.hcl", "default")
-    return Place(folder, open_store(folder.folder), Settings())
+    return StateRef(folder, open_store(folder.folder), Settings())
 
 
 @pytest.fixture
@@ -100,20 +99,20 @@ def ignore(_: Event) -> None:
 
 
 @contextlib.contextmanager
-def first(place: Place) -> Iterator[Membership]:
+def first(place: StateRef) -> Iterator[HeldLock]:
     found = place.store.try_acquire(holder("first"), max_participants=MOST_PARTICIPANTS)
     assert not isinstance(found, LockStatus)
     with contextlib.closing(found):
         yield found
 
 
-def joined(place: Place, member: Membership, inputs: str) -> Membership:
+def joined(place: StateRef, member: HeldLock, inputs: str) -> HeldLock:
     found = place.store.join(holder("second"), lock_id=member.record.id, inputs=inputs)
     assert found is not None
     return found
 
 
-def fingerprint_of(request: BuildRequest, place: Place, state: State) -> str:
+def fingerprint_of(request: BuildRequest, place: StateRef, state: State) -> str:
     template = state_ref.find_template(request.template)
     prepared = prepare(template, request.flags, place.settings, request.environ)
     context = PlanningContext(
@@ -132,14 +131,14 @@ def fingerprint_of(request: BuildRequest, place: Place, state: State) -> str:
 def test_inputs_that_change_while_a_run_is_joined_are_not_built_in_it(
     request_to_share: BuildRequest,
     project: Project,
-    place: Place,
+    place: StateRef,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     join = LocalStore.join
 
     def join_and_edit(
         store: LocalStore, asking: Holder, *, lock_id: str, inputs: str
-    ) -> Membership | None:
+    ) -> HeldLock | None:
         found = join(store, asking, lock_id=lock_id, inputs=inputs)
         assert found is not None
         project.write("t.pkr.hcl", ONE.replace('default = "1"', 'default = "other"'))
@@ -147,9 +146,9 @@ def test_inputs_that_change_while_a_run_is_joined_are_not_built_in_it(
 
     monkeypatch.setattr(LocalStore, "join", join_and_edit)
     with first(place) as member:
-        inputs = fingerprint_of(request_to_share, place, made_sure_of(place, member))
+        inputs = fingerprint_of(request_to_share, place, ensure_state(place, member))
         member.update(
-            lambda share, _: sharing.opened(share, inputs=inputs, run=1, wanted=("null.n",))
+            lambda share, _: lock_steps.admit(share, inputs=inputs, run=1, wanted=("null.n",))
         )
         with pytest.raises(LockedError, match="changed here while run 1 was joined"):
             build(request_to_share, ignore, Sharing())
@@ -159,12 +158,12 @@ def test_inputs_that_change_while_a_run_is_joined_are_not_built_in_it(
 
 @pytest.mark.usefixtures("packer")
 def test_run_is_open_to_others_only_once_it_is_on_record(
-    request_to_share: BuildRequest, place: Place, monkeypatch: pytest.MonkeyPatch
+    request_to_share: BuildRequest, place: StateRef, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     commit = LocalLock.commit
-    in_the_gap: list[Membership | None] = []
+    in_the_gap: list[HeldLock | None] = []
 
-    def fail_to_start(member: LocalLock, draft: Draft) -> Committed:
+    def fail_to_start(member: LocalLock, draft: PendingChange) -> Committed:
         if draft.operation != "start":
             return commit(member, draft)
         assert draft.last_run is not None
@@ -188,13 +187,13 @@ def test_each_step_of_a_run_is_on_record_before_others_act_on_it(
     commit, update = LocalLock.commit, LocalLock.update
     steps: list[str] = []
 
-    def noted_commit(member: LocalLock, draft: Draft) -> Committed:
+    def noted_commit(member: LocalLock, draft: PendingChange) -> Committed:
         made = commit(member, draft)
         if draft.operation != "progress":
             steps.append(draft.operation)
         return made
 
-    def noted_update(member: LocalLock, step: sharing.Step) -> Share | None:
+    def noted_update(member: LocalLock, step: lock_steps.Step) -> LockRecord | None:
         after = update(member, step)
         if after is not None:
             steps.append(state_of_share(after))
@@ -213,10 +212,10 @@ def test_each_step_of_a_run_is_on_record_before_others_act_on_it(
 
 @pytest.mark.usefixtures("packer")
 def test_source_that_is_added_at_the_very_end_is_waited_for(
-    request_to_share: BuildRequest, place: Place, monkeypatch: pytest.MonkeyPatch
+    request_to_share: BuildRequest, place: StateRef, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     conclude = shared_run.conclude
-    seconds: list[Membership] = []
+    seconds: list[HeldLock] = []
     ended: list[int | None] = []
     items: list[WorkItem] = []
 
@@ -238,9 +237,9 @@ def test_source_that_is_added_at_the_very_end_is_waited_for(
             build = structs.replace(event.build, status=BuildStatus.COMPLETE)
             status, now = RunStatus.COMPLETE, datetime.now(UTC)
             item = structs.replace(items[0], status=status, ended=now, exit_code=0)
-            second.commit(Draft(operation="end", items=(item,), builds={build.name: build}))
+            second.commit(PendingChange(operation="end", items=(item,), builds={build.name: build}))
             second.update(
-                lambda share, _: sharing.handed_in(share, build.name, second.participant.number)
+                lambda share, _: lock_steps.complete(share, build.name, second.participant.number)
             )
             second.close()
         if isinstance(event, RunEnded):
@@ -252,7 +251,7 @@ def test_source_that_is_added_at_the_very_end_is_waited_for(
     assert statuses(place) == {"null.n": "complete", "null.more": "complete"}
 
 
-def state_of_share(share: Share) -> str:
+def state_of_share(share: LockRecord) -> str:
     if share.concluded:
         return "is concluded"
     if share.done:
@@ -267,59 +266,59 @@ def pending(number: int, *names: str) -> dict[str, Build | None]:
     return {name: Build(name=name, run=number) for name in names}
 
 
-def begun_run(member: Membership, *names: str) -> Run:
+def begun_run(member: HeldLock, *names: str) -> Run:
     """Run 1 of these sources, on record, and open to others."""
     run = Run(
         number=1,
-        tenure=member.record.token,
+        token=member.record.token,
         started=datetime.now(UTC),
         by=member.participant.holder.by,
         builds=names,
     )
-    member.commit(Draft(operation="start", last_run=run, builds=pending(1, *names)))
-    member.update(lambda share, _: sharing.opened(share, inputs=INPUTS, run=1, wanted=names))
+    member.commit(PendingChange(operation="start", last_run=run, builds=pending(1, *names)))
+    member.update(lambda share, _: lock_steps.admit(share, inputs=INPUTS, run=1, wanted=names))
     return run
 
 
-def begun_item(member: Membership, run: Run, source: str) -> WorkItem:
+def begun_item(member: HeldLock, run: Run, source: str) -> WorkItem:
     """A source of `run` that `member` has taken, and whose Packer is on record."""
     share = member.update(
-        lambda s, dead: sharing.claimed(s, source, member.participant.number, dead)
+        lambda s, dead: lock_steps.claim(s, source, member.participant.number, dead)
     )
     assert share is not None
     number = share.claims[-1].number
     item = WorkItem(
         run=run.number,
         number=number,
-        tenure=run.tenure,
+        token=run.token,
         started=datetime.now(UTC),
         by=run.by,
         sources=(source,),
     )
     build = Build(name=source, run=run.number, item=number, status=BuildStatus.CREATING)
-    member.commit(Draft(operation="begin", items=(item,), builds={source: build}))
+    member.commit(PendingChange(operation="begin", items=(item,), builds={source: build}))
     return item
 
 
-def added(member: Membership, source: str) -> None:
+def added(member: HeldLock, source: str) -> None:
     """What a joiner does that wants more than the run has."""
-    assert member.update(lambda share, _: sharing.wanting(share, (source,)))
+    assert member.update(lambda share, _: lock_steps.want(share, (source,)))
 
 
-def state_of(place: Place) -> State:
+def state_of(place: StateRef) -> State:
     state = place.store.read()
     assert state is not None
     return state
 
 
-def context(place: Place, member: Membership, watch: SignalWatch) -> Context:
+def context(place: StateRef, member: HeldLock, watch: SignalWatch) -> Context:
     """Of a participant that has nothing more to build, and so needs no Packer."""
     return Context(
         request=BuildRequest(template="", flags=take(())[0], settings={}, environ={}),
         place=place,
         prepared=None,  # type: ignore[arg-type]
         plan=None,  # type: ignore[arg-type]
-        tenure=member,
+        lock=member,
         wait=Wait(),
         observers=Observers(ignore),
         watch=watch,
@@ -327,11 +326,11 @@ def context(place: Place, member: Membership, watch: SignalWatch) -> Context:
     )
 
 
-def statuses(place: Place) -> dict[str, str]:
+def statuses(place: StateRef) -> dict[str, str]:
     return {name: decode_build(raw).status for name, raw in state_of(place).builds.items()}
 
 
-def test_run_that_was_stopped_ends_with_the_part_of_a_dead_member(place: Place) -> None:
+def test_run_that_was_stopped_ends_with_the_part_of_a_dead_member(place: StateRef) -> None:
     """No participant takes the source over, so the one that ends the run reads its log."""
     with first(place) as member, SignalWatch() as watch:
         run = begun_run(member, "a", "b")
@@ -342,7 +341,7 @@ def test_run_that_was_stopped_ends_with_the_part_of_a_dead_member(place: Place) 
         files.keep_secrets(())
         files.raw.write_bytes(raw_log.of_complete("a"))
         stop = Stop(at=datetime.now(UTC), by=run.by, why="b failed")
-        member.update(lambda share, _: sharing.stopped(share, stop))
+        member.update(lambda share, _: lock_steps.stop_all(share, stop))
         ended, _ = shared_run.conclude(context(place, member, watch), member, 1, ())
     assert ended.status is RunStatus.CANCELLED
     assert statuses(place) == {"a": "complete", "b": "cancelled"}
@@ -351,15 +350,15 @@ def test_run_that_was_stopped_ends_with_the_part_of_a_dead_member(place: Place) 
 
 
 def test_source_that_is_added_while_a_run_is_about_to_end_is_not_lost(
-    place: Place, monkeypatch: pytest.MonkeyPatch
+    place: StateRef, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with first(place) as member, SignalWatch() as watch:
         run = begun_run(member, "a")
         second = joined(place, member, INPUTS)
-        member.update(lambda share, _: sharing.handed_in(share, "a", member.participant.number))
+        member.update(lambda share, _: lock_steps.complete(share, "a", member.participant.number))
         look = member.look
 
-        def look_and_be_overtaken() -> tuple[Share, frozenset[int]]:
+        def look_and_be_overtaken() -> tuple[LockRecord, frozenset[int]]:
             monkeypatch.undo()
             seen = look()
             added(second, "b")
@@ -371,6 +370,6 @@ def test_source_that_is_added_while_a_run_is_about_to_end_is_not_lost(
         assert member.look()[0].wanted == ("a", "b")
         assert state_of(place).last_run == run
         assert second.update(
-            lambda s, dead: sharing.claimed(s, "b", second.participant.number, dead)
+            lambda s, dead: lock_steps.claim(s, "b", second.participant.number, dead)
         )
         second.close()

@@ -122,7 +122,7 @@ def test_packer_outlives_a_killed_wrapper_and_its_results_are_taken_over(
     kill(running.pid)
     running.process.wait()
     orphaned = states.lock(cli)
-    assert (orphaned["verdict"], orphaned["id"]) == ("orphaned", run_id)
+    assert (orphaned["status"], orphaned["id"]) == ("orphaned", run_id)
     assert any(p["command"] == "packer build" for p in orphaned["processes"])
     refused = cli("build", "--rebuild", "t.pkr.hcl")
     assert refused.rc == 11
@@ -130,7 +130,7 @@ def test_packer_outlives_a_killed_wrapper_and_its_results_are_taken_over(
     assert orphaned["remedy"].startswith("wait, Packer finishes")
     assert orphaned["remedy"] in refused.err
     go_on(gated)
-    eventually(lambda: states.verdict(cli) == "abandoned")
+    eventually(lambda: states.status(cli) == "abandoned")
     again = cli("build", "--rebuild", "t.pkr.hcl")
     assert again.rc == 0
     assert "recovered run 1 from its log: null.n complete" in again.err
@@ -144,7 +144,7 @@ def test_state_recover_finishes_a_run_from_its_log(cli: Cli, project: Project, g
     too_soon = cli("state", "recover", "t.pkr.hcl")
     assert too_soon.rc == 11
     go_on(gated)
-    eventually(lambda: states.verdict(cli) == "abandoned")
+    eventually(lambda: states.status(cli) == "abandoned")
     assert cli("state", "recover", "t.pkr.hcl").rc == 0
     document = states.state(cli)
     assert document["last_run"]["status"] == "complete"
@@ -152,7 +152,7 @@ def test_state_recover_finishes_a_run_from_its_log(cli: Cli, project: Project, g
     build = document["builds"]["null.n"]
     assert build["status"] == "complete"
     assert build["artifacts"][0]["builder_id"] == "fnoeding.null"
-    assert states.verdict(cli) == "free"
+    assert states.status(cli) == "free"
     assert "gone on" in cli("logs").out
     assert sorted(p.name for p in states.folder(gated).joinpath("logs").iterdir()) == ["1-1.log"]
 
@@ -163,7 +163,7 @@ def test_killed_with_all_of_packer_it_is_abandoned_at_once(
     running = begun(cli, project, "t.pkr.hcl")
     both_packers(cli)
     kill(running.pid, *(p["pid"] for p in states.lock(cli)["processes"]))
-    eventually(lambda: states.verdict(cli) == "abandoned")
+    eventually(lambda: states.status(cli) == "abandoned")
     go_on(gated)
     assert cli("state", "recover", "t.pkr.hcl").rc == 0
     document = states.state(cli)
@@ -177,10 +177,10 @@ def test_the_inner_packer_alone_holds_the_lock(cli: Cli, project: Project, gated
     kill(running.pid, both["outer"])
     running.process.wait()
     orphaned = states.lock(cli)
-    assert orphaned["verdict"] == "orphaned"
+    assert orphaned["status"] == "orphaned"
     assert both["inner"] in [p["pid"] for p in orphaned["processes"]]
     go_on(gated)
-    eventually(lambda: states.verdict(cli) == "abandoned")
+    eventually(lambda: states.status(cli) == "abandoned")
 
 
 def test_a_killed_inner_packer_is_not_complete(cli: Cli, project: Project) -> None:
@@ -189,7 +189,7 @@ def test_a_killed_inner_packer_is_not_complete(cli: Cli, project: Project) -> No
     result = running.wait()
     assert result.rc == 1, result
     assert states.statuses(cli) == {"null.n": "interrupted"}
-    assert states.verdict(cli) == "free"
+    assert states.status(cli) == "free"
 
 
 def test_a_killed_outer_packer_frees_nothing_while_the_rest_lives(
@@ -203,7 +203,7 @@ def test_a_killed_outer_packer_frees_nothing_while_the_rest_lives(
     assert result.rc != 0
     assert not Path(f"/proc/{both['inner']}").exists()
     assert states.statuses(cli)["null.n"] in {"interrupted", "cancelled"}
-    assert states.verdict(cli) == "free"
+    assert states.status(cli) == "free"
 
 
 def force_unlock_id(cli: Cli) -> str:
@@ -215,7 +215,7 @@ def abandon(cli: Cli, project: Project, gated: Path) -> Running:
     kill(running.pid)
     running.process.wait()
     go_on(gated)
-    eventually(lambda: states.verdict(cli) == "abandoned")
+    eventually(lambda: states.status(cli) == "abandoned")
     return running
 
 
@@ -227,11 +227,11 @@ def test_force_unlock_of_an_abandoned_lock_recovers_its_run(
     unconfirmed = cli("force-unlock", lock_id)
     assert unconfirmed.rc == 2
     assert "--yes" in unconfirmed.err
-    assert states.verdict(cli) == "abandoned"
+    assert states.status(cli) == "abandoned"
     done = cli("force-unlock", lock_id, "--yes")
     assert done.rc == 0, done
     assert "recovered run 1" in done.err
-    assert states.verdict(cli) == "free"
+    assert states.status(cli) == "free"
     recovered = states.state(cli)["last_run"]["recovered"]
     assert lock_id in recovered["reason"]
     assert recovered["by"]["user"]
@@ -242,7 +242,7 @@ def test_force_unlock_refuses_a_wrong_id(cli: Cli, project: Project, gated: Path
     wrong = cli("force-unlock", "no-such-lock", "--yes")
     assert wrong.rc == 2
     assert force_unlock_id(cli) in wrong.err
-    assert states.verdict(cli) == "abandoned"
+    assert states.status(cli) == "abandoned"
 
 
 def test_force_unlock_refuses_whoever_lives(cli: Cli, project: Project, gated: Path) -> None:
@@ -266,13 +266,13 @@ def test_a_corrupt_record_never_crashes_and_can_be_unlocked(
     assert cli("build", "t.pkr.hcl").rc == 0
     (states.folder(gated) / "lock").write_bytes(data)
     report = states.lock(cli)
-    assert report["verdict"] == "unknown"
+    assert report["status"] == "unknown"
     assert report["id"].startswith("unreadable-")
     refused = cli("build", "--rebuild", "t.pkr.hcl")
     assert refused.rc == 11
     assert f"force-unlock {report['id']}" in refused.err
     assert cli("force-unlock", report["id"], "--yes").rc == 0
-    assert states.verdict(cli) == "free"
+    assert states.status(cli) == "free"
     assert cli("build", "t.pkr.hcl").rc == 0
 
 
@@ -286,7 +286,7 @@ def test_another_pid_namespace_sees_a_held_lock(cli: Cli, project: Project, gate
         under=["unshare", "--pid", "--fork", "--mount-proc"],
     )
     assert probe.rc == 11
-    assert json.loads(probe.out)["verdict"] == "held"
+    assert json.loads(probe.out)["status"] == "held"
     assert json.loads(probe.out)["pid"] == running.pid
     go_on(gated)
     assert running.wait().rc == 0

@@ -21,9 +21,9 @@ def test_a_log_that_cannot_be_read_leaves_the_lock_to_packer(cli: Cli, project: 
     assert ended.rc == EXIT_STORE, ended
     assert f"{raw} cannot be read" in ended.err
     eventually((project.root / "begun").exists)
-    assert states.verdict(cli) == "orphaned"
+    assert states.status(cli) == "orphaned"
     assert cli("build", "t.pkr.hcl").rc == EXIT_LOCKED
     go_on(project.root)
-    eventually(lambda: states.verdict(cli) == "abandoned")
+    eventually(lambda: states.status(cli) == "abandoned")
     assert cli("state", "recover", "t.pkr.hcl").rc == EXIT_DONE
     assert set(states.statuses(cli).values()) == {"complete"}

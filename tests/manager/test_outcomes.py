@@ -45,7 +45,7 @@ def test_a_build_is_complete_with_its_artifacts(cli: Cli, project: Project) -> N
     run = document["last_run"]
     assert (run["number"], run["status"], run["exit_code"]) == (1, "complete", 0)
     assert run["packer_version"]
-    assert states.verdict(cli) == "free"
+    assert states.status(cli) == "free"
 
 
 def test_one_of_three_fails_and_the_others_are_complete(cli: Cli, project: Project) -> None:
@@ -81,7 +81,7 @@ def test_a_signal_cancels_gracefully(cli: Cli, project: Project, number: signal.
     assert result.rc == 128 + number
     assert f"{number.name}: Packer is told to stop" in result.err
     assert states.statuses(cli) == {"null.n": "cancelled"}
-    assert states.verdict(cli) == "free"
+    assert states.status(cli) == "free"
 
 
 def test_a_ctrl_c_in_the_terminal_reaches_packer_once(cli: Cli, project: Project) -> None:
@@ -127,7 +127,7 @@ def test_a_second_signal_warns_and_a_third_kills(cli: Cli, project: Project) -> 
     assert result.rc == 130
     assert "Told three times to end: killing" in result.err
     assert not Path(f"/proc/{script}").exists()
-    assert states.verdict(cli) == "free"
+    assert states.status(cli) == "free"
 
 
 def test_after_the_grace_time_everything_is_killed(cli: Cli, project: Project) -> None:
@@ -157,11 +157,11 @@ def test_what_becomes_of_packer_when_the_wrapper_dies(
     running.signal(signal.SIGKILL)
     running.process.wait()
     if finishes:
-        assert states.verdict(cli) == "orphaned"
+        assert states.status(cli) == "orphaned"
     else:  # the quiet script that Packer leaves behind still holds the lock
         eventually(lambda: not _packers(cli))
     go_on(project.root)
-    eventually(lambda: states.verdict(cli) == "abandoned")
+    eventually(lambda: states.status(cli) == "abandoned")
     assert cli("state", "recover", "t.pkr.hcl").rc == 0
     assert states.statuses(cli) == {"null.n": "complete" if finishes else "cancelled"}
 
@@ -187,7 +187,7 @@ def test_a_daemon_left_behind_on_purpose_is_left_alone(cli: Cli, project: Projec
     assert cli("build", "t.pkr.hcl").rc == 0
     pid = _written(project.root / "daemon")
     assert Path(f"/proc/{pid}").exists()
-    assert states.verdict(cli) == "free"
+    assert states.status(cli) == "free"
     assert cli("build", "t.pkr.hcl").rc == 0
 
 

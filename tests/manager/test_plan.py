@@ -16,7 +16,7 @@ from packer_fork import events
 from packer_fork.codec.builds import decode_build
 from packer_fork.manager import planning
 from packer_fork.manager.prepare import BuildRequest
-from packer_fork.model import Draft
+from packer_fork.model import PendingChange
 from packer_fork.packer.flags import PackerFlags
 from tests.conftest import Cli, Project, eventually
 from tests.support import local_states, states
@@ -218,8 +218,8 @@ def recorded_ahead(root: Path, ahead: timedelta) -> None:
     assert state is not None
     build = decode_build(state.builds["null.n"])
     later = structs.replace(build, ended=datetime.now(UTC) + ahead)
-    with local_states.tenure_of(store) as tenure:
-        tenure.commit(Draft(operation="test", builds={"null.n": later}))
+    with local_states.lock_of(store) as lock:
+        lock.commit(PendingChange(operation="test", builds={"null.n": later}))
 
 
 @pytest.mark.usefixtures("template")
@@ -417,7 +417,7 @@ def test_every_item_of_an_isolated_run_is_recovered(cli: Cli, project: Project) 
     running.signal(signal.SIGKILL)
     running.process.wait()
     go_on(project.root)
-    eventually(lambda: states.verdict(cli) == "abandoned")
+    eventually(lambda: states.status(cli) == "abandoned")
     assert cli("state", "recover", "t.pkr.hcl").rc == 0
     assert states.statuses(cli) == {"file.fast": "complete", "null.slow": "complete"}
     assert states.unfinished(cli) == []
@@ -615,7 +615,7 @@ def test_from_python(cli: Cli, project: Project, monkeypatch: pytest.MonkeyPatch
     assert events
     assert {build.status for build in packer_fork.builds("t.pkr.hcl")} == {"complete"}
     assert packer_fork.artifacts("t.pkr.hcl")[0].artifacts
-    assert packer_fork.lock_status("t.pkr.hcl").verdict == "free"
+    assert packer_fork.lock_status("t.pkr.hcl").status == "free"
     assert packer_fork.plan("t.pkr.hcl", "-var", "region=us").builds[0].action == "up_to_date"
 
 

@@ -60,7 +60,7 @@ def joined(
     path.write_text(text)
     sections = reader.read(str(path)).contents.sections
     by = Actor(user="u", host="h", pid=1)
-    item = WorkItem(run=1, number=1, tenure=1, started=datetime.now(UTC), by=by)
+    item = WorkItem(run=1, number=1, token=1, started=datetime.now(UTC), by=by)
     return with_planned_steps(
         outcome.begin(item, outlines),
         lambda name: planned(sections, names.get(name, name), VALUES),

@@ -16,11 +16,11 @@ from packer_fork.manager.build import recovery
 from packer_fork.manager.build.log_files import ItemLog, LogFiles
 from packer_fork.manager.build.outbox import Outbox
 from packer_fork.manager.build.recorder import Recorder
-from packer_fork.model import BuildStatus, Draft, Run, WorkItem
+from packer_fork.model import BuildStatus, PendingChange, Run, WorkItem
 from packer_fork.packer import outcome
 from packer_fork.packer.mask import Mask
 from packer_fork.packer.outline import BuildOutline
-from packer_fork.stores.base import Tenure
+from packer_fork.stores.base import HeldLock
 from packer_fork.stores.circuit_breaker import THRESHOLD, CircuitBreaker, Phase
 from tests.manager.test_disk import fill
 from tests.support import raw_log
@@ -33,7 +33,7 @@ MORE_THAN_A_PAGE = "x" * 10_000
 
 
 @pytest.fixture
-def tenure(small_disk: Path) -> Iterator[Tenure]:
+def lock(small_disk: Path) -> Iterator[HeldLock]:
     found = open_store(small_disk / "default").try_acquire(holder("build"))
     assert not isinstance(found, LockStatus)
     yield found
@@ -41,13 +41,13 @@ def tenure(small_disk: Path) -> Iterator[Tenure]:
 
 
 def test_a_disk_that_stays_full_is_left_alone_until_the_end(
-    small_disk: Path, tenure: Tenure, tmp_path: Path
+    small_disk: Path, lock: HeldLock, tmp_path: Path
 ) -> None:
     told: list[Event] = []
     breaker = CircuitBreaker(str(small_disk), folder=tmp_path / "run")
     log = ItemLog(tmp_path / "log", told.append)
-    begin = outcome.begin(first_item(tenure), [BuildOutline("null.n", "null")])
-    recorder = Recorder(begin, tenure, Mask(()), log, told.append, guard=breaker)
+    begin = outcome.begin(first_item(lock), [BuildOutline("null.n", "null")])
+    recorder = Recorder(begin, lock, Mask(()), log, told.append, guard=breaker)
     recorder.commit("begin")
     assert unsaved(recorder) == ""
     ballast = fill(small_disk)
@@ -68,13 +68,11 @@ def test_a_disk_that_stays_full_is_left_alone_until_the_end(
 
 
 def test_what_one_commit_could_not_take_comes_with_the_next(
-    small_disk: Path, tenure: Tenure, tmp_path: Path
+    small_disk: Path, lock: HeldLock, tmp_path: Path
 ) -> None:
     log = ItemLog(tmp_path / "log", ignore)
-    begin = outcome.begin(
-        first_item(tenure), [BuildOutline(f"null.{name}", "null") for name in "ab"]
-    )
-    recorder = Recorder(begin, tenure, Mask(()), log, ignore)
+    begin = outcome.begin(first_item(lock), [BuildOutline(f"null.{name}", "null") for name in "ab"])
+    recorder = Recorder(begin, lock, Mask(()), log, ignore)
     recorder.commit("begin")
     ballast = fill(small_disk)
     recorder.feed(
@@ -91,32 +89,32 @@ def test_what_one_commit_could_not_take_comes_with_the_next(
 
 
 def test_recovery_that_could_not_be_committed_keeps_the_log(
-    small_disk: Path, tenure: Tenure
+    small_disk: Path, lock: HeldLock
 ) -> None:
     store = open_store(small_disk / "default")
     run = Run(
         number=1,
-        tenure=1,
+        token=1,
         started=datetime.now(UTC),
-        by=tenure.participant.holder.by,
+        by=lock.participant.holder.by,
         builds=("null.n",),
     )
     begun = outcome.begin(
-        structs.replace(first_item(tenure), error=MORE_THAN_A_PAGE),
+        structs.replace(first_item(lock), error=MORE_THAN_A_PAGE),
         [BuildOutline("null.n", "null")],
     )
     item = begun.item
-    tenure.commit(Draft(operation="start", last_run=run))
-    tenure.commit(Draft(operation="begin", items=(item,), builds=dict(begun.builds)))
+    lock.commit(PendingChange(operation="start", last_run=run))
+    lock.commit(PendingChange(operation="begin", items=(item,), builds=dict(begun.builds)))
     files = LogFiles(store.logs, item.key)
     files.keep_secrets(())
     files.raw.write_bytes(raw_log.of_complete("null.n"))
     ballast = fill(small_disk)
     with pytest.raises(StoreError, match="No space left"):
-        recovery.recover_item(store, tenure, item, ignore, "test")
+        recovery.recover_item(store, lock, item, ignore, "test")
     assert files.raw.exists()
     ballast.unlink()
-    recovery.recover_item(store, tenure, item, ignore, "test")
+    recovery.recover_item(store, lock, item, ignore, "test")
     assert not files.raw.exists()
     state = store.read()
     assert state is not None
@@ -124,22 +122,22 @@ def test_recovery_that_could_not_be_committed_keeps_the_log(
 
 
 def test_results_are_in_the_outbox_durably(
-    tenure: Tenure, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    lock: HeldLock, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    run = Run(number=1, tenure=1, started=datetime.now(UTC), by=tenure.participant.holder.by)
+    run = Run(number=1, token=1, started=datetime.now(UTC), by=lock.participant.holder.by)
     synced: list[int] = []
     monkeypatch.setattr(os, "fsync", lambda one: synced.append(os.fstat(one).st_ino))
     folder = tmp_path / "outbox"
-    begun = outcome.begin(first_item(tenure), [])
+    begun = outcome.begin(first_item(lock), [])
     assert Outbox(folder, "lineage", run, ignore).keep(begun, {})
     (kept,) = folder.iterdir()
     inodes = [path.stat().st_ino for path in (tmp_path, kept, folder)]
     assert synced == inodes
 
 
-def first_item(tenure: Tenure) -> WorkItem:
-    by = tenure.participant.holder.by
-    return WorkItem(run=1, number=1, tenure=1, started=datetime.now(UTC), by=by)
+def first_item(lock: HeldLock) -> WorkItem:
+    by = lock.participant.holder.by
+    return WorkItem(run=1, number=1, token=1, started=datetime.now(UTC), by=by)
 
 
 def ignore(_: Event) -> None:

@@ -13,24 +13,22 @@ from packer_fork.config import Settings
 from packer_fork.events import Event
 from packer_fork.manager.build import outbox, recovery
 from packer_fork.manager.build.run_document import add_newer, concluded
-from packer_fork.manager.state.history import RunFilter as Wanted
-from packer_fork.manager.state.history import runs
-from packer_fork.manager.state_ref import StateFolder
-from packer_fork.manager.state_ref import StateRef as Place
+from packer_fork.manager.state.history import RunFilter, runs
+from packer_fork.manager.state_ref import StateFolder, StateRef
 from packer_fork.model import (
     Actor,
     Build,
     BuildStatus,
-    Draft,
     Late,
+    PendingChange,
     Run,
     RunStatus,
     State,
     WorkItem,
 )
-from packer_fork.stores.base import Tenure
+from packer_fork.stores.base import HeldLock
 from tests.support.local_store import open_store
-from tests.support.store_operations import tenure_of
+from tests.support.store_operations import lock_of
 
 AT = datetime(2026, 3, 2, tzinfo=UTC)
 BY = Actor(user="u", host="h", pid=1)
@@ -45,7 +43,7 @@ def ignore(_: Event) -> None:
 
 
 def run(*names: str) -> Run:
-    return Run(number=1, tenure=1, started=AT, by=BY, builds=names)
+    return Run(number=1, token=1, started=AT, by=BY, builds=names)
 
 
 def item(number: int, status: RunStatus, *sources: str, code: int | None = 0) -> WorkItem:
@@ -53,7 +51,7 @@ def item(number: int, status: RunStatus, *sources: str, code: int | None = 0) ->
     return WorkItem(
         run=1,
         number=number,
-        tenure=1,
+        token=1,
         started=AT,
         by=BY,
         sources=sources,
@@ -154,56 +152,56 @@ def test_a_build_of_a_later_item_is_newer() -> None:
 
 
 @pytest.fixture
-def place(tmp_path: Path) -> Place:
+def place(tmp_path: Path) -> StateRef:
     folder = StateFolder(tmp_path, "t.pkr.hcl", "default")
-    return Place(folder, open_store(tmp_path / "t.pkr.hcl" / "default"), Settings())
+    return StateRef(folder, open_store(tmp_path / "t.pkr.hcl" / "default"), Settings())
 
 
-def state_of(place: Place) -> State:
+def state_of(place: StateRef) -> State:
     state = place.store.read()
     assert state is not None
     return state
 
 
-def begin(tenure: Tenure, *items: WorkItem) -> Run:
+def begin(lock: HeldLock, *items: WorkItem) -> Run:
     """Run 1 with these items, all under way."""
     names = tuple(name for each in items for name in each.sources)
-    begun = structs.replace(run(*names), tenure=tenure.record.token)
+    begun = structs.replace(run(*names), lock=lock.record.token)
     pending = {name: Build(name=name, run=1) for name in names}
-    tenure.commit(Draft(operation="start", last_run=begun, builds=pending))
+    lock.commit(PendingChange(operation="start", last_run=begun, builds=pending))
     for each in items:
         now = structs.replace(each, status=RunStatus.RUNNING, ended=None, error="")
         builds = {name: build(name, each.number, "creating") for name in each.sources}
-        tenure.commit(Draft(operation="begin", items=(now,), builds=builds))
+        lock.commit(PendingChange(operation="begin", items=(now,), builds=builds))
     return begun
 
 
-def end(tenure: Tenure, ended: WorkItem) -> None:
+def end(lock: HeldLock, ended: WorkItem) -> None:
     builds = {name: build(name, ended.number, "complete") for name in ended.sources}
-    tenure.commit(Draft(operation="end", items=(ended,), builds=builds))
+    lock.commit(PendingChange(operation="end", items=(ended,), builds=builds))
 
 
-def test_a_run_whose_items_have_ended_is_concluded_by_the_next_command(place: Place) -> None:
+def test_a_run_whose_items_have_ended_is_concluded_by_the_next_command(place: StateRef) -> None:
     """Its packer-fork was killed between the last item's end and its own."""
-    with tenure_of(place.store) as tenure:
-        begin(tenure, item(1, COMPLETE, "a"), item(2, COMPLETE, "b"))
-        end(tenure, item(1, COMPLETE, "a"))
-        end(tenure, item(2, COMPLETE, "b"))
-    with tenure_of(place.store) as tenure:
-        recovery.recover(place.store, tenure, ignore, reason="test")
+    with lock_of(place.store) as lock:
+        begin(lock, item(1, COMPLETE, "a"), item(2, COMPLETE, "b"))
+        end(lock, item(1, COMPLETE, "a"))
+        end(lock, item(2, COMPLETE, "b"))
+    with lock_of(place.store) as lock:
+        recovery.recover(place.store, lock, ignore, reason="test")
     last = state_of(place).last_run
     assert last is not None
     assert (last.status, last.exit_code, last.builds) == (COMPLETE, 0, ("a", "b"))
     assert last.recovered is not None
 
 
-def test_a_run_that_began_no_item_leaves_its_builds_as_they_were(place: Place) -> None:
-    with tenure_of(place.store) as tenure:
+def test_a_run_that_began_no_item_leaves_its_builds_as_they_were(place: StateRef) -> None:
+    with lock_of(place.store) as lock:
         begun = run("a")
         pending = {"a": Build(name="a", run=1)}
-        tenure.commit(Draft(operation="start", last_run=begun, builds=pending))
-    with tenure_of(place.store) as tenure:
-        recovery.recover(place.store, tenure, ignore, reason="test")
+        lock.commit(PendingChange(operation="start", last_run=begun, builds=pending))
+    with lock_of(place.store) as lock:
+        recovery.recover(place.store, lock, ignore, reason="test")
     state = state_of(place)
     assert state.last_run is not None
     assert state.last_run.status is INTERRUPTED
@@ -212,13 +210,13 @@ def test_a_run_that_began_no_item_leaves_its_builds_as_they_were(place: Place) -
 
 
 @pytest.mark.parametrize("seed", range(3))
-def test_late_items_make_a_run_complete_in_any_order(place: Place, seed: int) -> None:
+def test_late_items_make_a_run_complete_in_any_order(place: StateRef, seed: int) -> None:
     """It was unlocked while its Packers lived."""
     items = [item(number, COMPLETE, name) for number, name in enumerate("abc", 1)]
-    with tenure_of(place.store) as tenure:
-        begun = begin(tenure, *items)
+    with lock_of(place.store) as lock:
+        begun = begin(lock, *items)
         state = state_of(place)
-        tenure.commit(recovery.interrupted(state, begun, "unlocked"))
+        lock.commit(recovery.interrupted(state, begun, "unlocked"))
         random.Random(seed).shuffle(items)
         statuses = []
         for each in items:
@@ -226,22 +224,41 @@ def test_late_items_make_a_run_complete_in_any_order(place: Place, seed: int) ->
             late = Late(lineage=state.lineage, run=begun, item=each, builds=builds)
             draft = outbox.draft_of(place.store, late, Path("late"))
             assert draft is not None
-            tenure.commit(draft)
+            lock.commit(draft)
             assert outbox.draft_of(place.store, late, Path("late")) is None, "it is known now"
-            (entry,) = runs(place.store, Wanted())
+            (entry,) = runs(place.store, RunFilter())
             statuses.append(entry.run.status)
             assert state_of(place).last_run == entry.run
     assert statuses == [INTERRUPTED, INTERRUPTED, COMPLETE]
     assert {str(each.status) for each in entry.builds} == {"complete"}
 
 
-def test_the_state_keeps_the_items_of_the_last_run_alone(place: Place) -> None:
-    with tenure_of(place.store) as tenure:
-        begin(tenure, item(1, COMPLETE, "a"))
-        end(tenure, item(1, COMPLETE, "a"))
+def test_a_late_item_of_a_run_under_way_does_not_end_it(place: StateRef) -> None:
+    """Others still share the run, and may be between two of its items."""
+    with lock_of(place.store) as lock:
+        begun = begin(lock, item(1, COMPLETE, "a"), item(2, COMPLETE, "b"))
+        end(lock, item(1, COMPLETE, "a"))
+        state, late = state_of(place), item(2, COMPLETE, "b")
+        builds = {"b": build("b", 2, "complete")}
+        results = Late(lineage=state.lineage, run=begun, item=late, builds=builds)
+        draft = outbox.draft_of(place.store, results, Path("late"))
+        assert draft is not None
+        lock.commit(draft)
+        assert state_of(place).last_run == begun
+        assert state_of(place).items["1-2"] == late
+        recovery.recover(place.store, lock, ignore, reason="test", only_daemons=True)
+        last = state_of(place).last_run
+        assert last is not None
+        assert last.status is COMPLETE
+
+
+def test_the_state_keeps_the_items_of_the_last_run_alone(place: StateRef) -> None:
+    with lock_of(place.store) as lock:
+        begin(lock, item(1, COMPLETE, "a"))
+        end(lock, item(1, COMPLETE, "a"))
         assert list(state_of(place).items) == ["1-1"]
         later = structs.replace(run("a"), number=2, started=AT + timedelta(hours=1))
-        tenure.commit(Draft(operation="start", last_run=later))
+        lock.commit(PendingChange(operation="start", last_run=later))
         assert state_of(place).items == {}
-        end(tenure, item(1, COMPLETE, "a"))
+        end(lock, item(1, COMPLETE, "a"))
         assert state_of(place).items == {}, "it is of an earlier run"

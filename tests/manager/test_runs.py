@@ -8,22 +8,21 @@ from pathlib import Path
 import pytest
 from msgspec import structs
 
-from packer_fork.answers import RunEntry
 from packer_fork.codec.statefile import StateFile
-from packer_fork.manager.state.history import RunFilter as Wanted
-from packer_fork.manager.state.history import page, runs
+from packer_fork.manager.state.history import RunFilter, page, runs
 from packer_fork.model import (
     Actor,
     Build,
     BuildStatus,
-    Draft,
     Git,
     Late,
+    PendingChange,
     Run,
     RunStatus,
-    Sealed,
+    SegmentRef,
     WorkItem,
 )
+from packer_fork.responses import RunEntry
 from packer_fork.stores.archive import history
 from packer_fork.stores.local import mutex
 from packer_fork.stores.local.layout import Layout
@@ -70,7 +69,7 @@ class World:
         names = tuple(self._random.sample(NAMES, self._random.randint(0, 3)))
         run = Run(
             number=number,
-            tenure=1,
+            token=1,
             started=BEGIN + timedelta(hours=number // 2),  # isolated ones begin together
             by=BY,
             git=self._random.choice([None, *(Git(commit="0", branch=b) for b in BRANCHES)]),
@@ -103,10 +102,10 @@ class World:
             return
         entry = self._ended(self._take(self._closed))
         run = entry.run
-        item = WorkItem(run=run.number, number=1, tenure=1, started=run.started, by=BY)
+        item = WorkItem(run=run.number, number=1, token=1, started=run.started, by=BY)
         builds = {build.name: build for build in entry.builds}
         late = Late(lineage="test", run=run, item=item, builds=builds)
-        self.commit(Draft(operation="replay", late=late))
+        self.commit(PendingChange(operation="replay", late=late))
         self.known[entry.run.number] = entry
 
     def roll_back(self) -> None:
@@ -114,11 +113,13 @@ class World:
         old = [entry for entry in self.known.values() if entry.builds]
         if old:
             builds = self._random.choice(old).builds
-            self.commit(Draft(operation="rollback", builds={each.name: each for each in builds}))
+            self.commit(
+                PendingChange(operation="rollback", builds={each.name: each for each in builds})
+            )
 
-    def commit(self, draft: Draft) -> None:
+    def commit(self, draft: PendingChange) -> None:
         with mutex.held(Layout(self._folder).mutex, ignore):
-            self._journal.commit(draft, tenure=1, by=BY)
+            self._journal.commit(draft, token=1, by=BY)
 
     def compact(self) -> None:
         with mutex.held(Layout(self._folder).mutex, ignore):
@@ -150,11 +151,11 @@ class World:
         before = self.known.get(entry.run.number)
         old = before.builds if before else ()
         changed = {build.name: build for build in entry.builds if build not in old}
-        self.commit(Draft(operation=operation, last_run=entry.run, builds=changed))
+        self.commit(PendingChange(operation=operation, last_run=entry.run, builds=changed))
         self.known[entry.run.number] = entry
 
 
-def is_wanted(entry: RunEntry, wanted: Wanted) -> bool:
+def is_wanted(entry: RunEntry, wanted: RunFilter) -> bool:
     """What the README says of the options of `state runs`, put naively."""
     about = [build for build in entry.builds if wanted.build in ("", build.name)]
     if wanted.build and not about:
@@ -171,12 +172,12 @@ def is_wanted(entry: RunEntry, wanted: Wanted) -> bool:
     return not (wanted.until and entry.run.started > wanted.until)
 
 
-def questions(chance: random.Random, newest: int) -> Iterator[Wanted]:
+def questions(chance: random.Random, newest: int) -> Iterator[RunFilter]:
     """Everything, and whatever somebody may ask for."""
-    yield Wanted()
+    yield RunFilter()
     moments = [None, *(BEGIN + timedelta(hours=n / 2) for n in range(-1, newest + 2))]
     for _ in range(30):
-        yield Wanted(
+        yield RunFilter(
             status=chance.choice(["", "", *RunStatus, *BuildStatus]),
             build=chance.choice(["", "", *NAMES, "null.x"]),
             branch=chance.choice(["", "", *BRANCHES, "nobody's"]),
@@ -207,7 +208,9 @@ def test_pages_tell_whether_there_are_more(tmp_path: Path) -> None:
     world.live(steps=60)
     known = world.expected()
     assert len(known) > 9
-    pages = [page(world.store, Wanted(), limit=4, number=n) for n in range(1, len(known) // 4 + 3)]
+    pages = [
+        page(world.store, RunFilter(), limit=4, number=n) for n in range(1, len(known) // 4 + 3)
+    ]
     assert [entry for each in pages for entry in each.runs] == known
     assert [each.more for each in pages] == [each.page * 4 < len(known) for each in pages]
 
@@ -220,7 +223,7 @@ def one_by_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> World:
     for number in range(1, 31):
         git = Git(commit="0", branch="feature" if number == 12 else "main")
         started = BEGIN + timedelta(hours=number)
-        world.begin(Run(number=number, tenure=1, started=started, by=BY, git=git))
+        world.begin(Run(number=number, token=1, started=started, by=BY, git=git))
         world.finish()
         world.compact()
     return world
@@ -232,7 +235,7 @@ def reads(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     found: list[str] = []
     really = history.read
 
-    def counted(layout: Layout, sealed: Sealed) -> StateFile:
+    def counted(layout: Layout, sealed: SegmentRef) -> StateFile:
         found.append(sealed.segment)
         return really(layout, sealed)
 
@@ -243,22 +246,22 @@ def reads(monkeypatch: pytest.MonkeyPatch) -> list[str]:
 @pytest.mark.parametrize(
     ("wanted", "skip", "numbers", "most"),
     [
-        (Wanted(branch="feature"), 0, [12], 1),
-        (Wanted(branch="nobody's"), 0, [], 0),
-        (Wanted(build="null.a"), 0, [], 0),
-        (Wanted(status="unverified", branch="nobody's"), 0, [], 0),
-        (Wanted(since=BEGIN + timedelta(hours=29)), 0, [30, 29], 2),
-        (Wanted(until=BEGIN + timedelta(hours=2)), 0, [2, 1], 2),
-        (Wanted(), 27, [3, 2, 1], 3),
-        (Wanted(), 30, [], 0),
-        (Wanted(), 99, [], 0),
-        (Wanted(branch="main"), 27, [2, 1], 29),
+        (RunFilter(branch="feature"), 0, [12], 1),
+        (RunFilter(branch="nobody's"), 0, [], 0),
+        (RunFilter(build="null.a"), 0, [], 0),
+        (RunFilter(status="unverified", branch="nobody's"), 0, [], 0),
+        (RunFilter(since=BEGIN + timedelta(hours=29)), 0, [30, 29], 2),
+        (RunFilter(until=BEGIN + timedelta(hours=2)), 0, [2, 1], 2),
+        (RunFilter(), 27, [3, 2, 1], 3),
+        (RunFilter(), 30, [], 0),
+        (RunFilter(), 99, [], 0),
+        (RunFilter(branch="main"), 27, [2, 1], 29),
     ],
 )
 def test_what_cannot_match_is_not_read(
     one_by_one: World,
     reads: list[str],
-    wanted: Wanted,
+    wanted: RunFilter,
     skip: int,
     numbers: list[int],
     most: int,
@@ -269,7 +272,7 @@ def test_what_cannot_match_is_not_read(
 
 
 def test_only_as_much_is_read_as_is_taken(one_by_one: World, reads: list[str]) -> None:
-    found = runs(one_by_one.store, Wanted())
+    found = runs(one_by_one.store, RunFilter())
     assert [next(found).run.number for _ in range(3)] == [30, 29, 28]
     assert len(reads) == 3
 
@@ -279,7 +282,7 @@ def test_a_run_over_a_border_is_seen_whole(tmp_path: Path, monkeypatch: pytest.M
     monkeypatch.setattr(history, "SEGMENT_SIZE", 1)
     world = World(tmp_path, 3)
     world.begin(
-        Run(number=1, tenure=1, started=BEGIN, by=BY, builds=("null.a",)),
+        Run(number=1, token=1, started=BEGIN, by=BY, builds=("null.a",)),
         (Build(name="null.a", run=1),),
     )
     world.compact()
@@ -287,9 +290,9 @@ def test_a_run_over_a_border_is_seen_whole(tmp_path: Path, monkeypatch: pytest.M
     world.compact()
     (entry,) = world.expected()
     assert entry.run.status in RUN_ENDS
-    assert list(runs(world.store, Wanted(status=str(entry.run.status)))) == [entry]
-    assert list(runs(world.store, Wanted(status="running"))) == []
-    assert list(runs(world.store, Wanted(status="pending"))) == []
+    assert list(runs(world.store, RunFilter(status=str(entry.run.status)))) == [entry]
+    assert list(runs(world.store, RunFilter(status="running"))) == []
+    assert list(runs(world.store, RunFilter(status="pending"))) == []
 
 
 def test_a_run_whose_beginning_is_pruned_is_told_as_far_as_it_is_known(
@@ -298,12 +301,12 @@ def test_a_run_whose_beginning_is_pruned_is_told_as_far_as_it_is_known(
     monkeypatch.setattr(history, "SEGMENT_SIZE", 1)
     world = World(tmp_path, 4)
     for number in (1, 2):
-        world.begin(Run(number=number, tenure=1, started=BEGIN, by=BY))
+        world.begin(Run(number=number, token=1, started=BEGIN, by=BY))
     world.compact()
     (beginning,) = history.stored(Layout(tmp_path))
     world.finish()
     world.finish()
     world.compact()
-    world.commit(Draft(operation="prune", cuts={beginning: None}))
-    assert list(runs(world.store, Wanted())) == world.expected()
-    assert list(runs(world.store, Wanted(), skip=1)) == world.expected()[1:]
+    world.commit(PendingChange(operation="prune", gaps={beginning: None}))
+    assert list(runs(world.store, RunFilter())) == world.expected()
+    assert list(runs(world.store, RunFilter(), skip=1)) == world.expected()[1:]

@@ -112,7 +112,7 @@ def test_a_recovery_masks_as_the_run_would_have(
     running.process.kill()
     running.process.wait()
     go_on(project.root)
-    eventually(lambda: states.verdict(cli) == "abandoned")
+    eventually(lambda: states.status(cli) == "abandoned")
     assert_hidden(cli("state", "recover"))
     assert_not_kept(project.root)
     assert "<sensitive>" in cli("logs").out

@@ -53,7 +53,7 @@ def test_it_is_on_record_and_no_run(cli: Cli, store: LocalStore, shared: tuple[s
     assert len(answers(cli, "runs")) == 1
     newest = answers(cli, "history")[0]
     assert (newest["operation"], newest["builds"]) == ("skip", ["null.a", "null.b"])
-    assert states.verdict(cli) == "free"
+    assert states.status(cli) == "free"
 
 
 def test_it_tells_its_job(cli: Cli, store: LocalStore) -> None:

@@ -191,7 +191,7 @@ def test_document() -> None:
 def test_document_of_a_run() -> None:
     actor = Actor(user="me", host="here", pid=1)
     run = Run(
-        number=1, tenure=1, started=datetime.now(UTC), by=actor, builds=("secret",), error="secret"
+        number=1, token=1, started=datetime.now(UTC), by=actor, builds=("secret",), error="secret"
     )
     masked = Mask(["secret"]).document(run)
     assert (masked.builds, masked.error, masked.by) == (("secret",), HIDDEN, actor)

@@ -44,7 +44,7 @@ SHELL, MANIFEST = ("shell-local", ""), ("manifest", "")
 
 def item() -> WorkItem:
     by = Actor(user="u", host="h", pid=1)
-    return WorkItem(run=3, number=1, tenure=1, started=AT, by=by, directory="/project")
+    return WorkItem(run=3, number=1, token=1, started=AT, by=by, directory="/project")
 
 
 def fold(start: Outcome, log: str) -> Outcome:

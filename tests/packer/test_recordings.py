@@ -259,7 +259,7 @@ def concluded(case: Case) -> Outcome:
     item = WorkItem(
         run=1,
         number=1,
-        tenure=1,
+        token=1,
         started=AT,
         by=by,
         directory=str(RECORDINGS),

@@ -6,14 +6,14 @@ from pathlib import Path
 import pytest
 
 from packer_fork.errors import DamagedError, LockLostError, StateError
-from packer_fork.locks import LockStatus, Verdict
-from packer_fork.model import Draft, Sealed, State
+from packer_fork.locks import LockStatus, Status
+from packer_fork.model import PendingChange, SegmentRef, State
 from packer_fork.stores.archive import history
-from packer_fork.stores.base import MANUAL, Tenure
+from packer_fork.stores.base import MANUAL, HeldLock
 from packer_fork.stores.local import journal
 from packer_fork.stores.local.layout import Layout
 from tests.support import local_states
-from tests.support.local_states import bare, open_store, tenure_of
+from tests.support.local_states import bare, lock_of, open_store
 from tests.support.local_store import holder
 
 
@@ -28,8 +28,8 @@ def other(tmp_path: Path) -> Path:
 
 
 def back_up(folder: Path, reason: str = MANUAL, *, keep: int = 3) -> Path:
-    with tenure_of(open_store(folder)) as tenure:
-        return Path(tenure.backup(reason, keep=keep).path)
+    with lock_of(open_store(folder)) as lock:
+        return Path(lock.backup(reason, keep=keep).path)
 
 
 def state_of(folder: Path) -> State:
@@ -38,16 +38,16 @@ def state_of(folder: Path) -> State:
     return state
 
 
-def put_all(tenure: Tenure, source: Path) -> tuple[State, list[Sealed]]:
+def put_all(lock: HeldLock, source: Path) -> tuple[State, list[SegmentRef]]:
     """State and history of `source`, as they are brought to another place."""
     store, state = open_store(source), state_of(source)
-    sealed = [tenure.put_segment(data) for _, data in store.segments(state)]
-    return tenure.put(state), sealed
+    sealed = [lock.put_segment(data) for _, data in store.segments(state)]
+    return lock.put(state), sealed
 
 
 def test_there_is_nothing_to_back_up_before_the_first_change(folder: Path) -> None:
-    with tenure_of(open_store(folder)) as tenure, pytest.raises(StateError, match="no state"):
-        tenure.backup(MANUAL, keep=3)
+    with lock_of(open_store(folder)) as lock, pytest.raises(StateError, match="no state"):
+        lock.backup(MANUAL, keep=3)
     assert open_store(folder).backups() == ()
 
 
@@ -68,10 +68,10 @@ def test_a_backup_reads_as_the_state_that_it_was_made_of(
 
 
 def test_a_backup_of_what_was_just_committed_has_it(folder: Path) -> None:
-    with tenure_of(open_store(folder)) as tenure:
+    with lock_of(open_store(folder)) as lock:
         for number in range(1, 4):
-            serial = tenure.commit(local_states.drafts(number)[0]).serial
-            path = Path(tenure.backup(MANUAL, keep=3).path)
+            serial = lock.commit(local_states.drafts(number)[0]).serial
+            path = Path(lock.backup(MANUAL, keep=3).path)
             assert local_states.read_backup(path).state == state_of(folder)
             assert local_states.read_backup(path).state.serial == serial
 
@@ -116,13 +116,13 @@ def test_the_segment_of_a_backup_goes_with_the_last_one_that_names_it(folder: Pa
     local_states.grow(folder, range(1, 3))
     paths = [back_up(folder), back_up(folder)]
     (segment,) = local_states.segments(folder)
-    with tenure_of(open_store(folder)) as tenure:
-        tenure.commit(Draft(operation="prune", cuts={segment.stem: None}))
+    with lock_of(open_store(folder)) as lock:
+        lock.commit(PendingChange(operation="prune", gaps={segment.stem: None}))
         for path in paths:
-            assert tenure.discard_unused() == ()
+            assert lock.discard_unused() == ()
             assert segment.exists()
             path.unlink()
-        assert tenure.discard_unused() == (segment.stem,)
+        assert lock.discard_unused() == (segment.stem,)
     assert open_store(folder).verify().problems == ()
 
 
@@ -131,10 +131,10 @@ def test_a_backup_and_its_segments_bring_the_whole_state_back(folder: Path, othe
     (backup,) = open_store(folder).backups()
     then = local_states.read_backup(backup.path).state
     assert bare(then) == bare(made[8])
-    with tenure_of(open_store(other)) as tenure:
+    with lock_of(open_store(other)) as lock:
         for _, data in open_store(folder).segments(then):
-            tenure.put_segment(data)
-        tenure.put(then)
+            lock.put_segment(data)
+        lock.put(then)
     assert bare(state_of(other)) == bare(made[8])
     assert local_states.serials(open_store(other)) == [6, 5, 4, 3, 2, 1]
     assert open_store(other).verify().problems == ()
@@ -144,8 +144,8 @@ def test_a_state_that_was_put_elsewhere_is_the_same_with_its_history(
     folder: Path, other: Path
 ) -> None:
     local_states.grow(folder, range(1, 40))
-    with tenure_of(open_store(other)) as tenure:
-        placed, sealed = put_all(tenure, folder)
+    with lock_of(open_store(other)) as lock:
+        placed, sealed = put_all(lock, folder)
     assert [each.segment for each in sealed] == [
         path.stem for path in local_states.segments(folder)
     ]
@@ -159,8 +159,8 @@ def test_a_state_that_was_put_elsewhere_is_the_same_with_its_history(
 
 def test_a_state_that_was_put_goes_on_in_both_places(folder: Path, other: Path) -> None:
     local_states.grow(folder, range(1, 3))
-    with tenure_of(open_store(other)) as tenure:
-        put_all(tenure, folder)
+    with lock_of(open_store(other)) as lock:
+        put_all(lock, folder)
     for place in (folder, other):
         local_states.grow(place, range(8, 10))
         assert local_states.serials(open_store(place)) == list(range(8, 0, -1))
@@ -169,8 +169,8 @@ def test_a_state_that_was_put_goes_on_in_both_places(folder: Path, other: Path) 
 
 def test_putting_the_same_segment_twice_changes_nothing(folder: Path, other: Path) -> None:
     local_states.small(folder)
-    with tenure_of(open_store(other)) as tenure:
-        first, again = put_all(tenure, folder)[1], put_all(tenure, folder)[1]
+    with lock_of(open_store(other)) as lock:
+        first, again = put_all(lock, folder)[1], put_all(lock, folder)[1]
         assert first == again
     assert len(list((other / "history").iterdir())) == 3
     assert open_store(other).verify().problems == ()
@@ -178,22 +178,22 @@ def test_putting_the_same_segment_twice_changes_nothing(folder: Path, other: Pat
 
 def test_a_segment_that_is_damaged_here_is_healed_by_a_good_copy(folder: Path, other: Path) -> None:
     local_states.small(folder)
-    with tenure_of(open_store(other)) as tenure:
-        put_all(tenure, folder)
+    with lock_of(open_store(other)) as lock:
+        put_all(lock, folder)
     segment = local_states.segments(other)[1]
     local_states.flip(segment, 400)
-    with tenure_of(open_store(other)) as tenure:
-        tenure.put_segment((folder / "history" / segment.name).read_bytes())
+    with lock_of(open_store(other)) as lock:
+        lock.put_segment((folder / "history" / segment.name).read_bytes())
     assert open_store(other).verify().problems == ()
 
 
 def test_a_damaged_segment_is_not_taken_in(folder: Path, other: Path) -> None:
     local_states.small(folder)
     data = local_states.segments(folder)[0].read_bytes()
-    with tenure_of(open_store(other)) as tenure:
+    with lock_of(open_store(other)) as lock:
         for damaged in (data[:-1], data[:-20] + b"x" * 20, b"", b"x" * 100, data[100:]):
             with pytest.raises(DamagedError):
-                tenure.put_segment(damaged)
+                lock.put_segment(damaged)
     assert not (other / "history").exists() or not list((other / "history").iterdir())
 
 
@@ -204,19 +204,19 @@ def test_a_segment_whose_summary_is_damaged_is_not_taken_for_a_good_one(
     newest = local_states.segments(folder)[0]
     data = bytearray(newest.read_bytes())
     data[40] ^= 1
-    with tenure_of(open_store(other)) as tenure, pytest.raises(DamagedError):
-        tenure.put_segment(bytes(data))
+    with lock_of(open_store(other)) as lock, pytest.raises(DamagedError):
+        lock.put_segment(bytes(data))
 
 
 def test_put_leads_around_segments_that_were_not_brought(folder: Path, other: Path) -> None:
     local_states.small(folder)
     state = state_of(folder)
     newest, _, oldest = open_store(folder).segments(state)
-    with tenure_of(open_store(other)) as tenure:
+    with lock_of(open_store(other)) as lock:
         for _, data in (newest, oldest):
-            tenure.put_segment(data)
-        placed = tenure.put(state)
-    assert len(placed.cuts) == 1
+            lock.put_segment(data)
+        placed = lock.put(state)
+    assert len(placed.gaps) == 1
     assert local_states.serials(open_store(other)) == [6, 5, 2, 1]
     assert open_store(other).verify().problems == ()
 
@@ -227,8 +227,8 @@ def test_put_keeps_aside_what_was_damaged(folder: Path, other: Path, damaged: st
     local_states.grow(other, range(1, 9))
     local_states.flip(other / damaged, 50)
     kept = {name: (other / name).read_bytes() for name in ("state.json", "acked")}
-    with tenure_of(open_store(other), even_damaged=True) as tenure:
-        put_all(tenure, folder)
+    with lock_of(open_store(other), even_damaged=True) as lock:
+        put_all(lock, folder)
     (aside,) = other.glob("backups/damaged-*")
     assert {path.name: path.read_bytes() for path in aside.iterdir()} == kept
     assert state_of(other).builds == state_of(folder).builds
@@ -241,8 +241,8 @@ def test_the_serial_of_what_was_put_is_beyond_all_that_were_acknowledged(
     local_states.small(folder)
     local_states.grow(other, range(1, 9))
     (other / "state.json").write_bytes(b"")
-    with tenure_of(open_store(other), even_damaged=True) as tenure:
-        placed, _ = put_all(tenure, folder)
+    with lock_of(open_store(other), even_damaged=True) as lock:
+        placed, _ = put_all(lock, folder)
     assert placed.serial == 17 == state_of(other).serial
     assert state_of(other).lineage == state_of(folder).lineage
     local_states.grow(other, range(20, 21))
@@ -255,21 +255,19 @@ def test_a_state_that_was_put_at_its_own_serial_keeps_it(folder: Path) -> None:
     local_states.small(folder)
     state = state_of(folder)
     (folder / "state.json").unlink()
-    with tenure_of(open_store(folder), even_damaged=True) as tenure:
-        placed = tenure.put(state)
+    with lock_of(open_store(folder), even_damaged=True) as lock:
+        placed = lock.put(state)
     assert placed == state_of(folder) == state
     assert open_store(folder).verify().problems == ()
 
 
-def test_the_next_tenure_is_newer_than_all_that_a_put_state_knows(
-    folder: Path, other: Path
-) -> None:
+def test_the_next_lock_is_newer_than_all_that_a_put_state_knows(folder: Path, other: Path) -> None:
     local_states.grow(folder, range(1, 30))
-    with tenure_of(open_store(other)) as tenure:
-        put_all(tenure, folder)
-    with tenure_of(open_store(other)) as tenure:
-        assert tenure.record.token > state_of(folder).tenure
-        assert tenure.commit(Draft(operation="test")).serial == state_of(folder).serial + 1
+    with lock_of(open_store(other)) as lock:
+        put_all(lock, folder)
+    with lock_of(open_store(other)) as lock:
+        assert lock.record.token > state_of(folder).token
+        assert lock.commit(PendingChange(operation="test")).serial == state_of(folder).serial + 1
 
 
 def test_who_lost_the_lock_changes_nothing(folder: Path, other: Path) -> None:
@@ -277,9 +275,9 @@ def test_who_lost_the_lock_changes_nothing(folder: Path, other: Path) -> None:
     local_states.small(folder)
     state, before = state_of(folder), (folder / "state.json").read_bytes()
     (_, segment), *_ = open_store(other).segments(state_of(other))
-    with tenure_of(open_store(folder)) as lost:
+    with lock_of(open_store(folder)) as lost:
         taken = open_store(folder).try_acquire(
-            holder("force"), over=frozenset(Verdict), lock_id=lost.record.id
+            holder("force"), over=frozenset(Status), lock_id=lost.record.id
         )
         for act in (
             lambda: lost.put(state),
@@ -313,8 +311,8 @@ def test_the_history_of_a_backup_stays_whole_while_the_state_goes_on(
     path = back_up(folder)
     then = local_states.read_backup(path).state
     local_states.grow(folder, range(3, 40))
-    with tenure_of(open_store(folder)) as tenure:
-        tenure.discard_unused()
+    with lock_of(open_store(folder)) as lock:
+        lock.discard_unused()
     found = [sealed.serial for sealed in history.chain(Layout(folder), then)]
     assert found == [4]
     assert len(list(open_store(folder).segments(then))) == 1

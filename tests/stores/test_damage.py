@@ -8,7 +8,7 @@ import pytest
 
 from packer_fork.codec.compression import ZSTD_MAGIC
 from packer_fork.errors import DamagedError, StateError
-from packer_fork.model import Draft
+from packer_fork.model import PendingChange
 from packer_fork.stores.local import journal
 from tests.support import local_states
 from tests.support.local_states import Whole, open_store
@@ -65,11 +65,11 @@ def flips(data: bytes) -> Iterator[tuple[int, bytes]]:
         yield offset, bytes(flipped)
 
 
-def cuts(data: bytes) -> Iterator[tuple[int, bytes]]:
+def gaps(data: bytes) -> Iterator[tuple[int, bytes]]:
     return ((size, data[:size]) for size in range(0, len(data), STRIDE))
 
 
-EVERYWHERE = pytest.mark.parametrize("damages", [flips, cuts])
+EVERYWHERE = pytest.mark.parametrize("damages", [flips, gaps])
 
 
 def assert_all_found(folder: Path, files: str, damages: Damages) -> None:
@@ -191,9 +191,9 @@ def test_two_segments_in_the_place_of_each_other_are_both_named(
 def test_a_damaged_segment_that_only_a_backup_needs_is_found(folder: Path) -> None:
     make(folder)
     newest = local_states.segments(folder)[0]
-    with local_states.tenure_of(open_store(folder)) as tenure:
-        tenure.commit(Draft(operation="prune", cuts={newest.stem: None}))
-        tenure.discard_unused()
+    with local_states.lock_of(open_store(folder)) as lock:
+        lock.commit(PendingChange(operation="prune", gaps={newest.stem: None}))
+        lock.discard_unused()
     assert newest.exists(), "the backup names it"
     assert not is_found(folder)
     local_states.flip(newest, 500)

@@ -13,19 +13,19 @@ from pathlib import Path
 
 import pytest
 
-from packer_fork import sharing
+from packer_fork import lock_steps
 from packer_fork.errors import StoreError
 from packer_fork.lock_steps import MOST_PARTICIPANTS
 from packer_fork.locks import LockStatus
-from packer_fork.model import Actor, Build, Draft
-from packer_fork.stores.base import Tenure
+from packer_fork.model import Actor, Build, PendingChange
+from packer_fork.stores.base import HeldLock
 from packer_fork.stores.local import mutex
 from packer_fork.stores.local.layout import Layout
 from tests.support import committer
 from tests.support.forking import COMMITTER, Forking
 from tests.support.hammer import commit, committed, ignore, open_journal
 from tests.support.local_store import holder, open_store
-from tests.support.store_operations import in_a_process, tenure_of
+from tests.support.store_operations import in_a_process, lock_of
 from tests.support.strace import read_calls, run_traced, under_strace
 
 CALLS = ("write", "pwrite64", "fdatasync", "fsync", "rename")
@@ -137,14 +137,14 @@ def test_a_failing_sync_is_made_up_for_at_once(run: Run, tmp_path: Path) -> None
 
 
 def test_token_is_durable_before_the_first_change_that_carries_it(tmp_path: Path) -> None:
-    """And before that the end of the tenure that it takes over from."""
+    """And before that the end of the lock that it takes over from."""
     folder, trace = tmp_path / "t" / "default", tmp_path / "trace"
 
-    def holding() -> Tenure:
-        tenure = open_store(folder).try_acquire(holder("killed"))
-        assert not isinstance(tenure, LockStatus)
-        tenure.commit(Draft(operation="test"))
-        return tenure
+    def holding() -> HeldLock:
+        lock = open_store(folder).try_acquire(holder("killed"))
+        assert not isinstance(lock, LockStatus)
+        lock.commit(PendingChange(operation="test"))
+        return lock
 
     with in_a_process(holding):
         pass
@@ -199,34 +199,34 @@ def synced(monkeypatch: pytest.MonkeyPatch) -> Synced:
     return synced
 
 
-def first_commit(tenure: Tenure) -> None:
-    tenure.commit(Draft(operation="test", why="refused"))
+def first_commit(lock: HeldLock) -> None:
+    lock.commit(PendingChange(operation="test", why="refused"))
 
 
-def note(tenure: Tenure) -> None:
-    tenure.note(run=1)
+def note(lock: HeldLock) -> None:
+    lock.note(run=1)
 
 
 @pytest.mark.parametrize(
     ("fails", "step"), [("lock", first_commit), (".", first_commit), (".", note)]
 )
 def test_record_whose_sync_failed_is_written_into_a_new_inode(
-    tmp_path: Path, synced: Synced, fails: str, step: Callable[[Tenure], None]
+    tmp_path: Path, synced: Synced, fails: str, step: Callable[[HeldLock], None]
 ) -> None:
     folder = tmp_path / "t" / "default"
-    lock = folder / "lock"
-    with tenure_of(open_store(folder)) as tenure:
+    record = folder / "lock"
+    with lock_of(open_store(folder)) as lock:
         if step is note:
-            tenure.commit(Draft(operation="test", why="before"))
+            lock.commit(PendingChange(operation="test", why="before"))
         synced.fails = (folder / fails).stat().st_ino
         with pytest.raises(StoreError, match="Input/output error"):
-            step(tenure)
-        suspect = lock.stat().st_ino
+            step(lock)
+        suspect = record.stat().st_ino
         synced.inodes.clear()
-        tenure.commit(Draft(operation="test", why="after"))
-        assert suspect != lock.stat().st_ino
-        assert synced.inodes[:2] == [lock.stat().st_ino, folder.stat().st_ino]
-        assert tenure.is_open()
+        lock.commit(PendingChange(operation="test", why="after"))
+        assert suspect != record.stat().st_ino
+        assert synced.inodes[:2] == [record.stat().st_ino, folder.stat().st_ino]
+        assert lock.is_open()
     assert list(committed(folder).values()) == (["before"] if step is note else []) + ["after"]
 
 
@@ -236,14 +236,14 @@ def test_second_participant_is_in_a_durable_record(tmp_path: Path, synced: Synce
     first = store.try_acquire(holder("first"), max_participants=MOST_PARTICIPANTS)
     assert not isinstance(first, LockStatus)
     with contextlib.closing(first):
-        first.update(lambda share, _: sharing.opened(share, inputs="f", run=1, wanted=("a",)))
+        first.update(lambda share, _: lock_steps.admit(share, inputs="f", run=1, wanted=("a",)))
         synced.inodes.clear()
         second = store.join(holder("second"), lock_id=first.record.id, inputs="f")
         assert second is not None
         with contextlib.closing(second):
             assert synced.inodes == [(folder / "lock").stat().st_ino, folder.stat().st_ino]
             synced.inodes.clear()
-            assert first.update(lambda share, _: sharing.wanting(share, ("b",)))
+            assert first.update(lambda share, _: lock_steps.want(share, ("b",)))
             assert synced.inodes == [(folder / "lock").stat().st_ino, folder.stat().st_ino]
 
 
@@ -252,7 +252,9 @@ def test_the_mutex_is_released_by_an_error(tmp_path: Path) -> None:
     builds: dict[str, Build | None] = {"b": Build(name="b", metadata={"deep": _too_deep()})}
     for _ in range(2):
         with pytest.raises(Exception, match="nested"), mutex.held(Layout(tmp_path).mutex, ignore):
-            open_journal(tmp_path).commit(Draft(operation="t", builds=builds), tenure=1, by=by)
+            open_journal(tmp_path).commit(
+                PendingChange(operation="t", builds=builds), token=1, by=by
+            )
 
 
 def _too_deep() -> dict[str, object]:

@@ -14,14 +14,14 @@ from msgspec import structs
 from packer_fork.codec import segment as codec
 from packer_fork.codec.lines import seal
 from packer_fork.errors import DamagedError
-from packer_fork.model import Build, Draft, Summary
+from packer_fork.model import Build, PendingChange, Summary
 from packer_fork.stores.archive import history
 from packer_fork.stores.base import MANUAL
 from packer_fork.stores.local.layout import Layout
 from tests.conftest import eventually
 from tests.support import local_states
 from tests.support.forks import fork
-from tests.support.local_states import open_store, serials, tenure_of
+from tests.support.local_states import lock_of, open_store, serials
 
 ROUNDS = 25
 
@@ -32,15 +32,15 @@ def folder(tmp_path: Path) -> Path:
 
 
 @pytest.fixture
-def segment_a_tenure(monkeypatch: pytest.MonkeyPatch) -> None:
+def segment_a_lock(monkeypatch: pytest.MonkeyPatch) -> None:
     """Nothing is taken into a segment that is there already."""
     monkeypatch.setattr(history, "SEGMENT_SIZE", 1)
 
 
 def prune(folder: Path, name: str) -> tuple[str, ...]:
-    with tenure_of(open_store(folder)) as tenure:
-        tenure.commit(Draft(operation="prune", cuts={name: None}))
-        return tenure.discard_unused()
+    with lock_of(open_store(folder)) as lock:
+        lock.commit(PendingChange(operation="prune", gaps={name: None}))
+        return lock.discard_unused()
 
 
 def down_from(serial: int) -> list[int]:
@@ -78,7 +78,7 @@ def test_what_is_not_sealed_yet_is_the_first_stretch(folder: Path) -> None:
     assert all(each.segment and each.summary for each in others)
 
 
-def test_a_hundred_small_tenures_leave_few_files(folder: Path) -> None:
+def test_a_hundred_small_lock_leave_few_files(folder: Path) -> None:
     made = local_states.grow(folder, range(1, 101))
     files = list((folder / "history").iterdir())
     assert len(files) <= 2
@@ -116,8 +116,8 @@ def test_a_segment_that_a_backup_names_takes_in_no_more(folder: Path) -> None:
     local_states.grow(folder, range(1, 3))
     (pinned,) = local_states.segments(folder)
     data = pinned.read_bytes()
-    with tenure_of(open_store(folder)) as tenure:
-        backup = tenure.backup(MANUAL, keep=3)
+    with lock_of(open_store(folder)) as lock:
+        backup = lock.backup(MANUAL, keep=3)
     local_states.grow(folder, range(3, 6))
     newer, older = local_states.segments(folder)
     assert older == pinned
@@ -132,15 +132,15 @@ def test_a_segment_that_a_backup_names_takes_in_no_more(folder: Path) -> None:
 
 def test_a_segment_may_grow_again_once_its_backup_is_gone(folder: Path) -> None:
     local_states.grow(folder, range(1, 3))
-    with tenure_of(open_store(folder)) as tenure:
-        backup = tenure.backup(MANUAL, keep=3)
+    with lock_of(open_store(folder)) as lock:
+        backup = lock.backup(MANUAL, keep=3)
     Path(backup.path).unlink()
     local_states.grow(folder, range(3, 5))
     assert len(list((folder / "history").iterdir())) == 1
     assert serials(open_store(folder)) == down_from(8)
 
 
-@pytest.mark.usefixtures("segment_a_tenure")
+@pytest.mark.usefixtures("segment_a_lock")
 def test_a_prune_lets_go_of_what_lies_before_the_cut(folder: Path) -> None:
     local_states.grow(folder, range(1, 6))
     paths = local_states.segments(folder)
@@ -152,11 +152,11 @@ def test_a_prune_lets_go_of_what_lies_before_the_cut(folder: Path) -> None:
     assert (verified.problems, verified.unused, verified.oldest) == ((), (), 6)
 
 
-@pytest.mark.usefixtures("segment_a_tenure")
+@pytest.mark.usefixtures("segment_a_lock")
 def test_a_prune_keeps_what_a_backup_names(folder: Path) -> None:
     local_states.grow(folder, range(1, 3))
-    with tenure_of(open_store(folder)) as tenure:
-        tenure.backup(MANUAL, keep=3)
+    with lock_of(open_store(folder)) as lock:
+        lock.backup(MANUAL, keep=3)
     pinned, oldest = local_states.segments(folder)
     local_states.grow(folder, range(3, 6))
     prune(folder, local_states.segments(folder)[2].stem)
@@ -166,27 +166,27 @@ def test_a_prune_keeps_what_a_backup_names(folder: Path) -> None:
     assert (verified.problems, verified.unused) == ((), ())
 
 
-@pytest.mark.usefixtures("segment_a_tenure")
+@pytest.mark.usefixtures("segment_a_lock")
 def test_what_nothing_names_is_told_and_discarded(folder: Path) -> None:
     local_states.grow(folder, range(1, 4))
     cut = local_states.segments(folder)[1]
-    with tenure_of(open_store(folder)) as tenure:
-        tenure.commit(Draft(operation="prune", cuts={cut.stem: None}))
+    with lock_of(open_store(folder)) as lock:
+        lock.commit(PendingChange(operation="prune", gaps={cut.stem: None}))
     unused = open_store(folder).verify().unused
     assert str(cut) in unused
-    with tenure_of(open_store(folder)) as tenure:
-        assert {str(folder / "history" / f"{name}.zst") for name in tenure.discard_unused()} == set(
+    with lock_of(open_store(folder)) as lock:
+        assert {str(folder / "history" / f"{name}.zst") for name in lock.discard_unused()} == set(
             unused
         )
-        assert tenure.discard_unused() == ()
+        assert lock.discard_unused() == ()
     assert open_store(folder).verify().unused == ()
 
 
 def test_a_pruned_segment_does_not_come_back_in_a_larger_one(folder: Path) -> None:
     local_states.grow(folder, range(1, 4))
     (newest,) = local_states.segments(folder)
-    with tenure_of(open_store(folder)) as tenure:
-        tenure.commit(Draft(operation="prune", cuts={newest.stem: None}))
+    with lock_of(open_store(folder)) as lock:
+        lock.commit(PendingChange(operation="prune", gaps={newest.stem: None}))
     local_states.grow(folder, range(4, 6))
     assert serials(open_store(folder)) == [11, 10, 9, 8, 7]
     assert open_store(folder).verify().problems == ()
@@ -220,13 +220,13 @@ def assert_true(summary: Summary, runs: set[int]) -> None:
     assert (summary.earliest, summary.latest) == (local_states.NOW, local_states.NOW)
 
 
-@pytest.mark.usefixtures("segment_a_tenure")
+@pytest.mark.usefixtures("segment_a_lock")
 def test_a_summary_tells_that_a_run_spans_two_segments(folder: Path) -> None:
     begun, done = local_states.drafts(1)
     for draft in (begun, done):
-        with tenure_of(open_store(folder)) as tenure:
-            tenure.commit(draft)
-            tenure.compact()
+        with lock_of(open_store(folder)) as lock:
+            lock.commit(draft)
+            lock.compact()
     newer, older = (each.summary for each in open_store(folder).history() if each.summary)
     assert (newer.runs, newer.spans) == (0, True)
     assert (older.runs, older.spans) == (1, False)
@@ -235,9 +235,9 @@ def test_a_summary_tells_that_a_run_spans_two_segments(folder: Path) -> None:
 @pytest.mark.parametrize("names", [201, 150])
 def test_a_segment_with_many_long_names_reads(folder: Path, names: int) -> None:
     builds = {f"{n}" + "x" * 9_000: Build(name=f"{n}" + "x" * 9_000) for n in range(names)}
-    with tenure_of(open_store(folder)) as tenure:
-        tenure.commit(Draft(operation="test", builds=builds))
-        tenure.compact()
+    with lock_of(open_store(folder)) as lock:
+        lock.commit(PendingChange(operation="test", builds=builds))
+        lock.compact()
     assert local_states.serials(open_store(folder)) == [1]
     assert open_store(folder).verify().problems == ()
 
@@ -263,10 +263,10 @@ def test_a_store_that_has_read_once_sees_the_commits_of_others(folder: Path) -> 
 def test_a_store_sees_a_commit_of_another_that_is_of_the_same_size(folder: Path) -> None:
     local_states.grow(folder, range(1, 2))
     store = open_store(folder)
-    with tenure_of(open_store(folder)) as tenure:
+    with lock_of(open_store(folder)) as lock:
         for number in range(100):
-            tenure.commit(Draft(operation="test", why=f"{number:03}"))
-            tenure.compact()
+            lock.commit(PendingChange(operation="test", why=f"{number:03}"))
+            lock.compact()
             state = store.read()
             assert state is not None
             assert state.serial == 3 + number
@@ -397,9 +397,9 @@ def test_backups_can_be_listed_while_they_are_rotated(folder: Path) -> None:
     local_states.grow(folder, range(1, 3))
 
     def work() -> None:
-        with tenure_of(open_store(folder)) as tenure:
+        with lock_of(open_store(folder)) as lock:
             while True:
-                tenure.backup("scheduled", keep=1)
+                lock.backup("scheduled", keep=1)
 
     pid = fork(work)
     try:
@@ -413,7 +413,7 @@ def test_backups_can_be_listed_while_they_are_rotated(folder: Path) -> None:
         os.waitpid(pid, 0)
 
 
-@pytest.mark.usefixtures("segment_a_tenure")
+@pytest.mark.usefixtures("segment_a_lock")
 def test_a_prune_does_not_look_like_damage_to_whoever_reads(folder: Path) -> None:
     local_states.grow(folder, range(1, 8))
     reading = open_store(folder).history()
@@ -424,7 +424,7 @@ def test_a_prune_does_not_look_like_damage_to_whoever_reads(folder: Path) -> Non
     assert last[:5] == [14, 14, 12, 10, 8] or last[:5] == [14, 12, 10, 8, 6]
 
 
-@pytest.mark.usefixtures("segment_a_tenure")
+@pytest.mark.usefixtures("segment_a_lock")
 def test_a_lost_segment_ends_the_history_with_its_name(folder: Path) -> None:
     local_states.grow(folder, range(1, 4))
     middle = local_states.segments(folder)[1]
@@ -434,16 +434,16 @@ def test_a_lost_segment_ends_the_history_with_its_name(folder: Path) -> None:
     assert caught.value.path == str(middle)
 
 
-@pytest.mark.usefixtures("segment_a_tenure")
+@pytest.mark.usefixtures("segment_a_lock")
 def test_a_cut_may_lead_around_a_segment(folder: Path) -> None:
     local_states.grow(folder, range(1, 5))
     layout = Layout(folder)
     state = open_store(folder).read()
     assert state is not None
     first, second, third, *_ = history.chain(layout, state)
-    with tenure_of(open_store(folder)) as tenure:
-        tenure.commit(Draft(operation="test", cuts={second.segment: third}))
-        assert tenure.discard_unused() == (second.segment,)
+    with lock_of(open_store(folder)) as lock:
+        lock.commit(PendingChange(operation="test", gaps={second.segment: third}))
+        assert lock.discard_unused() == (second.segment,)
     assert first.serial == 8
     assert serials(open_store(folder)) == [9, 8, 7, 4, 3, 2, 1]
     assert open_store(folder).verify().problems == ()

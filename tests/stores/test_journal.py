@@ -13,7 +13,15 @@ from packer_fork.codec.builds import decode_build
 from packer_fork.codec.compression import ZSTD_MAGIC
 from packer_fork.codec.statefile import StateFile
 from packer_fork.errors import DamagedError, NewerFormatError, StateError, UsageError
-from packer_fork.model import MAX_METADATA_DEPTH, Build, Draft, Instance, Late, Run, WorkItem
+from packer_fork.model import (
+    MAX_METADATA_DEPTH,
+    Build,
+    Instance,
+    Late,
+    PendingChange,
+    Run,
+    WorkItem,
+)
 from packer_fork.stores.local import journal, mutex
 from packer_fork.stores.local.layout import Layout
 from packer_fork.stores.local.reader import judge
@@ -22,8 +30,8 @@ from tests.support.hammer import BY, acknowledged, commit, committed, empty, ign
 
 def write(folder: Path, *builds: Build) -> int:
     with mutex.held(Layout(folder).mutex, ignore):
-        draft = Draft(operation="test", builds={build.name: build for build in builds})
-        return open_journal(folder).commit(draft, tenure=1, by=BY).serial
+        draft = PendingChange(operation="test", builds={build.name: build for build in builds})
+        return open_journal(folder).commit(draft, token=1, by=BY).serial
 
 
 def read_build(folder: Path, name: str) -> Build:
@@ -42,13 +50,13 @@ def test_changes_are_read_back_in_order(tmp_path: Path) -> None:
 
 
 def test_older_token_commits_nothing_after_a_newer_one(tmp_path: Path) -> None:
-    """The journal refuses it by itself, whatever else holds a closed tenure back."""
+    """The journal refuses it by itself, whatever else holds a closed lock back."""
     here = open_journal(tmp_path)
     with mutex.held(Layout(tmp_path).mutex, ignore):
-        here.commit(Draft(operation="test", why="new"), tenure=2, by=BY)
+        here.commit(PendingChange(operation="test", why="new"), token=2, by=BY)
         for one in (here, open_journal(tmp_path)):
-            with pytest.raises(StateError, match="Tenure 1 is older than 2"):
-                one.commit(Draft(operation="test", why="old"), tenure=1, by=BY)
+            with pytest.raises(StateError, match="HeldLock 1 is older than 2"):
+                one.commit(PendingChange(operation="test", why="old"), token=1, by=BY)
     assert committed(tmp_path) == {1: "new"}
 
 
@@ -252,8 +260,8 @@ def test_a_minimal_document_loads_and_becomes_a_proper_one(
 def test_a_build_can_be_taken_away(tmp_path: Path) -> None:
     write(tmp_path, Build(name="a"), Build(name="b"))
     with mutex.held(Layout(tmp_path).mutex, ignore):
-        draft = Draft(operation="test", builds={"a": None})
-        open_journal(tmp_path).commit(draft, tenure=1, by=BY)
+        draft = PendingChange(operation="test", builds={"a": None})
+        open_journal(tmp_path).commit(draft, token=1, by=BY)
     file = open_journal(tmp_path).read()
     assert file is not None
     assert list(file.state.builds) == ["b"]
@@ -300,8 +308,8 @@ def test_metadata_may_be_nested_up_to_the_bound(tmp_path: Path) -> None:
 
 
 _DEEP = _nested(MAX_METADATA_DEPTH + 1)
-_RUN = Run(number=1, tenure=1, started=datetime.now(UTC), by=BY)
-_ITEM = WorkItem(run=1, number=1, tenure=1, started=datetime.now(UTC), by=BY)
+_RUN = Run(number=1, token=1, started=datetime.now(UTC), by=BY)
+_ITEM = WorkItem(run=1, number=1, token=1, started=datetime.now(UTC), by=BY)
 _LATE = Build(name="b", metadata=_DEEP)
 _STOWED = Build(name="b", leftovers=(Instance(id="i", metadata=_DEEP),))
 
@@ -309,22 +317,22 @@ _STOWED = Build(name="b", leftovers=(Instance(id="i", metadata=_DEEP),))
 @pytest.mark.parametrize(
     "draft",
     [
-        Draft(operation="test", builds={"b": msgspec.Raw(b"5")}),
-        Draft(operation="test", builds={"b": msgspec.Raw(b'{"name":"b","unknown":1}')}),
-        Draft(operation="test", builds={"b": msgspec.Raw(msgspec.json.encode(_LATE))}),
-        Draft(operation="test", builds={"b": _STOWED}),
-        Draft(
+        PendingChange(operation="test", builds={"b": msgspec.Raw(b"5")}),
+        PendingChange(operation="test", builds={"b": msgspec.Raw(b'{"name":"b","unknown":1}')}),
+        PendingChange(operation="test", builds={"b": msgspec.Raw(msgspec.json.encode(_LATE))}),
+        PendingChange(operation="test", builds={"b": _STOWED}),
+        PendingChange(
             operation="test", late=Late(lineage="test", run=_RUN, item=_ITEM, builds={"b": _LATE})
         ),
     ],
     ids=["no build", "unknown key", "deep document", "deep leftover", "deep late result"],
 )
-def test_what_could_not_be_read_again_is_not_stored(tmp_path: Path, draft: Draft) -> None:
+def test_what_could_not_be_read_again_is_not_stored(tmp_path: Path, draft: PendingChange) -> None:
     here = open_journal(tmp_path)
     commit(tmp_path, here, "before")
     before = (tmp_path / "state.json").read_bytes()
     with pytest.raises(UsageError), mutex.held(tmp_path / "mutex", ignore):
-        here.commit(draft, tenure=1, by=BY)
+        here.commit(draft, token=1, by=BY)
     assert (tmp_path / "state.json").read_bytes() == before
     assert commit(tmp_path, here, "after") == 2
 

@@ -31,7 +31,7 @@ def test_a_stopped_holder_is_named_and_then_waited_for(stage: Stage, stopped: Pl
     assert str(stage.folder / "mutex") in said
     stopped.signal(signal.SIGCONT)
     stopped.ask("drop_mutex")
-    assert other.answer()["tenure"] == 2
+    assert other.answer()["lock"] == 2
 
 
 def test_nobody_waits_for_ever(stage: Stage, stopped: Player) -> None:
@@ -45,7 +45,7 @@ def test_nobody_waits_for_ever(stage: Stage, stopped: Player) -> None:
     assert "complaint" in other.answer()
     assert other.answer()["error"] == "StoreError"
     stopped.kill()
-    assert other.ask("take")["tenure"] == 2, "the kernel frees it with its holder"
+    assert other.ask("take")["lock"] == 2, "the kernel frees it with its holder"
 
 
 def test_a_commit_that_cannot_have_it_changes_nothing(stage: Stage) -> None:
@@ -69,7 +69,7 @@ def test_a_holder_that_cannot_close_is_found_abandoned(stage: Stage) -> None:
     other.ask("hold_mutex")
     other.freeze()
     holder.ask("close")
-    assert open_store(stage.folder).status().verdict == "abandoned", "looking needs no mutex"
+    assert open_store(stage.folder).status().status == "abandoned", "looking needs no mutex"
     other.signal(signal.SIGCONT)
     other.ask("drop_mutex")
     assert holder.ask("take")["replaced"] == "abandoned"
@@ -116,7 +116,7 @@ def test_who_is_stopped_in_the_turnstile_is_named(stage: Stage, stopped: Player)
     first.signal(signal.SIGCONT)
     first.answer()
     first.ask("drop_mutex")
-    assert second.answer()["tenure"] == 2
+    assert second.answer()["lock"] == 2
 
 
 def test_the_mark_of_a_dead_waiter_holds_nobody_up(stage: Stage, stopped: Player) -> None:
@@ -126,7 +126,7 @@ def test_the_mark_of_a_dead_waiter_holds_nobody_up(stage: Stage, stopped: Player
     waiter.kill()
     stopped.signal(signal.SIGCONT)
     stopped.ask("drop_mutex")
-    assert stage.enter().ask("take")["tenure"] == 2
+    assert stage.enter().ask("take")["lock"] == 2
     assert path.read_bytes()[20:] == b" "
 
 

@@ -7,12 +7,12 @@ import pytest
 from packer_fork.errors import StateError
 from packer_fork.locks import LockStatus
 from packer_fork.stores.archive import history
-from packer_fork.stores.base import Tenure
+from packer_fork.stores.base import HeldLock
 from tests.support import local_states
 from tests.support.local_store import holder, open_store
 
 
-def opened(folder: Path, *, even_damaged: bool = False) -> Tenure:
+def opened(folder: Path, *, even_damaged: bool = False) -> HeldLock:
     found = open_store(folder).try_acquire(holder("test"), even_damaged=even_damaged)
     assert not isinstance(found, LockStatus)
     return found
@@ -49,9 +49,9 @@ def test_a_repair_saves_what_can_be_proven(folder: Path, place: str) -> None:
     path.write_bytes(data)
     with pytest.raises(StateError):
         opened(folder)
-    tenure = opened(folder, even_damaged=True)
-    tenure.repair()
-    tenure.close()
+    lock = opened(folder, even_damaged=True)
+    lock.repair()
+    lock.close()
     after = open_store(folder).read()
     assert after is not None
     assert after.serial > whole.serial
@@ -67,7 +67,7 @@ def test_no_serial_is_given_out_twice_where_the_witness_is_unreadable(folder: Pa
     assert newest is not None
     older = next(reversed(list(store.history()))).read().state
     (folder / "acked").write_bytes(b"nothing that can be read")
-    tenure = opened(folder, even_damaged=True)
-    placed = tenure.put(older)
-    tenure.close()
+    lock = opened(folder, even_damaged=True)
+    placed = lock.put(older)
+    lock.close()
     assert placed.serial > newest.serial

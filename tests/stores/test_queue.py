@@ -5,14 +5,14 @@ import signal
 
 import pytest
 
-from packer_fork.locks import Verdict
+from packer_fork.locks import Status
 from packer_fork.stores.local import queue
 from packer_fork.stores.local.layout import Layout
 from tests.conftest import Cli, Project, eventually
 from tests.support import states
 from tests.support.local_store import holder, open_store
 from tests.support.stage import Player, Stage
-from tests.support.store_operations import tenure_of
+from tests.support.store_operations import lock_of
 from tests.support.templates import GATED, begun, go_on
 
 
@@ -23,7 +23,7 @@ def waiting(stage: Stage) -> int:
 def line_up(stage: Stage, number: int) -> tuple[Player, list[Player]]:
     """One that has the lock, and many that wait for it, in the order in which they came."""
     first, *others = stage.crowd(number + 1)
-    assert first.ask("take")["tenure"] == 1
+    assert first.ask("take")["lock"] == 1
     for place, player in enumerate(others):
         assert player.ask("join") == {"ahead": place}
         player.tell("queue")
@@ -31,14 +31,14 @@ def line_up(stage: Stage, number: int) -> tuple[Player, list[Player]]:
 
 
 def serve(players: list[Player]) -> list[int]:
-    """Their tenures, each closed before the next one is heard."""
-    tenures, last = [], 0
+    """Their locks, each closed before the next one is heard."""
+    locks, last = [], 0
     for player in players:
         got = player.answer()
         assert got["got"] > last, "it had the lock before the one ahead gave it back"
-        tenures.append(got["tenure"])
+        locks.append(got["lock"])
         last = player.ask("close")["at"]
-    return tenures
+    return locks
 
 
 def test_waiters_are_served_in_the_order_in_which_they_came(stage: Stage) -> None:
@@ -53,7 +53,7 @@ def test_waiters_are_served_in_the_order_in_which_they_came(stage: Stage) -> Non
 def test_a_later_round_comes_behind_an_earlier_one(stage: Stage) -> None:
     first, (second, third) = line_up(stage, 2)
     first.ask("close")
-    assert second.answer()["tenure"] == 2
+    assert second.answer()["lock"] == 2
     assert first.ask("join") == {"ahead": 1}, "the third was there before"
     first.tell("queue")
     second.ask("close")
@@ -79,17 +79,17 @@ def test_all_die_but_the_last(stage: Stage) -> None:
     for player in [*others[:-1], first]:
         player.kill()
     got = others[-1].answer()
-    assert (got["tenure"], got["replaced"]) == (2, "abandoned")
+    assert (got["lock"], got["replaced"]) == (2, "abandoned")
 
 
 def test_a_killed_holder_is_followed_by_the_first_in_the_queue(stage: Stage) -> None:
     first, others = line_up(stage, 3)
     first.kill()
     got = others[0].answer()
-    assert (got["tenure"], got["replaced"]) == (2, "abandoned")
+    assert (got["lock"], got["replaced"]) == (2, "abandoned")
     others[0].kill()
     got = others[1].answer()
-    assert (got["tenure"], got["replaced"]) == (3, "abandoned")
+    assert (got["lock"], got["replaced"]) == (3, "abandoned")
     others[1].ask("close")
     assert others[2].answer()["replaced"] is None
 
@@ -98,7 +98,7 @@ def test_a_dead_holder_keeps_the_lock_while_its_packer_lives(stage: Stage) -> No
     first, (second,) = line_up(stage, 1)
     packer = stage.packer(first)
     first.kill()
-    assert open_store(stage.folder).status().verdict is Verdict.ORPHANED
+    assert open_store(stage.folder).status().status is Status.ORPHANED
     os.kill(packer, signal.SIGKILL)
     assert second.answer()["replaced"] == "abandoned"
 
@@ -113,7 +113,7 @@ def test_nobody_passes_those_who_wait(stage: Stage) -> None:
     assert passer.ask("take")["refused"] == "free"
     stopped.signal(signal.SIGCONT)
     assert serve([stopped]) == [2]
-    assert passer.ask("take")["tenure"] == 3
+    assert passer.ask("take")["lock"] == 3
 
 
 def test_a_stopped_waiter_keeps_its_place_until_it_goes_on_or_dies(stage: Stage) -> None:
@@ -123,7 +123,7 @@ def test_a_stopped_waiter_keeps_its_place_until_it_goes_on_or_dies(stage: Stage)
         player.freeze()
     first.ask("close")
     status = open_store(stage.folder).status()
-    assert status.verdict is Verdict.FREE
+    assert status.status is Status.FREE
     assert status.waiters[0].holder is not None
     assert status.waiters[0].holder.process.pid == others[0].pid
     others[0].kill()
@@ -140,7 +140,7 @@ def test_who_leaves_is_gone_at_once(stage: Stage) -> None:
     assert fourth.ask("place") == {"place": 1}
     first.ask("close")
     assert serve([second]) == [2]
-    assert fourth.ask("take")["tenure"] == 3
+    assert fourth.ask("take")["lock"] == 3
 
 
 def test_a_dead_ticket_is_swept(stage: Stage) -> None:
@@ -149,12 +149,12 @@ def test_a_dead_ticket_is_swept(stage: Stage) -> None:
         player.kill()
     assert len(queue.numbers(Layout(stage.folder))) == 3
     first.ask("close")
-    assert first.ask("take")["tenure"] == 2, "the dead are no queue"
+    assert first.ask("take")["lock"] == 2, "the dead are no queue"
     assert queue.numbers(Layout(stage.folder)) == []
 
 
 def test_number_of_a_ticket_that_was_served_is_not_given_again(stage: Stage) -> None:
-    """Also after a tenure that came without a ticket."""
+    """Also after a lock that came without a ticket."""
     store = open_store(stage.folder)
     numbers = []
     for _ in range(2):
@@ -162,9 +162,9 @@ def test_number_of_a_ticket_that_was_served_is_not_given_again(stage: Stage) -> 
             ticket = store.join_queue(holder("waits"))
             assert isinstance(ticket, queue.Ticket)
             numbers.append(ticket.number)
-            with tenure_of(store, ticket=ticket):
+            with lock_of(store, ticket=ticket):
                 pass
-        with tenure_of(store):
+        with lock_of(store):
             pass
     assert numbers == [1, 2, 3, 4]
 
@@ -180,12 +180,12 @@ def test_what_is_waited_for_in_vain_wakes_but_once(stage: Stage) -> None:
     assert waiter.ask("take", "none")["refused"] == "abandoned"
     assert waiter.ask("wait", "0.3")["waited"] >= 0.3
     waiter.tell("wait", "60")
-    assert operator.ask("take", "any", lock_id)["tenure"] == 2
+    assert operator.ask("take", "any", lock_id)["lock"] == 2
     waiter.answer()
     assert waiter.ask("take", "none")["refused"] == "held"
 
 
-def test_waiters_of_a_closed_tenure_go_on_although_its_holder_lives(stage: Stage) -> None:
+def test_waiters_of_a_closed_lock_go_on_although_its_holder_lives(stage: Stage) -> None:
     first, others = line_up(stage, 3)
     operator = stage.enter()
     lock_id = open_store(stage.folder).status().id

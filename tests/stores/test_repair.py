@@ -12,10 +12,10 @@ from msgspec import structs
 from packer_fork.codec.lines import read_change, seal, unseal
 from packer_fork.errors import DamagedError, NewerFormatError, StateError
 from packer_fork.locks import LockStatus
-from packer_fork.model import FORMAT_VERSION, Draft
+from packer_fork.model import FORMAT_VERSION, PendingChange
 from packer_fork.stores.local import journal
 from tests.support import local_states
-from tests.support.local_states import States, bare, open_store, tenure_of
+from tests.support.local_states import States, bare, lock_of, open_store
 from tests.support.local_store import holder
 
 LAST = 9
@@ -182,8 +182,8 @@ def contents(folder: Path) -> dict[str, bytes]:
 
 
 def repair(folder: Path) -> int:
-    with tenure_of(open_store(folder), even_damaged=True) as tenure:
-        return tenure.repair().serial
+    with lock_of(open_store(folder), even_damaged=True) as lock:
+        return lock.repair().serial
 
 
 def put_aside(folder: Path) -> dict[str, set[bytes]]:
@@ -277,8 +277,8 @@ def test_a_damaged_state_is_not_acquired_for_anything_but_mending(folder: Path, 
     with pytest.raises(DamagedError):
         open_store(folder).try_acquire(holder("test"))
     assert contents(folder) == before
-    with tenure_of(open_store(folder), even_damaged=True) as tenure, pytest.raises(DamagedError):
-        tenure.commit(Draft(operation="never"))
+    with lock_of(open_store(folder), even_damaged=True) as lock, pytest.raises(DamagedError):
+        lock.commit(PendingChange(operation="never"))
     assert contents(folder) == before
 
 
@@ -351,10 +351,10 @@ def test_nothing_provable_is_refused_and_left_alone(folder: Path, *, with_witnes
     assert found.state is None
     assert "everything" in found.lost[0]
     with (
-        tenure_of(open_store(folder), even_damaged=True) as tenure,
+        lock_of(open_store(folder), even_damaged=True) as lock,
         pytest.raises(StateError, match="is recoverable") as caught,
     ):
-        tenure.repair()
+        lock.repair()
     assert "restore" in caught.value.hint
     assert path.read_bytes() == b"{corrupted"
 
@@ -399,21 +399,21 @@ def test_a_segment_that_was_left_half_way_is_never_preferred(folder: Path) -> No
     (folder / "state.json").write_bytes(state)
     (folder / "acked").write_bytes(acked)
     made = local_states.grow(folder, range(30, 32))
-    with tenure_of(open_store(folder)) as tenure:
-        made |= local_states.commit(folder, tenure, *local_states.drafts(40))
+    with lock_of(open_store(folder)) as lock:
+        made |= local_states.commit(folder, lock, *local_states.drafts(40))
     line(0)(folder)
     found = open_store(folder).recoverable()
     assert bare(found.state) == bare(made[max(made)])
 
 
-def test_a_change_of_an_older_tenure_is_not_led_on_to(folder: Path) -> None:
+def test_a_change_of_an_older_lock_is_not_led_on_to(folder: Path) -> None:
     """However well it is sealed: it was written by somebody who had lost the lock."""
     made = local_states.small(folder, backup=False)
     path = folder / "state.json"
     *before, last = path.read_bytes().splitlines(keepends=True)
     whole = unseal(last)
     assert whole is not None
-    late = seal(structs.replace(read_change(whole), tenure=-1))
+    late = seal(structs.replace(read_change(whole), token=-1))
     path.write_bytes(b"".join((*before, late.data)))
     (folder / "acked").unlink()
     found = open_store(folder).recoverable()
@@ -447,7 +447,7 @@ def test_two_damages_at_random_never_make_up_a_state(folder: Path, seed: int) ->
 
 def test_somebody_else_who_holds_the_lock_is_not_disturbed_by_a_repair(folder: Path) -> None:
     local_states.small(folder)
-    with tenure_of(open_store(folder)):
+    with lock_of(open_store(folder)):
         torn(folder)
         found = open_store(folder).try_acquire(holder("repair"), even_damaged=True)
         assert isinstance(found, LockStatus)

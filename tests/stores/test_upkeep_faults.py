@@ -13,7 +13,7 @@ from packer_fork.errors import StateError
 from packer_fork.model import Change, State
 from tests.support import local_states
 from tests.support.forking import MAINTENANCE, Forking
-from tests.support.local_states import States, open_store, tenure_of
+from tests.support.local_states import States, lock_of, open_store
 from tests.support.strace import run_traced
 
 CALLS = ("write", "pwrite64", "fdatasync", "fsync", "rename", "unlink")
@@ -94,8 +94,8 @@ def assert_sound_and_goes_on(folder: Path) -> None:
     assert open_store(folder).verify().problems == ()
     last = state_of(folder).serial
     assert min(local_states.grow(folder, range(90, 91))) == last + 1
-    with tenure_of(open_store(folder)) as tenure:
-        tenure.discard_unused()
+    with lock_of(open_store(folder)) as lock:
+        lock.discard_unused()
     verified = open_store(folder).verify()
     assert (verified.problems, verified.unused) == ((), ())
 
@@ -155,8 +155,8 @@ def test_a_repair_that_is_cut_short_can_be_done_again(
 
 def repair_if_damaged(folder: Path) -> None:
     if open_store(folder).verify().problems:
-        with tenure_of(open_store(folder), even_damaged=True) as tenure:
-            tenure.repair()
+        with lock_of(open_store(folder), even_damaged=True) as lock:
+            lock.repair()
 
 
 @pytest.mark.parametrize("before", ["nothing", "damaged"])
@@ -167,8 +167,8 @@ def test_a_restore_that_is_cut_short_can_be_done_again(
 ) -> None:
     folder, source = tmp_path / "root" / "default", tmp_path / "root" / "source"
     local_states.small(source)
-    with tenure_of(open_store(source)) as tenure:
-        tenure.compact()
+    with lock_of(open_store(source)) as lock:
+        lock.compact()
     if before == "damaged":
         local_states.grow(folder, range(1, 9))
         local_states.flip(folder / "state.json", 30)
@@ -197,7 +197,7 @@ def put_again(folder: Path, source: Path) -> None:
             return
     except StateError:
         pass
-    with tenure_of(open_store(folder), even_damaged=True) as tenure:
+    with lock_of(open_store(folder), even_damaged=True) as lock:
         for _, data in open_store(source).segments(state_of(source)):
-            tenure.put_segment(data)
-        tenure.put(state_of(source))
+            lock.put_segment(data)
+        lock.put(state_of(source))

@@ -20,9 +20,9 @@ from typing import Any
 import msgspec
 
 from packer_fork.errors import PackerForkError
-from packer_fork.locks import LockStatus, Verdict
-from packer_fork.model import Build, Draft
-from packer_fork.stores.base import TAKE_OVER, Tenure, Ticket
+from packer_fork.locks import LockStatus, Status
+from packer_fork.model import Build, PendingChange
+from packer_fork.stores.base import TAKE_OVER, HeldLock, Ticket
 from packer_fork.stores.local import (
     kernel_locks,  # noqa: F401 (beforehand: after `become` its file may be out of reach)
     mutex,
@@ -30,7 +30,7 @@ from packer_fork.stores.local import (
 from packer_fork.stores.local.layout import Layout
 from tests.support.local_store import holder, open_store
 
-ANY = frozenset(Verdict) - {Verdict.FREE}
+ANY = frozenset(Status) - {Status.FREE}
 
 
 class Actor:
@@ -40,23 +40,23 @@ class Actor:
         self._folder = folder
         self._store = open_store(folder, lambda text: say({"complaint": text}))
         self._holder = holder("act")
-        self._tenure: Tenure | None = None
+        self._lock: HeldLock | None = None
         self._ticket: Ticket | None = None
         self._mutex = ExitStack()
 
     def take(self, over: str = "", lock_id: str = "") -> Any:
-        """Once, without waiting; `over`: "any" verdict, "none", or those of a build."""
-        verdicts = {"any": ANY, "none": frozenset[Verdict]()}.get(over, TAKE_OVER)
+        """Once, without waiting; `over`: "any" status, "none", or those of a build."""
+        statuses = {"any": ANY, "none": frozenset[Status]()}.get(over, TAKE_OVER)
         found = self._store.try_acquire(
-            self._holder, over=verdicts, lock_id=lock_id, ticket=self._ticket
+            self._holder, over=statuses, lock_id=lock_id, ticket=self._ticket
         )
         if isinstance(found, LockStatus):
-            return {"refused": found.verdict, "id": found.id}
-        self._tenure = found
-        replaced = found.replaced.verdict if found.replaced else None
+            return {"refused": found.status, "id": found.id}
+        self._lock = found
+        replaced = found.replaced.status if found.replaced else None
         record = found.record
         return {
-            "tenure": record.token,
+            "lock": record.token,
             "id": record.id,
             "replaced": replaced,
             "got": time.monotonic_ns(),
@@ -92,22 +92,22 @@ class Actor:
         return {}
 
     def commit(self, *words: str) -> Any:
-        assert self._tenure is not None
+        assert self._lock is not None
         mark = " ".join(words)
-        draft = Draft(operation="act", why=mark, builds={"b": Build(name="b", error=mark)})
-        return {"serial": self._tenure.commit(draft).serial}
+        draft = PendingChange(operation="act", why=mark, builds={"b": Build(name="b", error=mark)})
+        return {"serial": self._lock.commit(draft).serial}
 
     def packer(self) -> Any:
         """Start a process that inherits Packer's lock and outlives us."""
-        assert self._tenure is not None
-        child = subprocess.Popen(["sleep", "300"], pass_fds=[self._tenure.packer_lock])
+        assert self._lock is not None
+        child = subprocess.Popen(["sleep", "300"], pass_fds=[self._lock.packer_lock])
         return {"pid": child.pid}
 
     def close(self) -> Any:
-        assert self._tenure is not None
+        assert self._lock is not None
         at = time.monotonic_ns()
-        self._tenure.close()
-        self._tenure = None
+        self._lock.close()
+        self._lock = None
         return {"at": at}
 
     def status(self) -> Any:

@@ -9,7 +9,7 @@ import sys
 from pathlib import Path
 
 from packer_fork.changes import new_state
-from packer_fork.model import Actor, Build, Draft, State, Template
+from packer_fork.model import Actor, Build, PendingChange, State, Template
 from packer_fork.stores.local import mutex
 from packer_fork.stores.local.journal import Journal
 from packer_fork.stores.local.layout import Layout
@@ -35,8 +35,10 @@ def commit_all(folder: Path) -> None:
     for number in range(COMMITS):
         try:
             with mutex.held(layout.mutex, print):
-                draft = Draft(operation="test", why=f"{number}", builds={"b": Build(name="b")})
-                serial = journal.commit(draft, tenure=1, by=by).serial
+                draft = PendingChange(
+                    operation="test", why=f"{number}", builds={"b": Build(name="b")}
+                )
+                serial = journal.commit(draft, token=1, by=by).serial
                 if number == COMMITS - 2:
                     journal.compact()
         except OSError:

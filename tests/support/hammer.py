@@ -14,7 +14,7 @@ from pathlib import Path
 
 from packer_fork.changes import new_state
 from packer_fork.codec.witness import decode_witness
-from packer_fork.model import Actor, Build, Change, Draft, State, Template
+from packer_fork.model import Actor, Build, Change, PendingChange, State, Template
 from packer_fork.stores.archive.segment_ranges import segment_ranges
 from packer_fork.stores.local import journal, mutex
 from packer_fork.stores.local.journal import Journal
@@ -43,8 +43,8 @@ def commit(folder: Path, here: Journal, mark: str) -> int:
     """One change that carries `mark`; returns its serial."""
     build = Build(name=f"b{hash(mark) % 7}", error="x" * random.randrange(2000))
     with mutex.held(Layout(folder).mutex, ignore):
-        draft = Draft(operation="test", why=mark, builds={build.name: build})
-        return here.commit(draft, tenure=1, by=BY).serial
+        draft = PendingChange(operation="test", why=mark, builds={build.name: build})
+        return here.commit(draft, token=1, by=BY).serial
 
 
 def write_for_ever(folder: Path, notes: Path) -> None:

@@ -17,9 +17,9 @@ from msgspec import structs
 
 from packer_fork.codec.statefile import StateFile
 from packer_fork.locks import LockStatus
-from packer_fork.model import Build, BuildStatus, Change, Draft, Run, RunStatus, State
+from packer_fork.model import Build, BuildStatus, Change, PendingChange, Run, RunStatus, State
 from packer_fork.stores.archive import backups, history
-from packer_fork.stores.base import MANUAL, Tenure
+from packer_fork.stores.base import MANUAL, HeldLock
 from packer_fork.stores.local.layout import Layout
 from packer_fork.stores.local.store import LocalStore
 from tests.support import local_store
@@ -36,7 +36,7 @@ def open_store(folder: Path) -> LocalStore:
 
 
 @contextlib.contextmanager
-def tenure_of(store: LocalStore, *, even_damaged: bool = False) -> Iterator[Tenure]:
+def lock_of(store: LocalStore, *, even_damaged: bool = False) -> Iterator[HeldLock]:
     found = store.try_acquire(local_store.holder("test"), even_damaged=even_damaged)
     assert not isinstance(found, LockStatus), found
     try:
@@ -45,23 +45,23 @@ def tenure_of(store: LocalStore, *, even_damaged: bool = False) -> Iterator[Tenu
         found.close()
 
 
-def drafts(number: int, *, tenure: int = 1, text: str = "") -> tuple[Draft, Draft]:
+def drafts(number: int, *, token: int = 1, text: str = "") -> tuple[PendingChange, PendingChange]:
     """What a build commits at its beginning and at its end."""
     name = f"b{number % 3}"
-    started = Run(number=number, tenure=tenure, started=NOW, by=BY, builds=(name,))
+    started = Run(number=number, token=token, started=NOW, by=BY, builds=(name,))
     ended = structs.replace(started, status=RunStatus.COMPLETE, ended=NOW)
     begun = Build(name=name, status=BuildStatus.CREATING, run=number)
     done = structs.replace(begun, status=BuildStatus.COMPLETE, error=text)
     return (
-        Draft(operation="start", why=f"+{number}", builds={name: begun}, last_run=started),
-        Draft(operation="finish", why=f"-{number}", builds={name: done}, last_run=ended),
+        PendingChange(operation="start", why=f"+{number}", builds={name: begun}, last_run=started),
+        PendingChange(operation="finish", why=f"-{number}", builds={name: done}, last_run=ended),
     )
 
 
-def commit(folder: Path, tenure: Tenure, *made: Draft) -> States:
+def commit(folder: Path, lock: HeldLock, *made: PendingChange) -> States:
     states: States = {}
     for draft in made:
-        serial = tenure.commit(draft).serial
+        serial = lock.commit(draft).serial
         state = open_store(folder).read()
         assert state is not None
         assert state.serial == serial
@@ -69,17 +69,17 @@ def commit(folder: Path, tenure: Tenure, *made: Draft) -> States:
     return states
 
 
-def run(folder: Path, tenure: Tenure, number: int, *, text: str = "") -> States:
-    return commit(folder, tenure, *drafts(number, tenure=tenure.record.token, text=text))
+def run(folder: Path, lock: HeldLock, number: int, *, text: str = "") -> States:
+    return commit(folder, lock, *drafts(number, token=lock.record.token, text=text))
 
 
 def grow(folder: Path, numbers: range, *, text: str = "") -> States:
-    """One tenure a run, each ended as a build ends it."""
+    """One lock a run, each ended as a build ends it."""
     made: States = {}
     for number in numbers:
-        with tenure_of(open_store(folder)) as tenure:
-            made |= run(folder, tenure, number, text=text)
-            tenure.compact()
+        with lock_of(open_store(folder)) as lock:
+            made |= run(folder, lock, number, text=text)
+            lock.compact()
     return made
 
 
@@ -104,17 +104,17 @@ def _small(*, backup: bool) -> tuple[Path, States]:
 
 def make_small(folder: Path, *, backup: bool = True) -> States:
     """The state of `small`, through the store as it is at this moment."""
-    with _segment_a_tenure():
+    with _segment_a_lock():
         made = grow(folder, range(1, 4))
-    with tenure_of(open_store(folder)) as tenure:
-        made |= run(folder, tenure, 4)
+    with lock_of(open_store(folder)) as lock:
+        made |= run(folder, lock, 4)
         if backup:
-            tenure.backup(MANUAL, keep=3)
-        return made | commit(folder, tenure, drafts(5)[0])
+            lock.backup(MANUAL, keep=3)
+        return made | commit(folder, lock, drafts(5)[0])
 
 
 @contextlib.contextmanager
-def _segment_a_tenure() -> Iterator[None]:
+def _segment_a_lock() -> Iterator[None]:
     size, history.SEGMENT_SIZE = history.SEGMENT_SIZE, 1
     try:
         yield
@@ -129,14 +129,14 @@ def large(folder: Path, builds: int) -> None:
         f"b{number}": Build(name=f"b{number}", error=noise.randbytes(20).hex())
         for number in range(builds)
     }
-    with tenure_of(open_store(folder)) as tenure:
-        tenure.commit(Draft(operation="test", builds=documents))
-        tenure.compact()
+    with lock_of(open_store(folder)) as lock:
+        lock.commit(PendingChange(operation="test", builds=documents))
+        lock.compact()
         for number in range(1, 16):
-            tenure.commit(drafts(number, text=noise.randbytes(200_000).hex())[1])
-            tenure.compact()
-        tenure.backup(MANUAL, keep=3)
-        tenure.commit(drafts(100)[0])
+            lock.commit(drafts(number, text=noise.randbytes(200_000).hex())[1])
+            lock.compact()
+        lock.backup(MANUAL, keep=3)
+        lock.commit(drafts(100)[0])
 
 
 class Whole(NamedTuple):
@@ -178,7 +178,7 @@ def segments(folder: Path) -> list[Path]:
 
 def bare(state: State | None) -> State | None:
     """A state without what says where its history lies."""
-    return state and structs.replace(state, sealed=None, cuts={})
+    return state and structs.replace(state, sealed=None, gaps={})
 
 
 def flip(path: Path, offset: int, bit: int = 0) -> None:
@@ -195,9 +195,11 @@ def segments_by_serial(folder: Path) -> dict[int, Path]:
 
 def segmented(folder: Path) -> None:
     """Two segments (with SEGMENT_SIZE 1), a change behind the snapshot, and a backup."""
-    with tenure_of(open_store(folder)) as tenure:
+    with lock_of(open_store(folder)) as lock:
         for number in range(5):
-            tenure.commit(Draft(operation="test", builds={f"b{number}": Build(name=f"b{number}")}))
+            lock.commit(
+                PendingChange(operation="test", builds={f"b{number}": Build(name=f"b{number}")})
+            )
             if number in (1, 3):
-                tenure.compact()
-        tenure.backup(MANUAL, keep=1)
+                lock.compact()
+        lock.backup(MANUAL, keep=1)

@@ -11,7 +11,7 @@ from typing import NamedTuple
 
 from msgspec import structs
 
-from packer_fork.locks import Verdict
+from packer_fork.locks import Status
 from packer_fork.stores.base import MANUAL, Store
 from packer_fork.stores.shared import names
 from tests.support.servers import Proxy
@@ -19,7 +19,7 @@ from tests.support.store_operations import (
     ANY,
     built,
     changes,
-    tenure_of,
+    lock_of,
     waited_for,
 )
 from tests.support.stores import Ground
@@ -28,49 +28,49 @@ Life = Callable[[Ground, str, Store], list[int]]
 """What a state goes through by way of a store; the serials of its changes, in order."""
 
 
-def a_first_tenure(_ground: Ground, _name: str, store: Store) -> list[int]:
-    with waited_for(store) as tenure:
-        serials = [tenure.commit(built(number)).serial for number in (1, 2)]
-        tenure.note(run=1)
-        tenure.compact()
-        made = tenure.backup(MANUAL, keep=1)
+def a_first_lock(_ground: Ground, _name: str, store: Store) -> list[int]:
+    with waited_for(store) as lock:
+        serials = [lock.commit(built(number)).serial for number in (1, 2)]
+        lock.note(run=1)
+        lock.compact()
+        made = lock.backup(MANUAL, keep=1)
         assert [backup.path for backup in store.backups()] == [made.path]
-        serials.append(tenure.commit(built(3)).serial)
+        serials.append(lock.commit(built(3)).serial)
     return serials
 
 
-def a_further_tenure(ground: Ground, name: str, store: Store) -> list[int]:
+def a_further_lock(ground: Ground, name: str, store: Store) -> list[int]:
     """After one whose segment it takes in; without a ticket."""
-    with tenure_of(ground.open(name, machine="there")) as tenure:
-        serials = [tenure.commit(built(1)).serial]
-        tenure.compact()
-    with tenure_of(store) as tenure:
-        assert tenure.record.token == 2
-        serials += [tenure.commit(built(number)).serial for number in (2, 3)]
-        tenure.compact()
+    with lock_of(ground.open(name, machine="there")) as lock:
+        serials = [lock.commit(built(1)).serial]
+        lock.compact()
+    with lock_of(store) as lock:
+        assert lock.record.token == 2
+        serials += [lock.commit(built(number)).serial for number in (2, 3)]
+        lock.compact()
     return serials
 
 
 def a_take_over(ground: Ground, name: str, store: Store) -> list[int]:
-    with tenure_of(ground.open(name, machine="there")) as tenure:
-        serials = [tenure.commit(built(1)).serial]
-        tenure.hand_over()
+    with lock_of(ground.open(name, machine="there")) as lock:
+        serials = [lock.commit(built(1)).serial]
+        lock.hand_over()
     keys = ground.keys(name)
     item = keys.get(names.participant(1, 1))
     assert item is not None
     keys.revoke(item.lease)
-    with waited_for(store) as tenure:
-        assert tenure.replaced is not None
-        assert tenure.replaced.verdict is Verdict.ABANDONED
-        serials.append(tenure.commit(built(2)).serial)
+    with waited_for(store) as lock:
+        assert lock.replaced is not None
+        assert lock.replaced.status is Status.ABANDONED
+        serials.append(lock.commit(built(2)).serial)
     return serials
 
 
 def a_forced_unlock(ground: Ground, name: str, store: Store) -> list[int]:
-    with tenure_of(ground.open(name, machine="there")) as old:
+    with lock_of(ground.open(name, machine="there")) as old:
         serials = [old.commit(built(1)).serial]
-        with tenure_of(store, over=ANY, lock_id=store.status().id) as tenure:
-            serials.append(tenure.commit(built(2)).serial)
+        with lock_of(store, over=ANY, lock_id=store.status().id) as lock:
+            serials.append(lock.commit(built(2)).serial)
     return serials
 
 
@@ -103,7 +103,7 @@ class Lived(NamedTuple):
     left: Counter[str]
 
 
-LIVES = [a_first_tenure, a_further_tenure, a_take_over, a_forced_unlock]
+LIVES = [a_first_lock, a_further_lock, a_take_over, a_forced_unlock]
 
 
 def assert_lost_replies_do_no_harm(
@@ -122,7 +122,7 @@ def assert_lost_replies_do_no_harm(
             assert made == [(serial, str(number)) for number, serial in enumerate(serials, 1)]
             found, status = store.verify(), store.status()
             assert (found.problems, found.unused) == ((), ())
-            assert (status.verdict, status.waiters) == (Verdict.FREE, ())
+            assert (status.status, status.waiters) == (Status.FREE, ())
             kinds = Counter(key.partition("/")[0] for key in ground.keys(name).names(""))
             return Lived(proxy.requests, proxy.dropped, kinds)
 

@@ -24,12 +24,12 @@ def _builds(document: Any) -> dict[str, Any]:
 def lock(cli: Cli, template: str = "t.pkr.hcl", *args: str) -> Any:
     result = cli("lock", "status", template, "--json", *args)
     report = json.loads(result.out)
-    assert result.rc == (0 if report["verdict"] == "free" else 11)
+    assert result.rc == (0 if report["status"] == "free" else 11)
     return report
 
 
-def verdict(cli: Cli, template: str = "t.pkr.hcl") -> str:
-    return str(lock(cli, template)["verdict"])
+def status(cli: Cli, template: str = "t.pkr.hcl") -> str:
+    return str(lock(cli, template)["status"])
 
 
 def folder(root: Path, template: str = "t.pkr.hcl", workspace: str = "default") -> Path:

@@ -8,18 +8,18 @@ import threading
 from collections.abc import Callable, Iterator
 from typing import TypeVar
 
-from packer_fork.locks import Holder, LockStatus, Verdict
-from packer_fork.model import Build, BuildStatus, Change, Draft, State
-from packer_fork.stores.base import Store, Tenure
+from packer_fork.locks import Holder, LockStatus, Status
+from packer_fork.model import Build, BuildStatus, Change, PendingChange, State
+from packer_fork.stores.base import HeldLock, Store
 from tests.support.local_store import holder
 
-ANY = frozenset(set(Verdict) - {Verdict.FREE})
+ANY = frozenset(set(Status) - {Status.FREE})
 
 T = TypeVar("T")
 
 
 @contextlib.contextmanager
-def tenure_of(store: Store, asking: Holder | None = None, **how: object) -> Iterator[Tenure]:
+def lock_of(store: Store, asking: Holder | None = None, **how: object) -> Iterator[HeldLock]:
     found = store.try_acquire(asking or holder("test"), **how)  # type: ignore[arg-type]
     assert not isinstance(found, LockStatus), found
     try:
@@ -29,7 +29,7 @@ def tenure_of(store: Store, asking: Holder | None = None, **how: object) -> Iter
 
 
 @contextlib.contextmanager
-def waited_for(store: Store, asking: Holder | None = None) -> Iterator[Tenure]:
+def waited_for(store: Store, asking: Holder | None = None) -> Iterator[HeldLock]:
     """The lock, in the order of arrival."""
     asking = asking or holder("test")
     ticket = store.join_queue(asking)
@@ -64,9 +64,9 @@ def in_a_process(work: Callable[[], T]) -> Iterator[int]:
         os.waitpid(child, 0)
 
 
-def built(number: int, *, text: str = "") -> Draft:
+def built(number: int, *, text: str = "") -> PendingChange:
     build = Build(name=f"b{number % 5}", status=BuildStatus.COMPLETE, run=number, error=text)
-    return Draft(operation="test", why=str(number), builds={build.name: build})
+    return PendingChange(operation="test", why=str(number), builds={build.name: build})
 
 
 def changes(store: Store) -> list[Change]:

@@ -13,9 +13,9 @@ from typing import TYPE_CHECKING, NamedTuple
 from packer_fork.cli.completing.position import Candidate, Wanted
 
 if TYPE_CHECKING:
-    from packer_fork.answers import RunEntry
     from packer_fork.events import Event
-    from packer_fork.manager.state_ref import StateRef as Place
+    from packer_fork.manager.state_ref import StateRef
+    from packer_fork.responses import RunEntry
 
 _MOST = 50
 """Of what a history has: the newest are those that are asked for."""
@@ -57,7 +57,7 @@ def _nothing(_: Wanted) -> Iterable[Candidate]:
     return ()
 
 
-def _places(wanted: Wanted, *, everywhere: bool = False) -> list[Place]:
+def _places(wanted: Wanted, *, everywhere: bool = False) -> list[StateRef]:
     """The states that the line speaks of so far; `everywhere`: whatever their workspace."""
     from packer_fork.cli import options
 
@@ -74,7 +74,9 @@ def _silent(_: Event) -> None:
     """A warning has no place behind a TAB."""
 
 
-def _of_each(wanted: Wanted, tell: Callable[[Place], Iterable[Candidate]]) -> Iterator[Candidate]:
+def _of_each(
+    wanted: Wanted, tell: Callable[[StateRef], Iterable[Candidate]]
+) -> Iterator[Candidate]:
     """A state that is damaged or away does not keep the others from being told."""
     from packer_fork.errors import PackerForkError
 
@@ -106,14 +108,14 @@ def locks(wanted: Wanted) -> Iterator[Candidate]:
     return _of_each(wanted, _locks)
 
 
-def _locks(place: Place) -> Iterator[Candidate]:
-    from packer_fork.locks import Verdict, who
+def _locks(place: StateRef) -> Iterator[Candidate]:
+    from packer_fork.locks import Status, who
 
     status = place.store.status()
-    if status.verdict is not Verdict.FREE:
-        yield Candidate(status.id, f"{status.verdict}, {place.folder.label}: {who(status)}")
+    if status.status is not Status.FREE:
+        yield Candidate(status.id, f"{status.status}, {place.folder.label}: {who(status)}")
     for each in status.participants if len(status.participants) > 1 else ():
-        text = f"{each.verdict}, one of several: {each.participant.holder.by}"
+        text = f"{each.status}, one of several: {each.participant.holder.by}"
         yield Candidate(each.participant.id, text)
 
 
@@ -121,7 +123,7 @@ def runs(wanted: Wanted) -> Iterator[Candidate]:
     return _of_each(wanted, lambda place: map(_run, _runs(place)))
 
 
-def _runs(place: Place) -> Iterator[RunEntry]:
+def _runs(place: StateRef) -> Iterator[RunEntry]:
     from packer_fork.manager.state import history as manager
 
     return islice(manager.runs(place.store, manager.RunFilter()), _MOST)
@@ -140,7 +142,7 @@ def branches(wanted: Wanted) -> Iterator[Candidate]:
     return _of_each(wanted, _branches)
 
 
-def _branches(place: Place) -> Iterator[Candidate]:
+def _branches(place: StateRef) -> Iterator[Candidate]:
     return (Candidate(each.run.git.branch) for each in _runs(place) if each.run.git)
 
 
@@ -148,7 +150,7 @@ def serials(wanted: Wanted) -> Iterator[Candidate]:
     return _of_each(wanted, _serials)
 
 
-def _serials(place: Place) -> Iterator[Candidate]:
+def _serials(place: StateRef) -> Iterator[Candidate]:
     from packer_fork.manager.state import history
     from packer_fork.views import words
 
@@ -167,7 +169,7 @@ def backups(wanted: Wanted) -> Iterator[Candidate]:
     return _of_each(wanted, _backups)
 
 
-def _backups(place: Place) -> Iterator[Candidate]:
+def _backups(place: StateRef) -> Iterator[Candidate]:
     from packer_fork.views import words
 
     for each in reversed(place.store.backups()):
@@ -184,7 +186,7 @@ def instances(wanted: Wanted) -> Iterator[Candidate]:
     return _of_each(wanted, _instances)
 
 
-def _instances(place: Place) -> Iterator[Candidate]:
+def _instances(place: StateRef) -> Iterator[Candidate]:
     from packer_fork.manager import leftovers
 
     state = place.store.read()

@@ -5,17 +5,17 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 
-from packer_fork import sharing
+from packer_fork import lock_steps
 from packer_fork.errors import LockedError
 from packer_fork.events import Notice, Notify
 from packer_fork.inputs.record import TemplateInputs, difference_of
 from packer_fork.lock_steps import MOST_PARTICIPANTS
-from packer_fork.locks import Holder, LockStatus, Share, Verdict, Wait, who
+from packer_fork.locks import Holder, LockRecord, LockStatus, Status, Wait, who
 from packer_fork.manager import acquire
 from packer_fork.manager.plan import Plan, StoredInputs
-from packer_fork.manager.state_ref import StateRef as Place
+from packer_fork.manager.state_ref import StateRef
 from packer_fork.model import State
-from packer_fork.stores.base import TAKE_OVER, Membership, Ticket
+from packer_fork.stores.base import TAKE_OVER, HeldLock, Ticket
 
 _MOMENT = 60.0
 _LOOK = 0.1
@@ -24,8 +24,8 @@ PlanOf = Callable[[State | None], Plan]
 
 
 def enter(
-    place: Place, asking: Holder, plan_of: PlanOf, notify: Notify
-) -> tuple[Membership, Wait, bool]:
+    place: StateRef, asking: Holder, plan_of: PlanOf, notify: Notify
+) -> tuple[HeldLock, Wait, bool]:
     """Join the run under way if it is of the same inputs, else begin one, in turn.
 
     The last tells whether this is the first participant, which has to begin a run. Raises
@@ -33,17 +33,17 @@ def enter(
     """
     admission = _Admission(place, asking, plan_of, notify)
     settings = place.settings
-    tenure, wait = acquire.attempted(
+    lock, wait = acquire.attempted(
         place.store, asking, admission.attempt, notify, timeout=settings.lock_timeout
     )
-    if tenure.replaced is not None:
-        acquire.record_take_over(tenure, tenure.replaced, notify)
-    return tenure, wait, not admission.joined
+    if lock.replaced is not None:
+        acquire.record_take_over(lock, lock.replaced, notify)
+    return lock, wait, not admission.joined
 
 
-def check(tenure: Membership, plan: Plan) -> None:
+def check(lock: HeldLock, plan: Plan) -> None:
     """Raises LockedError if what is built here has changed while the run was joined."""
-    share, _ = tenure.look()
+    share, _ = lock.look()
     if plan.fingerprint != share.inputs:
         raise LockedError(
             f"The inputs have changed here while run {share.run} was joined.",
@@ -57,8 +57,8 @@ def _is_in_passing(found: LockStatus) -> bool:
     Who has just got the lock holds it for a moment before a record tells of that.
     """
     if found.record is None:
-        return found.verdict is Verdict.HELD and not found.error
-    if found.verdict is not Verdict.HELD or found.record.max_participants == 1:
+        return found.status is Status.HELD and not found.error
+    if found.status is not Status.HELD or found.record.max_participants == 1:
         return False
     return found.record.concluded or not (found.record.inputs or found.record.stop)
 
@@ -66,16 +66,16 @@ def _is_in_passing(found: LockStatus) -> bool:
 class _Admission:
     """Tries again and again while one waits."""
 
-    def __init__(self, place: Place, asking: Holder, plan_of: PlanOf, notify: Notify) -> None:
+    def __init__(self, place: StateRef, asking: Holder, plan_of: PlanOf, notify: Notify) -> None:
         self.joined = False
         self._place = place
         self._asking = asking
         self._plan_of = plan_of
         self._notify = notify
-        self._over = TAKE_OVER if place.settings.abandoned == "take" else frozenset[Verdict]()
+        self._over = TAKE_OVER if place.settings.abandoned == "take" else frozenset[Status]()
         self._refused = ""
 
-    def attempt(self, ticket: Ticket | None) -> Membership | LockStatus:
+    def attempt(self, ticket: Ticket | None) -> HeldLock | LockStatus:
         """Waits, with or without a ticket, for what only takes a moment."""
         deadline = time.monotonic() + _MOMENT
         while isinstance(found := self._attempt(ticket), LockStatus):
@@ -84,7 +84,7 @@ class _Admission:
             time.sleep(_LOOK)
         return found
 
-    def _attempt(self, ticket: Ticket | None) -> Membership | LockStatus:
+    def _attempt(self, ticket: Ticket | None) -> HeldLock | LockStatus:
         store = self._place.store
         found = store.try_acquire(
             self._asking, over=self._over, ticket=ticket, max_participants=MOST_PARTICIPANTS
@@ -92,7 +92,7 @@ class _Admission:
         if not isinstance(found, LockStatus):
             return found
         share = found.record
-        if share is None or not sharing.is_open(share) or found.id == self._refused:
+        if share is None or not lock_steps.admits(share) or found.id == self._refused:
             return found
         state = store.read()
         plan = self._plan_of(state)
@@ -103,7 +103,9 @@ class _Admission:
         self.joined = joined is not None
         return joined or found
 
-    def _refuse(self, found: LockStatus, share: Share, state: State | None, plan: Plan) -> None:
+    def _refuse(
+        self, found: LockStatus, share: LockRecord, state: State | None, plan: Plan
+    ) -> None:
         """Told at once; whoever has time to wait gets a run of its own."""
         self._refused = found.id
         theirs = StoredInputs(state).document(share.inputs)

@@ -18,15 +18,15 @@ from packer_fork.manager.build import log_files, run_document
 from packer_fork.manager.build.run_document import Concluded
 from packer_fork.manager.build.work_item import Context, ItemResult
 from packer_fork.manager.plan import kept_inputs
-from packer_fork.model import Build, Draft, Run, State, WorkItem
+from packer_fork.model import Build, PendingChange, Run, State, WorkItem
 
 
 def start(context: Context, state: State, names: tuple[str, ...] | None) -> Run:
     """Commit that a run of `names` starts, None for all that Packer finds. Raises StoreError."""
-    holder, fine = context.tenure.participant.holder, context.plan.names(Action.UP_TO_DATE)
+    holder, fine = context.lock.participant.holder, context.plan.names(Action.UP_TO_DATE)
     run = Run(
         number=_next_number(context, state),
-        tenure=context.tenure.record.token,
+        token=context.lock.record.token,
         started=datetime.now(UTC),
         by=holder.by,
         directory=str(Path.cwd()),
@@ -43,7 +43,9 @@ def start(context: Context, state: State, names: tuple[str, ...] | None) -> Run:
     builds = run_document.pending_builds(run, outlines, state)
     run = structs.replace(run, builds=tuple(builds))
     inputs = kept_inputs(state, context.plan)
-    context.tenure.commit(Draft(operation="start", last_run=run, builds=builds, inputs=inputs))
+    context.lock.commit(
+        PendingChange(operation="start", last_run=run, builds=builds, inputs=inputs)
+    )
     tell_of_start(context, run, builds)
     return run
 
@@ -104,7 +106,7 @@ def _on_record(
 
 def put_on_record(context: Context, ended: Concluded) -> None:
     """Commit the end of a run. Raises StoreError, LockLostError."""
-    draft = Draft(operation="finish", last_run=ended.run, builds=ended.changed)
-    context.tenure.commit(draft)
+    draft = PendingChange(operation="finish", last_run=ended.run, builds=ended.changed)
+    context.lock.commit(draft)
     with contextlib.suppress(StoreError):
-        context.tenure.compact()
+        context.lock.compact()

@@ -19,11 +19,11 @@ from packer_fork.manager.plan import Plan
 from packer_fork.manager.planning import Foresight
 from packer_fork.manager.prepare import BuildRequest, PlanningContext, Prepared, with_secrets
 from packer_fork.manager.state import maintenance
-from packer_fork.manager.state.operation import ensure_state as made_sure_of
-from packer_fork.manager.state_ref import StateRef as Place
-from packer_fork.model import Build, Draft, Run, Skip, State
+from packer_fork.manager.state.operation import ensure_state
+from packer_fork.manager.state_ref import StateRef
+from packer_fork.model import Build, PendingChange, Run, Skip, State
 from packer_fork.packer import lines, outline
-from packer_fork.stores.base import TAKE_OVER, Membership, Tenure
+from packer_fork.stores.base import TAKE_OVER, HeldLock
 from packer_fork.template import reader
 
 if TYPE_CHECKING:
@@ -47,9 +47,9 @@ class _LockEntry(NamedTuple):
     process is its first participant.
     """
 
-    tenure: Tenure
+    lock: HeldLock
     wait: Wait
-    shared: Membership | None = None
+    shared: HeldLock | None = None
     as_first: bool = True
 
 
@@ -60,7 +60,7 @@ class _Invocation:
         self,
         request: BuildRequest,
         template: state_ref.Template,
-        place: Place,
+        place: StateRef,
         sharing: Sharing | None,
         notify: Notify,
     ) -> None:
@@ -86,7 +86,7 @@ class _Invocation:
             return self._under_lock(entry, foreseen)
         finally:
             with contextlib.suppress(StoreError):
-                entry.tenure.close()
+                entry.lock.close()
 
     def _context(self, state: State | None) -> PlanningContext:
         return PlanningContext(
@@ -156,17 +156,15 @@ class _Invocation:
             return _LockEntry(shared, wait, shared, as_first)
         timeout = place.settings.lock_timeout
         over = TAKE_OVER if place.settings.abandoned == "take" else frozenset()
-        tenure, wait = acquire.acquire(
-            place.store, asking, self._notify, timeout=timeout, over=over
-        )
-        return _LockEntry(tenure, wait)
+        lock, wait = acquire.acquire(place.store, asking, self._notify, timeout=timeout, over=over)
+        return _LockEntry(lock, wait)
 
     def _plan(self, state: State | None) -> Plan:
         return planning.make_plan(self._context(state), self._prepared)
 
     def _under_lock(self, entry: _LockEntry, foreseen: Foresight) -> int:
         self._catch_up(entry)
-        state = made_sure_of(self._place, entry.tenure)
+        state = ensure_state(self._place, entry.lock)
         is_refreshed = self._refresh(entry, state)
         if entry.as_first:
             leftovers.sweep(self._place, self._notify)
@@ -194,10 +192,10 @@ class _Invocation:
             return
         from packer_fork.manager.build import recovery
 
-        recovery.catch_up(place, entry.tenure, self._notify)
+        recovery.catch_up(place, entry.lock, self._notify)
         if entry.as_first:
             reason = "found by the next build"
-            recovery.recover(place.store, entry.tenure, self._notify, reason=reason)
+            recovery.recover(place.store, entry.lock, self._notify, reason=reason)
 
     def _refresh(self, entry: _LockEntry, state: State) -> bool:
         """Ask again what was asked before the wait for the lock, where it may have changed."""
@@ -255,7 +253,7 @@ class _Invocation:
                 place=self._place,
                 prepared=self._prepared,
                 plan=plan,
-                tenure=entry.tenure,
+                lock=entry.lock,
                 wait=entry.wait,
                 observers=Observers(self._notify),
                 watch=watch,
@@ -285,22 +283,24 @@ class _Invocation:
         return shared_run.carry_out(context, entry.shared, run, self._sharing)
 
 
-def _record_skip(place: Place, entry: _LockEntry, plan: Plan, state: State, notify: Notify) -> None:
+def _record_skip(
+    place: StateRef, entry: _LockEntry, plan: Plan, state: State, notify: Notify
+) -> None:
     """A build that finds nothing to do is no run. What cannot be put on record is told."""
     skip = Skip(
         after=state.last_run.number if state.last_run else 0,
         inputs=plan.fingerprint,
         builds=plan.names(Action.UP_TO_DATE),
-        ci=entry.tenure.participant.holder.ci,
+        ci=entry.lock.participant.holder.ci,
         waited=entry.wait.seconds,
         held=max(0.0, round(time.monotonic() - entry.wait.taken, 3)),
     )
     try:
-        entry.tenure.commit(Draft(operation="skip", skip=skip))
+        entry.lock.commit(PendingChange(operation="skip", skip=skip))
     except PackerForkError as error:
         text = f"What was skipped could not be put on record: {error.message}"
         notify(Notice(level="warning", text=text, hint=error.hint))
-    maintenance.after_skip(place, entry.tenure, notify)
+    maintenance.after_skip(place, entry.lock, notify)
 
 
 def _warn_of_secrets(prepared: Prepared, notify: Notify) -> None:

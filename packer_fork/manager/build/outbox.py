@@ -22,10 +22,20 @@ from packer_fork.events import Kept, Notice, Notify
 from packer_fork.malformed import MALFORMED
 from packer_fork.manager.build import run_document
 from packer_fork.manager.state import history, user_file
-from packer_fork.manager.state_ref import StateRef as Place
-from packer_fork.model import REMOVED, Build, Change, Draft, Late, Run, RunStatus, State, WorkItem
+from packer_fork.manager.state_ref import StateRef
+from packer_fork.model import (
+    REMOVED,
+    Build,
+    Change,
+    Late,
+    PendingChange,
+    Run,
+    RunStatus,
+    State,
+    WorkItem,
+)
 from packer_fork.packer.outcome import Outcome
-from packer_fork.stores.base import Store, Tenure
+from packer_fork.stores.base import HeldLock, Store
 
 SUFFIX = ".late.json"
 _NAME = re.compile(r"\d+-\d+-\d+\.late\.json")
@@ -83,7 +93,7 @@ class Outbox:
         )
 
     def _path(self, item: WorkItem) -> Path:
-        return self._folder / f"{item.key}-{item.tenure}{SUFFIX}"
+        return self._folder / f"{item.key}-{item.token}{SUFFIX}"
 
 
 def waiting(folder: Path) -> list[Path]:
@@ -100,7 +110,7 @@ def done(path: Path) -> None:
     path.rename(path.with_name(f"{path.name}.replayed"))
 
 
-def replay_waiting(place: Place, tenure: Tenure, notify: Notify) -> None:
+def replay_waiting(place: StateRef, lock: HeldLock, notify: Notify) -> None:
     """Bring in what waits in the outbox, under a lock that is held already.
 
     What is of another lineage stays where it is, and is told.
@@ -112,15 +122,17 @@ def replay_waiting(place: Place, tenure: Tenure, notify: Notify) -> None:
         except PackerForkError as error:
             notify(Notice(level="warning", text=error.message, hint=error.hint))
         else:
-            bring_in(tenure, path, late, draft, notify)
+            bring_in(lock, path, late, draft, notify)
 
 
-def bring_in(tenure: Tenure, path: Path, late: Late, draft: Draft | None, notify: Notify) -> None:
+def bring_in(
+    lock: HeldLock, path: Path, late: Late, draft: PendingChange | None, notify: Notify
+) -> None:
     """Commit `draft`, if there is anything to commit: then the file is done with."""
     what = f"Item {late.item.number} of run {late.item.run}"
     text = f"{what} is in the history already."
     if draft is not None:
-        tenure.commit(draft)
+        lock.commit(draft)
         taken = ", ".join(draft.builds) or "none: all were built again since"
         text = f"{what} is in the history; builds that it now stands for: {taken}."
     done(path)
@@ -136,7 +148,7 @@ def read(path: Path) -> Late:
         raise UsageError(f"{path} holds no late results ({error}).") from error
 
 
-def draft_of(store: Store, late: Late, path: Path) -> Draft | None:
+def draft_of(store: Store, late: Late, path: Path) -> PendingChange | None:
     """The change that brings `late` in, where what was built since is not replaced.
 
     None if it is in the history already: results may come in a file, and on stdout. Raises
@@ -151,13 +163,15 @@ def draft_of(store: Store, late: Late, path: Path) -> Draft | None:
     known = _past_of(store, late)
     if known is None:
         return None
-    run = _judged(state, late, known)
-    is_last = state.last_run is not None and state.last_run.number == run.number
-    return Draft(
+    last, run = run_document.run_of(state, late.run.number), known.run
+    is_under_way = last is not None and last.status is RunStatus.RUNNING
+    if not is_under_way:  # else whoever concludes the run counts this item as well
+        run = _judged(late, known)
+    return PendingChange(
         operation="replay",
         why=f"late results of item {late.item.number} of run {late.item.run}",
         late=structs.replace(late, run=run, inputs={}),
-        last_run=run if is_last else None,
+        last_run=run if last is not None and not is_under_way else None,
         items=(late.item,),
         builds={name: build for name, build in late.builds.items() if _stands(state, build)},
         inputs=late.inputs,
@@ -196,13 +210,9 @@ def _builds_of(change: Change) -> list[Build]:
     return [decode_once(raw) for raw in change.builds.values() if raw != REMOVED]
 
 
-def _judged(state: State, late: Late, known: _Past) -> Run:
-    """The run with its late item; the same if others still carry it out."""
+def _judged(late: Late, known: _Past) -> Run:
+    """What a run that has ended comes to with its late item."""
     items = {**known.items, late.item.key: late.item}
-    last = state.last_run
-    is_running = last is not None and last.number == late.run.number
-    if is_running and any(item.status is RunStatus.RUNNING for item in items.values()):
-        return known.run
     for build in late.builds.values():
         run_document.add_newer(known.builds, build)
     at = late.item.ended or datetime.now(UTC)

@@ -32,7 +32,7 @@ def carry_out(context: Context, run: Run, names: Stage) -> tuple[Run, tuple[Buil
             _put_on_record(context, ended)
         return ended.run, ended.builds, executor.exit_code(ended.run)
     finally:
-        maintenance.after_run(context.place, context.tenure, context.notify)
+        maintenance.after_run(context.place, context.lock, context.notify)
 
 
 def _put_on_record(context: Context, ended: Concluded) -> None:

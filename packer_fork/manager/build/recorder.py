@@ -18,12 +18,12 @@ from msgspec import Raw, structs
 from packer_fork.errors import LockLostError, StoreError
 from packer_fork.events import BuildChanged, MachineLine, Notice, Notify, Output
 from packer_fork.manager.build.log_files import ItemLog
-from packer_fork.model import Build, Draft, WorkItem
+from packer_fork.model import Build, PendingChange, WorkItem
 from packer_fork.packer import lines, outcome
 from packer_fork.packer.mask import Mask
 from packer_fork.packer.outcome import Outcome
 from packer_fork.packer.sources import event_of
-from packer_fork.stores.base import Tenure
+from packer_fork.stores.base import HeldLock
 from packer_fork.stores.retry import Breaker
 
 _LAST_OF_SECOND = timedelta(milliseconds=999)
@@ -139,7 +139,7 @@ class Recorder(Transcript):
     def __init__(
         self,
         start: Outcome,
-        tenure: Tenure,
+        lock: HeldLock,
         mask: Mask,
         log: ItemLog,
         notify: Notify,
@@ -158,7 +158,7 @@ class Recorder(Transcript):
         """What the state is to keep with the next change that it takes."""
         self._kept: Outcome | None = None
         self._committed: dict[str, Build] = {}
-        self._tenure = tenure
+        self._lock = lock
         self._keep = keep
         self._guard = guard
 
@@ -177,7 +177,7 @@ class Recorder(Transcript):
         if isinstance(self.unsaved, LockLostError):
             return
         item, changed = self._on_record(), _changed(self._committed, self.outcome.builds)
-        draft = Draft(
+        draft = PendingChange(
             operation=operation,
             builds={
                 **{name: self._mask.document(build) for name, build in changed.items()},
@@ -205,21 +205,21 @@ class Recorder(Transcript):
             self.outcome = structs.replace(self.outcome, item=item)
             self._committed = self.outcome.builds
 
-    def _commit(self, draft: Draft) -> None:
+    def _commit(self, draft: PendingChange) -> None:
         """The guard learns only of failures, and of the first success after them."""
         begun = time.monotonic()
         self._guarded(draft)
         self.committing += time.monotonic() - begun
         self.commits += 1
 
-    def _guarded(self, draft: Draft) -> None:
+    def _guarded(self, draft: PendingChange) -> None:
         if self._guard is None:
-            self._tenure.commit(draft)
+            self._lock.commit(draft)
             return
         if self.unsaved is not None and draft.operation == "progress":
             self._guard.before()
         try:
-            self._tenure.commit(draft)
+            self._lock.commit(draft)
         except StoreError as error:
             self._guard.failed(error.message)
             raise
@@ -237,7 +237,7 @@ class Recorder(Transcript):
     @property
     def is_lost(self) -> bool:
         """Whether the lock is lost, or by the settings is taken for it, as far as is known here."""
-        return isinstance(self.unsaved, LockLostError) or not self._tenure.is_open()
+        return isinstance(self.unsaved, LockLostError) or not self._lock.is_open()
 
     def raise_unsaved(self) -> None:
         """Raise why the last commit failed, if it did."""

@@ -25,14 +25,14 @@ from packer_fork.manager.build import log_files, outbox, run_document
 from packer_fork.manager.build.log_files import ItemLog, LogFiles
 from packer_fork.manager.build.recorder import Transcript
 from packer_fork.manager.state import history
-from packer_fork.manager.state_ref import StateRef as Place
+from packer_fork.manager.state_ref import StateRef
 from packer_fork.model import (
     REMOVED,
     Build,
     BuildStatus,
     Change,
-    Draft,
     Late,
+    PendingChange,
     Recovery,
     Run,
     RunStatus,
@@ -42,10 +42,10 @@ from packer_fork.model import (
 from packer_fork.packer.mask import Mask
 from packer_fork.packer.outcome import Outcome
 from packer_fork.packer.tail import Tail
-from packer_fork.stores.base import Store, Tenure
+from packer_fork.stores.base import HeldLock, Store
 
 
-def recover_place(place: Place, notify: Notify, *, environ: Mapping[str, str]) -> int:
+def recover_place(place: StateRef, notify: Notify, *, environ: Mapping[str, str]) -> int:
     """Take the lock if nobody lives, and recover what is unfinished; returns the exit code.
 
     An error is reported, so that the caller goes on with other states.
@@ -63,7 +63,7 @@ def recover_place(place: Place, notify: Notify, *, environ: Mapping[str, str]) -
     return EXIT_DONE
 
 
-def _under_lock(place: Place, notify: Notify, environ: Mapping[str, str]) -> None:
+def _under_lock(place: StateRef, notify: Notify, environ: Mapping[str, str]) -> None:
     asking = acquire.holder(
         "recover",
         template=place.folder.label,
@@ -71,16 +71,16 @@ def _under_lock(place: Place, notify: Notify, environ: Mapping[str, str]) -> Non
         command=("packer-fork", "state", "recover"),
         environ=environ,
     )
-    tenure, _ = acquire.acquire(place.store, asking, notify, timeout=0)
+    lock, _ = acquire.acquire(place.store, asking, notify, timeout=0)
     try:
-        catch_up(place, tenure, notify)
-        recover(place.store, tenure, notify, reason="state recover")
-        tenure.compact()
+        catch_up(place, lock, notify)
+        recover(place.store, lock, notify, reason="state recover")
+        lock.compact()
     finally:
-        tenure.close()
+        lock.close()
 
 
-def is_needed(place: Place, state: State | None) -> bool:
+def is_needed(place: StateRef, state: State | None) -> bool:
     """Whether a run is unfinished, or results are here that the state does not have."""
     if run_document.unfinished_run(state):
         return True
@@ -89,9 +89,9 @@ def is_needed(place: Place, state: State | None) -> bool:
 
 
 def recover(
-    store: Store, tenure: Tenure, notify: Notify, *, reason: str, only_daemons: bool = False
+    store: Store, lock: HeldLock, notify: Notify, *, reason: str, only_daemons: bool = False
 ) -> None:
-    """Under `tenure`, finish the unfinished items of the run under way, and then the run.
+    """Under `lock`, finish the unfinished items of the run under way, and then the run.
 
     Raises LockedError while anything of it still lives, unless `only_daemons` that it left
     behind hold its lock.
@@ -100,17 +100,17 @@ def recover(
     run = run_document.unfinished_run(state)
     if run is None:
         return
-    if store.is_alive(run.tenure) and not only_daemons:
+    if store.is_alive(run.token) and not only_daemons:
         raise LockedError(
             f"Run {run.number} cannot be recovered: processes of its Packer still live.",
             hint="`packer-fork lock status` lists them; it is recovered once they have ended.",
         )
     for item in run_document.unfinished_items(state):
-        recover_item(store, tenure, item, notify, reason)
-    _conclude(store, tenure, run, notify, reason)
+        recover_item(store, lock, item, notify, reason)
+    _conclude(store, lock, run, notify, reason)
 
 
-def _conclude(store: Store, tenure: Tenure, run: Run, notify: Notify, reason: str) -> None:
+def _conclude(store: Store, lock: HeldLock, run: Run, notify: Notify, reason: str) -> None:
     """End a run, all of whose items have ended."""
     state = store.read()
     builds = run_document.builds_of(state, run.number, run.builds)
@@ -118,14 +118,14 @@ def _conclude(store: Store, tenure: Tenure, run: Run, notify: Notify, reason: st
     now, left = datetime.now(UTC), BuildStatus.INTERRUPTED
     ended = run_document.concluded(run, items, builds.values(), now, left=left)
     unread = any(item.recovered and item.recovered.unread for item in items)
-    recovery = Recovery(at=now, by=tenure.participant.holder.by, reason=reason, unread=unread)
+    recovery = Recovery(at=now, by=lock.participant.holder.by, reason=reason, unread=unread)
     run = structs.replace(ended.run, recovered=recovery)
-    tenure.commit(Draft(operation="recover", why=reason, last_run=run, builds=ended.changed))
+    lock.commit(PendingChange(operation="recover", why=reason, last_run=run, builds=ended.changed))
     notify(Recovered(run=run, builds=ended.builds))
 
 
 def recover_item(
-    store: Store, tenure: Tenure, item: WorkItem, notify: Notify, reason: str
+    store: Store, lock: HeldLock, item: WorkItem, notify: Notify, reason: str
 ) -> Outcome:
     """Finish one item of which nobody lives any more. Raises StoreError, LockLostError."""
     builds = run_document.builds_of(store.read(), item.run, item.sources)
@@ -136,11 +136,11 @@ def recover_item(
         notify(Notice(level="warning", text=_why_unread(item)))
     after = _read(Outcome(item, own), files, secrets, notify)
     recovery = Recovery(
-        at=datetime.now(UTC), by=tenure.participant.holder.by, reason=reason, unread=secrets is None
+        at=datetime.now(UTC), by=lock.participant.holder.by, reason=reason, unread=secrets is None
     )
     gone = dict.fromkeys(own.keys() - after.builds.keys())
-    tenure.commit(
-        Draft(
+    lock.commit(
+        PendingChange(
             operation="recover",
             why=reason,
             items=(structs.replace(after.item, recovered=recovery),),
@@ -187,7 +187,7 @@ def _why_unread(item: WorkItem) -> str:
     return f"What to mask in the log of {what} is lost: it was not read."
 
 
-def interrupted(state: State, run: Run, why: str) -> Draft:
+def interrupted(state: State, run: Run, why: str) -> PendingChange:
     """The change that ends `run`, which is under way, without its logs."""
     now = datetime.now(UTC)
     items = tuple(
@@ -202,7 +202,7 @@ def interrupted(state: State, run: Run, why: str) -> Draft:
         for build in builds
     ]
     every = [*(item for item in state.items.values() if item.ended), *items]
-    return Draft(
+    return PendingChange(
         operation="force-unlock",
         why=why,
         last_run=run_document.concluded(run, every, ended, now, why).run,
@@ -228,16 +228,16 @@ class _EndedItem(Struct, frozen=True):
     begun: _Begun | None = None
 
 
-def catch_up(place: Place, tenure: Tenure, notify: Notify) -> None:
+def catch_up(place: StateRef, lock: HeldLock, notify: Notify) -> None:
     """Bring in what is here and the state does not have: from the outbox, and from unread logs.
 
     Under a lock that is held already. Raises StoreError, LockLostError.
     """
-    outbox.replay_waiting(place, tenure, notify)
-    clear_logs(place, tenure, notify)
+    outbox.replay_waiting(place, lock, notify)
+    clear_logs(place, lock, notify)
 
 
-def clear_logs(place: Place, tenure: Tenure, notify: Notify) -> None:
+def clear_logs(place: StateRef, lock: HeldLock, notify: Notify) -> None:
     """Bring in what unread logs tell, and remove the raw logs of all items that have ended.
 
     Under a lock that is held already. Raises StoreError, LockLostError.
@@ -251,10 +251,10 @@ def clear_logs(place: Place, tenure: Tenure, notify: Notify) -> None:
             ended = _find_ended(place.store, files.key)
         except DamagedError:
             return  # which is told where it matters
-        if ended is None or place.store.is_alive(ended.item.tenure):
+        if ended is None or place.store.is_alive(ended.item.token):
             continue
         if ended.begun is not None:
-            _bring_in(place, tenure, ended, ended.begun, notify)
+            _bring_in(place, lock, ended, ended.begun, notify)
         files.forget_raw()
 
 
@@ -285,7 +285,7 @@ def _was_unread(change: Change, item: WorkItem) -> bool:
 
 
 def _bring_in(
-    place: Place, tenure: Tenure, ended: _EndedItem, begun: _Begun, notify: Notify
+    place: StateRef, lock: HeldLock, ended: _EndedItem, begun: _Begun, notify: Notify
 ) -> None:
     item, state = ended.item, place.store.read()
     files = LogFiles(place.store.logs, item.key)
@@ -297,7 +297,7 @@ def _bring_in(
     late = Late(lineage=state.lineage, run=begun.run, item=found.item, builds=found.builds)
     draft = outbox.draft_of(place.store, late, files.raw)
     if draft is not None:
-        tenure.commit(draft)
+        lock.commit(draft)
         said = ", ".join(f"{build.name} {build.status}" for build in found.builds.values())
         what = f"Item {item.number} of run {item.run}, which was ended without its log"
         notify(Notice(level="info", text=f"{what}, is read now: {said}."))

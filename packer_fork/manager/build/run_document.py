@@ -82,7 +82,7 @@ def concluded(
     why: str = "",
     left: BuildStatus = BuildStatus.CANCELLED,
 ) -> Concluded:
-    """The verdict on `run`, once no item of it is under way.
+    """The status on `run`, once no item of it is under way.
 
     `left`: the status of builds that no item has begun. `why` is told where the run is not
     complete. What a later item made good does not count.

@@ -40,7 +40,7 @@ from packer_fork.manager.observing import Documents, Observer, Observers
 from packer_fork.manager.plan import Plan, kept_inputs
 from packer_fork.manager.planned_steps import with_planned_steps
 from packer_fork.manager.prepare import BuildRequest, Prepared, only
-from packer_fork.manager.state_ref import StateRef as Place
+from packer_fork.manager.state_ref import StateRef
 from packer_fork.model import BuildStatus, Run, RunStatus, WorkItem
 from packer_fork.packer import diagnostics, outcome, program
 from packer_fork.packer.flags import PackerFlags
@@ -49,7 +49,7 @@ from packer_fork.packer.outcome import Outcome
 from packer_fork.packer.process import Launch
 from packer_fork.packer.program import Program
 from packer_fork.packer.signals import SignalWatch
-from packer_fork.stores.base import Tenure
+from packer_fork.stores.base import HeldLock
 
 
 class Context(Struct, frozen=True, kw_only=True):
@@ -59,10 +59,10 @@ class Context(Struct, frozen=True, kw_only=True):
     """
 
     request: BuildRequest
-    place: Place
+    place: StateRef
     prepared: Prepared
     plan: Plan
-    tenure: Tenure
+    lock: HeldLock
     wait: Wait
     observers: Observers
     watch: SignalWatch
@@ -132,9 +132,9 @@ class _Item:
         self._item = WorkItem(
             run=run.number,
             number=claim.number,
-            tenure=context.tenure.record.token,
+            token=context.lock.record.token,
             started=datetime.now(UTC),
-            by=context.tenure.participant.holder.by,
+            by=context.lock.participant.holder.by,
             attempt=claim.attempt,
             directory=run.directory,
             packer_version=run.packer_version,
@@ -154,7 +154,7 @@ class _Item:
         place = self._context.place
         recorder = Recorder(
             self._begin(),
-            self._context.tenure,
+            self._context.lock,
             Mask(secrets),
             log,
             self._notify,
@@ -231,7 +231,7 @@ class _Item:
         except BaseException:
             self._observer.abandon()
             if self._was_started:
-                self._context.tenure.hand_over()  # Packer lives on, and so must its lock
+                self._context.lock.hand_over()  # Packer lives on, and so must its lock
             raise
 
     def _attach(self, recorder: Recorder) -> Attachment:
@@ -248,8 +248,8 @@ class _Item:
             command=command(context.prepared.program, self._flags, context.request.template),
             directory=Path.cwd(),
             environ=environ,
-            lock=context.tenure.packer_lock,
-            marker=(MARKER, context.tenure.participant.id),
+            lock=context.lock.packer_lock,
+            marker=(MARKER, context.lock.participant.id),
             die_with_parent=policy == "cancel" or (policy == "auto" and cancels),
         )
 
@@ -267,7 +267,7 @@ class _Item:
         item = structs.replace(recorder.outcome.item, packer=packer.pid)
         recorder.outcome = structs.replace(recorder.outcome, item=item)
         with contextlib.suppress(StoreError, LockLostError):
-            self._context.tenure.note(run=self._item.run, packer=packer)
+            self._context.lock.note(run=self._item.run, packer=packer)
 
     def _finish(self, recorder: Recorder, end: End) -> ItemResult:
         recorder.outcome = self._completed(recorder.outcome, end)
@@ -278,7 +278,7 @@ class _Item:
         after = recorder.shown()
         self._put_away(recorder, after)
         self._tell_remedies(after)
-        leftovers.warn_of_processes(self._context.tenure, self._notify)
+        leftovers.warn_of_processes(self._context.lock, self._notify)
         builds = tuple(after.builds.values())
         self._notify(ItemEnded(item=after.item, builds=builds, log=str(self._files.masked)))
         return ItemResult(

@@ -20,11 +20,11 @@ from typing import cast
 from msgspec import Struct, structs
 
 from packer_fork import failures
-from packer_fork.answers import RunEntry
 from packer_fork.codec.builds import decode_once
 from packer_fork.manager import results
 from packer_fork.manager.state.history import RunFilter, runs
 from packer_fork.model import Build, BuildStatus, Change, RunStatus, Skip, State, Step, StepStatus
+from packer_fork.responses import RunEntry
 from packer_fork.statistics import BuildPoint, RunPoint
 from packer_fork.stores.base import SegmentContents, SegmentRange, Store
 
@@ -100,7 +100,7 @@ def collect(store: Store, state: State | None, window: Window) -> Collected:
         collector.add_lock(group)
     for change in history.skips:
         if change.skip is not None and (window.since is None or change.at >= window.since):
-            collector.add_skip(change.skip, change.tenure)
+            collector.add_skip(change.skip, change.token)
     standing = [decode_once(raw) for raw in state.builds.values()] if state else []
     return collector.collected(history, standing)
 
@@ -127,7 +127,7 @@ def _groups(found: Iterable[RunEntry], window: Window) -> Iterator[_Group]:
     The runs of one lock follow each other: a released lock commits nothing.
     """
     left = window.last or sys.maxsize
-    for _, group in groupby(found, key=lambda entry: entry.run.tenure):
+    for _, group in groupby(found, key=lambda entry: entry.run.token):
         entries = list(group)
         recent = [e for e in entries if window.since is None or e.run.started >= window.since]
         within = recent[:left]
@@ -161,9 +161,9 @@ class _History:
         passage = stretch.read()
         for change, _ in passage.changes:
             if change.operation == "take-over":
-                self.taken_over.add(change.tenure)
+                self.taken_over.add(change.token)
             elif change.operation == "force-unlock":
-                self.unlocked.add((change.tenure, change.why))
+                self.unlocked.add((change.token, change.why))
             elif change.operation == "refused":
                 self.refused += 1
             elif change.skip is not None:
@@ -245,9 +245,9 @@ class _Collector:
             self._first = group.entries[-1].run.number
         if group.whole:
             first = group.entries[-1].run
-            self._waited[first.tenure] = max(0.0, first.waited)
+            self._waited[first.token] = max(0.0, first.waited)
             if held := max(entry.run.held for entry in group.entries):
-                self._held[first.tenure] = held
+                self._held[first.token] = held
             self._skipped += _up_to_date(group.entries)
         for number, entry in enumerate(group.entries, 1):
             is_first = group.whole and number == len(group.entries)

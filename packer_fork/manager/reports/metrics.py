@@ -16,7 +16,7 @@ from msgspec import Struct
 
 from packer_fork.codec.builds import decode_once
 from packer_fork.errors import PackerForkError
-from packer_fork.locks import LockStatus, Verdict
+from packer_fork.locks import LockStatus, Status
 from packer_fork.manager.reports.collector import Collected, Window, collect
 from packer_fork.manager.state_ref import StateRef
 from packer_fork.model import BuildStatus, State
@@ -32,7 +32,7 @@ class Now(Struct, frozen=True, kw_only=True):
     ``loading``: seconds that reading the state took. ``failures``: of the store, in a row.
     """
 
-    verdict: Verdict | None
+    status: Status | None
     queue: int | None
     breaker: str
     failures: int
@@ -120,7 +120,7 @@ def _now(place: StateRef, loading: float | None) -> Now:
         lock = None
     circuit = place.circuit_breaker.state()
     return Now(
-        verdict=lock.verdict if lock else None,
+        status=lock.status if lock else None,
         queue=len(lock.waiters) if lock else None,
         breaker=str(circuit.phase),
         failures=circuit.failures,

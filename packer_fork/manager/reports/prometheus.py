@@ -27,7 +27,7 @@ from prometheus_client.registry import Collector, CollectorRegistry
 
 from packer_fork import durable
 from packer_fork.errors import StoreError
-from packer_fork.locks import Verdict
+from packer_fork.locks import Status
 from packer_fork.manager.reports.collector import Collected, LockUse
 from packer_fork.manager.reports.metrics import GatheredMetrics, Measures, Now, Standing
 from packer_fork.manager.state_ref import StateRef
@@ -141,10 +141,10 @@ GAUGES: tuple[Row[float], ...] = (
         lambda measures: _one(measures.readable),
     ),
     Row(
-        "packer_fork_lock_verdict",
+        "packer_fork_lock_status",
         "1 for the status of the lock, 0 for all others.",
-        ("verdict",),
-        _now(lambda now: _which(now.verdict, Verdict)),
+        ("status",),
+        _now(lambda now: _which(now.status, Status)),
     ),
     Row(
         "packer_fork_lock_queue_length",
@@ -184,7 +184,7 @@ GAUGES: tuple[Row[float], ...] = (
     ),
     Row(
         "packer_fork_history_segments",
-        "Sealed segments of the history, including pruned ones.",
+        "SegmentRef segments of the history, including pruned ones.",
         (),
         _standing(lambda standing: _one(standing.segments)),
     ),

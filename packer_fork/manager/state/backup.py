@@ -19,7 +19,6 @@ from pathlib import Path
 from msgspec import structs
 
 from packer_fork import durable
-from packer_fork.answers import Backup
 from packer_fork.changes import apply_changes
 from packer_fork.codec.compression import compress
 from packer_fork.codec.lines import seal
@@ -31,6 +30,7 @@ from packer_fork.manager.state import user_file
 from packer_fork.manager.state.operation import Operation, under_lock
 from packer_fork.manager.state_ref import StateRef
 from packer_fork.model import State
+from packer_fork.responses import Backup
 from packer_fork.stores.base import MANUAL, SegmentContents
 
 _STATE = "state.json"
@@ -95,7 +95,7 @@ def _write(path: Path, ref: StateRef) -> State:
         contents = newest.read()
         state, unsealed = _sealed(contents)
         # What was pruned since the snapshot may be gone already.
-        sealed = structs.replace(contents.state, cuts=state.cuts)
+        sealed = structs.replace(contents.state, gaps=state.gaps)
         try:
             _write_once(path, state, chain(unsealed, ref.store.segments(sealed)))
         except DamagedError:

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from packer_fork.answers import RecoverableState
 from packer_fork.events import Notify
 from packer_fork.manager.state.operation import Operation, under_lock
 from packer_fork.manager.state_ref import StateRef
+from packer_fork.responses import RecoverableState
 
 
 def find_damage(ref: StateRef) -> RecoverableState | None:

@@ -6,11 +6,11 @@ from collections.abc import Iterator
 
 import msgspec
 
-from packer_fork.answers import BuildDifference, Difference
 from packer_fork.codec.builds import decode_once
 from packer_fork.inputs.record import Inputs, TemplateInputs, difference
 from packer_fork.malformed import MALFORMED
 from packer_fork.model import Artifact, Build, State
+from packer_fork.responses import BuildDifference, Difference
 
 
 def between(before: State, after: State) -> Difference:

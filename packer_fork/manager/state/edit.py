@@ -6,7 +6,6 @@ from collections.abc import Mapping
 
 from msgspec import structs
 
-from packer_fork.answers import Backup
 from packer_fork.codec.builds import decode_once
 from packer_fork.errors import UsageError
 from packer_fork.events import Notify
@@ -14,7 +13,8 @@ from packer_fork.manager import results
 from packer_fork.manager.state.operation import Operation, under_lock
 from packer_fork.manager.state.show import require
 from packer_fork.manager.state_ref import StateRef
-from packer_fork.model import Draft, possibly_left
+from packer_fork.model import PendingChange, possibly_left
+from packer_fork.responses import Backup
 from packer_fork.stores.archive.ownership import ForeignStateError
 
 
@@ -38,7 +38,7 @@ def remove_build(ref: StateRef, name: str, notify: Notify, *, environ: Mapping[s
     with under_lock(ref, operation, notify) as lock:
         check_removal(ref, name)
         backup = lock.backup("rm", keep=ref.settings.keep_backups)
-        lock.commit(Draft(operation="rm", why=f"build {name}", builds={name: None}))
+        lock.commit(PendingChange(operation="rm", why=f"build {name}", builds={name: None}))
     return backup
 
 
@@ -60,7 +60,7 @@ def adopt(ref: StateRef, notify: Notify, *, environ: Mapping[str, str]) -> bool:
     words = ("state", "adopt")
     operation = Operation(name="adopt", words=words, environ=environ, mends=True)
     with under_lock(ref, operation, notify) as lock:
-        lock.commit(Draft(operation="adopt", why="for one more project", template=template))
+        lock.commit(PendingChange(operation="adopt", why="for one more project", template=template))
     return True
 
 
@@ -93,7 +93,7 @@ def revoke(
                 f"{name} has no complete result{where} to revoke",
                 hint=f"runs with a complete result: {known}",
             )
-        draft = Draft(
+        draft = PendingChange(
             operation="revoke",
             why=f"{name} of run {chosen}: {reason}",
             builds={name: structs.replace(build, revoked={**build.revoked, str(chosen): reason})},

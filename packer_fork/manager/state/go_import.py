@@ -29,9 +29,9 @@ from packer_fork.model import (
     Artifact,
     Build,
     BuildStatus,
-    Draft,
     File,
     Instance,
+    PendingChange,
     Step,
     StepStatus,
 )
@@ -122,7 +122,7 @@ def import_builds(
             if name not in state.builds
         }
         why = f"{path.name}: lineage {found.lineage}, serial {found.serial}"
-        lock.commit(Draft(operation="import", why=why, builds=builds))
+        lock.commit(PendingChange(operation="import", why=why, builds=builds))
     for name in (found.builds or {}).keys() - builds.keys():
         text = f"{name} is in the state already and was not imported"
         notify(Notice(level="warning", text=text))

@@ -12,12 +12,12 @@ from itertools import islice
 
 from msgspec import Struct
 
-from packer_fork.answers import RunEntry
 from packer_fork.changes import apply_changes
 from packer_fork.codec.builds import decode_once
 from packer_fork.codec.segment import runs_of
 from packer_fork.errors import UsageError
 from packer_fork.model import REMOVED, Build, Change, Run, State, Summary
+from packer_fork.responses import RunEntry
 from packer_fork.stores.base import SegmentRange, Store
 
 

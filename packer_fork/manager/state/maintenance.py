@@ -7,7 +7,6 @@ from collections.abc import Iterator, Mapping
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
-from packer_fork.answers import Prunable
 from packer_fork.codec.segment import summarise
 from packer_fork.config import Settings
 from packer_fork.errors import PackerForkError
@@ -15,11 +14,12 @@ from packer_fork.events import Notice, Notify
 from packer_fork.manager.build.log_files import number_of
 from packer_fork.manager.state.operation import Operation, under_lock
 from packer_fork.manager.state_ref import StateRef
-from packer_fork.model import Draft, State, Summary
-from packer_fork.stores.base import SegmentRange, Store, Tenure
+from packer_fork.model import PendingChange, State, Summary
+from packer_fork.responses import Prunable
+from packer_fork.stores.base import HeldLock, SegmentRange, Store
 
 
-def after_run(ref: StateRef, lock: Tenure, notify: Notify) -> None:
+def after_run(ref: StateRef, lock: HeldLock, notify: Notify) -> None:
     """Back up, prune and write metrics. A failure is a warning: the build is done."""
     with _warning(notify):
         _back_up(ref, lock)
@@ -27,7 +27,7 @@ def after_run(ref: StateRef, lock: Tenure, notify: Notify) -> None:
     _write_metrics(ref, notify)
 
 
-def after_skip(ref: StateRef, lock: Tenure, notify: Notify) -> None:
+def after_skip(ref: StateRef, lock: HeldLock, notify: Notify) -> None:
     """The same without a backup: a skip adds nothing to keep."""
     with _warning(notify):
         prune_held(lock, ref)
@@ -43,7 +43,7 @@ def prune(ref: StateRef, notify: Notify, *, environ: Mapping[str, str]) -> Pruna
     return found
 
 
-def prune_held(lock: Tenure, ref: StateRef) -> Prunable:
+def prune_held(lock: HeldLock, ref: StateRef) -> Prunable:
     """The same under a lock that is held already."""
     found, state = find_prunable(ref.store, ref.settings), ref.store.read()
     if found.cut and state is not None:
@@ -93,11 +93,11 @@ def _summary(found: SegmentRange) -> Summary:
     return summarise(changes, first=found.first, size=0, before=None)
 
 
-def _pruned(found: Prunable, state: State) -> Draft:
+def _pruned(found: Prunable, state: State) -> PendingChange:
     """Gaps left by earlier pruning are moot; ways around damage may still be needed."""
-    around = {name: older for name, older in state.cuts.items() if older is not None}
+    around = {name: older for name, older in state.gaps.items() if older is not None}
     why = f"{found.runs} runs, serials up to {found.last}"
-    return Draft(operation="prune", why=why, cuts={**around, found.cut: None})
+    return PendingChange(operation="prune", why=why, gaps={**around, found.cut: None})
 
 
 def _remove_logs(folder: Path, kept_from: int) -> None:
@@ -115,7 +115,7 @@ def _warning(notify: Notify) -> Iterator[None]:
         notify(Notice(level="warning", text=text, hint=error.hint))
 
 
-def _back_up(ref: StateRef, lock: Tenure) -> None:
+def _back_up(ref: StateRef, lock: HeldLock) -> None:
     every, state = ref.settings.backup_every, ref.store.read()
     if every and state is not None:
         last = max((backup.serial for backup in ref.store.backups()), default=0)

@@ -10,7 +10,7 @@ from packer_fork.events import Notice, Notify
 from packer_fork.manager.build import outbox, recovery
 from packer_fork.manager.state.operation import Operation, under_lock
 from packer_fork.manager.state_ref import StateRef
-from packer_fork.stores.base import Tenure
+from packer_fork.stores.base import HeldLock
 
 
 def is_results_file(given: str) -> bool:
@@ -57,12 +57,12 @@ def recover_all(ref: StateRef, notify: Notify, *, environ: Mapping[str, str]) ->
     return EXIT_DONE
 
 
-def _merge_waiting(ref: StateRef, paths: Iterable[Path], lock: Tenure, notify: Notify) -> None:
+def _merge_waiting(ref: StateRef, paths: Iterable[Path], lock: HeldLock, notify: Notify) -> None:
     """A file of a run that still lives waits for its end; a bad file stays, with a warning."""
     for path in paths:
         try:
             found = outbox.read(path)
-            if ref.store.is_alive(found.run.tenure):
+            if ref.store.is_alive(found.run.token):
                 text = f"run {found.item.key} is still running; its results are in {path}"
                 notify(Notice(level="info", text=text))
                 continue

@@ -11,8 +11,8 @@ from packer_fork.errors import StoreError
 from packer_fork.events import Notify
 from packer_fork.manager import acquire
 from packer_fork.manager.state_ref import StateRef
-from packer_fork.model import Draft, State
-from packer_fork.stores.base import Tenure
+from packer_fork.model import PendingChange, State
+from packer_fork.stores.base import HeldLock
 
 
 class Operation(Struct, frozen=True, kw_only=True):
@@ -30,7 +30,7 @@ class Operation(Struct, frozen=True, kw_only=True):
 
 
 @contextlib.contextmanager
-def under_lock(ref: StateRef, operation: Operation, notify: Notify) -> Iterator[Tenure]:
+def under_lock(ref: StateRef, operation: Operation, notify: Notify) -> Iterator[HeldLock]:
     """Hold the lock of `ref` for the block. Raises LockedError, StoreError."""
     asking = acquire.holder(
         operation.name,
@@ -58,11 +58,11 @@ def under_lock(ref: StateRef, operation: Operation, notify: Notify) -> Iterator[
         lock.close()
 
 
-def ensure_state(ref: StateRef, lock: Tenure) -> State:
+def ensure_state(ref: StateRef, lock: HeldLock) -> State:
     """The state; an empty one is committed where there is none."""
     state = ref.store.read()
     if state is None:
-        lock.commit(Draft(operation="create"))
+        lock.commit(PendingChange(operation="create"))
         state = ref.store.read()
     if state is None:
         raise StoreError(

@@ -12,7 +12,6 @@ from pathlib import Path
 
 from msgspec import Raw, Struct, structs
 
-from packer_fork.answers import Backup, Difference
 from packer_fork.changes import steps
 from packer_fork.codec.builds import decode_once, encode_build
 from packer_fork.errors import DamagedError, StateError, UsageError
@@ -21,7 +20,8 @@ from packer_fork.manager import leftovers
 from packer_fork.manager.state import backup, diff, history
 from packer_fork.manager.state.operation import Operation, under_lock
 from packer_fork.manager.state_ref import StateRef
-from packer_fork.model import BuildStatus, Draft, State, possibly_left
+from packer_fork.model import BuildStatus, PendingChange, State, possibly_left
+from packer_fork.responses import Backup, Difference
 
 
 class Replacement(Struct, frozen=True):
@@ -140,7 +140,7 @@ def replace(
         copy = lock.backup(operation, keep=ref.settings.keep_backups)
         _warn_of_forgotten(now, found.then, notify)
         lock.commit(
-            Draft(
+            PendingChange(
                 operation=operation,
                 why=why,
                 builds=steps(now.builds, found.then.builds),
@@ -192,4 +192,6 @@ def put(
     # The restored state may know a newer token than this lock has: another lock records it.
     recording = Operation(name=operation, words=words, environ=environ, recovers=False)
     with under_lock(ref, recording, notify) as lock:
-        lock.commit(Draft(operation=operation, why=f"serial {state.serial} was put in place"))
+        lock.commit(
+            PendingChange(operation=operation, why=f"serial {state.serial} was put in place")
+        )

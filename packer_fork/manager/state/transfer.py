@@ -11,7 +11,6 @@ import msgspec
 from msgspec import structs
 
 from packer_fork import durable
-from packer_fork.answers import Backup
 from packer_fork.changes import root_of
 from packer_fork.codec.builds import decode_once
 from packer_fork.codec.statefile import MAX_SIZE
@@ -22,7 +21,8 @@ from packer_fork.manager import state_ref
 from packer_fork.manager.state import history, restore, user_file
 from packer_fork.manager.state.operation import Operation, under_lock
 from packer_fork.manager.state_ref import StateRef
-from packer_fork.model import FORMAT_VERSION, Draft, State
+from packer_fork.model import FORMAT_VERSION, PendingChange, State
+from packer_fork.responses import Backup
 
 _KEY = re.compile(r"(?:[0-9a-f]{64})?")
 
@@ -108,7 +108,7 @@ def push(
         version=FORMAT_VERSION,
         key=key,
         sealed=None,
-        cuts={},
+        gaps={},
         prev=root_of(document.lineage),
         template=ref.store.claimed(document.template),
     )
@@ -149,7 +149,7 @@ def migrate(
         here = _check_target(source, target)
         claimed = target.store.claimed(here.template)
         why = f"to {target.store.location}"
-        lock.commit(Draft(operation="migrate", why=why, template=claimed))
+        lock.commit(PendingChange(operation="migrate", why=why, template=claimed))
         lock.compact(fully=True)
         state = pull(source)
         copied = _copy(source, target, state, operation, notify)

@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING
 from packer_fork.stores.archive import ownership
 
 if TYPE_CHECKING:
-    from packer_fork.answers import Backup, RecoverableState, Verified
     from packer_fork.codec.statefile import StateFile
     from packer_fork.model import Project, State, Template
+    from packer_fork.responses import Backup, RecoverableState, Verified
     from packer_fork.stores.archive.files import Files, Reader
     from packer_fork.stores.base import SegmentRange
 

@@ -12,12 +12,12 @@ from collections.abc import Iterable
 from datetime import UTC, datetime
 from pathlib import PurePosixPath
 
-from packer_fork.answers import Backup
 from packer_fork.codec import statefile
 from packer_fork.codec.compression import compress
 from packer_fork.codec.lines import Line
 from packer_fork.codec.statefile import StateFile
 from packer_fork.errors import StoreError
+from packer_fork.responses import Backup
 from packer_fork.stores.archive import history
 from packer_fork.stores.archive.files import BACKUPS, Files
 from packer_fork.stores.base import MANUAL

@@ -16,7 +16,7 @@ from packer_fork.codec.compression import ZSTD_MAGIC, decompress
 from packer_fork.codec.lines import Line
 from packer_fork.codec.statefile import StateFile
 from packer_fork.errors import DamagedError
-from packer_fork.model import Change, Sealed, State, Summary
+from packer_fork.model import Change, SegmentRef, State, Summary
 from packer_fork.stores.archive.files import HISTORY, Files
 from packer_fork.stores.archive.files import segment as named
 
@@ -47,7 +47,9 @@ def is_pinned(segment: str, pins: frozenset[str]) -> bool:
     return pin(segment) in pins
 
 
-def seal(files: Files, file: StateFile, pinned: frozenset[str]) -> tuple[Sealed, Sealed | None]:
+def seal(
+    files: Files, file: StateFile, pinned: frozenset[str]
+) -> tuple[SegmentRef, SegmentRef | None]:
     """Write the lines of `file` into a segment; also the segment that it takes the place of."""
     newest = file.state.sealed
     grown = _grown(files, newest, file) if newest and _may_grow(newest, file, pinned) else None
@@ -60,14 +62,14 @@ def seal(files: Files, file: StateFile, pinned: frozenset[str]) -> tuple[Sealed,
     return made.sealed, newest if grown is not None else None
 
 
-def _may_grow(newest: Sealed, file: StateFile, pinned: frozenset[str]) -> bool:
+def _may_grow(newest: SegmentRef, file: StateFile, pinned: frozenset[str]) -> bool:
     """Not what a backup names, and not what was pruned."""
-    return newest.segment not in file.state.cuts and not is_pinned(newest.segment, pinned)
+    return newest.segment not in file.state.gaps and not is_pinned(newest.segment, pinned)
 
 
 def _grown(
-    files: Files, newest: Sealed, file: StateFile
-) -> tuple[tuple[Line, ...], tuple[Change, ...], int, Sealed | None] | None:
+    files: Files, newest: SegmentRef, file: StateFile
+) -> tuple[tuple[Line, ...], tuple[Change, ...], int, SegmentRef | None] | None:
     """The newest segment with the changes of `file` behind its own; None if that is too much."""
     added = sum(len(line.data) for line in file.lines[1:])
     try:
@@ -87,7 +89,7 @@ def _grown(
     return lines, (*old.changes, *file.changes), old.first_serial, summary.before
 
 
-def read_summary(files: Files, sealed: Sealed) -> Summary | None:
+def read_summary(files: Files, sealed: SegmentRef) -> Summary | None:
     """Only the head of the segment is read. Raises DamagedError; None for those without one."""
     name = named(sealed.segment)
     data = _bytes(files, name, _HEAD)
@@ -96,13 +98,13 @@ def read_summary(files: Files, sealed: Sealed) -> Summary | None:
     return codec.read_head(data, sealed, files.where(name))
 
 
-def read(files: Files, sealed: Sealed) -> StateFile:
+def read(files: Files, sealed: SegmentRef) -> StateFile:
     """A segment, proven. Raises DamagedError or NewerFormatError."""
     name = named(sealed.segment)
     return codec.decode_segment(_bytes(files, name, MAX_FILE), sealed, files.where(name))
 
 
-def read_bytes(files: Files, sealed: Sealed) -> bytes:
+def read_bytes(files: Files, sealed: SegmentRef) -> bytes:
     """The bytes of a segment, proven as well."""
     name = named(sealed.segment)
     data = _bytes(files, name, MAX_FILE)
@@ -110,7 +112,7 @@ def read_bytes(files: Files, sealed: Sealed) -> bytes:
     return data
 
 
-def put(files: Files, data: bytes) -> Sealed:
+def put(files: Files, data: bytes) -> SegmentRef:
     """Write a segment under the name that its bytes have. Raises DamagedError."""
     file = codec.decode_unnamed(data, "a segment that was brought here")
     sealed = codec.describe(data, file)
@@ -129,31 +131,31 @@ def _bytes(files: Files, name: str, limit: int) -> bytes:
     return data
 
 
-def before(files: Files, sealed: Sealed) -> Sealed | None:
+def before(files: Files, sealed: SegmentRef) -> SegmentRef | None:
     """The segment before this one, whatever state of repair the rest of it is in."""
     summary = read_summary(files, sealed)
     return summary.before if summary else read(files, sealed).state.sealed
 
 
-def chain(files: Files, state: State) -> Iterator[Sealed]:
+def chain(files: Files, state: State) -> Iterator[SegmentRef]:
     """All segments, the newest first. Raises DamagedError where the way cannot be found."""
-    sealed = uncut(state.cuts, state.sealed)
+    sealed = uncut(state.gaps, state.sealed)
     while sealed is not None:
         yield sealed
-        sealed = uncut(state.cuts, before(files, sealed))
+        sealed = uncut(state.gaps, before(files, sealed))
 
 
-def uncut(cuts: Mapping[str, Sealed | None], sealed: Sealed | None) -> Sealed | None:
+def uncut(gaps: Mapping[str, SegmentRef | None], sealed: SegmentRef | None) -> SegmentRef | None:
     """`sealed`, or what stands in for it where it was pruned or lost."""
-    while sealed is not None and sealed.segment in cuts:
-        sealed = cuts[sealed.segment]
+    while sealed is not None and sealed.segment in gaps:
+        sealed = gaps[sealed.segment]
     return sealed
 
 
 class Sound(Struct, frozen=True):
     """A segment that was proven by itself, whoever names it."""
 
-    sealed: Sealed
+    sealed: SegmentRef
     file: StateFile
 
 

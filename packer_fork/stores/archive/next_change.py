@@ -11,7 +11,7 @@ from msgspec import Raw
 from packer_fork.changes import new_state
 from packer_fork.codec.builds import check_build, check_depth, encode_build
 from packer_fork.codec.witness import Witness
-from packer_fork.model import REMOVED, Actor, Build, Change, Draft, Project, State, Template
+from packer_fork.model import REMOVED, Actor, Build, Change, PendingChange, Project, State, Template
 from packer_fork.stores.archive.ownership import claimed
 
 
@@ -30,7 +30,7 @@ def last_of(state: State) -> Witness:
     return Witness(state.serial, state.prev)
 
 
-def change_of(draft: Draft, last: Witness, tenure: int, by: Actor) -> Change:
+def change_of(draft: PendingChange, last: Witness, token: int, by: Actor) -> Change:
     """The change that follows `last`. Raises StateError for a document that no state may hold."""
     for build in draft.late.builds.values() if draft.late else ():
         check_depth(build)
@@ -38,7 +38,7 @@ def change_of(draft: Draft, last: Witness, tenure: int, by: Actor) -> Change:
         serial=last.serial + 1,
         id=uuid.uuid4().hex,
         at=datetime.now(UTC),
-        tenure=tenure,
+        token=token,
         by=by,
         operation=draft.operation,
         why=draft.why,
@@ -48,14 +48,14 @@ def change_of(draft: Draft, last: Witness, tenure: int, by: Actor) -> Change:
         last_run=draft.last_run,
         items={item.key: item for item in draft.items},
         late=draft.late,
-        cuts=draft.cuts,
+        gaps=draft.gaps,
         skip=draft.skip,
         template=draft.template,
         prev=last.digest,
     )
 
 
-def _run_of(draft: Draft) -> int | None:
+def _run_of(draft: PendingChange) -> int | None:
     """The number of the run that it is about."""
     if draft.last_run is not None:
         return draft.last_run.number

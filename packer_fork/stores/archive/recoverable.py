@@ -12,7 +12,6 @@ from typing import NamedTuple
 
 from msgspec import Struct, structs
 
-from packer_fork.answers import Problem, RecoverableState
 from packer_fork.changes import apply_changes, follows
 from packer_fork.codec import statefile
 from packer_fork.codec.compression import ZSTD_MAGIC, frames
@@ -20,7 +19,8 @@ from packer_fork.codec.lines import Line, read_change, unseal
 from packer_fork.codec.witness import Witness, decode_witness
 from packer_fork.errors import DamagedError
 from packer_fork.malformed import MALFORMED
-from packer_fork.model import Change, Sealed, State
+from packer_fork.model import Change, SegmentRef, State
+from packer_fork.responses import Problem, RecoverableState
 from packer_fork.stores.archive import backups, history
 from packer_fork.stores.archive.files import (
     ACKED,
@@ -56,8 +56,8 @@ class Trail(Struct, frozen=True, kw_only=True):
         return self.start.serial + len(self.links)
 
     @property
-    def tenure(self) -> int:
-        return self.links[-1].change.tenure if self.links else self.start.tenure
+    def token(self) -> int:
+        return self.links[-1].change.token if self.links else self.start.token
 
     @property
     def digest(self) -> str:
@@ -116,7 +116,7 @@ class _Pool:
         while ways:
             way = ways.pop()
             links = self._links.get(way.digest, {}).values()
-            on = [link for link in links if follows(link.change, way.serial, way.tenure)]
+            on = [link for link in links if follows(link.change, way.serial, way.token)]
             ways += [way.led_on(link) for link in on]
             if not on:
                 yield way
@@ -147,9 +147,9 @@ def _find(files: Files) -> Found:
         lost = ("everything: nothing that was stored can be proven",)
         return Found(state=None, sources=(), acknowledged=acknowledged, lost=lost, problems=(what,))
     state = trail.end
-    cuts, problems = mend(files, state)
+    gaps, problems = mend(files, state)
     return Found(
-        state=structs.replace(state, cuts=cuts),
+        state=structs.replace(state, gaps=gaps),
         sources=trail.sources,
         acknowledged=acknowledged,
         lost=(
@@ -167,25 +167,25 @@ def furthest(files: Files) -> State | None:
     return trail.end if trail else None
 
 
-def mend(files: Files, state: State) -> tuple[dict[str, Sealed | None], tuple[Problem, ...]]:
+def mend(files: Files, state: State) -> tuple[dict[str, SegmentRef | None], tuple[Problem, ...]]:
     """The gaps that lead the history of `state` around every unreadable segment."""
-    cuts, problems = dict(state.cuts), []
-    sealed = history.uncut(cuts, state.sealed)
+    gaps, problems = dict(state.gaps), []
+    sealed = history.uncut(gaps, state.sealed)
     while sealed is not None:
         try:
             older = history.read(files, sealed).snapshot.sealed
         except DamagedError as error:
-            older = cuts[sealed.segment] = _stand_in(files, sealed)
+            older = gaps[sealed.segment] = _stand_in(files, sealed)
             first = older.serial + 1 if older else 1
             affected = f"the history of serials {first} to {sealed.serial}"
             problems.append(
                 Problem(file=error.path, offset=error.offset, what=error.what, affected=affected)
             )
-        sealed = history.uncut(cuts, older)
-    return cuts, tuple(problems)
+        sealed = history.uncut(gaps, older)
+    return gaps, tuple(problems)
 
 
-def _stand_in(files: Files, sealed: Sealed) -> Sealed | None:
+def _stand_in(files: Files, sealed: SegmentRef) -> SegmentRef | None:
     """The newest sound segment before an unreadable one."""
     try:
         return history.before(files, sealed)

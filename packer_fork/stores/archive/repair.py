@@ -10,12 +10,12 @@ from collections.abc import Callable, Iterable, Iterator
 
 from msgspec import structs
 
-from packer_fork.answers import Problem
 from packer_fork.codec.lines import seal
 from packer_fork.codec.segment import encode_segment
 from packer_fork.codec.witness import decode_witness
 from packer_fork.errors import DamagedError, StateError
-from packer_fork.model import Draft, Sealed, State
+from packer_fork.model import PendingChange, SegmentRef, State
+from packer_fork.responses import Problem
 from packer_fork.stores.archive import backups, history, recoverable
 from packer_fork.stores.archive.files import (
     ACKED,
@@ -28,7 +28,7 @@ from packer_fork.stores.archive.files import (
 )
 from packer_fork.stores.base import Committed
 
-Commit = Callable[[Draft], Committed]
+Commit = Callable[[PendingChange], Committed]
 
 
 def put(files: Files, journal: Journal, state: State) -> State:
@@ -37,8 +37,8 @@ def put(files: Files, journal: Journal, state: State) -> State:
         backups.set_aside(files, (STATE, ACKED))
     with contextlib.suppress(DamagedError):
         journal.read()  # raises NewerFormatError: a newer state is never replaced
-    cuts, _ = recoverable.mend(files, state)
-    placed = _beyond_witness(files, structs.replace(state, cuts=cuts))
+    gaps, _ = recoverable.mend(files, state)
+    placed = _beyond_witness(files, structs.replace(state, gaps=gaps))
     journal.put(placed)
     return placed
 
@@ -71,7 +71,7 @@ def repair(files: Files, journal: Journal, commit: Commit) -> Committed:
     if not _is_sound(journal):
         sealed = _seal_tail(files, found.trail)
         journal.put(_beyond_witness(files, structs.replace(found.state, sealed=sealed)))
-    committed = commit(Draft(operation="repair", why=why, cuts=found.state.cuts))
+    committed = commit(PendingChange(operation="repair", why=why, gaps=found.state.gaps))
     for name in broken:
         files.remove(name)
     return committed
@@ -102,7 +102,7 @@ def _damaged_segments(files: Files, problems: Iterable[Problem]) -> Iterator[str
             yield segment(name)
 
 
-def _seal_tail(files: Files, trail: recoverable.Trail) -> Sealed | None:
+def _seal_tail(files: Files, trail: recoverable.Trail) -> SegmentRef | None:
     """Put recovered changes that are in no segment into one."""
     if not trail.links:
         return trail.start.sealed

@@ -11,7 +11,7 @@ from functools import partial
 
 from packer_fork.changes import apply_changes
 from packer_fork.codec.statefile import StateFile
-from packer_fork.model import Sealed, State
+from packer_fork.model import SegmentRef, State
 from packer_fork.stores.archive import history
 from packer_fork.stores.archive.files import Files, Reader
 from packer_fork.stores.archive.history import MissingError
@@ -27,7 +27,7 @@ def segment_ranges(
     file = newest
     yield SegmentRange(file.first_serial, file.state.serial, "", None, partial(_contents, file))
     below, state = file.first_serial, file.state
-    sealed = history.uncut(state.cuts, state.sealed)
+    sealed = history.uncut(state.gaps, state.sealed)
     pruned: list[State] = []
     while sealed is not None:
         try:
@@ -36,7 +36,7 @@ def segment_ranges(
             first = summary.first if summary else history.read(files, sealed).first_serial
         except MissingError as error:
             state = _moved_on(reader, state, error)
-            sealed = history.uncut(state.cuts, state.sealed)
+            sealed = history.uncut(state.gaps, state.sealed)
             continue
         last = min(sealed.serial, below)
         if first < last:
@@ -46,19 +46,19 @@ def segment_ranges(
             below = first
         if pruned:  # the range was pruned before it was read
             state, older = pruned[-1], pruned.pop().sealed
-        sealed = history.uncut(state.cuts, older)
+        sealed = history.uncut(state.gaps, older)
 
 
 def _moved_on(reader: Reader, state: State, error: MissingError) -> State:
     """The state by now, if its history is another one. Raises `error` if not."""
     file = reader.read()
-    if file is None or (file.state.sealed, file.state.cuts) == (state.sealed, state.cuts):
+    if file is None or (file.state.sealed, file.state.gaps) == (state.sealed, state.gaps):
         raise error
     return file.state
 
 
 def _read(
-    files: Files, reader: Reader, sealed: Sealed, first: int, last: int, pruned: list[State]
+    files: Files, reader: Reader, sealed: SegmentRef, first: int, last: int, pruned: list[State]
 ) -> SegmentContents:
     """Adds to `pruned` the state whose history lacks this range."""
     try:

@@ -11,11 +11,11 @@ from collections.abc import Iterator
 
 from msgspec import Struct, structs
 
-from packer_fork.answers import Backup, Problem, Verified
 from packer_fork.codec import segment as segments
 from packer_fork.codec.statefile import StateFile
 from packer_fork.errors import DamagedError
-from packer_fork.model import Sealed, State
+from packer_fork.model import SegmentRef, State
+from packer_fork.responses import Backup, Problem, Verified
 from packer_fork.stores.archive import backups, history
 from packer_fork.stores.archive.files import ATTEMPTS, BACKUPS, STATE, Files, Reader, segment
 
@@ -23,7 +23,7 @@ from packer_fork.stores.archive.files import ATTEMPTS, BACKUPS, STATE, Files, Re
 class Walked(Struct, frozen=True, kw_only=True):
     """A segment of the history: what it holds, or the problem that keeps it from being read."""
 
-    sealed: Sealed
+    sealed: SegmentRef
     file: StateFile | None
     problem: Problem | None
 
@@ -93,7 +93,7 @@ def walk(files: Files, newest: StateFile) -> Iterator[Walked]:
     """Every segment before `newest`, the newest first, until the way back is lost."""
     state = newest.state
     after: StateFile | None = newest
-    sealed = history.uncut(state.cuts, state.sealed)
+    sealed = history.uncut(state.gaps, state.sealed)
     while sealed is not None:
         file, problem = None, None
         try:
@@ -104,7 +104,7 @@ def walk(files: Files, newest: StateFile) -> Iterator[Walked]:
         yield Walked(sealed=sealed, file=file, problem=problem)
         older = _before(files, sealed, file)
         after = file
-        sealed = history.uncut(state.cuts, older)
+        sealed = history.uncut(state.gaps, older)
 
 
 def _by_name(files: Files) -> Iterator[Walked]:
@@ -118,14 +118,14 @@ def _by_name(files: Files) -> Iterator[Walked]:
             affected="the history in it",
         )
         yield Walked(
-            sealed=each.sealed if each else Sealed(segment=name, serial=0, segments=0),
+            sealed=each.sealed if each else SegmentRef(segment=name, serial=0, segments=0),
             file=each.file if each else None,
             problem=None if each else problem,
         )
 
 
 def _of_segment(
-    files: Files, sealed: Sealed, file: StateFile, after: StateFile | None
+    files: Files, sealed: SegmentRef, file: StateFile, after: StateFile | None
 ) -> Problem | None:
     """Whether a segment that reads well says what its summary and its successor say."""
     path = files.where(segment(sealed.segment))
@@ -155,10 +155,10 @@ def _is_followed(file: StateFile, after: StateFile) -> bool:
 
 
 def _without_links(state: State) -> State:
-    return structs.replace(state, sealed=None, version=0, prev="", cuts={})
+    return structs.replace(state, sealed=None, version=0, prev="", gaps={})
 
 
-def _before(files: Files, sealed: Sealed, file: StateFile | None) -> Sealed | None:
+def _before(files: Files, sealed: SegmentRef, file: StateFile | None) -> SegmentRef | None:
     if file is not None:
         return file.snapshot.sealed
     try:
@@ -167,7 +167,7 @@ def _before(files: Files, sealed: Sealed, file: StateFile | None) -> Sealed | No
         return None
 
 
-def _serials(files: Files, sealed: Sealed) -> str:
+def _serials(files: Files, sealed: SegmentRef) -> str:
     try:
         summary = history.read_summary(files, sealed)
     except DamagedError:

@@ -12,10 +12,10 @@ import threading
 from collections.abc import Iterator
 
 from packer_fork import durable, lock_steps
-from packer_fork.answers import Backup
 from packer_fork.errors import LockLostError, StateError, StoreError
 from packer_fork.locks import LockRecord, LockStatus, ProcessId, lost
-from packer_fork.model import Draft, Sealed, State
+from packer_fork.model import PendingChange, SegmentRef, State
+from packer_fork.responses import Backup
 from packer_fork.stores import lock_record
 from packer_fork.stores.archive import backups, history, repair
 from packer_fork.stores.base import Committed
@@ -57,7 +57,7 @@ class LocalLock:
     def packer_lock(self) -> int:
         return self._locks.packer_descriptor
 
-    def commit(self, draft: Draft) -> Committed:
+    def commit(self, draft: PendingChange) -> Committed:
         with as_store_error(self._layout, "make a change durable"), self._exclusively():
             self._check_or_record(draft)
             self._make_durable()
@@ -73,14 +73,14 @@ class LocalLock:
             durable.sync_folder(self._layout.folder)
             self._is_durable, self._is_suspect = True, False
 
-    def _commit(self, draft: Draft) -> Committed:
+    def _commit(self, draft: PendingChange) -> Committed:
         by = self.participant.holder.by
-        return self._journal.commit(draft, tenure=self.record.token, by=by)
+        return self._journal.commit(draft, token=self.record.token, by=by)
 
     def is_open(self) -> bool:
         return self._is_unchanged() or self._is_listed(lock_status.read_record(self._layout).record)
 
-    def _check_or_record(self, draft: Draft) -> None:
+    def _check_or_record(self, draft: PendingChange) -> None:
         """The first refusal is itself a change of the state, under the current token."""
         try:
             self._check()
@@ -88,11 +88,11 @@ class LocalLock:
             now = lock_status.read_record(self._layout).record
             if not self._refused and now is not None:
                 self._refused = True
-                why = f"{draft.operation} of tenure {self.record.token}: {error.message}"
+                why = f"{draft.operation} of lock {self.record.token}: {error.message}"
                 with contextlib.suppress(OSError):
-                    refusal = Draft(operation="refused", why=why)
+                    refusal = PendingChange(operation="refused", why=why)
                     by = self.participant.holder.by
-                    self._journal.commit(refusal, tenure=now.token, by=by)
+                    self._journal.commit(refusal, token=now.token, by=by)
             raise
 
     def update(self, step: lock_steps.Step) -> LockRecord | None:
@@ -140,7 +140,7 @@ class LocalLock:
             self._make_durable()
             return repair.put(self._layout, self._journal, state)
 
-    def put_segment(self, data: bytes) -> Sealed:
+    def put_segment(self, data: bytes) -> SegmentRef:
         with as_store_error(self._layout, "write a segment"), self._exclusively():
             self._check()
             return history.put(self._layout, data)

@@ -18,7 +18,7 @@ from packer_fork.codec.lines import Line, seal
 from packer_fork.codec.statefile import StateFile
 from packer_fork.codec.witness import WITNESS_SIZE, Witness, encode_witness
 from packer_fork.errors import StateError
-from packer_fork.model import FORMAT_VERSION, Actor, Change, Draft, State
+from packer_fork.model import FORMAT_VERSION, Actor, Change, PendingChange, State
 from packer_fork.stores.archive import backups, history
 from packer_fork.stores.archive.next_change import change_of, last_of
 from packer_fork.stores.base import Committed
@@ -42,12 +42,12 @@ class Journal:
         self._reader = reader
         self._open: _OpenFile | None = None
 
-    def commit(self, draft: Draft, *, tenure: int, by: Actor) -> Committed:
+    def commit(self, draft: PendingChange, *, token: int, by: Actor) -> Committed:
         """One change, durable when this returns. Raises OSError if it could not be made so."""
         file = self._writable()
-        if tenure < file.tenure:
-            raise StateError(f"Tenure {tenure} is older than {file.tenure}, which has written.")
-        change = change_of(draft, file.last, tenure, by)
+        if token < file.token:
+            raise StateError(f"HeldLock {token} is older than {file.token}, which has written.")
+        change = change_of(draft, file.last, token, by)
         line = seal(change)
         last = Witness(change.serial, line.digest)
         try:
@@ -195,9 +195,9 @@ class _OpenFile:
         return self._file
 
     @property
-    def tenure(self) -> int:
+    def token(self) -> int:
         """The one that wrote last."""
-        return self.changes[-1].tenure if self.changes else self._file.snapshot.tenure
+        return self.changes[-1].token if self.changes else self._file.snapshot.token
 
     def append(self, line: Line, change: Change) -> None:
         data = backups.as_lines([line], compressed=self.compressed)

@@ -20,7 +20,7 @@ from packer_fork.locks import (
     LockStatus,
     Participant,
     ParticipantStatus,
-    Verdict,
+    Status,
 )
 from packer_fork.stores import lock_record
 from packer_fork.stores.local import filesystem
@@ -68,7 +68,7 @@ def judge(layout: Layout) -> LockStatus:
     while True:
         status = _judge(layout, found)
         before, found = found, read_record(layout)
-        if (status.verdict is Verdict.HELD and status.record) or found == before:
+        if (status.status is Status.HELD and status.record) or found == before:
             return status
 
 
@@ -95,29 +95,29 @@ def evidence(layout: Layout, record: LockRecord) -> tuple[ParticipantStatus, ...
 def of_participant(layout: Layout, token: int, participant: Participant) -> ParticipantStatus:
     """The kernel's evidence on one participant of a lock that is not released."""
     numbers = token, participant.number
-    verdict, proof = _of_files(
+    status, proof = _of_files(
         layout, token, layout.holder_lock(*numbers), layout.packer_lock(*numbers)
     )
-    return ParticipantStatus(participant=participant, verdict=verdict, proof=proof)
+    return ParticipantStatus(participant=participant, status=status, evidence=proof)
 
 
-def _of_files(layout: Layout, token: int, holder: Path, packer: Path) -> tuple[Verdict, str]:
+def _of_files(layout: Layout, token: int, holder: Path, packer: Path) -> tuple[Status, str]:
     is_held, is_orphaned = is_busy(holder), is_busy(packer)
     if is_held:
-        return Verdict.HELD, f"packer-fork holds the kernel lock on {holder}"
+        return Status.HELD, f"packer-fork holds the kernel lock on {holder}"
     if is_orphaned:
-        return Verdict.ORPHANED, (
+        return Status.ORPHANED, (
             f"packer-fork is gone, but its Packer holds the kernel lock on {packer}"
         )
     if is_held is None or is_orphaned is None:
-        return Verdict.UNKNOWN, f"the lock files of token {token} are missing from {layout.locks}"
+        return Status.UNKNOWN, f"the lock files of token {token} are missing from {layout.locks}"
     kind = filesystem.type_of(layout.folder)
     if filesystem.is_shared(kind):
-        return Verdict.UNKNOWN, (
+        return Status.UNKNOWN, (
             f"{layout.folder} is on a {kind} file system, where a free kernel lock proves "
             "nothing about other machines; a shared store (etcd, Consul) would tell"
         )
-    return Verdict.ABANDONED, f"nobody holds the kernel locks of token {token}: no holder lives"
+    return Status.ABANDONED, f"nobody holds the kernel locks of token {token}: no holder lives"
 
 
 def _alive_among(
@@ -130,9 +130,9 @@ def _alive_among(
             holders = [path for path in busy if path.suffix != ".packer"]
             path = (holders or busy)[0]
             beside = path.with_suffix(".packer-fork"), path.with_suffix(".packer")
-            verdict, proof = _of_files(layout, token, *beside)
+            status, proof = _of_files(layout, token, *beside)
             name = surrogate or f"token-{token}"
-            return LockStatus(verdict=verdict, id=name, proof=(proof,), error=error)
+            return LockStatus(status=status, id=name, evidence=(proof,), error=error)
     return None
 
 
@@ -144,8 +144,8 @@ def _without_record(layout: Layout, found: Found) -> LockStatus:
     if found.error:
         known = layout.known_tokens()
         proof = "no kernel lock of any token is held" if known else "there is no lock file"
-        return LockStatus(verdict=Verdict.UNKNOWN, id=found.id, proof=(proof,), error=found.error)
-    return LockStatus(verdict=Verdict.FREE, proof=("the lock was never held",))
+        return LockStatus(status=Status.UNKNOWN, id=found.id, evidence=(proof,), error=found.error)
+    return LockStatus(status=Status.FREE, evidence=("the lock was never held",))
 
 
 def processes_of(layout: Layout, record: LockRecord | None) -> tuple[LiveProcess, ...]:

@@ -1,4 +1,4 @@
-"""The short lock around a commit and around opening or closing a tenure.
+"""The short lock around a commit and around opening or closing a lock.
 
 Held for milliseconds, by kernel flock, so that it ends with its holder. Whoever
 holds it for long (a stopped process, a hanging disk) is named after five seconds,

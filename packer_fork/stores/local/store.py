@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from packer_fork import durable, lock_steps
-from packer_fork.locks import Holder, LockRecord, LockStatus, Verdict, Waiter
-from packer_fork.model import Actor, Draft, Project, State
+from packer_fork.locks import Holder, LockRecord, LockStatus, Status, Waiter
+from packer_fork.model import Actor, PendingChange, Project, State
 from packer_fork.stores import base, lock_record
 from packer_fork.stores.archive.archive import Archive
 from packer_fork.stores.base import TAKE_OVER, HeldLock
@@ -91,7 +91,7 @@ class LocalStore(Archive):
         self,
         holder: Holder,
         *,
-        over: frozenset[Verdict] = TAKE_OVER,
+        over: frozenset[Status] = TAKE_OVER,
         lock_id: str = "",
         ticket: base.Ticket | None = None,
         max_participants: int = 1,
@@ -133,8 +133,8 @@ class LocalStore(Archive):
             after = lock_steps.leave(record, participant, by)
             durable.replace(self._layout.lock, lock_record.encode(after))
             with contextlib.closing(self._journal()) as journal:
-                draft = Draft(operation="force-unlock", why=why)
-                journal.commit(draft, tenure=record.token, by=by)
+                draft = PendingChange(operation="force-unlock", why=why)
+                journal.commit(draft, token=record.token, by=by)
         return True
 
     def join_queue(self, holder: Holder) -> base.Ticket:
@@ -159,7 +159,7 @@ class LocalStore(Archive):
         """`written`: the newest token that the state knows of."""
         from packer_fork.stores.local import kernel_locks
 
-        replaced = None if found.verdict is Verdict.FREE else found
+        replaced = None if found.status is Status.FREE else found
         if replaced is not None:
             self._release_found(found, holder)
         last, old = found.record, self._layout.known_tokens()
@@ -193,7 +193,7 @@ class LocalStore(Archive):
     def _release_found(self, found: LockStatus, holder: Holder) -> None:
         """Release the lock found, durably: what its holder may still commit is refused."""
         if found.record is not None:
-            why = f"{found.verdict}, taken over to {holder.operation}"
+            why = f"{found.status}, taken over to {holder.operation}"
             released = lock_steps.release(found.record, holder.by, why)
             durable.replace(self._layout.lock, lock_record.encode(released))
 

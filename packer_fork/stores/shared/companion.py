@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 from packer_fork import durable
 from packer_fork.errors import StoreError
-from packer_fork.locks import LiveProcess, LockRecord, Participant, ParticipantStatus, Verdict
+from packer_fork.locks import LiveProcess, LockRecord, Participant, ParticipantStatus, Status
 from packer_fork.stores import lock_record
 from packer_fork.stores.local import lock_status, mutex
 from packer_fork.stores.local.folder import Folder
@@ -22,7 +22,7 @@ from packer_fork.stores.local.layout import Layout
 if TYPE_CHECKING:
     from packer_fork.stores.local.kernel_locks import KernelLocks
 
-_PROVEN = frozenset({Verdict.HELD, Verdict.ORPHANED, Verdict.ABANDONED})
+_PROVEN = frozenset({Status.HELD, Status.ORPHANED, Status.ABANDONED})
 
 
 class Companion:
@@ -41,15 +41,15 @@ class Companion:
             if not self._is_here(record) or not file.exists():
                 return None
             found = lock_status.of_participant(self.layout, record.token, participant)
-        if found.verdict is Verdict.ABANDONED:
+        if found.status is Status.ABANDONED:
             return self._confirmed(record, participant)
-        return found if found.verdict in _PROVEN else None
+        return found if found.status in _PROVEN else None
 
     def _confirmed(self, record: LockRecord, participant: Participant) -> ParticipantStatus | None:
         """The same under the mutex, where no participant is between its file and its lock."""
         with contextlib.suppress(StoreError), self._folder.exclusively():
             found = lock_status.of_participant(self.layout, record.token, participant)
-            return found if found.verdict in _PROVEN else None
+            return found if found.status in _PROVEN else None
         return None
 
     def processes(self, record: LockRecord) -> tuple[LiveProcess, ...]:

@@ -18,7 +18,7 @@ _MAX = 64 << 10
 
 class Head(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """``serial`` and ``digest`` are those of the last change; ``first`` and ``snapshot`` those
-    of the state that the changes begin with; ``tenure`` is the one that wrote last.
+    of the state that the changes begin with; ``token`` is the one that wrote last.
     """
 
     version: int = VERSION
@@ -26,7 +26,7 @@ class Head(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     digest: str
     first: int
     snapshot: str
-    tenure: int
+    token: int
 
     @property
     def witness(self) -> Witness:

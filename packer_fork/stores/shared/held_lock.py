@@ -12,10 +12,10 @@ import threading
 from collections.abc import Callable, Iterator, Sequence
 
 from packer_fork import lock_steps
-from packer_fork.answers import Backup
 from packer_fork.errors import LockLostError, StateError, StoreError
 from packer_fork.locks import LockRecord, LockStatus, Participant, ProcessId, lost
-from packer_fork.model import Draft, Sealed, State
+from packer_fork.model import PendingChange, SegmentRef, State
+from packer_fork.responses import Backup
 from packer_fork.stores import lock_record
 from packer_fork.stores.archive import backups, history, repair
 from packer_fork.stores.base import Committed
@@ -298,7 +298,7 @@ class SharedLock:
     def packer_lock(self) -> int:
         return self._kernel_locks.packer_descriptor
 
-    def commit(self, draft: Draft) -> Committed:
+    def commit(self, draft: PendingChange) -> Committed:
         with self._in_process, self._recorded(draft):
             return self._commit(draft)
 
@@ -337,7 +337,7 @@ class SharedLock:
             self._key.check()
             return repair.put(self._files, self._journal, state)
 
-    def put_segment(self, data: bytes) -> Sealed:
+    def put_segment(self, data: bytes) -> SegmentRef:
         with self._in_process:
             self._key.check()
             return history.put(self._files, data)
@@ -374,12 +374,12 @@ class SharedLock:
                 with contextlib.suppress(OSError):
                     self._kernel_locks.remove()
 
-    def _commit(self, draft: Draft) -> Committed:
+    def _commit(self, draft: PendingChange) -> Committed:
         by = self.participant.holder.by
-        return self._journal.commit(draft, tenure=self.record.token, by=by)
+        return self._journal.commit(draft, token=self.record.token, by=by)
 
     @contextlib.contextmanager
-    def _recorded(self, draft: Draft) -> Iterator[None]:
+    def _recorded(self, draft: PendingChange) -> Iterator[None]:
         """What is refused because the lock was lost is on record, once."""
         try:
             yield
@@ -387,9 +387,9 @@ class SharedLock:
             now = lock_status.read(self._keys).record
             if not self._refused and now is not None and now.token >= self.record.token:
                 self._refused = True
-                why = f"{draft.operation} of tenure {self.record.token}: {error.message}"
-                refusal = Draft(operation="refused", why=why)
+                why = f"{draft.operation} of lock {self.record.token}: {error.message}"
+                refusal = PendingChange(operation="refused", why=why)
                 journal = SharedJournal(self._keys, self._start, self._reader, Unfenced())
                 with contextlib.suppress(StoreError, LockLostError):
-                    journal.commit(refusal, tenure=now.token, by=self.participant.holder.by)
+                    journal.commit(refusal, token=now.token, by=self.participant.holder.by)
             raise

@@ -1,7 +1,7 @@
 """Changing the state: what is new is put first, then one transaction moves the head.
 
 The transaction holds only while the head is the one that was built upon, and while the
-tenure is open: a head that somebody moved is built upon anew, a closed tenure is final.
+token is open: a head that somebody moved is built upon anew, a closed token is final.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from packer_fork.codec.lines import Line, seal
 from packer_fork.codec.statefile import StateFile
 from packer_fork.codec.witness import Witness
 from packer_fork.errors import LockLostError, StateError, StoreError
-from packer_fork.model import FORMAT_VERSION, Actor, Change, Draft, State
+from packer_fork.model import FORMAT_VERSION, Actor, Change, PendingChange, State
 from packer_fork.stores.archive import backups, history
 from packer_fork.stores.archive.files import segment
 from packer_fork.stores.archive.next_change import change_of
@@ -37,7 +37,7 @@ _ATTEMPTS = 100
 
 
 class Fence(Protocol):
-    """What a transaction is held back by once the tenure is closed."""
+    """What a transaction is held back by once the token is closed."""
 
     def conditions(self) -> Sequence[Condition]:
         """What must hold in the transaction."""
@@ -65,17 +65,17 @@ class SharedJournal:
     def marks(self) -> Hashable:
         return self._reader.marks()
 
-    def commit(self, draft: Draft, *, tenure: int, by: Actor) -> Committed:
+    def commit(self, draft: PendingChange, *, token: int, by: Actor) -> Committed:
         """One change, durable when this returns.
 
         Raises LockLostError, or StoreError if it could not be made durable.
         """
         seen = self._reader.kept or self._begun()
         for _ in range(_ATTEMPTS):
-            if tenure < seen.head.tenure:
+            if token < seen.head.token:
                 self._fence.check()  # it knows who closed it
-                raise LockLostError(f"Tenure {seen.head.tenure} has written after {tenure}.")
-            change = change_of(draft, seen.head.witness, tenure, by)
+                raise LockLostError(f"HeldLock {seen.head.token} has written after {token}.")
+            change = change_of(draft, seen.head.witness, token, by)
             if self._append(seen, change):
                 self._compact_if_outgrown()
                 return Committed(change.serial)
@@ -95,7 +95,7 @@ class SharedJournal:
             return
         pins = backups.pinned(self._files)
         sealed, replaced = history.seal(self._files, seen.file, pins)
-        placed = self._snapshot(structs.replace(seen.file.state, sealed=sealed), seen.head.tenure)
+        placed = self._snapshot(structs.replace(seen.file.state, sealed=sealed), seen.head.token)
         gone = [Delete(f"{names.FILES}{segment(replaced.segment)}")] if replaced else []
         self._place(placed, seen.item.modified, gone)
 
@@ -105,7 +105,7 @@ class SharedJournal:
         Its serial must be beyond every one that was acknowledged.
         """
         item = self._keys.get(names.HEAD)
-        if not self._place(self._snapshot(state, state.tenure), item.modified if item else 0):
+        if not self._place(self._snapshot(state, state.token), item.modified if item else 0):
             self._fence.check()
             raise StateError(f"{self._keys.location} was changed by somebody else meanwhile.")
 
@@ -114,7 +114,7 @@ class SharedJournal:
         key = names.change(change.serial, line.digest)
         blobs.write(self._keys, key, line.data, packed=True)
         moved = structs.replace(
-            seen.head, serial=change.serial, digest=line.digest, tenure=change.tenure
+            seen.head, serial=change.serial, digest=line.digest, token=change.token
         )
         revision = self._move(moved, seen.item.modified, lambda: self._revision_with(moved.witness))
         if not revision:
@@ -131,11 +131,11 @@ class SharedJournal:
             if seen is not None:
                 return seen
             state = self._start()
-            if not self._place(self._snapshot(state, state.tenure), 0):
+            if not self._place(self._snapshot(state, state.token), 0):
                 self._fence.check()
         raise StoreError(f"{self._keys.location} takes no state.")
 
-    def _snapshot(self, state: State, tenure: int) -> Head:
+    def _snapshot(self, state: State, token: int) -> Head:
         """The head of a state that is one snapshot, which is put there."""
         line = seal(structs.replace(state, version=FORMAT_VERSION))
         placed = Head(
@@ -143,7 +143,7 @@ class SharedJournal:
             digest=state.prev,
             first=state.serial,
             snapshot=line.digest,
-            tenure=tenure,
+            token=token,
         )
         blobs.write(self._keys, placed.snapshot_key, line.data, packed=True)
         return placed

@@ -5,7 +5,7 @@ from __future__ import annotations
 from msgspec import Struct, structs
 
 from packer_fork import lock_steps
-from packer_fork.locks import LockRecord, LockStatus, Participant, ParticipantStatus, Verdict
+from packer_fork.locks import LockRecord, LockStatus, Participant, ParticipantStatus, Status
 from packer_fork.stores import lock_record
 from packer_fork.stores.shared import names
 from packer_fork.stores.shared.companion import Companion
@@ -74,8 +74,8 @@ def judge(keys: Keys, found: Found, companion: Companion) -> LockStatus:
         return lock_steps.judge(found.record, evidence(keys, found, companion, closely=True))
     if found.error:
         proof = "no record names its holder"
-        return LockStatus(verdict=Verdict.UNKNOWN, id=found.id, proof=(proof,), error=found.error)
-    return LockStatus(verdict=Verdict.FREE, proof=("the lock was never held",))
+        return LockStatus(status=Status.UNKNOWN, id=found.id, evidence=(proof,), error=found.error)
+    return LockStatus(status=Status.FREE, evidence=("the lock was never held",))
 
 
 def evidence(
@@ -108,27 +108,27 @@ def _of_participant(
     lease = _of_lease(keys, item, record, participant, closely=closely)
     if here is None:
         return lease
-    return structs.replace(here, proof=f"{here.proof}; {lease.proof}")
+    return structs.replace(here, evidence=f"{here.evidence}; {lease.evidence}")
 
 
 def _of_lease(
     keys: Keys, item: Item | None, record: LockRecord, participant: Participant, *, closely: bool
 ) -> ParticipantStatus:
     """What the lease tells that `item` hangs on, the key of that participant."""
-    verdict, proof = Verdict.HELD, "is alive"
+    status, proof = Status.HELD, "is alive"
     if item is None or not item.lease:
         host = participant.holder.by.host
-        verdict, proof = Verdict.ABANDONED, f"has ended: {host} did not renew it any more"
+        status, proof = Status.ABANDONED, f"has ended: {host} did not renew it any more"
     elif closely:
         left = keys.left(item.lease)
         # without a time it has ended, or this user may not see it
         if left is None and keys.get(item.key) != item:
-            verdict, proof = Verdict.ABANDONED, "has ended just now"
+            status, proof = Status.ABANDONED, "has ended just now"
         elif left is not None and record.lease and left < record.lease * _OVERDUE:
-            verdict, proof = Verdict.UNKNOWN, f"is not being renewed; it ends in {left:.0f} s"
+            status, proof = Status.UNKNOWN, f"is not being renewed; it ends in {left:.0f} s"
         elif left is not None:
             proof = f"is alive, for {left:.0f} s more if nobody renews it"
     whose = f"participant {participant.number} of token {record.token}"
     return ParticipantStatus(
-        participant=participant, verdict=verdict, proof=f"the lease of {whose} {proof}"
+        participant=participant, status=status, evidence=f"the lease of {whose} {proof}"
     )

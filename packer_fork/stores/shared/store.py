@@ -11,8 +11,8 @@ from msgspec import Struct, structs
 
 from packer_fork import lock_steps
 from packer_fork.errors import StoreError
-from packer_fork.locks import Holder, LockRecord, LockStatus, Verdict, Waiter
-from packer_fork.model import Actor, Draft, Project
+from packer_fork.locks import Holder, LockRecord, LockStatus, Status, Waiter
+from packer_fork.model import Actor, PendingChange, Project
 from packer_fork.stores import base
 from packer_fork.stores.archive import next_change
 from packer_fork.stores.archive.archive import Archive
@@ -102,7 +102,7 @@ class SharedStore(Archive):
         self,
         holder: Holder,
         *,
-        over: frozenset[Verdict] = TAKE_OVER,
+        over: frozenset[Status] = TAKE_OVER,
         lock_id: str = "",
         ticket: base.Ticket | None = None,
         max_participants: int = 1,
@@ -123,7 +123,7 @@ class SharedStore(Archive):
                 max_participants=max_participants,
                 lease=self._terms.ttl,
             )
-            replaced = None if status.verdict is Verdict.FREE else status
+            replaced = None if status.status is Status.FREE else status
             if taken := self._take(found, record, replaced, ours):
                 return taken
 
@@ -169,8 +169,8 @@ class SharedStore(Archive):
             if held_lock.expel(self._keys, found, after, participant):
                 unfenced = held_lock.Unfenced()
                 journal = SharedJournal(self._keys, self._start, self._reader, unfenced)
-                draft = Draft(operation="force-unlock", why=why)
-                journal.commit(draft, tenure=record.token, by=by)
+                draft = PendingChange(operation="force-unlock", why=why)
+                journal.commit(draft, token=record.token, by=by)
                 return True
         raise self._unsettled()
 

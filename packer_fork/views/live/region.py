@@ -110,7 +110,7 @@ def _waiting(wait: LockWait, now: datetime) -> list[Text]:
     if event.eta is not None:
         parts.append(f"about {clock(event.eta - passed)} to go")
     parts.append(f"{event.place} before us" if event.place else "next in the queue")
-    holder = f"  {event.status.verdict} by {who(event.status)}"
+    holder = f"  {event.status.status} by {who(event.status)}"
     phase = f", {event.phase}" if event.phase else ""
     return [
         Text(f"waiting for the lock: {', '.join(parts)}", "bold yellow"),

@@ -16,7 +16,7 @@ from packer_fork.model import (
     Artifact,
     Build,
     BuildStatus,
-    Draft,
+    PendingChange,
     Run,
     RunStatus,
     Skip,
@@ -25,7 +25,7 @@ from packer_fork.model import (
 )
 from packer_fork.statistics import Figures
 from tests.support.hammer import BY
-from tests.support.local_states import open_store, tenure_of
+from tests.support.local_states import lock_of, open_store
 
 BEGIN = datetime(2026, 1, 1, tzinfo=UTC)
 
@@ -47,37 +47,39 @@ class Past:
         self._builds: dict[str, Build] = {}
         self._number = 0
 
-    def tenure(self, *runs: Told, waited: float = 0.0) -> None:
-        with tenure_of(self._store) as tenure:
+    def token(self, *runs: Told, waited: float = 0.0) -> None:
+        with lock_of(self._store) as lock:
             for told in runs:
-                begun = self._begun(told, tenure.record.token, waited)
-                tenure.commit(Draft(operation="start", last_run=begun))
+                begun = self._begun(told, lock.record.token, waited)
+                lock.commit(PendingChange(operation="start", last_run=begun))
                 if told.is_over:
                     builds = {n: self._build(n, s, begun) for n, s in told.built.items()}
-                    tenure.commit(Draft(operation="finish", last_run=_over(begun), builds=builds))
+                    lock.commit(
+                        PendingChange(operation="finish", last_run=_over(begun), builds=builds)
+                    )
                     self._builds |= builds
 
     def nothing_to_do(self, *builds: str, inputs: str = "i", waited: float = 0.0) -> None:
         """That was found by a build after all runs so far."""
         skip = Skip(after=self._number, inputs=inputs, builds=builds, waited=waited)
-        with tenure_of(self._store) as tenure:
-            tenure.commit(Draft(operation="skip", skip=skip))
+        with lock_of(self._store) as lock:
+            lock.commit(PendingChange(operation="skip", skip=skip))
 
     def revoke(self, name: str) -> None:
         build = self._builds[name]
         revoked = structs.replace(build, revoked={str(build.run): "a hole"})
-        with tenure_of(self._store) as tenure:
-            tenure.commit(Draft(operation="revoke", builds={name: revoked}))
+        with lock_of(self._store) as lock:
+            lock.commit(PendingChange(operation="revoke", builds={name: revoked}))
 
     def __call__(self, *, last: int = 0, since: float | None = None) -> Figures:
         moment = None if since is None else BEGIN + timedelta(hours=since)
         return statistics.figures(self._store, Window(last=last, since=moment))
 
-    def _begun(self, told: Told, tenure: int, waited: float) -> Run:
+    def _begun(self, told: Told, token: int, waited: float) -> Run:
         self._number += 1
         return Run(
             number=self._number,
-            tenure=tenure,
+            token=token,
             started=BEGIN + timedelta(hours=self._number),
             by=BY,
             inputs=told.inputs,
@@ -124,9 +126,9 @@ def test_nothing_is_counted_where_nothing_is(past: Past) -> None:
 
 
 def test_all_is_counted(past: Past) -> None:
-    past.tenure(Told({"b": 10.0, "a": 4.0}))
-    past.tenure(Told({"b": -3.0}, left=("a",)), Told({"b": 20.0}, left=("a",)), waited=7.0)
-    past.tenure(Told({"b": 1.0}, is_over=False), waited=0.5)
+    past.token(Told({"b": 10.0, "a": 4.0}))
+    past.token(Told({"b": -3.0}, left=("a",)), Told({"b": 20.0}, left=("a",)), waited=7.0)
+    past.token(Told({"b": 1.0}, is_over=False), waited=0.5)
     found = past()
     assert numbers(found) == [1, 2, 3], "what goes on has not ended"
     assert not found.earlier
@@ -155,8 +157,8 @@ def every_other_is_skipped(past: Past, count: int) -> None:
     """Source a takes as many seconds as is the number of its run; b fails, and so is run again."""
     for number in range(1, 2 * count, 2):
         inputs = f"i{number}"
-        past.tenure(Told({"a": float(number), "b": -1.0}, inputs=inputs))
-        past.tenure(Told({"b": -1.0}, left=("a",), inputs=inputs))
+        past.token(Told({"a": float(number), "b": -1.0}, inputs=inputs))
+        past.token(Told({"b": -1.0}, left=("a",), inputs=inputs))
 
 
 WINDOWS: list[tuple[Callable[[Past], Figures], list[int], list[int]]] = [
@@ -194,7 +196,7 @@ def test_a_skip_is_worth_what_the_state_has_forgotten(past: Past) -> None:
 
 def test_a_lock_that_is_not_all_within_tells_no_skip(past: Past) -> None:
     """Which source its runs left out together is not known from some of them."""
-    past.tenure(Told({"a": 5.0}, left=("b",)), Told({"b": 6.0}, left=("a",)), waited=3.0)
+    past.token(Told({"a": 5.0}, left=("b",)), Told({"b": 6.0}, left=("a",)), waited=3.0)
     found = past(last=1)
     assert (numbers(found), found.skips, found.locks, found.earlier) == ([2], 0, 0, True)
     assert found.waits is None
@@ -202,9 +204,9 @@ def test_a_lock_that_is_not_all_within_tells_no_skip(past: Past) -> None:
 
 
 def test_a_build_with_nothing_to_do_skips_all_and_is_no_run(past: Past) -> None:
-    past.tenure(Told({"a": 5.0, "b": 6.0}))
+    past.token(Told({"a": 5.0, "b": 6.0}))
     past.nothing_to_do("a", "b", waited=2.0)
-    past.tenure(Told({"a": 50.0}, left=("b",)))
+    past.token(Told({"a": 50.0}, left=("b",)))
     past.nothing_to_do("a", "b")
     past.nothing_to_do("c")
     found = past()
@@ -229,17 +231,17 @@ def test_a_build_with_nothing_to_do_skips_all_and_is_no_run(past: Past) -> None:
 def test_it_counts_if_the_run_before_it_does_or_it_is_recent(
     past: Past, ask: Callable[[Past], Figures], saved: list[int]
 ) -> None:
-    past.tenure(Told({"a": 5.0}))
+    past.token(Told({"a": 5.0}))
     past.nothing_to_do("a")
-    past.tenure(Told({"a": 50.0}))
+    past.token(Told({"a": 50.0}))
     past.nothing_to_do("a")
     found = ask(past)
     assert (found.skips, found.saved) == (len(saved), sum(saved))
 
 
 def test_artifacts_are_of_the_newest_complete_run(past: Past) -> None:
-    past.tenure(Told({"a": 5.0, "b": 6.0}))
-    past.tenure(Told({"a": 5.0, "b": -6.0}))
+    past.token(Told({"a": 5.0, "b": 6.0}))
+    past.token(Told({"a": 5.0, "b": -6.0}))
     past.revoke("a")
     a, b = past(last=1).artifacts
     assert (a.build, a.run, a.artifacts, a.revoked) == ("a", 2, ("a-2",), "a hole")

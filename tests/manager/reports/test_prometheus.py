@@ -11,7 +11,7 @@ from msgspec import structs
 from prometheus_client import Metric
 from prometheus_client.parser import text_string_to_metric_families
 
-from packer_fork.locks import Verdict
+from packer_fork.locks import Status
 from packer_fork.manager.reports import prometheus
 from packer_fork.manager.reports.collector import (
     Collected,
@@ -22,12 +22,12 @@ from packer_fork.manager.reports.collector import (
 )
 from packer_fork.manager.reports.metrics import Measures, Now, Standing
 from packer_fork.manager.reports.prometheus import PHASES, cumulative
-from packer_fork.model import BuildStatus, Draft
+from packer_fork.model import BuildStatus, PendingChange
 from packer_fork.statistics import BuildPoint, RunPoint
 from packer_fork.stores.archive import history
 from packer_fork.stores.circuit_breaker import Phase
 from tests.support.docs import names, section, table
-from tests.support.local_states import drafts, open_store, tenure_of
+from tests.support.local_states import drafts, lock_of, open_store
 
 START = datetime(2026, 1, 1, tzinfo=UTC)
 
@@ -43,7 +43,7 @@ FULL = Measures(
     readable=True,
     outbox=1,
     files={"state": 10, "history": 20, "backups": 0, "logs": 30},
-    now=Now(verdict=Verdict.ABANDONED, queue=2, breaker="half-open", failures=5, loading=0.5),
+    now=Now(status=Status.ABANDONED, queue=2, breaker="half-open", failures=5, loading=0.5),
     standing=Standing(serial=41, size=1000, segments=3, builds={BuildStatus.FAILED: 1}),
     history=Collected(
         runs=[run(1, 0.1), run(2, 0.2), run(3, 0.3)],
@@ -145,7 +145,7 @@ def test_there_is_an_alert_for_each_that_was_asked_for() -> None:
     assert len(alerts()) == 6
     asked = {name for expression in alerts() for name, _, _ in SELECTOR.findall(expression)}
     assert asked >= {
-        "packer_fork_lock_verdict",
+        "packer_fork_lock_status",
         "packer_fork_state_builds",
         "packer_fork_state_size_bytes",
         "packer_fork_outbox_length",
@@ -170,8 +170,8 @@ def test_histograms_have_all_of_their_values() -> None:
 
 def test_one_of_several_holds() -> None:
     found = samples(FULL)
-    assert {labels["verdict"]: n for labels, n in found["packer_fork_lock_verdict"]} == {
-        str(each): float(each is Verdict.ABANDONED) for each in Verdict
+    assert {labels["status"]: n for labels, n in found["packer_fork_lock_status"]} == {
+        str(each): float(each is Status.ABANDONED) for each in Status
     }
     phases = {labels["phase"]: n for labels, n in found["packer_fork_breaker_phase"]}
     assert phases == {"closed": 0, "open": 0, "half-open": 1}
@@ -191,9 +191,9 @@ def test_what_is_not_known_is_left_out() -> None:
         "packer_fork_files_size_bytes",
     }
     assert "packer_fork_outbox_length" not in samples(structs.replace(bare, outbox=None))
-    away = Now(verdict=None, queue=None, breaker="open", failures=9, loading=None)
+    away = Now(status=None, queue=None, breaker="open", failures=9, loading=None)
     found = samples(structs.replace(bare, now=away))
-    assert "packer_fork_lock_verdict" not in found
+    assert "packer_fork_lock_status" not in found
     assert "packer_fork_lock_queue_length" not in found
     assert "packer_fork_state_load_seconds" not in found
     assert found["packer_fork_breaker_failures"][0][1] == 9
@@ -218,11 +218,11 @@ def test_all_of_the_history_is_read(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     """Also a segment in which no run begins, which others pass by."""
     monkeypatch.setattr(history, "SEGMENT_SIZE", 1)
     store = open_store(tmp_path / "t.pkr.hcl" / "default")
-    for made in (drafts(1), [Draft(operation="refused")], drafts(2), drafts(3)):
-        with tenure_of(store) as tenure:
+    for made in (drafts(1), [PendingChange(operation="refused")], drafts(2), drafts(3)):
+        with lock_of(store) as lock:
             for draft in made:
-                tenure.commit(draft)
-            tenure.compact()
+                lock.commit(draft)
+            lock.compact()
     summaries = [stretch.summary for stretch in store.history()]
     assert [summary.runs for summary in summaries if summary] == [1, 1, 0, 1]
     found = collect(store, store.read(), Window())

@@ -46,7 +46,7 @@ def test_each_source_is_built_once_and_all_show_the_same(site: Site) -> None:
     assert [build["name"] for build in entry["builds"]] == list(SOURCES)
     assert sorted(build["item"] for build in entry["builds"]) == list(range(1, len(NAMES) + 1))
     assert is_complete(machines[0])
-    assert states.verdict(machines[0].cli) == "free"
+    assert states.status(machines[0].cli) == "free"
     again = machines[1].share().wait()
     assert (again.rc, "everything is up to date" in again.err) == (0, True)
 
@@ -158,7 +158,7 @@ def test_failing_fast_cancels_what_others_build(local: Site) -> None:
     assert "null.a failed, says" in ended[1].err
     assert statuses(first) == {"null.a": "failed", "null.b": "cancelled", "null.c": "cancelled"}
     assert len(local.began()) == 2
-    assert states.verdict(first.cli) == "free"
+    assert states.status(first.cli) == "free"
 
 
 def test_one_may_cancel_for_all(on_etcd: Site) -> None:

@@ -115,7 +115,7 @@ def test_the_lock_shows_who_builds_what(local: Site) -> None:
     local.await_begun(2, *running)
     watching = first.cli.start("lock", "status", "--watch", "t.pkr.hcl")
     lock = states.lock(first.cli)
-    assert [each["verdict"] for each in lock["participants"]] == ["held", "held"]
+    assert [each["status"] for each in lock["participants"]] == ["held", "held"]
     pids = {each["pid"]: each["sources"] for each in lock["participants"]}
     assert set(pids) == {each.pid for each in running}
     assert sorted(source for sources in pids.values() for source in sources) == ["null.a", "null.b"]
@@ -196,7 +196,7 @@ def test_the_next_build_ends_a_run_of_which_nobody_is_left(local: Site) -> None:
         each.signal(signal.SIGKILL)
         each.process.wait()
     local.open()
-    eventually(lambda: states.verdict(first.cli) == "abandoned", 30)
+    eventually(lambda: states.status(first.cli) == "abandoned", 30)
     told = done(first.cli, "build", "--share", "t.pkr.hcl")
     assert "was abandoned by" in told
     assert "recovered run 1" in told

@@ -175,7 +175,7 @@ def is_as_if_nothing_had_been(machine: Machine, result: Result) -> None:
     assert result.rc == 0, result
     assert operations(machine)[0] == "finish"
     assert states.statuses(machine.cli) == {"null.n": "complete"}
-    assert states.lock(machine.cli)["verdict"] == "free"
+    assert states.lock(machine.cli)["status"] == "free"
 
 
 def operations(machine: Machine) -> list[str]:
@@ -189,9 +189,10 @@ def is_brought_in_by_the_next_build(machine: Machine, results: Path) -> None:
     assert "Item 1 of run 1 is in the history; builds that it now stands for: null.n" in told
     assert "everything is up to date" in told
     state = states.state(machine.cli)
-    assert state["last_run"] == late["run"]
+    assert state["items"] == {"1-1": late["item"]}
+    assert state["last_run"]["status"] == "complete"
     assert state["builds"] == late["builds"]
-    assert "running" not in state
+    assert states.unfinished(machine.cli) == []
     assert not machine.outbox()
     assert "in the history already" in done(machine.cli, "state", "recover", results)
     assert operations(machine).count("replay") == 1

@@ -111,8 +111,8 @@ def test_one_waits_for_another_machine(team: Team) -> None:
     told = refused(there.cli, "build", "t.pkr.hcl", rc=11, text="The lock is held by")
     assert f"(pid {running.pid}, build, run 1)" in told
     found = states.lock(there.cli)
-    assert (found["verdict"], found["pid"], found["run"]) == ("held", running.pid, 1)
-    assert "the lease of participant 1 of token 1 is alive" in found["proof"][0]
+    assert (found["status"], found["pid"], found["run"]) == ("held", running.pid, 1)
+    assert "the lease of participant 1 of token 1 is alive" in found["evidence"][0]
     waiting = there.cli.start("build", "--lock-timeout", "1m", "t.pkr.hcl")
     eventually(lambda: "waiting up to" in waiting.err())
     assert "held by" in waiting.err()
@@ -123,7 +123,7 @@ def test_one_waits_for_another_machine(team: Team) -> None:
     ended = waiting.wait()
     assert ended.rc == 0, ended
     assert "everything is up to date" in ended.err
-    assert states.verdict(here.cli) == "free"
+    assert states.status(here.cli) == "free"
 
 
 @on("consul")

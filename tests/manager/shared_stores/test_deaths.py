@@ -36,8 +36,8 @@ def test_on_the_same_machine_a_death_is_known_at_once(team: Team) -> None:
     here = team.machine("here", GATED)
     killed(here, here.begun())
     here.go_on()  # a script that was left behind ends, too
-    eventually(lambda: states.verdict(here.cli) == "abandoned")
-    assert "the lease of participant 1 of token 1 is alive" in states.lock(here.cli)["proof"][-1]
+    eventually(lambda: states.status(here.cli) == "abandoned")
+    assert "the lease of participant 1 of token 1 is alive" in states.lock(here.cli)["evidence"][-1]
     told = done(here.cli, "build", "t.pkr.hcl")
     assert "was abandoned by" in told
     assert "recovered run 1 from its log: null.n cancelled" in told

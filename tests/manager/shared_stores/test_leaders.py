@@ -88,10 +88,10 @@ def test_the_leader_goes_and_the_build_goes_on(
 
 
 def is_whole(machine: Machine) -> None:
-    """Nothing is missing, and one tenure alone has written."""
+    """Nothing is missing, and one lock alone has written."""
     changes = answers(machine.cli, "history", "t.pkr.hcl", "--limit", "0")
     assert [each["serial"] for each in changes] == list(range(len(changes), 0, -1))
     assert changes[0]["operation"] == "finish"
-    assert {each["tenure"] for each in changes} == {1}
+    assert {each["lock"] for each in changes} == {1}
     assert states.statuses(machine.cli) == {"null.n": "complete"}
-    assert states.lock(machine.cli)["verdict"] == "free"
+    assert states.lock(machine.cli)["status"] == "free"

@@ -8,10 +8,10 @@ from pathlib import Path
 
 import pytest
 
-from packer_fork.model import Build, Draft
+from packer_fork.model import Build, PendingChange
 from packer_fork.stores.shared import blobs, names
 from packer_fork.stores.shared.keys import Keys
-from tests.support.store_operations import tenure_of
+from tests.support.store_operations import lock_of
 from tests.support.stores import Ground
 
 ALL = 1 << 40
@@ -65,8 +65,8 @@ def test_a_missing_piece_ends_it_early(keys: Keys) -> None:
 
 
 def test_pieces_that_a_killed_writer_left_are_collected(ground: Ground, keys: Keys) -> None:
-    with tenure_of(ground.open()) as tenure:
-        tenure.commit(Draft(operation="test", builds={"b": Build(name="b")}))
+    with lock_of(ground.open()) as lock:
+        lock.commit(PendingChange(operation="test", builds={"b": Build(name="b")}))
         segment = f"{names.FILES}history/none.zst"
         blobs.write(keys, segment, os.urandom(2 * keys.most), packed=False)
         keys.remove([segment])
@@ -74,8 +74,8 @@ def test_pieces_that_a_killed_writer_left_are_collected(ground: Ground, keys: Ke
         assert list(left) == [segment]
         keys.put(f"pieces/{names.change(0, 'f' * 64)}/000000", b"x")
         assert blobs.orphans(keys, names.CHANGES)
-        tenure.compact()
-        tenure.commit(Draft(operation="test"))
-        tenure.discard_unused()
+        lock.compact()
+        lock.commit(PendingChange(operation="test"))
+        lock.discard_unused()
     assert blobs.orphans(keys, "") == {}
     assert ground.open().verify().problems == ()

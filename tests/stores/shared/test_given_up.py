@@ -20,7 +20,7 @@ from packer_fork.stores.base import Store
 from tests.conftest import eventually
 from tests.support.local_store import holder
 from tests.support.servers import Proxy
-from tests.support.store_operations import tenure_of, waited_for
+from tests.support.store_operations import lock_of, waited_for
 from tests.support.stores import HASTY, Ground
 
 pytestmark = pytest.mark.processes
@@ -31,9 +31,9 @@ def a_waiter(store: Store) -> None:
 
 
 def a_holder(store: Store) -> None:
-    tenure = store.try_acquire(holder("holds"))
-    assert not isinstance(tenure, LockStatus)
-    tenure.close()
+    lock = store.try_acquire(holder("holds"))
+    assert not isinstance(lock, LockStatus)
+    lock.close()
 
 
 def a_member(store: Store) -> None:
@@ -88,7 +88,7 @@ def test_nobody_waits_for_who_found_no_room(
             with short_of(number):
                 life(store)
         except PackerForkError:
-            with tenure_of(other):
+            with lock_of(other):
                 assert store.status().waiters == ()
             assert len(opened()) == before
         else:
@@ -114,9 +114,9 @@ def test_nobody_waits_for_who_got_no_answer(shared: Ground, life: Callable[[Stor
             else:
                 gave_up = False
             proxy.let_pass()
-            with waited_for(other) as tenure:
+            with waited_for(other) as lock:
                 eventually(lambda: other.status().waiters == ())
-                assert tenure.is_open()
+                assert lock.is_open()
             return gave_up
 
     with Proxy(shared.endpoints[0]) as proxy:

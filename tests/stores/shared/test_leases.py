@@ -18,8 +18,8 @@ import pytest
 from msgspec import structs
 
 from packer_fork.errors import LockLostError, PackerForkError
-from packer_fork.locks import LockStatus, Verdict
-from packer_fork.stores.base import Store, Tenure
+from packer_fork.locks import LockStatus, Status
+from packer_fork.stores.base import HeldLock, Store
 from packer_fork.stores.shared import names
 from packer_fork.stores.shared.keys import Keys, Put
 from packer_fork.stores.shared.lease import Lease
@@ -32,8 +32,8 @@ from tests.support.store_operations import (
     built,
     changes,
     in_a_process,
+    lock_of,
     state_of,
-    tenure_of,
     waited_for,
     whys,
 )
@@ -70,39 +70,39 @@ def refusals(store: Store) -> int:
 
 
 def test_a_lease_that_ended_is_taken_back_by_itself(shared: Ground) -> None:
-    with tenure_of(shared.open()) as tenure:
-        tenure.commit(built(1))
+    with lock_of(shared.open()) as lock:
+        lock.commit(built(1))
         ended = end_lease(shared)
         eventually(lambda: lease_of(shared, names.participant(1, 1)) not in ("", ended))
-        assert shared.open(machine="there").status().verdict is Verdict.HELD
-        assert tenure.is_open()
-        tenure.commit(built(2))
-    assert [(change.tenure, change.why) for change in changes(shared.open())] == [
+        assert shared.open(machine="there").status().status is Status.HELD
+        assert lock.is_open()
+        lock.commit(built(2))
+    assert [(change.token, change.why) for change in changes(shared.open())] == [
         (1, "1"),
         (1, "2"),
     ]
-    with tenure_of(shared.open()) as tenure:
-        assert tenure.record.token == 2
-        assert tenure.replaced is None
+    with lock_of(shared.open()) as lock:
+        assert lock.record.token == 2
+        assert lock.replaced is None
 
 
 @pytest.mark.parametrize("times", [1, 5])
 def test_a_commit_takes_back_a_lease_that_ended(shared: Ground, times: int) -> None:
-    with tenure_of(shared.open()) as tenure:
+    with lock_of(shared.open()) as lock:
         for number in range(times):
             end_lease(shared)
-            assert tenure.commit(built(number)).serial == number + 1
+            assert lock.commit(built(number)).serial == number + 1
     assert whys(shared.open()) == [str(number) for number in range(times)]
 
 
 def test_a_note_takes_back_a_lease_that_ended(shared: Ground) -> None:
-    with tenure_of(shared.open()) as tenure:
+    with lock_of(shared.open()) as lock:
         for run in range(1, 6):
             end_lease(shared)
-            tenure.note(run=run)
+            lock.note(run=run)
             record = shared.open(machine="there").status().record
             assert record is not None
-            assert record.run == tenure.record.run == run
+            assert record.run == lock.record.run == run
 
 
 @pytest.mark.parametrize("unreachable", [Proxy.hang, Proxy.refuse], ids=["hang", "refuse"])
@@ -110,14 +110,14 @@ def test_a_lease_that_ended_is_not_taken_back_from_another(
     shared: Ground, proxy: Proxy, unreachable: Callable[[Proxy], None]
 ) -> None:
     cut_off = shared.open(endpoints=(proxy.endpoint,), access=HASTY)
-    with tenure_of(cut_off) as old:
+    with lock_of(cut_off) as old:
         old.commit(built(1))
         unreachable(proxy)
         end_lease(shared)
-        with tenure_of(shared.open(machine="there")) as new:
+        with lock_of(shared.open(machine="there")) as new:
             assert new.replaced is not None
-            assert new.replaced.verdict is Verdict.ABANDONED
-            assert "lease of participant 1 of token 1 has ended" in new.replaced.proof[-1]
+            assert new.replaced.status is Status.ABANDONED
+            assert "lease of participant 1 of token 1 has ended" in new.replaced.evidence[-1]
             new.commit(built(2))
             assert old.is_open(), "nobody here can know"
             proxy.let_pass()
@@ -135,13 +135,13 @@ def test_a_lease_that_ended_is_not_taken_back_from_another(
     assert whys(store) == ["1", "2", "4"]
     assert refusals(store) == 1
     assert store.verify().problems == ()
-    assert store.status().verdict is Verdict.FREE
+    assert store.status().status is Status.FREE
 
 
-def test_a_closed_tenure_is_refused_before_the_next_has_written(shared: Ground) -> None:
-    with tenure_of(shared.open()) as old:
+def test_a_closed_lock_is_refused_before_the_next_has_written(shared: Ground) -> None:
+    with lock_of(shared.open()) as old:
         old.commit(built(1))
-        with tenure_of(shared.open(machine="there"), over=ANY, lock_id=old.record.id):
+        with lock_of(shared.open(machine="there"), over=ANY, lock_id=old.record.id):
             with pytest.raises(LockLostError, match="was taken by"):
                 old.commit(built(2))
             assert whys(shared.open()) == ["1"]
@@ -149,17 +149,17 @@ def test_a_closed_tenure_is_refused_before_the_next_has_written(shared: Ground) 
 
 def test_a_taking_back_that_came_late_counts(shared: Ground, proxy: Proxy) -> None:
     """Its sender has given it up by then, and has a lease that the lock does not hang on."""
-    with tenure_of(shared.open(endpoints=(proxy.endpoint,), access=HASTY)) as tenure:
-        tenure.commit(built(1))
+    with lock_of(shared.open(endpoints=(proxy.endpoint,), access=HASTY)) as lock:
+        lock.commit(built(1))
         proxy.refuse()
         end_lease(shared)
         keys, key = shared.keys(), names.participant(1, 1)
         late = keys.grant(TTL)
-        assert keys.transact([], [Put(key, tenure.record.id.encode(), late)])
+        assert keys.transact([], [Put(key, lock.record.id.encode(), late)])
         proxy.let_pass()
-        tenure.commit(built(2))
+        lock.commit(built(2))
         assert lease_of(shared, key) == late
-    assert shared.open().status().verdict is Verdict.FREE
+    assert shared.open().status().status is Status.FREE
     assert keys.left(late) is None, "it is ours to end"
 
 
@@ -167,17 +167,17 @@ def test_a_holder_that_was_frozen_for_too_long_is_refused(shared: Ground) -> Non
     heard, told = os.pipe()
     answers, answer = os.pipe()
 
-    def hold() -> Tenure:
-        tenure = shared.open(ttl=SHORT[shared.kind]).try_acquire(holder("frozen"))
-        assert not isinstance(tenure, LockStatus)
-        tenure.commit(built(1))
-        threading.Thread(target=commit_when_told, args=(tenure,), daemon=True).start()
-        return tenure
+    def hold() -> HeldLock:
+        lock = shared.open(ttl=SHORT[shared.kind]).try_acquire(holder("frozen"))
+        assert not isinstance(lock, LockStatus)
+        lock.commit(built(1))
+        threading.Thread(target=commit_when_told, args=(lock,), daemon=True).start()
+        return lock
 
-    def commit_when_told(tenure: Tenure) -> None:
+    def commit_when_told(lock: HeldLock) -> None:
         os.read(heard, 1)
         try:
-            tenure.commit(built(3))
+            lock.commit(built(3))
         except PackerForkError as error:
             os.write(answer, type(error).__name__.encode())
         else:
@@ -186,14 +186,14 @@ def test_a_holder_that_was_frozen_for_too_long_is_refused(shared: Ground) -> Non
     try:
         with in_a_process(hold) as frozen:
             os.kill(frozen, signal.SIGSTOP)
-            with waited_for(shared.open(machine="there")) as tenure:
-                assert tenure.record.token == 2
-                tenure.commit(built(2))
+            with waited_for(shared.open(machine="there")) as lock:
+                assert lock.record.token == 2
+                lock.commit(built(2))
                 os.write(told, b"!")
                 os.kill(frozen, signal.SIGCONT)
                 assert os.read(answers, 100) == b"LockLostError"
-                assert tenure.is_open()
-                tenure.commit(built(4))
+                assert lock.is_open()
+                lock.commit(built(4))
     finally:
         for descriptor in (heard, told, answers, answer):
             os.close(descriptor)
@@ -212,8 +212,8 @@ def test_a_lease_in_danger_is_lost_only_for_those_who_must_be_sure(
         )
 
     with (
-        tenure_of(opened("sure", surely=True)) as sure,
-        tenure_of(opened("other", surely=False)) as other,
+        lock_of(opened("sure", surely=True)) as sure,
+        lock_of(opened("other", surely=False)) as other,
     ):
         assert sure.is_open()
         unreachable(proxy)
@@ -221,9 +221,9 @@ def test_a_lease_in_danger_is_lost_only_for_those_who_must_be_sure(
         assert other.is_open()
         proxy.let_pass()
         eventually(sure.is_open)
-        for tenure in (sure, other):
-            tenure.commit(built(1))
-            assert tenure.record.token == 1
+        for lock in (sure, other):
+            lock.commit(built(1))
+            assert lock.record.token == 1
 
 
 class SlowServers:
@@ -271,7 +271,7 @@ def test_renewal_that_is_answered_late_counts_from_when_it_was_sent(
     [("etcd", etcd_cluster), ("consul", partial(consul_cluster, durable=True))],
     ids=["etcd", "consul"],
 )
-def test_a_tenure_outlives_an_outage_of_all_servers(
+def test_a_lock_outlives_an_outage_of_all_servers(
     tmp_path: Path,
     prefix: str,
     kind: str,
@@ -279,21 +279,21 @@ def test_a_tenure_outlives_an_outage_of_all_servers(
 ) -> None:
     with make(tmp_path / "servers") as cluster:
         ground = Ground(kind, tmp_path, tuple(cluster.endpoints), prefix)
-        with contextlib.closing(ground), tenure_of(ground.open(ttl=1.0, access=HASTY)) as tenure:
-            tenure.commit(built(1))
+        with contextlib.closing(ground), lock_of(ground.open(ttl=1.0, access=HASTY)) as lock:
+            lock.commit(built(1))
             (server,) = cluster.servers
             server.kill()
             away = time.monotonic()
-            eventually(lambda: time.monotonic() - away > 2 * tenure.record.lease)
-            assert tenure.is_open()
+            eventually(lambda: time.monotonic() - away > 2 * lock.record.lease)
+            assert lock.is_open()
             server.start()
             server.await_ready()
             eventually(lambda: lease_of(ground, names.participant(1, 1)))
-            assert tenure.commit(built(2)).serial == 2
-            assert ground.open(machine="there").status().id == tenure.record.id
+            assert lock.commit(built(2)).serial == 2
+            assert ground.open(machine="there").status().id == lock.record.id
         ground = structs.replace(ground, opened=[])
         with contextlib.closing(ground):
-            assert [change.tenure for change in changes(ground.open())] == [1, 1]
+            assert [change.token for change in changes(ground.open())] == [1, 1]
 
 
 def test_a_waiter_whose_lease_ended_comes_last(shared: Ground) -> None:
@@ -318,32 +318,32 @@ def test_a_waiter_whose_lease_ended_comes_last(shared: Ground) -> None:
 
 
 def test_a_dead_holder_elsewhere_is_waited_for_until_its_lease_ends(shared: Ground) -> None:
-    def hold() -> Tenure:
-        tenure = shared.open(machine="there", ttl=SHORT[shared.kind]).try_acquire(holder("killed"))
-        assert not isinstance(tenure, LockStatus)
-        tenure.commit(built(1))
-        return tenure
+    def hold() -> HeldLock:
+        lock = shared.open(machine="there", ttl=SHORT[shared.kind]).try_acquire(holder("killed"))
+        assert not isinstance(lock, LockStatus)
+        lock.commit(built(1))
+        return lock
 
     with in_a_process(hold):
-        assert shared.open().status().verdict is Verdict.HELD
+        assert shared.open().status().status is Status.HELD
     found = shared.open().status()
-    assert found.verdict in (Verdict.HELD, Verdict.UNKNOWN), "its lease lives for a while"
+    assert found.status in (Status.HELD, Status.UNKNOWN), "its lease lives for a while"
     assert isinstance(shared.open().try_acquire(holder("test")), LockStatus)
-    store, seen = shared.open(machine="looking"), set[Verdict]()
+    store, seen = shared.open(machine="looking"), set[Status]()
 
     def is_abandoned() -> bool:
-        seen.add(store.status().verdict)
-        return Verdict.ABANDONED in seen
+        seen.add(store.status().status)
+        return Status.ABANDONED in seen
 
     eventually(is_abandoned)
-    assert seen <= {Verdict.HELD, Verdict.UNKNOWN, Verdict.ABANDONED}
-    assert "lease of participant 1 of token 1 has ended" in store.status().proof[-1]
-    with waited_for(shared.open(machine="waiting")) as tenure:
-        assert tenure.replaced is not None
-        assert tenure.replaced.verdict is Verdict.ABANDONED
-        tenure.commit(built(2))
+    assert seen <= {Status.HELD, Status.UNKNOWN, Status.ABANDONED}
+    assert "lease of participant 1 of token 1 has ended" in store.status().evidence[-1]
+    with waited_for(shared.open(machine="waiting")) as lock:
+        assert lock.replaced is not None
+        assert lock.replaced.status is Status.ABANDONED
+        lock.commit(built(2))
     assert whys(shared.open()) == ["1", "2"]
-    assert state_of(shared.open()).tenure == 2
+    assert state_of(shared.open()).token == 2
 
 
 def test_holder_that_could_not_release_is_known_dead_on_its_machine(
@@ -357,9 +357,9 @@ def test_holder_that_could_not_release_is_known_dead_on_its_machine(
     proxy.refuse()
     ended.close()
     assert lease_of(shared, names.participant(1, 1))
-    assert shared.open(machine="there").status().verdict is Verdict.HELD
-    assert shared.open().status().verdict is Verdict.ABANDONED
-    with tenure_of(shared.open()) as heir:
+    assert shared.open(machine="there").status().status is Status.HELD
+    assert shared.open().status().status is Status.ABANDONED
+    with lock_of(shared.open()) as heir:
         assert heir.record.token == 2
         heir.commit(built(2))
     assert whys(shared.open()) == ["1", "2"]
@@ -373,5 +373,5 @@ def test_token_exceeds_the_lock_files_of_this_machine(shared: Ground) -> None:
     orphaned.hand_over()
     keys = shared.keys()
     keys.remove(keys.names(""))
-    with tenure_of(store) as lock:
+    with lock_of(store) as lock:
         assert lock.record.token == 2

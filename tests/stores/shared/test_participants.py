@@ -8,16 +8,16 @@ from collections.abc import Iterator
 
 import pytest
 
-from packer_fork import sharing
+from packer_fork import lock_steps
 from packer_fork.errors import LockLostError
 from packer_fork.lock_steps import MOST_PARTICIPANTS
-from packer_fork.locks import LockRecord, LockStatus, Stop, Verdict
+from packer_fork.locks import LockRecord, LockStatus, Status, Stop
 from packer_fork.stores.base import HeldLock, Store
 from packer_fork.stores.shared import names
 from tests.conftest import eventually
 from tests.support.local_store import holder
 from tests.support.servers import Proxy
-from tests.support.store_operations import ANY, built, changes, in_a_process, tenure_of, whys
+from tests.support.store_operations import ANY, built, changes, in_a_process, lock_of, whys
 from tests.support.stores import HASTY, Ground
 
 INPUTS = "f" * 64
@@ -29,7 +29,7 @@ def first(store: Store, *, wanted: tuple[str, ...] = ("a", "b", "c")) -> Iterato
     found = store.try_acquire(holder("first"), max_participants=MOST_PARTICIPANTS)
     assert not isinstance(found, LockStatus), found
     with contextlib.closing(found):
-        found.update(lambda share, _: sharing.opened(share, inputs=INPUTS, run=1, wanted=wanted))
+        found.update(lambda share, _: lock_steps.admit(share, inputs=INPUTS, run=1, wanted=wanted))
         yield found
 
 
@@ -41,7 +41,7 @@ def join(store: Store, lock: HeldLock, inputs: str = INPUTS) -> HeldLock:
 
 def claim(member: HeldLock, source: str) -> LockRecord | None:
     return member.update(
-        lambda share, dead: sharing.claimed(share, source, member.participant.number, dead)
+        lambda share, dead: lock_steps.claim(share, source, member.participant.number, dead)
     )
 
 
@@ -57,8 +57,8 @@ def test_nobody_joins_before_it_is_known_what_is_built(ground: Ground) -> None:
 def test_exclusive_lock_admits_one_participant(ground: Ground) -> None:
     """Even if a step admitted others."""
     store = ground.open()
-    with tenure_of(store) as lock:
-        lock.update(lambda record, _: sharing.opened(record, inputs=INPUTS, run=1, wanted=("a",)))
+    with lock_of(store) as lock:
+        lock.update(lambda record, _: lock_steps.admit(record, inputs=INPUTS, run=1, wanted=("a",)))
         assert store.join(holder("x"), lock_id=lock.record.id, inputs=INPUTS) is None
         lock.commit(built(1))
     assert whys(store) == ["1"]
@@ -73,20 +73,20 @@ def test_only_who_builds_the_same_joins(ground: Ground) -> None:
             assert (member.participant.number, second.participant.number) == (1, 2)
             assert second.record.token == member.record.token
             status = store.status()
-            assert status.verdict is Verdict.HELD
-            assert [each.verdict for each in status.participants] == [Verdict.HELD] * 2
+            assert status.status is Status.HELD
+            assert [each.status for each in status.participants] == [Status.HELD] * 2
 
 
 def test_the_lock_is_free_when_the_last_one_has_left(ground: Ground) -> None:
     store, other = ground.open(), ground.open(machine="there")
     with first(store) as member:
         second = join(other, member)
-    assert store.status().verdict is Verdict.HELD
+    assert store.status().status is Status.HELD
     assert isinstance(other.try_acquire(holder("x")), LockStatus)
     second.close()
-    assert store.status().verdict is Verdict.FREE
-    with tenure_of(other) as tenure:
-        assert tenure.record.token == second.record.token + 1
+    assert store.status().status is Status.FREE
+    with lock_of(other) as lock:
+        assert lock.record.token == second.record.token + 1
 
 
 def test_a_source_is_claimed_by_one_at_a_time(ground: Ground) -> None:
@@ -101,7 +101,7 @@ def test_a_source_is_claimed_by_one_at_a_time(ground: Ground) -> None:
             ("b", 2, 2),
         ]
         assert dead == frozenset()
-        member.update(lambda share, _: sharing.given_back(share, "a", 1))
+        member.update(lambda share, _: lock_steps.return_claim(share, "a", 1))
         assert claim(second, "a") is not None
         assert [c.number for c in second.look()[0].claims] == [2, 3]
 
@@ -111,7 +111,7 @@ def test_what_is_handed_in_twice_is_done_once(ground: Ground) -> None:
     with first(ground.open()) as member:
         claim(member, "a")
         for _ in range(2):
-            member.update(lambda share, _: sharing.handed_in(share, "a", 1))
+            member.update(lambda share, _: lock_steps.complete(share, "a", 1))
         assert member.look()[0].done == ("a",)
         assert claim(member, "a") is None
 
@@ -221,7 +221,7 @@ def test_member_that_takes_its_place_back_keeps_what_it_had_claimed(shared: Grou
                     proxy.let_pass()
                     second.commit(built(1))
                 found.append(dead)
-                return sharing.claimed(share, "a", member.participant.number, dead)
+                return lock_steps.claim(share, "a", member.participant.number, dead)
 
             assert member.update(step) is None
             assert found == [{second.participant.number}, frozenset()]
@@ -240,25 +240,25 @@ def test_a_lock_whose_members_are_all_dead_is_abandoned(ground: Ground) -> None:
         return not isinstance(found, LockStatus)
 
     with in_a_process(work):
-        assert store.status().verdict is Verdict.HELD
-    eventually(lambda: store.status().verdict is Verdict.ABANDONED)
-    with tenure_of(store) as tenure:
-        assert tenure.replaced is not None
-        assert tenure.record.token == 2
+        assert store.status().status is Status.HELD
+    eventually(lambda: store.status().status is Status.ABANDONED)
+    with lock_of(store) as lock:
+        assert lock.replaced is not None
+        assert lock.record.token == 2
 
 
 def test_an_operator_closes_the_lock_for_all(ground: Ground) -> None:
     store, other = ground.open(), ground.open(machine="there")
     with first(store) as member, contextlib.closing(join(other, member)) as second:
         member.commit(built(1))
-        with tenure_of(ground.open(machine="operator"), over=ANY, lock_id=member.record.id):
+        with lock_of(ground.open(machine="operator"), over=ANY, lock_id=member.record.id):
             for each in (member, second):
                 with pytest.raises(LockLostError):
                     each.commit(built(2))
                 with pytest.raises(LockLostError):
                     claim(each, "a")
     assert whys(store) == ["1"]
-    assert store.status().verdict is Verdict.FREE
+    assert store.status().status is Status.FREE
 
 
 def test_an_operator_closes_the_membership_of_one_that_lives(ground: Ground) -> None:
@@ -282,7 +282,7 @@ def test_once_stopped_nobody_claims_or_joins(ground: Ground) -> None:
     with first(store) as member, contextlib.closing(join(other, member)) as second:
         by = member.participant.holder.by
         stop = Stop(at=member.record.created, by=by, why="a failed")
-        assert second.update(lambda share, _: sharing.stopped(share, stop)) is not None
+        assert second.update(lambda share, _: lock_steps.stop_all(share, stop)) is not None
         assert member.look()[0].stop == stop
         assert claim(member, "a") is None
         assert other.join(holder("x"), lock_id=member.record.id, inputs=INPUTS) is None
@@ -294,12 +294,12 @@ def test_one_alone_concludes_and_only_when_nobody_builds(ground: Ground) -> None
 
         def conclude(each: HeldLock) -> LockRecord | None:
             return each.update(
-                lambda share, dead: sharing.concluded(share, each.participant.number, dead)
+                lambda share, dead: lock_steps.conclude(share, each.participant.number, dead)
             )
 
         claim(second, "a")
         assert conclude(member) is None
-        second.update(lambda share, _: sharing.given_back(share, "a", 2))
+        second.update(lambda share, _: lock_steps.return_claim(share, "a", 2))
         assert conclude(member) is not None
         assert conclude(second) is None
         assert claim(second, "b") is None

@@ -7,21 +7,21 @@ from pathlib import Path
 import pytest
 
 from packer_fork.errors import DamagedError
-from packer_fork.model import Build, Draft
+from packer_fork.model import Build, PendingChange
 from packer_fork.stores.shared import names
 from packer_fork.stores.shared.high_water import HighWaterMark
 from packer_fork.stores.shared.keys import Keys
 from packer_fork.stores.shared.reader import SharedReader
 from tests.support.local_store import holder
-from tests.support.store_operations import tenure_of
+from tests.support.store_operations import lock_of
 from tests.support.stores import Ground
 
-DRAFT = Draft(operation="test", builds={"null.a": Build(name="null.a")})
+DRAFT = PendingChange(operation="test", builds={"null.a": Build(name="null.a")})
 
 
 def commit(ground: Ground) -> None:
-    with tenure_of(ground.open()) as tenure:
-        tenure.commit(DRAFT)
+    with lock_of(ground.open()) as lock:
+        lock.commit(DRAFT)
 
 
 def test_somebody_begins_the_state_while_it_is_looked_for(
@@ -83,9 +83,9 @@ def test_state_that_continued_from_an_older_copy_is_noticed(shared: Ground) -> N
     copy = contents(keys)
     commit(shared)
     restore(keys, copy)
-    with tenure_of(shared.open(machine="elsewhere")) as tenure:
-        tenure.commit(Draft(operation="other"))
-        tenure.commit(Draft(operation="other"))
+    with lock_of(shared.open(machine="elsewhere")) as lock:
+        lock.commit(PendingChange(operation="other"))
+        lock.commit(PendingChange(operation="other"))
     with pytest.raises(DamagedError, match="went back in time") as raised:
         shared.open().read()
     assert "another change has serial" in raised.value.lost
@@ -99,8 +99,8 @@ def test_repair_of_an_older_copy_reuses_no_serial(shared: Ground) -> None:
     newest = shared.open().read()
     restore(keys, copy)
     store = shared.open()
-    with tenure_of(store, even_damaged=True) as tenure:
-        repaired = tenure.repair()
+    with lock_of(store, even_damaged=True) as lock:
+        repaired = lock.repair()
     state = store.read()
     assert newest is not None
     assert state is not None

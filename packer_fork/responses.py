@@ -19,7 +19,7 @@ class ChangeEntry(Struct, frozen=True, kw_only=True, omit_defaults=True):
     at: datetime
     by: Actor
     operation: str
-    tenure: int
+    token: int
     run: int | None = None
     builds: tuple[str, ...] = ()
     why: str = ""
@@ -31,7 +31,7 @@ class ChangeEntry(Struct, frozen=True, kw_only=True, omit_defaults=True):
             at=change.at,
             by=change.by,
             operation=change.operation,
-            tenure=change.tenure,
+            token=change.token,
             run=change.run,
             builds=change.skip.builds if change.skip else tuple(change.builds),
             why=change.why,
@@ -116,7 +116,7 @@ class Verified(Struct, frozen=True, kw_only=True):
 class RecoverableState(Struct, frozen=True, kw_only=True):
     """What can be proven of a damaged state, and what is lost.
 
-    ``state`` is the newest that follows from proven lines, None if none does; its ``cuts``
+    ``state`` is the newest that follows from proven lines, None if none does; its ``gaps``
     lead the history around what is damaged. ``sources`` are the files that it rests on,
     ``acknowledged`` is the last serial that was acknowledged, None where that is unknown,
     and ``lost`` says in sentences what will be missing.

@@ -1,4 +1,4 @@
-"""Tenures on three servers that fail, of many machines that fail, proven by the checker."""
+"""Locks on three servers that fail, of many machines that fail, proven by the checker."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from stress.shared_chaos import SharedChaos, Site
 from tests.support.servers import Cluster, consul_cluster, etcd_cluster, namespaces
 from tests.support.stores import Ground
 
-TENURES = 60
+LOCKS = 60
 """At the smallest scale."""
 
 Make = Callable[..., contextlib.AbstractContextManager[Cluster]]
@@ -28,7 +28,7 @@ Make = Callable[..., contextlib.AbstractContextManager[Cluster]]
 
 @pytest.mark.timeout(7200)
 @pytest.mark.parametrize(("kind", "make"), [("etcd", etcd_cluster), ("consul", consul_cluster)])
-def test_tenures_of_many_machines_never_overlap(
+def test_lock_of_many_machines_never_overlap(
     tmp_path: Path, scale: Scale, rng: random.Random, figure: Say, kind: str, make: Make
 ) -> None:
     random.seed(rng.random())
@@ -36,10 +36,10 @@ def test_tenures_of_many_machines_never_overlap(
         ground = Ground(kind, tmp_path, tuple(cluster.endpoints), "stress")
         with contextlib.closing(ground):
             chaos = SharedChaos(Site(ground, cluster, network), tmp_path)
-            chaos.run(TENURES * scale.times)
+            chaos.run(LOCKS * scale.times)
             found, events, kept = list(chaos.problems()), chaos.events(), chaos.kept()
     committed = sum(isinstance(event, Committed) for event in events)
-    figure("tenures", sum(isinstance(event, Acquired) for event in events), "tenures")
+    figure("locks", sum(isinstance(event, Acquired) for event in events), "locks")
     figure("commits", committed, "commits")
     figure("changes found", len(kept), "changes")
     for trouble, times in chaos.had.items():

@@ -27,7 +27,7 @@ Mount = Callable[..., Path]
 @pytest.fixture
 def held(stage: Stage) -> Player:
     player = stage.enter()
-    assert player.ask("take")["tenure"] == 1
+    assert player.ask("take")["lock"] == 1
     return player
 
 
@@ -57,8 +57,8 @@ def _permitted(*command: str) -> None:
         unavailable(f"not permitted here: {' '.join(command)}: {done.stderr.strip()}")
 
 
-def verdict(folder: Path) -> str:
-    return str(open_store(folder).status().verdict)
+def status_of(folder: Path) -> str:
+    return str(open_store(folder).status().status)
 
 
 def record(stage: Stage) -> Any:
@@ -69,30 +69,30 @@ def kill_with_packer(stage: Stage, player: Player) -> None:
     """Its Packer outlives it for a moment, in which the lock is orphaned."""
     packer = stage.packer(player)
     player.kill()
-    assert verdict(stage.folder) == "orphaned"
+    assert status_of(stage.folder) == "orphaned"
     os.kill(packer, signal.SIGKILL)
-    eventually(lambda: verdict(stage.folder) == "abandoned")
+    eventually(lambda: status_of(stage.folder) == "abandoned")
 
 
 def test_the_same_host_sees_who_holds_it(stage: Stage, held: Player) -> None:
     status = open_store(stage.folder).status()
-    assert status.verdict == "held"
+    assert status.status == "held"
     assert [process.pid for process in status.processes] == [held.pid]
-    assert "holds the kernel lock" in status.proof[0]
+    assert "holds the kernel lock" in status.evidence[0]
 
 
 def test_each_verdict_in_the_life_of_a_lock(stage: Stage) -> None:
-    assert verdict(stage.folder) == "free"
+    assert status_of(stage.folder) == "free"
     player = stage.enter()
     player.ask("take")
-    assert verdict(stage.folder) == "held"
+    assert status_of(stage.folder) == "held"
     player.ask("close")
-    assert verdict(stage.folder) == "free"
+    assert status_of(stage.folder) == "free"
     player.ask("take")
     kill_with_packer(stage, player)
     heir = stage.enter()
     assert heir.ask("take")["replaced"] == "abandoned"
-    assert verdict(stage.folder) == "held"
+    assert status_of(stage.folder) == "held"
 
 
 @pytest.mark.parametrize(
@@ -108,12 +108,12 @@ def test_each_verdict_in_the_life_of_a_lock(stage: Stage) -> None:
 def test_another_namespace_sees_the_same(stage: Stage, held: Player, under: list[str]) -> None:
     _permitted(*under, "true")
     other = stage.enter(under=under)
-    assert other.ask("status")["verdict"] == "held"
+    assert other.ask("status")["status"] == "held"
     assert other.ask("take")["refused"] == "held"
     held.kill()
-    assert other.ask("status")["verdict"] == "abandoned"
+    assert other.ask("status")["status"] == "abandoned"
     assert other.ask("take")["replaced"] == "abandoned"
-    assert verdict(stage.folder) == "held", "and from here the other way round"
+    assert status_of(stage.folder) == "held", "and from here the other way round"
 
 
 @pytest.fixture
@@ -138,11 +138,11 @@ def test_another_user_without_access_to_the_processes(stage: Stage, open_folder:
     other.ask("become", NOBODY)
     environ = subprocess.run(["cat", f"/proc/{holder.pid}/environ"], check=False, user=int(NOBODY))
     assert environ.returncode != 0
-    assert other.ask("status")["verdict"] == "held"
+    assert other.ask("status")["status"] == "held"
     holder.kill()
-    assert other.ask("status")["verdict"] == "orphaned"
+    assert other.ask("status")["status"] == "orphaned"
     os.kill(packer, signal.SIGKILL)
-    eventually(lambda: other.ask("status")["verdict"] == "abandoned")
+    eventually(lambda: other.ask("status")["status"] == "abandoned")
     refused = other.ask("take")
     assert refused["error"] == "StoreError"
     assert str(open_folder) in refused["message"]
@@ -169,7 +169,7 @@ def test_after_a_reboot_a_free_kernel_lock_is_proof_enough(stage: Stage, held: P
     )  # a pid that lives, and is another's now
     (stage.folder / "lock").write_text(json.dumps(document))
     status = open_store(stage.folder).status()
-    assert status.verdict == "abandoned"
+    assert status.status == "abandoned"
     assert status.processes == ()
 
 
@@ -177,27 +177,27 @@ def test_a_copied_folder_is_another_lock(stage: Stage, held: Player, tmp_path: P
     copy = tmp_path / "copy" / "default"
     copy.parent.mkdir()
     subprocess.run(["cp", "-a", stage.folder, copy], check=True)
-    assert verdict(copy) == "abandoned", "nobody holds the copy's inodes"
+    assert status_of(copy) == "abandoned", "nobody holds the copy's inodes"
     heir = stage.enter(copy)
     assert heir.ask("take")["replaced"] == "abandoned"
-    assert verdict(stage.folder) == "held"
+    assert status_of(stage.folder) == "held"
     assert held.ask("commit", "still ours")["serial"] == 1
 
 
-def test_a_copy_without_the_tenures_proves_nothing(stage: Stage, held: Player) -> None:
+def test_a_copy_without_the_lock_proves_nothing(stage: Stage, held: Player) -> None:
     copy = stage.folder.parent / "copy"
     shutil.copytree(stage.folder, copy, ignore=shutil.ignore_patterns("locks"))
-    assert verdict(copy) == "unknown"
+    assert status_of(copy) == "unknown"
     assert held.ask("commit", "still ours")["serial"] == 1
 
 
 def assert_as_on_a_local_disk(stage: Stage, folder: Path) -> None:
     player = stage.enter(folder)
     player.ask("take")
-    assert verdict(folder) == "held"
+    assert status_of(folder) == "held"
     player.ask("commit", "a change")
     player.kill()
-    assert verdict(folder) == "abandoned"
+    assert status_of(folder) == "abandoned"
     heir = stage.enter(folder)
     assert heir.ask("take")["replaced"] == "abandoned"
     heir.kill()
@@ -229,9 +229,9 @@ def test_a_lock_in_a_lower_layer_is_seen_through_the_overlay(stage: Stage, mount
     player.kill()
     options = f"lowerdir={layers}/lower,upperdir={layers}/upper,workdir={layers}/work"
     place = mount("mount", "-t", "overlay", "overlay", "-o", options) / "t" / "default"
-    assert verdict(place) == "abandoned"
+    assert status_of(place) == "abandoned"
     heir, third = stage.enter(place), stage.enter(place)
-    assert heir.ask("take")["tenure"] == 2
+    assert heir.ask("take")["lock"] == 2
     assert third.ask("take")["refused"] == "held"
     heir.kill()
 
@@ -248,11 +248,11 @@ def test_on_fuse_a_free_kernel_lock_proves_nothing(
     folder = place / "t" / "default"
     player = stage.enter(folder)
     lock_id = player.ask("take")["id"]
-    assert verdict(folder) == "held", "a lock that is seen held is held on any file system"
+    assert status_of(folder) == "held", "a lock that is seen held is held on any file system"
     player.kill()
     status = open_store(folder).status()
-    assert status.verdict == "unknown"
-    assert "fuse" in status.proof[0]
+    assert status.status == "unknown"
+    assert "fuse" in status.evidence[0]
     heir = stage.enter(folder)
     assert heir.ask("take") == {"refused": "unknown", "id": lock_id}
     assert heir.ask("take", "any", lock_id)["replaced"] == "unknown"
@@ -299,7 +299,7 @@ def test_the_file_system_is_known_from_the_mounts(
 def test_a_stopped_holder_holds(stage: Stage, held: Player) -> None:
     held.freeze()
     other = stage.enter()
-    assert verdict(stage.folder) == "held"
+    assert status_of(stage.folder) == "held"
     assert other.ask("take")["refused"] == "held"
     held.signal(signal.SIGCONT)
     assert held.ask("commit", "goes on")["serial"] == 1
@@ -307,42 +307,42 @@ def test_a_stopped_holder_holds(stage: Stage, held: Player) -> None:
 
 @pytest.mark.parametrize("data", [b"", b"{corrupted", b'{"id":"x"}', b"\0" * 64, b"[" * 9000])
 def test_an_unreadable_record_of_a_live_holder(stage: Stage, held: Player, data: bytes) -> None:
-    """The tenure's files still tell that somebody lives; to unlock it needs its surrogate ID."""
+    """The lock's files still tell that somebody lives; to unlock it needs its surrogate ID."""
     (stage.folder / "lock").write_bytes(data)
     status = open_store(stage.folder).status()
-    assert status.verdict == "held"
+    assert status.status == "held"
     assert status.id.startswith("unreadable-")
     assert status.error
     other = stage.enter()
     assert other.ask("take") == {"refused": "held", "id": status.id}
     held.kill()
-    assert verdict(stage.folder) == "unknown"
+    assert status_of(stage.folder) == "unknown"
     assert other.ask("take")["refused"] == "unknown"
     got = other.ask("take", "any", open_store(stage.folder).status().id)
-    assert (got["tenure"], got["replaced"]) == (2, "unknown"), "tokens grow nevertheless"
+    assert (got["lock"], got["replaced"]) == (2, "unknown"), "tokens grow nevertheless"
 
 
 def test_an_unreadable_record_of_an_orphan(stage: Stage, held: Player) -> None:
     packer = stage.packer(held)
     (stage.folder / "lock").write_bytes(b"{")
     held.kill()
-    assert verdict(stage.folder) == "orphaned"
+    assert status_of(stage.folder) == "orphaned"
     os.kill(packer, signal.SIGKILL)
-    eventually(lambda: verdict(stage.folder) == "unknown")
+    eventually(lambda: status_of(stage.folder) == "unknown")
 
 
 def test_a_missing_record_of_a_live_holder(stage: Stage, held: Player) -> None:
     (stage.folder / "lock").unlink()
     status = open_store(stage.folder).status()
-    assert (status.verdict, status.id) == ("held", "token-1")
+    assert (status.status, status.id) == ("held", "token-1")
     other = stage.enter()
     assert other.ask("take")["refused"] == "held"
     refused = held.ask("commit", "without a record")
     assert refused["error"] == "LockLostError"
     assert "removed or damaged" in refused["message"]
     held.kill()
-    assert verdict(stage.folder) == "free"
-    assert other.ask("take")["tenure"] == 2
+    assert status_of(stage.folder) == "free"
+    assert other.ask("take")["lock"] == 2
 
 
 def test_a_missing_record_and_nobody_left(stage: Stage, held: Player) -> None:
@@ -350,15 +350,13 @@ def test_a_missing_record_and_nobody_left(stage: Stage, held: Player) -> None:
     held.kill()
     (stage.folder / "lock").unlink()
     shutil.rmtree(stage.folder / "locks")
-    assert verdict(stage.folder) == "free"
-    assert stage.enter().ask("take")["tenure"] == 2, "the state itself knows the last token"
+    assert status_of(stage.folder) == "free"
+    assert stage.enter().ask("take")["lock"] == 2, "the state itself knows the last token"
 
 
 @pytest.mark.parametrize("missing", ["1-1.packer-fork", "1-1.packer", ""])
 @pytest.mark.parametrize("alive", [True, False])
-def test_missing_files_of_a_tenure(
-    stage: Stage, held: Player, missing: str, *, alive: bool
-) -> None:
+def test_missing_files_of_a_lock(stage: Stage, held: Player, missing: str, *, alive: bool) -> None:
     """Without them nothing is proven; what is left of them still tells who lives."""
     for path in [stage.folder / "locks" / missing] if missing else _files(stage):
         path.unlink()
@@ -366,11 +364,11 @@ def test_missing_files_of_a_tenure(
         held.kill()
     told = {"1-1.packer-fork": "orphaned", "1-1.packer": "held"}.get(missing) if alive else None
     status = open_store(stage.folder).status()
-    assert status.verdict == (told or "unknown")
+    assert status.status == (told or "unknown")
     other = stage.enter()
     assert other.ask("take")["refused"] == (told or "unknown")
     got = other.ask("take", "any", status.id)
-    assert (got["tenure"], got["replaced"]) == (2, told or "unknown")
+    assert (got["lock"], got["replaced"]) == (2, told or "unknown")
     if alive:
         assert held.ask("commit", "late")["error"] == "LockLostError"
 
@@ -379,7 +377,7 @@ def _files(stage: Stage) -> list[Path]:
     return list((stage.folder / "locks").iterdir())
 
 
-def test_an_old_tenure_that_lives_on_is_seen_beside_the_new_one(stage: Stage, held: Player) -> None:
+def test_an_old_lock_that_lives_on_is_seen_beside_the_new_one(stage: Stage, held: Player) -> None:
     other = stage.enter()
     other.ask("take", "any", record(stage)["id"])
     store = open_store(stage.folder)
@@ -392,11 +390,11 @@ def test_an_old_tenure_that_lives_on_is_seen_beside_the_new_one(stage: Stage, he
 def test_lock_that_is_just_being_acquired_is_held(tmp_path: Path) -> None:
     """Its kernel locks are there before its record is."""
     folder = tmp_path / "t" / "default"
-    tenure = open_store(folder).try_acquire(holder("test"))
-    assert not isinstance(tenure, LockStatus)
-    tenure.close()
+    lock = open_store(folder).try_acquire(holder("test"))
+    assert not isinstance(lock, LockStatus)
+    lock.close()
     locks = KernelLocks(Layout(folder), 2, 1)
     try:
-        assert verdict(folder) == "held"
+        assert status_of(folder) == "held"
     finally:
         locks.release()
