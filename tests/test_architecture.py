@@ -20,7 +20,7 @@ import packer_fork
 ROOT = Path(__file__).parent.parent
 PACKAGE = "packer_fork"
 
-LEAVES = {"answers", "locks", "model", "statistics", "errors", "malformed", "failures"}
+LEAVES = {"responses", "locks", "model", "statistics", "errors", "malformed", "failures"}
 
 # Which rooms of the package a room may use, besides itself.
 MAY_USE: Mapping[str, set[str]] = {
@@ -30,7 +30,7 @@ MAY_USE: Mapping[str, set[str]] = {
     | LEAVES,
     "api": {"manager", "events", "packer.flags"} | LEAVES,
     "manager": {"inputs", "packer", "template", "stores", "codec", "changes", "events", "config"}
-    | {"lock_steps", "sharing"}
+    | {"lock_steps"}
     | {"host", "processes", "durable", "terminal"}
     | LEAVES,
     "views": {"events", "terminal", "host"} | LEAVES,
@@ -49,9 +49,8 @@ MAY_USE: Mapping[str, set[str]] = {
     "durable": {"errors"},
     "disk_reserve": set(),
     "terminal": set(),
-    "answers": {"model"},
+    "responses": {"model"},
     "lock_steps": {"locks", "model"},
-    "sharing": {"lock_steps"},
     "statistics": {"model"},
     "failures": {"model"},
     "locks": {"model"},
