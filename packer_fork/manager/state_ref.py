@@ -10,7 +10,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from urllib.parse import quote, unquote
 
 from msgspec import Struct, structs
@@ -21,8 +21,11 @@ from packer_fork.events import Notice, Notify
 from packer_fork.manager import project
 from packer_fork.model import Project
 from packer_fork.stores.base import Store
-from packer_fork.stores.circuit_breaker import CircuitBreaker
 from packer_fork.stores.local.store import LocalStore
+
+if TYPE_CHECKING:
+    from packer_fork.stores.circuit_breaker import CircuitBreaker
+
 
 FOLDER = ".packer-fork"
 SHARED = "@shared"
@@ -89,6 +92,8 @@ class StateRef(Struct, frozen=True):
             from packer_fork.manager import shared_store
 
             return shared_store.circuit_breaker(self.settings)
+        from packer_fork.stores.circuit_breaker import CircuitBreaker
+
         return CircuitBreaker(self.store.location)
 
     @property
