@@ -13,8 +13,8 @@ if TYPE_CHECKING:
     from contextlib import AbstractContextManager
 
     from packer_fork.events import Notify
+    from packer_fork.manager.build.prepare import BuildRequest
     from packer_fork.manager.build.shared_run import Sharing
-    from packer_fork.manager.prepare import BuildRequest
     from packer_fork.packer.flags import PackerFlags
     from packer_fork.views.verbosity import Verbosity
 
@@ -42,7 +42,7 @@ def build(options: arguments.BuildOptions, flags: PackerFlags) -> int:
 def plan(options: arguments.PlanOptions, flags: PackerFlags) -> int:
     """Tell what `build` would do, and why. Takes no lock, changes no state."""
     from packer_fork.errors import EXIT_DONE, EXIT_TO_BUILD
-    from packer_fork.manager import planning
+    from packer_fork.manager.build import planning
 
     view = _view(flags, as_json=options.json, answer=True)
     to_build = planning.show(_request(options, flags), view)
@@ -52,7 +52,7 @@ def plan(options: arguments.PlanOptions, flags: PackerFlags) -> int:
 def _request(
     options: arguments.StateOptions, flags: PackerFlags, *, rebuild: bool = False
 ) -> BuildRequest:
-    from packer_fork.manager.prepare import BuildRequest
+    from packer_fork.manager.build.prepare import BuildRequest
 
     return BuildRequest(
         template=options.template,

@@ -92,7 +92,7 @@ def force_unlock(
     ] = False,
 ) -> None:
     """End a lock that was left behind, and finish from its log what was left undone."""
-    from packer_fork.manager import unlock
+    from packer_fork.manager.lock import unlock
     from packer_fork.views import locks as view
     from packer_fork.views.plain import PlainView
 

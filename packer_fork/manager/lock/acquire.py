@@ -14,8 +14,8 @@ from packer_fork import host
 from packer_fork.errors import LockedError
 from packer_fork.events import LockTaken, Notice, Notify, Waiting
 from packer_fork.locks import Holder, LockStatus, Status, Wait, advice, packer_lives, who
-from packer_fork.manager import forecast
-from packer_fork.manager.forecast import Progress
+from packer_fork.manager.build import forecast
+from packer_fork.manager.build.forecast import Progress
 from packer_fork.model import PendingChange
 from packer_fork.stores.base import TAKE_OVER, HeldLock, Store, Ticket
 

@@ -15,8 +15,8 @@ from packer_fork import host
 from packer_fork.errors import LockedError, UsageError
 from packer_fork.events import Notice, Notify
 from packer_fork.locks import LiveProcess, LockStatus, ParticipantStatus, Status, who
-from packer_fork.manager import acquire, end
 from packer_fork.manager.build import recovery, run_document
+from packer_fork.manager.lock import acquire, end
 from packer_fork.manager.state_ref import StateRef
 from packer_fork.model import PendingChange
 from packer_fork.stores.base import TAKE_OVER, HeldLock
