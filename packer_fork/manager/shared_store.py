@@ -91,9 +91,11 @@ def _address(settings: config.Settings) -> Address | BucketAddress:
 
 def circuit_breaker(settings: config.Settings) -> CircuitBreaker:
     """The circuit breaker of the cluster or bucket, shared by all processes of this user."""
-    address = structs.replace(_address(settings), prefix="")
-    at = f" at {address.endpoint}" if isinstance(address, BucketAddress) else ""
-    return CircuitBreaker(f"{address}{at}")
+    address = _address(settings)
+    if isinstance(address, BucketAddress):
+        at = f" at {address.endpoint}" if address.endpoint else ""
+        return CircuitBreaker(f"s3://{address.bucket}{at}")
+    return CircuitBreaker(str(structs.replace(address, prefix="")))
 
 
 def _keys(settings: config.Settings, path: str, complain: Complain | None = None) -> Keys:

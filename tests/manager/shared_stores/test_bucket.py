@@ -94,7 +94,8 @@ def test_results_are_kept_while_the_bucket_is_away(
         assert "cannot be reached" in ended.err
         assert len(here.outbox()) == 1
         proxy.let_pass()
-        told = done(here.cli, *BUILD)
+        patient = with_env(here, {"PACKER_FORK_STORE_PATIENCE": "30s"})
+        told = done(patient.cli, *BUILD)
     assert "builds that it now stands for: null.n" in told
     assert "everything is up to date" in told
     assert not here.outbox()
