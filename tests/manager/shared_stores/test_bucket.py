@@ -1,11 +1,14 @@
 """Buckets that cannot be used: refused in one sentence, before Packer starts."""
 
+import time
 from collections.abc import Mapping
 from pathlib import Path
 
 import pytest
 
-from tests.conftest import Cli
+from packer_fork.config import Settings
+from packer_fork.manager import shared_store
+from tests.conftest import Cli, eventually
 from tests.support.queries import ONE, answer, done, is_up_to_date, refused
 from tests.support.servers import CREDENTIALS, Cluster, Proxy
 from tests.support.servers.places import LOOPBACK, free_ports
@@ -40,6 +43,16 @@ def test_an_endpoint_that_cannot_be_reached(cli: Cli, prefix: str) -> None:
         team = bucket_team(cli, prefix, f"{LOOPBACK}:{port}")
         here = team.machine("here", ONE, settings={"store_patience": "0s"})
         refused(here.cli, *BUILD, rc=15, text=f"at http://{LOOPBACK}:{port} cannot be reached")
+
+
+def test_each_server_has_a_local_folder_of_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Two servers may have a bucket of the same name."""
+    settings = Settings(state="s3://images/a", project="web")
+    names = set()
+    for endpoint in ("", "http://one:9000", "http://another:9000", "http://another:9000/"):
+        monkeypatch.setenv("AWS_ENDPOINT_URL", endpoint)
+        names.add(shared_store.local_name(settings))
+    assert len(names) == 3
 
 
 @on("s3")
@@ -99,3 +112,19 @@ def test_results_are_kept_while_the_bucket_is_away(
     assert "builds that it now stands for: null.n" in told
     assert "everything is up to date" in told
     assert not here.outbox()
+
+
+def test_a_machine_that_waits_sends_few_requests(cli: Cli, s3_server: Cluster, prefix: str) -> None:
+    here = bucket_team(cli, prefix, s3_server.endpoints[0]).machine("here", GATED)
+    running = here.begun()
+    with Proxy(s3_server.endpoints[0]) as proxy:
+        there = bucket_team(cli, prefix, proxy.endpoint).machine("there", GATED)
+        waiting = there.cli.start("build", "--lock-timeout", "1m", "t.pkr.hcl")
+        eventually(lambda: "waiting up to" in waiting.err())
+        since, sent = time.monotonic(), len(proxy.requests)
+        eventually(lambda: len(proxy.requests) >= sent + 25)
+        assert time.monotonic() - since > 4, "it looks at the whole lock each second"
+        here.go_on()
+        assert running.wait().rc == 0
+        ended = waiting.wait()
+    assert "everything is up to date" in ended.err
