@@ -69,8 +69,8 @@ _CODES = {
 }
 """Error codes that obstore has dropped, or that were not sent, by what its text says instead."""
 
-_METADATA_SERVICE = "169.254.169.254"
-"""Which obstore asks for credentials if the environment has none."""
+_METADATA = re.compile(r"/latest/(api/token|meta-data)")
+"""Paths of the metadata service, which obstore asks if the environment has no credentials."""
 
 _CODE = re.compile(r"<Code>(\w+)</Code>")
 _CONNECT = "kind: Connect"
@@ -188,7 +188,7 @@ class Bucket:
                 f"{where}: there is no bucket {self._bucket!r}.",
                 hint="Create the bucket, or correct its name.",
             )
-        if _METADATA_SERVICE in text:
+        if _METADATA.search(text):
             return UnavailableError(
                 f"There are no credentials for {where}.",
                 hint="Set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or AWS_PROFILE.",

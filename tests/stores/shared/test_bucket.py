@@ -18,7 +18,7 @@ from packer_fork.stores.retry import AnsweredError, UnavailableError
 from packer_fork.stores.shared.keys import UnsureError
 from tests.conftest import eventually
 from tests.support.scripted_server import Say, answer, scripted
-from tests.support.servers import BUCKET, Cluster, Proxy
+from tests.support.servers import BUCKET, CREDENTIALS, Cluster, Proxy
 from tests.support.servers.places import free_ports
 
 pytestmark = pytest.mark.processes
@@ -130,6 +130,19 @@ def test_an_endpoint_that_cannot_be_reached_is_named(ask: Callable[[Bucket], obj
     why = re.escape("cannot be reached (Connection refused)")
     with free_ports(1) as (port,), pytest.raises(UnavailableError, match=why):
         ask(opened(f"127.0.0.1:{port}"))
+
+
+@pytest.mark.parametrize("ask", ASKING)
+def test_missing_credentials_are_named(
+    ask: Callable[[Bucket], object], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in CREDENTIALS:
+        monkeypatch.delenv(name, raising=False)
+    with scripted(answer(b"", "404 Not Found")) as server:
+        monkeypatch.setenv("AWS_METADATA_ENDPOINT", f"http://{server.endpoint}")
+        with pytest.raises(UnavailableError, match="There are no credentials for s3://images/a"):
+            ask(opened(server.endpoint))
+        assert all(b"/latest/" in request for request in server.requests)
 
 
 @pytest.mark.parametrize("ask", ASKING[1:4])
