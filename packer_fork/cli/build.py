@@ -53,7 +53,9 @@ def _request(
     options: arguments.StateOptions, flags: PackerFlags, *, rebuild: bool = False
 ) -> BuildRequest:
     from packer_fork.manager.prepare import BuildRequest
+    from packer_fork.views import hints
 
+    hints.choose_state(options.template, options.workspace, options.state)
     return BuildRequest(
         template=options.template,
         flags=flags,
