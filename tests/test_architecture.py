@@ -20,7 +20,7 @@ import packer_fork
 ROOT = Path(__file__).parent.parent
 PACKAGE = "packer_fork"
 
-LEAVES = {"answers", "locks", "model", "statistics", "errors", "malformed", "failures"}
+LEAVES = {"responses", "locks", "model", "statistics", "errors", "malformed", "failures"}
 
 # Which rooms of the package a room may use, besides itself.
 MAY_USE: Mapping[str, set[str]] = {
@@ -49,7 +49,7 @@ MAY_USE: Mapping[str, set[str]] = {
     "durable": {"errors"},
     "disk_reserve": set(),
     "terminal": set(),
-    "answers": {"model"},
+    "responses": {"model"},
     "lock_steps": {"locks", "model"},
     "sharing": {"lock_steps"},
     "statistics": {"model"},

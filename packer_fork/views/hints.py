@@ -6,7 +6,9 @@ import os
 import re
 import shlex
 
-_COMMAND = re.compile(r"packer-fork (state check(?: --repair)?|state recover|lock status)\b")
+_COMMAND = re.compile(
+    r"packer-fork (state (check( --repair)?|recover|adopt)|lock status)(?=[ `.]|$)"
+)
 _UNLOCK = re.compile(r"packer-fork force-unlock \S+")
 _given: dict[str, str] = {}
 _unlock_option: list[str] = []
