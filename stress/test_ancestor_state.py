@@ -40,7 +40,7 @@ much with a journal, and on few cores nobody would write.
 
 BUILDS = 10_000
 CYCLES = 500  # of each kind
-FILES = ["acked", "history", "lock", "logs", "mutex", "state.json", "locks"]
+FILES = ["acked", "history", "lock", "locks", "logs", "mutex", "state.json"]
 
 
 @pytest.fixture

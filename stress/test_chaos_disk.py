@@ -311,8 +311,8 @@ def broken_at(here: Scene, before: Path, point: Point) -> Found:
 
 PLACES = {
     "the record of the lock is in place, but not its folder": (r"fsync\(\d+<{}>\)", 1),
-    "what is to be masked cannot be kept": (r"write\(\d+<{}/logs/\.\d+\.secrets", 0),
-    "the raw log cannot be removed": (r'unlink\("{}/logs/\d+\.raw"', 0),
+    "what is to be masked cannot be kept": (r"write\(\d+<{}/logs/\.\d+-\d+\.secrets", 0),
+    "the raw log cannot be removed": (r'unlink\("{}/logs/\d+-\d+\.raw"', 0),
 }
 
 

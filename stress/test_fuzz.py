@@ -23,7 +23,7 @@ CASES = 120
 """Of each reader, at the smallest scale."""
 
 _WRITTEN = frozenset(
-    {"lock", "mutex", "mutex.turn", "1.log", ".gitignore", "states", "default", "locks"}
+    {"lock", "mutex", "mutex.turn", "1-1.log", ".gitignore", "states", "default", "locks"}
 )
 """What a run, or who looks for its lock, writes in any case."""
 

@@ -30,7 +30,7 @@ MAY_USE: Mapping[str, set[str]] = {
     | LEAVES,
     "api": {"manager", "events", "packer.flags"} | LEAVES,
     "manager": {"inputs", "packer", "template", "stores", "codec", "changes", "events", "config"}
-    | {"lock_steps", "sharing"}
+    | {"lock_steps"}
     | {"host", "processes", "durable", "terminal"}
     | LEAVES,
     "views": {"events", "terminal", "host"} | LEAVES,
@@ -51,7 +51,6 @@ MAY_USE: Mapping[str, set[str]] = {
     "terminal": set(),
     "responses": {"model"},
     "lock_steps": {"locks", "model"},
-    "sharing": {"lock_steps"},
     "statistics": {"model"},
     "failures": {"model"},
     "locks": {"model"},

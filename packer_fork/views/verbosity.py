@@ -28,7 +28,9 @@ def is_shown(verbosity: Verbosity, event: events.Event) -> bool:
         case events.Output():
             is_wrong = event.kind in ("error", "stderr")
             return is_wrong or (verbosity is Verbosity.IMPORTANT and _is_summary(event.text))
-        case events.Kept() | events.Cancelling() | events.RunEnded() | events.MachineLine():
+        case events.ItemEnded() | events.RunEnded() | events.MachineLine():
+            return True
+        case events.Kept() | events.Cancelling():
             return True
     return verbosity is Verbosity.IMPORTANT
 

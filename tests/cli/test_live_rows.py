@@ -222,7 +222,7 @@ def test_waiting_for_the_lock_counts_down() -> None:
     found = board(waiting)
     assert drawn(found, seconds=0) == [
         "waiting for the lock: gives up in 10:00, about 1:40 to go, 2 before us",
-        "held by somebody whose record cannot be read (lock x), building",
+        "held by a holder whose record cannot be read (lock x), building",
     ]
     assert drawn(found, seconds=70)[0].startswith(
         "waiting for the lock: gives up in 8:50, about 0:30"

@@ -75,15 +75,22 @@ def test_state_list_prints_the_names_of_builds(cli: Cli, project: Project) -> No
 def results_of_run(cli: Cli, number: int) -> str:
     """Results as a build spools them, of a run that the state does not know."""
     state = json.loads(cli("state", "pull", "t.pkr.hcl").out)
-    run = {**state["last_run"], "number": number, "lock": 90 + number}
-    return json.dumps({"lineage": state["lineage"], "run": run, "builds": {}})
+    begun = {"token": 90 + number}
+    (last,) = state["items"].values()
+    late = {
+        "lineage": state["lineage"],
+        "run": {**state["last_run"], "number": number, **begun},
+        "item": {**last, "run": number, **begun},
+        "builds": {},
+    }
+    return json.dumps(late)
 
 
 def test_recover_tells_results_from_a_template(cli: Cli, project: Project) -> None:
     built(cli, project, "1")
     assert "nothing to recover" in done(cli, "state", "recover", "t.pkr.hcl")
-    project.write("8-9.late.json", "{")
-    refused(cli, "state", "recover", "8-9.late.json", rc=2, text="8-9.late.json holds no late")
+    project.write("8-1-9.late.json", "{")
+    refused(cli, "state", "recover", "8-1-9.late.json", rc=2, text="8-1-9.late.json holds no late")
     for words in (("a.json",), ("t.pkr.hcl", "b.json")):
         project.write(words[-1], results_of_run(cli, 9))
         done(cli, "state", "recover", *words)
@@ -93,14 +100,16 @@ def test_recover_tells_results_from_a_template(cli: Cli, project: Project) -> No
 def test_recover_merges_all_results_that_wait(cli: Cli, project: Project) -> None:
     logs = built(cli, project, "1") / "logs"
     for number in (8, 9):
-        (logs / f"{number}-{90 + number}.late.json").write_text(results_of_run(cli, number))
-    (logs / "7-97.late.json").write_text("{")
+        (logs / f"{number}-1-{90 + number}.late.json").write_text(results_of_run(cli, number))
+    (logs / "7-1-97.late.json").write_text("{")
     told = done(cli, "state", "recover", "t.pkr.hcl")
-    assert "7-97.late.json holds no late results" in told
+    assert "7-1-97.late.json holds no late results" in told
     assert {path.name for path in logs.glob("*late*")} == {
-        "7-97.late.json",
-        "8-98.late.json.replayed",
-        "9-99.late.json.replayed",
+        "7-1-97.late.json",
+        "8-1-98.late.json.replayed",
+        "9-1-99.late.json.replayed",
     }
     merged = [each for each in answers(cli, "history") if each["operation"] == "replay"]
-    assert [each["why"] for each in merged] == [f"late results of run {n}" for n in (9, 8)]
+    assert [each["why"] for each in merged] == [
+        f"late results of item 1 of run {n}" for n in (9, 8)
+    ]

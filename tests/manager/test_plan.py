@@ -169,7 +169,7 @@ def test_each_checkout_has_artifacts_of_its_own(cli: Cli, project: Project) -> N
     """Two checkouts share a state: each builds once, and neither is sent to the other's files."""
     state = project.root / "state"
     for name in ("ana", "eli"):
-        project.write(f"{name}/packer-fork.toml", f'state = "{state}"\n')
+        project.write(f"{name}/packer-fork.toml", f'state = "{state}"\nproject = "images"\n')
         project.write(
             f"{name}/images/t.pkr.hcl",
             """
@@ -203,7 +203,7 @@ def test_back_to_what_was_built_before_is_up_to_date(cli: Cli, project: Project)
 
 @pytest.mark.usefixtures("template")
 def test_another_checkout_agrees(cli: Cli, project: Project) -> None:
-    project.write("packer-fork.toml", 'state = "states"\n')
+    project.write("packer-fork.toml", 'state = "states"\nproject = "images"\n')
     assert cli("build", "-only=null.n", "t.pkr.hcl").rc == 0
     other = project.root.parent / "elsewhere"
     shutil.copytree(project.root, other)

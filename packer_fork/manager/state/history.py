@@ -188,8 +188,8 @@ class _RunCollector:
             self._runs.setdefault(run.number, run)
         if change.late is not None:
             self._add(change.late.run.number, change.late.builds)
-        number = change.last_run.number if change.last_run else change.run
-        if number is not None:
+        if change.run is not None:
+            number = change.run
             known = self._builds.setdefault(number, {})
             news = {n: raw for n, raw in change.builds.items() if n not in known and raw != REMOVED}
             self._add(number, {name: decode_once(raw) for name, raw in news.items()})

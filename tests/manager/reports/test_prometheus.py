@@ -103,10 +103,10 @@ def test_every_metric_is_documented_and_no_other() -> None:
     assert documented == printed
 
 
-def test_readme_explains_each_metric_by_its_help_text() -> None:
+def test_docs_explain_each_metric_by_its_help_text() -> None:
     documented = {
         name: row[3].removeprefix("*now*: ").replace("`", "")
-        for row in table("metric", section("Watch it with Prometheus"))
+        for row in table("metric", section("Monitor builds with Prometheus metrics"))
         for name in names(row[0])
     }
     assert documented == {named(family): family.documentation for family in families(FULL)}
