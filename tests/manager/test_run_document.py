@@ -166,7 +166,7 @@ def state_of(place: StateRef) -> State:
 def begin(lock: HeldLock, *items: WorkItem) -> Run:
     """Run 1 with these items, all under way."""
     names = tuple(name for each in items for name in each.sources)
-    begun = structs.replace(run(*names), lock=lock.record.token)
+    begun = structs.replace(run(*names), token=lock.record.token)
     pending = {name: Build(name=name, run=1) for name in names}
     lock.commit(PendingChange(operation="start", last_run=begun, builds=pending))
     for each in items:
