@@ -13,9 +13,10 @@ from typing import Any
 
 from packer_fork.events import Event, Notify, Planned
 from packer_fork.locks import LockStatus
-from packer_fork.manager import planning, state_ref
+from packer_fork.manager import state_ref
 from packer_fork.manager.build import invocation as _invocation
-from packer_fork.manager.prepare import BuildRequest
+from packer_fork.manager.build import planning
+from packer_fork.manager.build.prepare import BuildRequest
 from packer_fork.manager.state import artifacts as _artifacts
 from packer_fork.manager.state import show as _show
 from packer_fork.manager.state.artifacts import BuiltArtifacts

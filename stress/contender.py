@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 from packer_fork.errors import LockLostError
 from packer_fork.locks import Holder, LockStatus
-from packer_fork.manager.acquire import look_after
+from packer_fork.manager.lock.acquire import look_after
 from packer_fork.model import Build, PendingChange
 from packer_fork.stores.base import HeldLock, Store
 from packer_fork.stores.local.queue import Ticket

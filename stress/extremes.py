@@ -17,7 +17,7 @@ from packer_fork import config
 from packer_fork.codec import segment
 from packer_fork.inputs.cache import DigestCache
 from packer_fork.locks import LockStatus
-from packer_fork.manager import evaluation
+from packer_fork.manager.build import evaluation
 from packer_fork.manager.build.log_files import ItemLog, LogFiles
 from packer_fork.manager.build.recorder import Recorder
 from packer_fork.manager.state import backup, go_import, merge_results, transfer

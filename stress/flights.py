@@ -21,12 +21,12 @@ from msgspec import structs
 
 from packer_fork import processes
 from packer_fork.errors import LockLostError
-from packer_fork.manager import acquire, results
-from packer_fork.manager.build import log_files, recovery, run_document
+from packer_fork.manager.build import log_files, recovery, results, run_document
+from packer_fork.manager.build.leftovers import sweep
 from packer_fork.manager.build.log_files import ItemLog, LogFiles
 from packer_fork.manager.build.outbox import Outbox
 from packer_fork.manager.build.recorder import Recorder
-from packer_fork.manager.leftovers import sweep
+from packer_fork.manager.lock import acquire
 from packer_fork.manager.state.operation import ensure_state
 from packer_fork.manager.state_ref import StateRef
 from packer_fork.model import Artifact, PendingChange, Run, State, WorkItem

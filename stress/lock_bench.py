@@ -15,7 +15,7 @@ import portalocker
 
 from packer_fork.errors import LockedError
 from packer_fork.locks import LockStatus
-from packer_fork.manager.acquire import acquire
+from packer_fork.manager.lock.acquire import acquire
 from packer_fork.stores.base import HeldLock
 from stress import recorder
 from stress.checker import Acquired, AnyEvent, Released, violations

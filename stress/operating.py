@@ -14,8 +14,9 @@ from packer_fork import config
 from packer_fork.codec.builds import decode_build
 from packer_fork.errors import LockedError, StateError
 from packer_fork.locks import Status
-from packer_fork.manager import state_ref, unlock
+from packer_fork.manager import state_ref
 from packer_fork.manager.build import log_files, recovery, run_document
+from packer_fork.manager.lock import unlock
 from packer_fork.manager.state import (
     backup,
     check,

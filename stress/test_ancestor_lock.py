@@ -19,7 +19,7 @@ import pytest
 from packer_fork import durable
 from packer_fork.errors import LockLostError
 from packer_fork.locks import LockStatus, Status
-from packer_fork.manager.acquire import acquire
+from packer_fork.manager.lock.acquire import acquire
 from packer_fork.model import PendingChange
 from packer_fork.stores.base import TAKE_OVER, HeldLock
 from packer_fork.stores.local import queue

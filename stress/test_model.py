@@ -19,7 +19,7 @@ from hypothesis.stateful import (
     run_state_machine_as_test,
 )
 
-from packer_fork.manager.unlock import How
+from packer_fork.manager.lock.unlock import How
 from packer_fork.stores.archive import history
 from stress.conftest import Say
 from stress.operating import Document, Operated

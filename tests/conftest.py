@@ -32,7 +32,7 @@ INTERPRETER = {"LANG": "C.UTF-8"}
 REAL_PARTS = frozenset(
     (
         *("cli", "packer", "strace", "root", "forking", "stage"),
-        *("etcd_server", "consul_server", "ground", "shared", "cluster", "controlled"),
+        *("etcd_server", "consul_server", "s3_server", "ground", "shared", "cluster", "controlled"),
         *("team", "site", "dead", "crowd", "limited", "secured", "lab"),
     )
 )

@@ -25,7 +25,8 @@ from packer_fork.inputs import unknowns
 from packer_fork.inputs.observation import Observation
 from packer_fork.inputs.record import BuildInputs, TemplateInputs
 from packer_fork.inputs.request import MAX_FILES
-from packer_fork.manager import results, state_ref
+from packer_fork.manager import state_ref
+from packer_fork.manager.build import results
 from packer_fork.manager.state.artifacts import BuiltArtifacts
 from packer_fork.packer import flags
 from packer_fork.stores.local import journal

@@ -17,7 +17,8 @@ import pytest
 from packer_fork import config, errors, locks
 from packer_fork.manager.state.artifacts import BuiltArtifacts, flat
 from packer_fork.model import Artifact
-from packer_fork.stores.access import parse_address
+from packer_fork.stores import bucket
+from packer_fork.stores.access import BucketAddress, parse_address, parse_bucket_address
 from tests.conftest import Cli, Project, eventually
 from tests.support.docs import ROOT, example, examples, lasting, ours, transcript
 from tests.support.states import folder, status
@@ -52,6 +53,8 @@ RUN_BY = {
     "artifact check": "test_the_check_of_an_artifact_is_valid",
     "settings": "test_the_example_of_settings_is_valid",
     "shared store": "test_the_settings_of_a_shared_store_are_valid",
+    "bucket": "test_the_settings_of_a_bucket_are_valid",
+    "bucket policy": "test_the_policy_allows_what_a_bucket_asks_for",
     "share": "test_a_command_line_in_the_text_exists",
     "branch": "test_a_branch_has_a_workspace_of_its_own",
     "branch from main": "test_a_branch_has_a_workspace_of_its_own",
@@ -141,6 +144,26 @@ def test_the_settings_of_a_shared_store_are_valid(tmp_path: Path) -> None:
     found, _ = config.load(tmp_path, {}, {})
     assert parse_address(str(found.state)).scheme == "etcds"
     assert found.project == "web"
+
+
+def bucket_address(folder: Path) -> BucketAddress:
+    (folder / config.FILE_NAME).write_text(example("bucket"))
+    found, _ = config.load(folder, {}, {})
+    assert found.project == "web"
+    return parse_bucket_address(found.state, {})
+
+
+def test_the_settings_of_a_bucket_are_valid(tmp_path: Path) -> None:
+    assert bucket_address(tmp_path) == BucketAddress("acme-images", "images")
+
+
+def test_the_policy_allows_what_a_bucket_asks_for(tmp_path: Path) -> None:
+    address = bucket_address(tmp_path)
+    objects, listing = msgspec.json.decode(example("bucket policy"))["Statement"]
+    named = set(re.findall(r"s3:[A-Za-z]+", bucket._GRANT))
+    assert {*objects["Action"], listing["Action"]} == named
+    assert objects["Resource"] == f"arn:aws:s3:::{address.bucket}/{address.prefix}/*"
+    assert listing["Resource"] == f"arn:aws:s3:::{address.bucket}"
 
 
 @pytest.mark.usefixtures("packer")

@@ -13,14 +13,14 @@ if TYPE_CHECKING:
     from contextlib import AbstractContextManager
 
     from packer_fork.events import Notify
+    from packer_fork.manager.build.prepare import BuildRequest
     from packer_fork.manager.build.shared_run import Sharing
-    from packer_fork.manager.prepare import BuildRequest
     from packer_fork.packer.flags import PackerFlags
     from packer_fork.views.verbosity import Verbosity
 
 
 def build(options: arguments.BuildOptions, flags: PackerFlags) -> int:
-    """Run `packer build` under the lock for what is not up to date."""
+    """Run `packer build` for what is not up to date."""
     from packer_fork.errors import UsageError
     from packer_fork.manager.build.invocation import build as run_build
     from packer_fork.views.ci import combined, reported
@@ -40,9 +40,12 @@ def build(options: arguments.BuildOptions, flags: PackerFlags) -> int:
 
 
 def plan(options: arguments.PlanOptions, flags: PackerFlags) -> int:
-    """Tell what `build` would do, and why. Takes no lock, changes no state."""
+    """Show what `build` would do, and why.
+
+    Takes no lock and changes no state.
+    """
     from packer_fork.errors import EXIT_DONE, EXIT_TO_BUILD
-    from packer_fork.manager import planning
+    from packer_fork.manager.build import planning
 
     view = _view(flags, as_json=options.json, answer=True)
     to_build = planning.show(_request(options, flags), view)
@@ -52,7 +55,7 @@ def plan(options: arguments.PlanOptions, flags: PackerFlags) -> int:
 def _request(
     options: arguments.StateOptions, flags: PackerFlags, *, rebuild: bool = False
 ) -> BuildRequest:
-    from packer_fork.manager.prepare import BuildRequest
+    from packer_fork.manager.build.prepare import BuildRequest
     from packer_fork.views import hints
 
     hints.choose_state(options.template, options.workspace, options.state)

@@ -140,7 +140,7 @@ EXAMPLES: Mapping[str, tuple[str, ...]] = {
     "state push": ("packer-fork state push web.pkr.hcl state.json",),
     "state migrate": (
         "packer-fork state migrate web.pkr.hcl --to /srv/states",
-        "packer-fork state migrate web.pkr.hcl --to etcd://10.0.0.1:2379/images",
+        "packer-fork state migrate web.pkr.hcl --to s3://acme-images/images",
     ),
     "state import": ("packer-fork state import .packer.d/builder-state.json",),
     "lock": (

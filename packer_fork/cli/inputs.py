@@ -14,8 +14,8 @@ if TYPE_CHECKING:
 
 def inputs(given: arguments.InputsOptions, flags: PackerFlags) -> int:
     """List what counts for each build, and what is not tracked."""
-    from packer_fork.manager import input_report
-    from packer_fork.manager.prepare import BuildRequest
+    from packer_fork.manager.build import input_report
+    from packer_fork.manager.build.prepare import BuildRequest
     from packer_fork.views import inputs as view
     from packer_fork.views.document import indented
     from packer_fork.views.plain import PlainView

@@ -177,7 +177,7 @@ def rm(
 ) -> None:
     """Remove a build or a leaked instance."""
     from packer_fork.errors import UsageError
-    from packer_fork.manager import leftovers
+    from packer_fork.manager.build import leftovers
     from packer_fork.manager.state import edit
 
     console, notify, ref = options.spoken(template, workspace, state_folder)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from hashlib import sha256
 from pathlib import Path
@@ -11,7 +12,14 @@ from msgspec import structs
 from packer_fork import config
 from packer_fork.errors import UsageError
 from packer_fork.model import Project
-from packer_fork.stores.access import Access, Address, parse_address
+from packer_fork.stores.access import (
+    Access,
+    Address,
+    BucketAddress,
+    is_bucket,
+    parse_address,
+    parse_bucket_address,
+)
 from packer_fork.stores.circuit_breaker import CircuitBreaker
 from packer_fork.stores.local.mutex import Complain
 from packer_fork.stores.shared.companion import Companion
@@ -61,14 +69,18 @@ def local_name(settings: config.Settings) -> str:
     Raises UsageError.
     """
     address = _address(settings)
-    servers = ",".join(sorted(map(str, address.endpoints)))
-    name = f"{address.kind}://{servers}/{address.prefix}/{settings.project}"
+    if isinstance(address, BucketAddress):
+        name = f"{address.endpoint} {address}/{settings.project}"
+    else:
+        servers = ",".join(sorted(map(str, address.endpoints)))
+        name = f"{address.kind}://{servers}/{address.prefix}/{settings.project}"
     return sha256(name.encode()).hexdigest()[:16]
 
 
-def _address(settings: config.Settings) -> Address:
+def _address(settings: config.Settings) -> Address | BucketAddress:
     """Raises UsageError for the URL of no store, or without the project's name."""
-    address = parse_address(settings.state)
+    url = settings.state
+    address = parse_bucket_address(url, os.environ) if is_bucket(url) else parse_address(url)
     if not settings.project:
         raise UsageError(
             "a shared store needs the name of the project, below which its states are kept",
@@ -78,8 +90,12 @@ def _address(settings: config.Settings) -> Address:
 
 
 def circuit_breaker(settings: config.Settings) -> CircuitBreaker:
-    """The circuit breaker of the cluster, shared by all processes of this user."""
-    return CircuitBreaker(str(structs.replace(_address(settings), prefix="")))
+    """The circuit breaker of the cluster or bucket, shared by all processes of this user."""
+    address = _address(settings)
+    if isinstance(address, BucketAddress):
+        at = f" at {address.endpoint}" if address.endpoint else ""
+        return CircuitBreaker(f"s3://{address.bucket}{at}")
+    return CircuitBreaker(str(structs.replace(address, prefix="")))
 
 
 def _keys(settings: config.Settings, path: str, complain: Complain | None = None) -> Keys:
@@ -135,10 +151,34 @@ def _access(settings: config.Settings) -> Access:
 def _client(settings: config.Settings, path: str, access: Access) -> Keys:
     address = _address(settings)
     own = structs.replace(address, prefix=f"{address.prefix}/{settings.project}/{path}")
-    if address.kind == "etcd":
+    if isinstance(own, BucketAddress):
+        return _bucket_keys(own, access)
+    if own.kind == "etcd":
         from packer_fork.stores.etcd import EtcdKeys
 
         return EtcdKeys(own, access)
     from packer_fork.stores.consul import ConsulKeys
 
     return ConsulKeys(own, access)
+
+
+def _bucket_keys(address: BucketAddress, access: Access) -> Keys:
+    """Raises UsageError without the library for buckets, or for a profile that is unusable."""
+    try:
+        from packer_fork.stores.bucket import Bucket
+    except ImportError as error:
+        raise UsageError(
+            f"the state {address} needs the library obstore, which is not installed",
+            hint="pip install 'packer-fork[objects]'",
+        ) from error
+    from packer_fork.stores.objects import ObjectKeys
+    from packer_fork.stores.retry import Retry
+
+    bucket = Bucket(
+        address.bucket,
+        address.prefix,
+        endpoint=address.endpoint,
+        connect_timeout=access.connect_timeout,
+        request_timeout=access.request_timeout,
+    )
+    return ObjectKeys(bucket, Retry(access.retry_timeout, access.breaker, access.warn))

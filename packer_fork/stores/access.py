@@ -1,13 +1,14 @@
 """Where the servers of a shared store are, and what they are asked with.
 
 A URL says where: ``etcd://h1:2379,h2:2379/images``, with etcds, consul, consuls for TLS
-and for Consul. It is stored and shown, so that no secret may be in it; those stand in `Access`.
+and for Consul, or ``s3://bucket/images``. It is stored and shown, so that no secret may be in
+it; those stand in `Access`, or in the environment for a bucket.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 from msgspec import Struct
 
@@ -20,12 +21,15 @@ PREFIX = "packer-fork"
 
 _PORTS = {"etcd": 2379, "consul": 8500}
 _PRODUCTS = {"etcd": "etcd", "consul": "Consul"}
-_URL = re.compile(r"(?P<scheme>[a-z]+)://(?P<places>[^/]*)(?P<path>/.*)?")
+_URL = re.compile(r"(?P<scheme>[a-z0-9]+)://(?P<places>[^/]*)(?P<path>/.*)?")
 _PLACE = re.compile(
     r"(?P<host>\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9_][A-Za-z0-9_.-]*)(:(?P<port>[0-9]{1,5}))?"
 )
+_BUCKET = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{1,62}")
 _PATH = re.compile(r"[A-Za-z0-9._-]+(/[A-Za-z0-9._-]+)*")
-_EXAMPLE = "Write it like etcd://host1:2379,host2:2379/path or consuls://host:8501/path."
+_EXAMPLE = (
+    "Write it like etcd://host1:2379,host2:2379/path, consuls://host:8501/path or s3://bucket/path."
+)
 
 
 class Endpoint(Struct, frozen=True):
@@ -60,6 +64,17 @@ class Address(Struct, frozen=True):
         return f"{self.scheme}://{places}/{self.prefix}"
 
 
+class BucketAddress(Struct, frozen=True):
+    """A bucket of S3, and the prefix of the keys there. ``endpoint``: URL, "" for AWS."""
+
+    bucket: str
+    prefix: str
+    endpoint: str = ""
+
+    def __str__(self) -> str:
+        return f"s3://{self.bucket}/{self.prefix}"
+
+
 class Access(Struct, frozen=True, kw_only=True):
     """How the servers are asked. ``ca``, ``certificate`` and ``key`` are paths of PEM files.
 
@@ -87,13 +102,56 @@ class Access(Struct, frozen=True, kw_only=True):
         return f"Access({', '.join(f'{name}={value!r}' for name, value in told.items())})"
 
 
-def is_address(text: str) -> bool:
-    """Whether a setting names servers and no folder."""
+def is_bucket(url: str) -> bool:
+    return url.startswith("s3://")
+
+
+def _is_cluster(text: str) -> bool:
     return text.partition("://")[0] in {f"{kind}{s}" for kind in _PORTS for s in ("", "s")}
 
 
 def parse_address(url: str) -> Address:
     """What `url` says. Raises UsageError, which never shows what could be a secret."""
+    _refuse_secrets(url)
+    match = _URL.fullmatch(url)
+    if match is None or not _is_cluster(url):
+        raise UsageError(
+            f"{clean(url)!r} is not the URL of a store: its beginning is not one of etcd://,"
+            " etcds://, consul://, consuls:// and s3://.",
+            hint=_EXAMPLE,
+        )
+    kind = next(kind for kind in _PORTS if match["scheme"] in (kind, f"{kind}s"))
+    endpoints = (_endpoint(place, url, _PORTS[kind]) for place in match["places"].split(","))
+    return Address(
+        kind, match["scheme"] != kind, tuple(dict.fromkeys(endpoints)), _prefix(match["path"], url)
+    )
+
+
+def parse_bucket_address(url: str, environ: Mapping[str, str]) -> BucketAddress:
+    """The bucket of an ``s3://`` URL, at the endpoint that `environ` names as for other tools.
+
+    Raises UsageError, which never shows what could be a secret.
+    """
+    _refuse_secrets(url)
+    match = _URL.fullmatch(url)
+    if match is None or not _BUCKET.fullmatch(match["places"]):
+        raise UsageError(f"{clean(url)!r} names no bucket.", hint="Write it like s3://bucket/path.")
+    names = ("AWS_ENDPOINT_URL_S3", "AWS_ENDPOINT_URL", "AWS_ENDPOINT")
+    endpoint = next((environ[name] for name in names if environ.get(name)), "")
+    if endpoint and not endpoint.startswith(("http://", "https://")):
+        raise UsageError(
+            f"The endpoint of {clean(url)} is not the URL of a server.",
+            hint="Write AWS_ENDPOINT_URL like https://host:9000.",
+        )
+    if "@" in endpoint:
+        raise UsageError(
+            f"The endpoint of {clean(url)} has credentials in it.",
+            hint="Set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY instead.",
+        )
+    return BucketAddress(match["places"], _prefix(match["path"], url), endpoint.rstrip("/"))
+
+
+def _refuse_secrets(url: str) -> None:
     if "@" in url:
         raise UsageError(
             "The store's URL has credentials in it, where everybody sees them.",
@@ -104,18 +162,6 @@ def parse_address(url: str) -> Address:
             "The store's URL has a query or a fragment.",
             hint="Leave out what begins with '?' or '#'; all else has settings of its own.",
         )
-    match = _URL.fullmatch(url)
-    if match is None or not is_address(url):
-        raise UsageError(
-            f"{clean(url)!r} is not the URL of a store: its beginning is not one of etcd://,"
-            " etcds://, consul:// and consuls://.",
-            hint=_EXAMPLE,
-        )
-    kind = next(kind for kind in _PORTS if match["scheme"] in (kind, f"{kind}s"))
-    endpoints = (_endpoint(place, url, _PORTS[kind]) for place in match["places"].split(","))
-    return Address(
-        kind, match["scheme"] != kind, tuple(dict.fromkeys(endpoints)), _prefix(match["path"], url)
-    )
 
 
 def _endpoint(place: str, url: str, port: int) -> Endpoint:

@@ -182,6 +182,10 @@ class Ticket(Protocol):
     def ahead(self) -> int:
         """How many waited already on arrival."""
 
+    @property
+    def look(self) -> float:
+        """Seconds after which `wait` may be interrupted to look at the lock, at the least."""
+
     def place(self) -> int:
         """How many live waiters are before this one now; costs a look at each."""
 

@@ -59,6 +59,7 @@ class ConsulKeys:
 
     kind = "Consul"
     most = MOST
+    look = 1.0
 
     def __init__(self, address: Address, access: Access) -> None:
         self._address = address

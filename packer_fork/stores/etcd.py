@@ -54,6 +54,7 @@ class EtcdKeys:
 
     kind = "etcd"
     most = MOST
+    look = 1.0
 
     def __init__(self, address: Address, access: Access) -> None:
         self._address = address

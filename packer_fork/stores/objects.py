@@ -37,6 +37,10 @@ POLL = 0.5
 """Seconds between the first two reads of the root while one waits for a change of it."""
 
 _LONGEST_POLL = 5.0
+
+LOOK = 10.0
+"""See ``Keys.look``: one takes more than a dozen requests, each of which is paid for."""
+
 _ATTEMPTS = 100
 """Conflicting replacements in a row after which a transaction is given up."""
 
@@ -71,6 +75,7 @@ class ObjectKeys:
     """Implements ``stores.shared.keys.Keys``. Safe for threads."""
 
     most = MOST
+    look = LOOK
 
     def __init__(
         self, store: ObjectStore, retry: Retry, *, margin: float = MARGIN, poll: float = POLL

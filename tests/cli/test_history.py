@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from packer_fork.locks import Holder, LockStatus
-from packer_fork.manager import acquire
+from packer_fork.manager.lock import acquire
 from packer_fork.model import PendingChange, Run, RunStatus
 from packer_fork.responses import BuildDifference, ChangeEntry, Difference, Prunable, RunEntry
 from packer_fork.stores.archive import history

@@ -8,9 +8,9 @@ import pytest
 
 from packer_fork import processes
 from packer_fork.errors import TemplateError
-from packer_fork.manager import acceptance, prepare
-from packer_fork.manager.acceptance import Question
-from packer_fork.manager.prepare import Acceptances, Prepared
+from packer_fork.manager.build import acceptance, prepare
+from packer_fork.manager.build.acceptance import Question
+from packer_fork.manager.build.prepare import Acceptances, Prepared
 from packer_fork.manager.state_ref import find_template as template_at
 from packer_fork.packer import program
 from packer_fork.packer.flags import PackerFlags, take

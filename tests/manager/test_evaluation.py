@@ -12,7 +12,7 @@ import msgspec
 import pytest
 
 from packer_fork.errors import EXIT_DONE, EXIT_TEMPLATE
-from packer_fork.manager import evaluation
+from packer_fork.manager.build import evaluation
 from tests.conftest import Cli, Project, Result, eventually
 from tests.support import states
 from tests.support.strace import read_calls, under_strace

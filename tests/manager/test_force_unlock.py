@@ -15,9 +15,9 @@ from packer_fork.config import Settings
 from packer_fork.errors import EXIT_LOCK_LOST, LockedError
 from packer_fork.events import Event, ItemStarted
 from packer_fork.locks import Holder, LockStatus, Status
-from packer_fork.manager import unlock
 from packer_fork.manager.build import outbox, recovery
 from packer_fork.manager.build.log_files import LogFiles
+from packer_fork.manager.lock import unlock
 from packer_fork.manager.state_ref import StateFolder, StateRef
 from packer_fork.model import Build, BuildStatus, Late, PendingChange, Run, WorkItem
 from tests.conftest import Cli, Project, Running, eventually

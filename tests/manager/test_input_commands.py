@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from packer_fork import config, processes
-from packer_fork.manager.user_commands import MAX_OUTPUT, run
+from packer_fork.manager.build.user_commands import MAX_OUTPUT, run
 from tests.conftest import Cli, Project, eventually
 from tests.support import states
 from tests.support.queries import done

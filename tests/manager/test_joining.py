@@ -21,15 +21,15 @@ from packer_fork.inputs.declared import Declared
 from packer_fork.inputs.record import Inputs, template_inputs
 from packer_fork.lock_steps import MOST_PARTICIPANTS
 from packer_fork.locks import Holder, LockRecord, LockStatus, Stop, Wait
-from packer_fork.manager import planning, state_ref
-from packer_fork.manager.build import admission, executor, run_document, shared_run
+from packer_fork.manager import state_ref
+from packer_fork.manager.build import admission, executor, planning, run_document, shared_run
 from packer_fork.manager.build.invocation import build
 from packer_fork.manager.build.log_files import LogFiles
+from packer_fork.manager.build.observing import Observers
+from packer_fork.manager.build.plan import Plan
+from packer_fork.manager.build.prepare import BuildRequest, PlanningContext, prepare
 from packer_fork.manager.build.shared_run import Sharing
 from packer_fork.manager.build.work_item import Context
-from packer_fork.manager.observing import Observers
-from packer_fork.manager.plan import Plan
-from packer_fork.manager.prepare import BuildRequest, PlanningContext, prepare
 from packer_fork.manager.state.operation import ensure_state
 from packer_fork.manager.state_ref import StateFolder, StateRef
 from packer_fork.model import Build, BuildStatus, PendingChange, Run, RunStatus, State, WorkItem

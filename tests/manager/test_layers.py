@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from packer_fork.events import Action, BuildPlan
-from packer_fork.manager import layers
+from packer_fork.manager.build import layers
 from tests.conftest import Cli, Project, Result
 from tests.support import states
 

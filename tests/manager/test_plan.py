@@ -14,8 +14,8 @@ from msgspec import structs
 import packer_fork
 from packer_fork import events
 from packer_fork.codec.builds import decode_build
-from packer_fork.manager import planning
-from packer_fork.manager.prepare import BuildRequest
+from packer_fork.manager.build import planning
+from packer_fork.manager.build.prepare import BuildRequest
 from packer_fork.model import PendingChange
 from packer_fork.packer.flags import PackerFlags
 from tests.conftest import Cli, Project, eventually

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from packer_fork.manager.planned_steps import with_planned_steps
+from packer_fork.manager.build.planned_steps import with_planned_steps
 from packer_fork.model import Actor, Build, Lines, Step, WorkItem
 from packer_fork.packer import outcome
 from packer_fork.packer.outline import BuildOutline

@@ -10,8 +10,8 @@ from typing import NamedTuple
 
 import pytest
 
+from packer_fork.manager.build.planned_steps import with_planned_steps
 from packer_fork.manager.build.work_item import exit_code_of
-from packer_fork.manager.planned_steps import with_planned_steps
 from packer_fork.model import Actor, Build, Step, WorkItem
 from packer_fork.packer import diagnostics, lines, outcome, program
 from packer_fork.packer.outcome import Ended, Outcome

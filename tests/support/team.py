@@ -9,6 +9,7 @@ from typing import NamedTuple
 import pytest
 
 from tests.conftest import Cli, Project, Running
+from tests.support.servers import BUCKET, CREDENTIALS
 from tests.support.templates import begun, go_on
 
 
@@ -51,7 +52,10 @@ class Machine(NamedTuple):
 
 
 class Team(NamedTuple):
-    """``endpoints`` are those of the servers, below whose ``prefix`` the states are."""
+    """``endpoints`` are those of the servers, below whose ``prefix`` the states are.
+
+    Of a bucket it is the name alone: the environment of `cli` has its server.
+    """
 
     cli: Cli
     kind: str
@@ -84,3 +88,9 @@ class Team(NamedTuple):
         machine.set({"state": self.url(*at), "project": "web", **settings})
         machine.project.write("t.pkr.hcl", template)
         return machine
+
+
+def bucket_team(cli: Cli, prefix: str, endpoint: str, *, bucket: str = BUCKET) -> Team:
+    """States in a bucket of the server at `endpoint`."""
+    environment = {**cli.environment, **CREDENTIALS, "AWS_ENDPOINT_URL": f"http://{endpoint}"}
+    return Team(cli._replace(environment=environment), "s3", prefix, (bucket,))

@@ -187,7 +187,7 @@ def instances(wanted: Wanted) -> Iterator[Candidate]:
 
 
 def _instances(place: StateRef) -> Iterator[Candidate]:
-    from packer_fork.manager import leftovers
+    from packer_fork.manager.build import leftovers
 
     state = place.store.read()
     for build, instance in leftovers.of_state(state) if state else ():

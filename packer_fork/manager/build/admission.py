@@ -11,8 +11,8 @@ from packer_fork.events import Notice, Notify
 from packer_fork.inputs.record import TemplateInputs, difference_of
 from packer_fork.lock_steps import MOST_PARTICIPANTS
 from packer_fork.locks import Holder, LockRecord, LockStatus, Status, Wait, who
-from packer_fork.manager import acquire
-from packer_fork.manager.plan import Plan, StoredInputs
+from packer_fork.manager.build.plan import Plan, StoredInputs
+from packer_fork.manager.lock import acquire
 from packer_fork.manager.state_ref import StateRef
 from packer_fork.model import State
 from packer_fork.stores.base import TAKE_OVER, HeldLock, Ticket

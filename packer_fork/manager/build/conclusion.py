@@ -13,11 +13,10 @@ from msgspec import structs
 from packer_fork import host
 from packer_fork.errors import StoreError
 from packer_fork.events import Action, RunStarted
-from packer_fork.manager import forecast
-from packer_fork.manager.build import log_files, run_document
+from packer_fork.manager.build import forecast, log_files, run_document
+from packer_fork.manager.build.plan import kept_inputs
 from packer_fork.manager.build.run_document import Concluded
 from packer_fork.manager.build.work_item import Context, ItemResult
-from packer_fork.manager.plan import kept_inputs
 from packer_fork.model import Build, PendingChange, Run, State, WorkItem
 
 

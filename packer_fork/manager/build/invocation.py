@@ -13,11 +13,12 @@ from packer_fork import config, host
 from packer_fork.errors import EXIT_DONE, PackerForkError, StoreError
 from packer_fork.events import Action, MachineLine, Notice, Notify, RunEnded
 from packer_fork.locks import Wait
-from packer_fork.manager import acceptance, acquire, evaluation, leftovers, planning, state_ref
-from packer_fork.manager.build import log_files
-from packer_fork.manager.plan import Plan
-from packer_fork.manager.planning import Foresight
-from packer_fork.manager.prepare import BuildRequest, PlanningContext, Prepared, with_secrets
+from packer_fork.manager import state_ref
+from packer_fork.manager.build import acceptance, evaluation, leftovers, log_files, planning
+from packer_fork.manager.build.plan import Plan
+from packer_fork.manager.build.planning import Foresight
+from packer_fork.manager.build.prepare import BuildRequest, PlanningContext, Prepared, with_secrets
+from packer_fork.manager.lock import acquire
 from packer_fork.manager.state import maintenance
 from packer_fork.manager.state.operation import ensure_state
 from packer_fork.manager.state_ref import StateRef
@@ -243,8 +244,8 @@ class _Invocation:
     def _run(
         self, entry: _LockEntry, plan: Plan, state: State, names: tuple[str, ...] | None
     ) -> int:
+        from packer_fork.manager.build.observing import Observers
         from packer_fork.manager.build.work_item import Context
-        from packer_fork.manager.observing import Observers
         from packer_fork.packer.signals import SignalWatch
 
         with SignalWatch() as watch:

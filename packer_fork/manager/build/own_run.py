@@ -8,13 +8,13 @@ from msgspec import structs
 
 from packer_fork.errors import EXIT_DONE, EXIT_PACKER_FAILED, LockLostError, StoreError
 from packer_fork.events import Notice
-from packer_fork.manager import evaluation, layers, planning, state_ref
-from packer_fork.manager.build import conclusion
+from packer_fork.manager import state_ref
+from packer_fork.manager.build import conclusion, evaluation, layers, planning
 from packer_fork.manager.build.executor import Executor, OwnSources
+from packer_fork.manager.build.prepare import PlanningContext, only
 from packer_fork.manager.build.run_document import Concluded
 from packer_fork.manager.build.supervisor import is_interactive
 from packer_fork.manager.build.work_item import Context
-from packer_fork.manager.prepare import PlanningContext, only
 from packer_fork.manager.state import maintenance
 from packer_fork.model import Build, Run
 

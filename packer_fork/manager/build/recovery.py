@@ -20,10 +20,10 @@ from packer_fork import host
 from packer_fork.codec.builds import decode_once
 from packer_fork.errors import EXIT_DONE, DamagedError, LockedError, PackerForkError
 from packer_fork.events import Event, Notice, Notify, Recovered
-from packer_fork.manager import acquire, artifacts
-from packer_fork.manager.build import log_files, outbox, run_document
+from packer_fork.manager.build import artifacts, log_files, outbox, run_document
 from packer_fork.manager.build.log_files import ItemLog, LogFiles
 from packer_fork.manager.build.recorder import Transcript
+from packer_fork.manager.lock import acquire
 from packer_fork.manager.state import history
 from packer_fork.manager.state_ref import StateRef
 from packer_fork.model import (

@@ -8,7 +8,7 @@ from datetime import datetime
 from msgspec import Struct, structs
 
 from packer_fork.codec.builds import decode_build
-from packer_fork.manager import results
+from packer_fork.manager.build import results
 from packer_fork.model import Build, BuildStatus, Run, RunStatus, State, WorkItem
 from packer_fork.packer import outcome
 from packer_fork.packer.outline import BuildOutline

@@ -16,13 +16,12 @@ from packer_fork.codec.builds import decode_build
 from packer_fork.errors import EXIT_DONE, EXIT_LOCK_LOST, StoreError, UsageError
 from packer_fork.events import Elsewhere, Notice, Notify, Recovered
 from packer_fork.locks import LockRecord, Status, Stop
-from packer_fork.manager import forecast
-from packer_fork.manager.build import conclusion, recovery, run_document
+from packer_fork.manager.build import conclusion, forecast, recovery, run_document
 from packer_fork.manager.build.executor import Executor
+from packer_fork.manager.build.plan import Plan
+from packer_fork.manager.build.prepare import Prepared, only
 from packer_fork.manager.build.supervisor import is_interactive
 from packer_fork.manager.build.work_item import Claim, Context, ItemResult
-from packer_fork.manager.plan import Plan
-from packer_fork.manager.prepare import Prepared, only
 from packer_fork.manager.state import maintenance
 from packer_fork.manager.state_ref import StateRef
 from packer_fork.model import Build, BuildStatus, Run, RunStatus, State

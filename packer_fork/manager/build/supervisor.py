@@ -19,8 +19,8 @@ from msgspec import Struct, structs
 from packer_fork.events import Cancelling, Notice, Notify
 from packer_fork.locks import ProcessId
 from packer_fork.manager.build.log_files import LogFiles
+from packer_fork.manager.build.observing import Observer
 from packer_fork.manager.build.recorder import Recorder
-from packer_fork.manager.observing import Observer
 from packer_fork.model import BuildStatus
 from packer_fork.packer import foreground, outcome, process
 from packer_fork.packer.flags import PackerFlags

@@ -23,9 +23,13 @@ from packer_fork.errors import (
 )
 from packer_fork.events import ItemEnded, ItemStarted, Notice, Notify
 from packer_fork.locks import MARKER, ProcessId, Wait
-from packer_fork.manager import artifacts, leftovers, results
+from packer_fork.manager.build import artifacts, leftovers, results
 from packer_fork.manager.build.log_files import ItemLog, LogFiles
+from packer_fork.manager.build.observing import Documents, Observer, Observers
 from packer_fork.manager.build.outbox import Outbox
+from packer_fork.manager.build.plan import Plan, kept_inputs
+from packer_fork.manager.build.planned_steps import with_planned_steps
+from packer_fork.manager.build.prepare import BuildRequest, Prepared, only
 from packer_fork.manager.build.recorder import Recorder
 from packer_fork.manager.build.supervisor import (
     Attachment,
@@ -36,10 +40,6 @@ from packer_fork.manager.build.supervisor import (
     is_interactive,
     supervise,
 )
-from packer_fork.manager.observing import Documents, Observer, Observers
-from packer_fork.manager.plan import Plan, kept_inputs
-from packer_fork.manager.planned_steps import with_planned_steps
-from packer_fork.manager.prepare import BuildRequest, Prepared, only
 from packer_fork.manager.state_ref import StateRef
 from packer_fork.model import BuildStatus, Run, RunStatus, WorkItem
 from packer_fork.packer import diagnostics, outcome, program

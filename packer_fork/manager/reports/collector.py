@@ -21,7 +21,7 @@ from msgspec import Struct, structs
 
 from packer_fork import failures
 from packer_fork.codec.builds import decode_once
-from packer_fork.manager import results
+from packer_fork.manager.build import results
 from packer_fork.manager.state.history import RunFilter, runs
 from packer_fork.model import Build, BuildStatus, Change, RunStatus, Skip, State, Step, StepStatus
 from packer_fork.responses import RunEntry

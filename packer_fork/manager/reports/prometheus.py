@@ -184,7 +184,7 @@ GAUGES: tuple[Row[float], ...] = (
     ),
     Row(
         "packer_fork_history_segments",
-        "Sealed segments of the history, including pruned ones.",
+        "SegmentRef segments of the history, including pruned ones.",
         (),
         _standing(lambda standing: _one(standing.segments)),
     ),

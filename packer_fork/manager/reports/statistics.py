@@ -15,7 +15,7 @@ from msgspec import Struct, structs
 from packer_fork import durable
 from packer_fork.codec.builds import decode_once
 from packer_fork.errors import PackerForkError, StoreError
-from packer_fork.manager import results
+from packer_fork.manager.build import results
 from packer_fork.manager.reports.collector import SourceRecord, StepKey, StepRecord, Window, collect
 from packer_fork.manager.state_ref import StateRef
 from packer_fork.model import Build, State

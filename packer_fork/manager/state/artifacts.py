@@ -13,7 +13,7 @@ from msgspec import Struct, structs
 
 from packer_fork.codec.builds import decode_build
 from packer_fork.errors import UsageError
-from packer_fork.manager import results
+from packer_fork.manager.build import results
 from packer_fork.manager.state import history
 from packer_fork.manager.state.history import RunFilter
 from packer_fork.manager.state.show import require

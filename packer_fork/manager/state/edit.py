@@ -9,7 +9,7 @@ from msgspec import structs
 from packer_fork.codec.builds import decode_once
 from packer_fork.errors import UsageError
 from packer_fork.events import Notify
-from packer_fork.manager import results
+from packer_fork.manager.build import results
 from packer_fork.manager.state.operation import Operation, under_lock
 from packer_fork.manager.state.show import require
 from packer_fork.manager.state_ref import StateRef

@@ -9,7 +9,7 @@ from msgspec import Struct
 
 from packer_fork.errors import StoreError
 from packer_fork.events import Notify
-from packer_fork.manager import acquire
+from packer_fork.manager.lock import acquire
 from packer_fork.manager.state_ref import StateRef
 from packer_fork.model import PendingChange, State
 from packer_fork.stores.base import HeldLock

@@ -16,7 +16,7 @@ from packer_fork.changes import steps
 from packer_fork.codec.builds import decode_once, encode_build
 from packer_fork.errors import DamagedError, StateError, UsageError
 from packer_fork.events import Notice, Notify
-from packer_fork.manager import leftovers
+from packer_fork.manager.build import leftovers
 from packer_fork.manager.state import backup, diff, history
 from packer_fork.manager.state.operation import Operation, under_lock
 from packer_fork.manager.state_ref import StateRef

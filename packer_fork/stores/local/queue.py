@@ -81,6 +81,8 @@ class _Situation(Struct, frozen=True):
 class Ticket:
     """A place in the queue, held until `leave` or death. Opened under the mutex only."""
 
+    look = 1.0
+
     def __init__(self, layout: Layout, waiter: Waiter, served: int) -> None:
         """`served` is the highest ticket that ever got the lock: numbers never come again."""
         durable.make_folder(layout.queue)

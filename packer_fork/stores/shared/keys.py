@@ -75,11 +75,15 @@ class Keys(Protocol):
 
     @property
     def kind(self) -> str:
-        """What the servers are, for messages: "etcd" or "Consul"."""
+        """What the servers are, for messages: "etcd", "Consul" or "S3"."""
 
     @property
     def most(self) -> int:
         """Bytes of one value at the most."""
+
+    @property
+    def look(self) -> float:
+        """Seconds between two looks at the whole lock while one waits for it, at the least."""
 
     def get(self, key: str) -> Item | None: ...
 

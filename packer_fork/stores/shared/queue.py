@@ -72,6 +72,7 @@ class Ticket:
         self._woken_by: Item | None = None
         self._arrive(lease)
         self.ahead = self.place()
+        self.look = keys.look
 
     def place(self) -> int:
         return len(self._earlier())

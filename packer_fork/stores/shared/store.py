@@ -41,7 +41,7 @@ class Terms(Struct, frozen=True, kw_only=True):
 
 
 class SharedStore(Archive):
-    """State and lock under a prefix of etcd or Consul."""
+    """State and lock under a prefix of etcd, Consul or a bucket."""
 
     def __init__(
         self,

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from msgspec import Struct, structs
 
-from packer_fork.manager import results
+from packer_fork.manager.build import results
 from packer_fork.manager.reports import statistics
 from packer_fork.manager.reports.collector import Window
 from packer_fork.model import (

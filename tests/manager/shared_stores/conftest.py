@@ -1,13 +1,19 @@
-"""A team: machines that share one project's states on etcd, or on Consul."""
+"""A team: machines that share one project's states on etcd, on Consul, or in a bucket."""
 
 import pytest
 
 from tests.conftest import Cli
-from tests.stores.shared.conftest import consul_server, etcd_server, prefix
+from tests.stores.shared.conftest import (
+    consul_server,
+    etcd_server,
+    one_s3_server,
+    prefix,
+    s3_credentials,
+)
 from tests.support.servers import Cluster
-from tests.support.team import Team
+from tests.support.team import Team, bucket_team
 
-__all__ = ["consul_server", "etcd_server", "prefix"]
+__all__ = ["consul_server", "etcd_server", "one_s3_server", "prefix", "s3_credentials"]
 
 
 @pytest.fixture
@@ -26,4 +32,6 @@ def cluster(request: pytest.FixtureRequest, kind: str) -> Cluster:
 
 @pytest.fixture
 def team(cli: Cli, kind: str, cluster: Cluster, prefix: str) -> Team:
+    if kind == "s3":
+        return bucket_team(cli, prefix, cluster.endpoints[0])
     return Team(cli, kind, prefix, tuple(cluster.endpoints))

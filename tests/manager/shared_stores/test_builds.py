@@ -32,7 +32,7 @@ def two(team: Team, template: str = ONE) -> tuple[Machine, Machine]:
     return team.machine("here", template), team.machine("there", template)
 
 
-@on("consul")
+@on("consul", "s3")
 def test_two_machines_build_once(team: Team) -> None:
     here, there = two(team, TELLING)
     refused(here.cli, "state", "pull", "t.pkr.hcl", rc=10, text="t.pkr.hcl has no state yet")
@@ -50,7 +50,7 @@ def test_two_machines_build_once(team: Team) -> None:
     assert not here.outbox()
 
 
-@on("consul")
+@on("consul", "s3")
 def test_without_a_template_all_states_of_the_project_are_meant(team: Team) -> None:
     here = team.machine("here", ONE)
     done(here.cli, "build", "t.pkr.hcl")
@@ -67,6 +67,7 @@ def test_without_a_template_all_states_of_the_project_are_meant(team: Team) -> N
     assert answer(elsewhere.cli, "show")["states"] == []
 
 
+@on("etcd", "s3")
 def test_what_was_is_brought_back(team: Team) -> None:
     here, there = two(team)
     for value in ("1", "2"):
@@ -93,7 +94,7 @@ def test_what_was_is_brought_back(team: Team) -> None:
     assert "nothing is damaged" in done(there.cli, "state", "check", "--repair")
 
 
-@on("consul")
+@on("consul", "s3")
 def test_a_document_out_and_in(team: Team) -> None:
     here = team.machine("here", ONE)
     done(here.cli, "build", "t.pkr.hcl")
@@ -105,6 +106,7 @@ def test_a_document_out_and_in(team: Team) -> None:
     assert [each["reason"] for each in answer(here.cli, "backup", "--list")] == ["push"]
 
 
+@on("etcd", "s3")
 def test_one_waits_for_another_machine(team: Team) -> None:
     here, there = two(team, GATED)
     running = here.begun()
@@ -126,7 +128,7 @@ def test_one_waits_for_another_machine(team: Team) -> None:
     assert states.status(here.cli) == "free"
 
 
-@on("consul")
+@on("consul", "s3")
 def test_the_lock_is_closed_under_another_machine(team: Team) -> None:
     here, there = two(team, GATED)
     running = here.begun()
@@ -151,6 +153,7 @@ def history(machine: Machine, state: str) -> list[Any]:
     return answers(machine.cli, "history", "t.pkr.hcl", "--limit", "0", "--state", state)
 
 
+@on("etcd", "s3")
 def test_a_state_moves_everywhere_and_back(team: Team, consul_server: Cluster) -> None:
     """Each kind of store is left once, and come to once."""
     elsewhere = f"consul://{','.join(consul_server.endpoints)}/{team.prefix}"
@@ -180,6 +183,8 @@ def cli_logs(machine: Machine, state: str) -> str:
         ({"state": "etcd://me:pass-word@h/x"}, "has credentials in it"),
         ({"state": "etcd3://h/x"}, "its beginning is not one of"),
         ({"state": "consul://h:port/x"}, "is no host"),
+        ({"state": "s3://me:pass-word@images/x"}, "has credentials in it"),
+        ({"state": "s3:///x"}, "names no bucket"),
     ],
     ids=lambda each: next(iter(each.values())) or "none" if isinstance(each, dict) else "",
 )

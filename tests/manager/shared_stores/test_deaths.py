@@ -45,6 +45,7 @@ def test_on_the_same_machine_a_death_is_known_at_once(team: Team) -> None:
     assert not list(here.root.rglob("*.raw"))
 
 
+@on("etcd", "s3")
 def test_on_another_machine_the_lease_ends(team: Team) -> None:
     here, there = (team.machine(name, GATED, settings=SHORT) for name in ("here", "there"))
     killed(here, here.begun())

@@ -7,7 +7,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from packer_fork.errors import UsageError
-from packer_fork.stores.access import Access, Address, Endpoint, parse_address
+from packer_fork.stores.access import (
+    Access,
+    Address,
+    BucketAddress,
+    Endpoint,
+    parse_address,
+    parse_bucket_address,
+)
 
 
 @pytest.mark.parametrize(
@@ -107,6 +114,48 @@ def test_any_text_is_an_address_or_refused_in_one_line(text: str) -> None:
     with pytest.raises(UsageError) as refusal:
         parse_address(text)
     assert refusal.value.message.isprintable()
+
+
+AT_HOME = {"AWS_ENDPOINT_URL": "http://minio:9000/"}
+
+
+@pytest.mark.parametrize(
+    ("url", "environ", "address"),
+    [
+        ("s3://images", {}, BucketAddress("images", "packer-fork")),
+        ("s3://my.images/a/b/", {}, BucketAddress("my.images", "a/b")),
+        ("s3://images/a", AT_HOME, BucketAddress("images", "a", "http://minio:9000")),
+        (
+            "s3://images/a",
+            {**AT_HOME, "AWS_ENDPOINT_URL_S3": "https://s3.example.org"},
+            BucketAddress("images", "a", "https://s3.example.org"),
+        ),
+    ],
+)
+def test_a_url_names_a_bucket(url: str, environ: dict[str, str], address: BucketAddress) -> None:
+    assert parse_bucket_address(url, environ) == address
+    assert parse_bucket_address(str(address), environ) == address
+
+
+@pytest.mark.parametrize(
+    ("url", "endpoint", "why"),
+    [
+        ("s3://", "", "names no bucket"),
+        ("s3:///a", "", "names no bucket"),
+        ("s3://a,b/c", "", "names no bucket"),
+        ("s3://images:9000/a", "", "names no bucket"),
+        ("s3://images/a/../b", "", "no prefix"),
+        ("s3://key:secret@images/a", "", "credentials"),
+        ("s3://images/a?region=secret", "", "query"),
+        ("s3://images/a", "minio:9000", "is not the URL of a server"),
+        ("s3://images/a", "http://key:secret@minio:9000", "credentials"),
+    ],
+)
+def test_a_url_without_a_usable_bucket_is_refused(url: str, endpoint: str, why: str) -> None:
+    with pytest.raises(UsageError, match=why) as refusal:
+        parse_bucket_address(url, {"AWS_ENDPOINT_URL": endpoint})
+    assert refusal.value.hint
+    assert "secret" not in f"{refusal.value.message}{refusal.value.hint}"
 
 
 def test_secrets_are_in_no_repr() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import re
 import signal
 import socket
 import subprocess
@@ -13,11 +14,12 @@ import pytest
 
 from packer_fork.errors import StoreError
 from packer_fork.stores.bucket import Bucket
-from packer_fork.stores.retry import AnsweredError
+from packer_fork.stores.retry import AnsweredError, UnavailableError
 from packer_fork.stores.shared.keys import UnsureError
 from tests.conftest import eventually
 from tests.support.scripted_server import Say, answer, scripted
-from tests.support.servers import BUCKET, Cluster, Proxy
+from tests.support.servers import BUCKET, CREDENTIALS, Cluster, Proxy
+from tests.support.servers.places import free_ports
 
 pytestmark = pytest.mark.processes
 
@@ -72,35 +74,75 @@ def test_a_missing_bucket_is_named(s3_server: Cluster, ask: Callable[[Bucket], o
         ask(bucket)
 
 
-def denied(code: str) -> bytes:
-    return answer(f"<Error><Code>{code}</Code></Error>".encode(), "403 Forbidden")
-
-
-@pytest.mark.usefixtures("s3_credentials")
-@pytest.mark.parametrize("code", ["AccessDenied", "RequestTimeTooSkewed", "ExpiredToken"])
-@pytest.mark.parametrize("ask", ASKING)
-def test_a_denied_access_is_told_with_its_code(ask: Callable[[Bucket], object], code: str) -> None:
-    with scripted(denied(code)) as server, pytest.raises(AnsweredError, match=code):
-        ask(opened(server.endpoint))
+def error(code: str, status: str = "403 Forbidden") -> bytes:
+    return answer(f"<Error><Code>{code}</Code></Error>".encode(), status)
 
 
 @pytest.mark.usefixtures("s3_credentials")
 @pytest.mark.parametrize(
-    "says",
+    ("says", "why"),
     [
-        answer(b"<Error><Code>SlowDown</Code></Error>", "503 Slow Down"),
-        answer(b"", "500 Internal Server Error"),
-        lambda _: None,
+        (error("AccessDenied"), "denies s3:{action} .AccessDenied"),
+        (answer(b"", "403 Forbidden"), "denies s3:{action} "),
+        (error("RequestTimeTooSkewed"), "the clock of this machine is wrong"),
+        (error("ExpiredToken", "400 Bad Request"), "the credentials: they have expired"),
+        (error("InvalidAccessKeyId"), "does not know the access key"),
+        (error("SignatureDoesNotMatch"), "the secret key is wrong"),
+        (error("PermanentRedirect", "301 Moved Permanently"), "is in another region"),
+        (error("AuthorizationHeaderMalformed", "400 Bad Request"), "is in another region"),
+        (error("NotImplemented", "501 Not Implemented"), "does not implement conditional writes"),
     ],
-    ids=["slow down", "fails", "hangs up"],
+    ids=lambda each: each if isinstance(each, str) else "",
+)
+def test_a_refusal_is_named(says: bytes, why: str) -> None:
+    actions = ["GetObject", "PutObject", "PutObject", "PutObject", "ListBucket"]
+    for ask, action in zip(ASKING, actions, strict=True):
+        with scripted(says) as server:
+            with pytest.raises(AnsweredError, match=why.format(action=action)) as refusal:
+                ask(opened(server.endpoint))
+            assert refusal.value.hint
+            assert server.endpoint in refusal.value.message
+
+
+@pytest.mark.usefixtures("s3_credentials")
+@pytest.mark.parametrize(
+    ("says", "why"),
+    [
+        (error("SlowDown", "503 Slow Down"), "throttles requests"),
+        (answer(b"", "429 Too Many Requests"), "throttles requests"),
+        (answer(b"", "500 Internal Server Error"), "does not answer"),
+        (lambda _: None, "does not answer"),
+    ],
+    ids=["slow down", "too many", "fails", "hangs up"],
 )
 @pytest.mark.parametrize("ask", ASKING)
 def test_no_answer_leaves_it_unknown_and_nothing_is_sent_again(
-    ask: Callable[[Bucket], object], says: bytes | Say
+    ask: Callable[[Bucket], object], says: bytes | Say, why: str
 ) -> None:
-    with scripted(says) as server, pytest.raises(UnsureError):
+    with scripted(says) as server, pytest.raises(UnsureError, match=why):
         ask(opened(server.endpoint))
     assert len(server.requests) == 1
+
+
+@pytest.mark.usefixtures("s3_credentials")
+@pytest.mark.parametrize("ask", ASKING)
+def test_an_endpoint_that_cannot_be_reached_is_named(ask: Callable[[Bucket], object]) -> None:
+    why = re.escape("cannot be reached (Connection refused)")
+    with free_ports(1) as (port,), pytest.raises(UnavailableError, match=why):
+        ask(opened(f"127.0.0.1:{port}"))
+
+
+@pytest.mark.parametrize("ask", ASKING)
+def test_missing_credentials_are_named(
+    ask: Callable[[Bucket], object], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in CREDENTIALS:
+        monkeypatch.delenv(name, raising=False)
+    with scripted(answer(b"", "404 Not Found")) as server:
+        monkeypatch.setenv("AWS_METADATA_ENDPOINT", f"http://{server.endpoint}")
+        with pytest.raises(UnavailableError, match="There are no credentials for s3://images/a"):
+            ask(opened(server.endpoint))
+        assert all(b"/latest/" in request for request in server.requests)
 
 
 @pytest.mark.parametrize("ask", ASKING[1:4])

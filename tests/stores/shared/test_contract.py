@@ -158,6 +158,7 @@ def test_nobody_passes_those_who_wait(ground: Ground) -> None:
     ticket = first.join_queue(holder("first"))
     second = ground.open(machine="there").join_queue(holder("second"))
     assert (second.ahead, second.place(), ticket.before()) == (1, 1, None)
+    assert (second.look > 1) == (ground.kind == "objects"), "there each request is paid for"
     found = ground.open().try_acquire(holder("third"))
     assert isinstance(found, LockStatus)
     assert found.status is Status.FREE

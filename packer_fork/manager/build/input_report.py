@@ -17,10 +17,11 @@ from packer_fork.inputs.declared import Declared, Provenance
 from packer_fork.inputs.observation import Observation
 from packer_fork.inputs.record import COMMAND
 from packer_fork.inputs.unknowns import Unknowable
-from packer_fork.manager import acceptance, observed, results, state_ref
-from packer_fork.manager.acceptance import Question
-from packer_fork.manager.plan import digest_cache, gather
-from packer_fork.manager.prepare import (
+from packer_fork.manager import state_ref
+from packer_fork.manager.build import acceptance, observed, results
+from packer_fork.manager.build.acceptance import Question
+from packer_fork.manager.build.plan import digest_cache, gather
+from packer_fork.manager.build.prepare import (
     BuildRequest,
     PlanningContext,
     Prepared,

@@ -208,7 +208,7 @@ def _changed(file: File, cache: DigestCache) -> str:
 
 
 def _exists(command: Sequence[str], artifact_id: str) -> bool:
-    from packer_fork.manager import user_commands
+    from packer_fork.manager.build import user_commands
 
     environ = config.without_secrets(os.environ)
     (done,) = user_commands.run([[*command, artifact_id]], directory=Path.cwd(), environ=environ)

@@ -16,7 +16,7 @@ from msgspec import Struct
 
 from packer_fork.errors import TemplateError
 from packer_fork.locks import Status
-from packer_fork.manager.prepare import Prepared, only
+from packer_fork.manager.build.prepare import Prepared, only
 from packer_fork.manager.state_ref import StateRef, Template
 from packer_fork.model import RunStatus, State
 from packer_fork.packer.flags import PackerFlags

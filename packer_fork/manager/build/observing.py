@@ -18,8 +18,8 @@ from packer_fork.inputs.observation import UNFINISHED, Observation
 from packer_fork.inputs.recording import Declarations, Item, Recording, declarations
 from packer_fork.inputs.request import MAX_FILES
 from packer_fork.inputs.watcher import Scope, TooManyFilesError, Trace, Watcher, signatures
-from packer_fork.manager import observed
-from packer_fork.manager.plan import Plan
+from packer_fork.manager.build import observed
+from packer_fork.manager.build.plan import Plan
 from packer_fork.manager.state_ref import StateRef
 from packer_fork.model import Build, BuildStatus, State
 from packer_fork.packer.mask import Mask

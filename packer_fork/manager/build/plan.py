@@ -24,9 +24,9 @@ from packer_fork.inputs.declared import Collected, Declared
 from packer_fork.inputs.record import Inputs, TemplateInputs, difference
 from packer_fork.inputs.request import CommandOutput, InputsRequest
 from packer_fork.malformed import MALFORMED
-from packer_fork.manager import artifacts, observed, results
-from packer_fork.manager.observed import Comparison
-from packer_fork.manager.prepare import PlanningContext, Prepared
+from packer_fork.manager.build import artifacts, observed, results
+from packer_fork.manager.build.observed import Comparison
+from packer_fork.manager.build.prepare import PlanningContext, Prepared
 from packer_fork.model import Build, BuildStatus, KnownBy, Result, State, StepStatus
 from packer_fork.packer import outline
 from packer_fork.packer.outline import BuildOutline
@@ -77,7 +77,7 @@ def gather(context: PlanningContext, prepared: Prepared, cache: DigestCache) -> 
     to find out which of many variables are not set would cost a Packer for each.
     """
     from packer_fork.inputs.collect import collected
-    from packer_fork.manager import acceptance
+    from packer_fork.manager.build import acceptance
     from packer_fork.packer.evaluate import Evaluator
 
     template, flags, environ = context.template, context.flags, context.environ
@@ -161,7 +161,7 @@ def _command_outputs(
     distinct = list(dict.fromkeys(commands))
     if not distinct:
         return ()
-    from packer_fork.manager import user_commands
+    from packer_fork.manager.build import user_commands
     from packer_fork.packer.mask import Mask
 
     mask = Mask(secrets())

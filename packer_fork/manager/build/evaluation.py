@@ -28,14 +28,21 @@ from packer_fork.inputs import declared
 from packer_fork.inputs.declared import Collected, References, declared_by
 from packer_fork.inputs.request import CommandOutput, InputsRequest
 from packer_fork.malformed import MALFORMED
-from packer_fork.manager.plan import (
+from packer_fork.manager.build.plan import (
     digest_cache,
     key_of,
     names_of,
     request_of,
     with_command_outputs,
 )
-from packer_fork.manager.prepare import Acceptances, PlanningContext, Prepared, Recalled, ask, read
+from packer_fork.manager.build.prepare import (
+    Acceptances,
+    PlanningContext,
+    Prepared,
+    Recalled,
+    ask,
+    read,
+)
 from packer_fork.manager.state_ref import StateRef
 from packer_fork.packer import outline, plugins, program
 from packer_fork.packer.flags import PackerFlags

@@ -16,7 +16,7 @@ from packer_fork.codec.builds import decode_build
 from packer_fork.events import Action, BuildPlan
 from packer_fork.inputs.declared import Declared
 from packer_fork.inputs.observation import Project
-from packer_fork.manager import observed, results
+from packer_fork.manager.build import observed, results
 from packer_fork.model import State
 
 Reads = Mapping[str, Mapping[str, str]]

@@ -14,15 +14,15 @@ from packer_fork import host
 from packer_fork.errors import LockedError
 from packer_fork.events import LockTaken, Notice, Notify, Waiting
 from packer_fork.locks import Holder, LockStatus, Status, Wait, advice, packer_lives, who
-from packer_fork.manager import forecast
-from packer_fork.manager.forecast import Progress
+from packer_fork.manager.build import forecast
+from packer_fork.manager.build.forecast import Progress
 from packer_fork.model import PendingChange
 from packer_fork.stores.base import TAKE_OVER, HeldLock, Store, Ticket
 
 T = TypeVar("T", bound=HeldLock)
 
-_LOOK, _LONG_LOOK = 1.0, 10.0
-"""Seconds after which a waiter looks around, even if nothing woke it; behind many others."""
+_LONG_LOOK = 10.0
+"""Seconds after which a waiter behind many others looks around, even if nothing woke it."""
 
 _REMIND = 60.0
 """Seconds after which a waiter says again for whom, even if nothing changed."""
@@ -123,7 +123,7 @@ def _queue(
             if left <= 0:
                 break
             reminder.tell(found, ticket, left)
-            ticket.wait(min(look_after(reminder.place), left))
+            ticket.wait(min(max(ticket.look, look_after(reminder.place)), left))
     finally:
         ticket.leave()
     seconds = max(0.0, round(time.monotonic() - start, 3))
@@ -132,7 +132,7 @@ def _queue(
 
 def look_after(place: int) -> float:
     """Seconds after which whoever has so many before it looks around: together not too often."""
-    return min(max(_LOOK, place / 20), _LONG_LOOK)
+    return min(place / 20, _LONG_LOOK)
 
 
 class _Reminder:

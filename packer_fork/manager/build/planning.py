@@ -11,10 +11,11 @@ from packer_fork.events import Action, Notice, Notify, Planned
 from packer_fork.inputs.declared import Declared
 from packer_fork.inputs.observation import Project
 from packer_fork.locks import Wait
-from packer_fork.manager import acceptance, evaluation, layers, observed, state_ref
-from packer_fork.manager.acceptance import Question, Refused
-from packer_fork.manager.plan import Plan, digest_cache, gather, plan
-from packer_fork.manager.prepare import BuildRequest, PlanningContext, Prepared, only
+from packer_fork.manager import state_ref
+from packer_fork.manager.build import acceptance, evaluation, layers, observed
+from packer_fork.manager.build.acceptance import Question, Refused
+from packer_fork.manager.build.plan import Plan, digest_cache, gather, plan
+from packer_fork.manager.build.prepare import BuildRequest, PlanningContext, Prepared, only
 from packer_fork.model import RunStatus, State
 from packer_fork.packer.flags import PackerFlags
 
@@ -64,7 +65,7 @@ def _gathered(context: PlanningContext, prepared: Prepared) -> Plan:
     names = [each.name for each in prepared.outlines]
     untracked: tuple[str, ...] = ()
     if any(declared.provenance[name].untracked for name in names):
-        from packer_fork.manager import input_report
+        from packer_fork.manager.build import input_report
         from packer_fork.packer.mask import Mask
         from packer_fork.packer.sensitive import standing_plainly
 

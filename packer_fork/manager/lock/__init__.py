@@ -1,0 +1,1 @@
+"""Taking, judging and freeing locks."""
