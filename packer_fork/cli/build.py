@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 
 def build(options: arguments.BuildOptions, flags: PackerFlags) -> int:
-    """Run `packer build` under the lock for what is not up to date."""
+    """Run `packer build` for what is not up to date."""
     from packer_fork.errors import UsageError
     from packer_fork.manager.build.invocation import build as run_build
     from packer_fork.views.ci import combined, reported
@@ -40,7 +40,10 @@ def build(options: arguments.BuildOptions, flags: PackerFlags) -> int:
 
 
 def plan(options: arguments.PlanOptions, flags: PackerFlags) -> int:
-    """Tell what `build` would do, and why. Takes no lock, changes no state."""
+    """Show what `build` would do, and why.
+
+    Takes no lock and changes no state.
+    """
     from packer_fork.errors import EXIT_DONE, EXIT_TO_BUILD
     from packer_fork.manager.build import planning
 
@@ -53,7 +56,9 @@ def _request(
     options: arguments.StateOptions, flags: PackerFlags, *, rebuild: bool = False
 ) -> BuildRequest:
     from packer_fork.manager.build.prepare import BuildRequest
+    from packer_fork.views import hints
 
+    hints.choose_state(options.template, options.workspace, options.state)
     return BuildRequest(
         template=options.template,
         flags=flags,

@@ -20,6 +20,9 @@ class Shell(StrEnum):
 def completion(
     *, shell: Annotated[Shell, typer.Argument(metavar="SHELL", help="bash, zsh or fish.")]
 ) -> None:
-    """Print what makes a shell complete commands, options, builds, workspaces and lock IDs."""
+    """Print the completion script of a shell.
+
+    It completes commands, options, builds, workspaces and lock IDs.
+    """
     path = Path(__file__).parent / "completing" / f"packer-fork.{shell}"
     options.console().say(path.read_text(encoding="utf-8").removesuffix("\n"))

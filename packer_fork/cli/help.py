@@ -72,7 +72,7 @@ def help_page(
         ),
     ] = None,
 ) -> None:
-    """Show a page of the documentation, or the help of a command."""
+    """Show a page of the documentation or help of a command."""
     console, words = options.console(), topic or []
     if not words:
         console.say(topics())

@@ -25,10 +25,10 @@ def status(
     state: options.State = None,
     as_json: options.Json = False,
     watch: Annotated[
-        bool, typer.Option("--watch", help="Go on, and tell whenever something changes.")
+        bool, typer.Option("--watch", help="Print the lock again whenever it changes.")
     ] = False,
 ) -> None:
-    """Tell who holds the lock, where, since when, alive or dead, with the proof.
+    """Show who holds the lock and whether the holder lives.
 
     Exit code 0 if it is free, 11 otherwise.
     """
@@ -76,22 +76,24 @@ def _print(
 
 def force_unlock(
     *,
-    lock_id: Annotated[str, typer.Argument(metavar="LOCK_ID", help="As lock status tells it.")],
+    lock_id: Annotated[
+        str, typer.Argument(metavar="LOCK_ID", help="The ID that `lock status` shows.")
+    ],
     workspace: options.Workspace = None,
     state: options.State = None,
     yes: Annotated[bool, typer.Option("--yes", help="Do not ask.")] = False,
     kill: Annotated[
-        bool, typer.Option("--kill", help="End the run's own processes first, gracefully.")
+        bool, typer.Option("--kill", help="End the processes of the run first.")
     ] = False,
     allow_live: Annotated[
-        bool, typer.Option("--allow-live", help="Close the lock even under a holder that lives.")
+        bool, typer.Option("--allow-live", help="Release it even if its holder lives.")
     ] = False,
     if_abandoned: Annotated[
         bool,
-        typer.Option("--if-abandoned", help="Only with proof; fine if it is free. No question."),
+        typer.Option("--if-abandoned", help="Release it only if its holder is dead; ask nothing."),
     ] = False,
 ) -> None:
-    """End a lock that was left behind, and finish from its log what was left undone."""
+    """Release a lock and recover the run of its dead holder."""
     from packer_fork.manager.lock import unlock
     from packer_fork.views import locks as view
     from packer_fork.views.plain import PlainView

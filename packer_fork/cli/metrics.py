@@ -24,9 +24,9 @@ def metrics(
     workspace: options.Workspace = None,
     state: options.State = None,
 ) -> None:
-    """Print metrics of locks, states, runs and builds in Prometheus's text format.
+    """Print metrics in the text format of Prometheus.
 
-    A state that cannot be read is told, and the exit code is the worst.
+    A state that cannot be read is reported and sets the exit code.
     """
     from packer_fork.manager.reports import metrics as measured
     from packer_fork.manager.reports import prometheus

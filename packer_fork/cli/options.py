@@ -71,7 +71,9 @@ def places(
     """The place of `template`, or all below the working directory; `more` flags that set."""
     from packer_fork.manager import state_ref
     from packer_fork.manager import state_ref as manager
+    from packer_fork.views import hints
 
+    hints.choose_state(template, workspace, state)
     flags = {"workspace": workspace, "state": state, **(more or {})}
     if template is not None:
         place = manager.resolve(state_ref.find_template(template), flags, os.environ, notify)

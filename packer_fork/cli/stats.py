@@ -40,9 +40,9 @@ def stats(
     state: options.State = None,
     as_json: options.Json = False,
 ) -> None:
-    """Show durations, success, waits, and the time that skips saved.
+    """Show durations, success rates, waits and time saved.
 
-    A state that cannot be read is told, and the exit code is the worst.
+    A state that cannot be read is reported and sets the exit code.
     """
     from packer_fork.errors import UsageError
     from packer_fork.manager.reports import statistics

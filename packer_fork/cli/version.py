@@ -9,7 +9,7 @@ from packer_fork.cli import options
 
 
 def version() -> None:
-    """Show the versions of packer-fork and of Packer, and where that Packer is."""
+    """Show the versions of packer-fork and Packer."""
     from packer_fork.manager.passthrough import find_packer
 
     console = options.console()

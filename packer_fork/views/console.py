@@ -15,6 +15,7 @@ from enum import StrEnum
 from typing import TextIO
 
 from packer_fork.terminal import clean
+from packer_fork.views.hints import completed
 
 _FALLBACK = 80
 _lost: list[str] = []
@@ -110,7 +111,7 @@ class Console:
         """Write an error or a warning, and below it what to do."""
         self.tell(f"packer-fork: {level}: {message}", level)
         if hint:
-            self.tell(f"  hint: {hint}")
+            self.tell(f"  hint: {completed(hint)}")
 
     def harmless(self, text: str) -> str:
         """`text` as it may be written."""

@@ -10,6 +10,7 @@ from msgspec import Struct
 from packer_fork.responses import Backup, ChangeEntry, Difference, Prunable, RunEntry, Verified
 from packer_fork.views import words
 from packer_fork.views.console import StyledLine
+from packer_fork.views.hints import repair_command
 from packer_fork.views.states import error_below
 from packer_fork.views.tables import Cell, TableRow, header, row, status, table
 
@@ -87,8 +88,9 @@ def verified(entry: VerifiedEntry) -> list[str]:
     workspace = f" (workspace {entry.workspace})" * (entry.workspace != "default")
     serials = "no state" if found.serial is None else f"serials {found.oldest} to {found.serial}"
     read = (
-        f"{serials}, {found.changes} changes, {found.segments} segments, "
-        f"{found.backups} backups, {words.size(found.bytes)} read"
+        f"{serials}, {words.count(found.changes, 'change')}, "
+        f"{words.count(found.segments, 'segment')}, {words.count(found.backups, 'backup')}, "
+        f"{words.size(found.bytes)} read"
     )
     status = f"{len(found.problems)} damaged" if found.problems else "sound"
     lines = [f"{entry.template}{workspace}: {status} ({read})"]
@@ -97,7 +99,8 @@ def verified(entry: VerifiedEntry) -> list[str]:
         lines.append(f"    affected: {each.affected}")
     lines += [f"  unused: {path}" for path in found.unused]
     if found.problems:
-        lines.append("  hint: packer-fork state check --repair shows first what is recoverable")
+        command = repair_command(entry.template, entry.workspace)
+        lines.append(f"  hint: {command} shows first what is recoverable")
     elif found.unused:
         lines.append("  hint: packer-fork state prune removes unused files")
     return lines
@@ -106,8 +109,9 @@ def verified(entry: VerifiedEntry) -> list[str]:
 def pruned(found: Prunable, *, dry_run: bool) -> str:
     if not found.segments:
         return "nothing to prune: all history is within keep_runs and keep_days"
-    what = f"{found.runs} runs in {found.segments} segments, serials up to {found.last}"
-    return f"{what}, {'would be' if dry_run else 'were'} pruned"
+    runs, segments = words.count(found.runs, "run"), words.count(found.segments, "segment")
+    verb = "would prune" if dry_run else "pruned"
+    return f"{verb} {runs} in {segments}, serials up to {found.last}"
 
 
 def backups(found: Sequence[Backup], width: int | None = None) -> list[StyledLine]:

@@ -19,6 +19,7 @@ from packer_fork.locks import (
 from packer_fork.model import CiJob
 from packer_fork.views import words
 from packer_fork.views.document import indented
+from packer_fork.views.hints import completed
 
 _MEANING = {
     Status.FREE: "nobody holds it",
@@ -90,7 +91,7 @@ class Report(Struct, frozen=True, kw_only=True):
             waiters=status.waiters,
             error=status.error,
             circuit=circuit,
-            remedy=advice(status),
+            remedy=completed(advice(status)),
         )
         return report if status.record is None else _with_holder(report, status.record)
 

@@ -21,6 +21,7 @@ from packer_fork.model import (
 from packer_fork.views import words
 from packer_fork.views.console import StyledLine
 from packer_fork.views.document import indented
+from packer_fork.views.hints import completed
 from packer_fork.views.tables import Cell, TableRow, header, row, status, table
 
 
@@ -65,10 +66,9 @@ def lines(
     if state.last_run:
         said.append(run_line(state.last_run))
     if state.last_run and state.last_run.status is RunStatus.RUNNING:
+        command = completed("`packer-fork lock status`")
         number = state.last_run.number
-        said.append(
-            f"  run {number} is marked running: `packer-fork lock status` tells whether it lives"
-        )
+        said.append(f"  run {number} is marked running: {command} tells whether it lives")
     rows, left = [header("BUILD", "STATUS", "WHEN", "TOOK", "ARTIFACTS")], []
     for build in builds:
         rows.append(_row(build))

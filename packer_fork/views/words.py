@@ -44,6 +44,11 @@ def size(number: int) -> str:
     return f"{amount:.3g} TB"
 
 
+def count(number: int, noun: str) -> str:
+    """``1 run``, ``2 runs``."""
+    return f"{number} {noun}{'s' * (number != 1)}"
+
+
 def artifacts(made: Iterable[Artifact]) -> str:
     """IDs, or descriptions of what has none, each once."""
     return ", ".join(dict.fromkeys(a.id or a.string for a in made if a.id or a.string))

@@ -89,7 +89,7 @@ def test_a_folder_of_states_refuses_another_project(cli: Cli, project: Checkout)
     ):
         told = refused(beta, *command, *state, "t.pkr.hcl", rc=10, text=str(project.root / "alpha"))
         assert str(project.root / "beta") in told
-        assert "packer-fork state adopt TEMPLATE" in told
+        assert "packer-fork state adopt" in told
     assert states.state(alpha, "t.pkr.hcl", *state) == before
     refused(beta, "state", "adopt", *state, "t.pkr.hcl", rc=2, text="--yes")
     done(beta, "state", "adopt", *state, "t.pkr.hcl", "--yes")

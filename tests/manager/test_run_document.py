@@ -166,7 +166,7 @@ def state_of(place: StateRef) -> State:
 def begin(lock: HeldLock, *items: WorkItem) -> Run:
     """Run 1 with these items, all under way."""
     names = tuple(name for each in items for name in each.sources)
-    begun = structs.replace(run(*names), lock=lock.record.token)
+    begun = structs.replace(run(*names), token=lock.record.token)
     pending = {name: Build(name=name, run=1) for name in names}
     lock.commit(PendingChange(operation="start", last_run=begun, builds=pending))
     for each in items:
@@ -177,7 +177,8 @@ def begin(lock: HeldLock, *items: WorkItem) -> Run:
 
 
 def end(lock: HeldLock, ended: WorkItem) -> None:
-    builds = {name: build(name, ended.number, "complete") for name in ended.sources}
+    done = (build(name, ended.number, "complete") for name in ended.sources)
+    builds = {each.name: structs.replace(each, ended=AT) for each in done}
     lock.commit(PendingChange(operation="end", items=(ended,), builds=builds))
 
 
@@ -193,6 +194,7 @@ def test_a_run_whose_items_have_ended_is_concluded_by_the_next_command(place: St
     assert last is not None
     assert (last.status, last.exit_code, last.builds) == (COMPLETE, 0, ("a", "b"))
     assert last.recovered is not None
+    assert last.ended == AT, "when its last build ended, not when it was recovered"
 
 
 def test_a_run_that_began_no_item_leaves_its_builds_as_they_were(place: StateRef) -> None:

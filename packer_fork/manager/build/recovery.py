@@ -116,7 +116,9 @@ def _conclude(store: Store, lock: HeldLock, run: Run, notify: Notify, reason: st
     builds = run_document.builds_of(state, run.number, run.builds)
     items = state.items.values() if state else ()
     now, left = datetime.now(UTC), BuildStatus.INTERRUPTED
-    ended = run_document.concluded(run, items, builds.values(), now, left=left)
+    ends = [build.ended or now for build in builds.values()]
+    at = max(ends, default=now)
+    ended = run_document.concluded(run, items, builds.values(), at, left=left)
     unread = any(item.recovered and item.recovered.unread for item in items)
     recovery = Recovery(at=now, by=lock.participant.holder.by, reason=reason, unread=unread)
     run = structs.replace(ended.run, recovered=recovery)

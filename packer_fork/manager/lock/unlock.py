@@ -109,14 +109,17 @@ def refuse_free(lock_id: str, *, if_abandoned: bool) -> None:
     if not if_abandoned:
         raise UsageError(
             f"Lock {lock_id} is free already; nothing was done.",
-            hint="With --if-abandoned that is fine.",
+            hint="in scripts, accept a free lock with --if-abandoned",
         )
 
 
 def check(found: Found, how: How) -> None:
     """Raises LockedError if this lock is not to be unlocked in this way."""
     if how.if_abandoned and found.status is not Status.ABANDONED:
-        raise LockedError(_refusal(found), hint="There is no proof that nobody lives.")
+        raise LockedError(
+            _refusal(found),
+            hint="its holder is not proven dead; leave out --if-abandoned to unlock it anyway",
+        )
     if found.status not in _DEAD and not (how.kill or how.allow_live):
         raise LockedError(_refusal(found), hint=_alive(found.processes))
 
@@ -202,10 +205,10 @@ def _settle(
 def _refusal(found: Found) -> str:
     if found.status is Status.FREE:
         return "The lock is free: another process released it."
-    return f"Lock {found.id} is {found.status} by {found.who}; it is not unlocked."
+    return f"lock {found.id} is {found.status} (holder: {found.who}); it is not unlocked"
 
 
 def _alive(processes: Sequence[LiveProcess]) -> str:
     alive = ", ".join(f"{process.command} ({process.pid})" for process in processes)
-    ways = "End them with --kill, or close the lock under them with --allow-live."
-    return f"Still alive: {alive}. {ways}" if alive else ways
+    ways = "end the run with --kill, or release the lock under it with --allow-live"
+    return f"still alive: {alive}; {ways}" if alive else ways

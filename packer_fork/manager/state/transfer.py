@@ -153,7 +153,8 @@ def migrate(
         lock.compact(fully=True)
         state = pull(source)
         copied = _copy(source, target, state, operation, notify)
-    text = f"copied and read back: serial {state.serial} and {copied} segments of its history"
+    segments = f"{copied} segment{'s' * (copied != 1)}"
+    text = f"copied and read back: serial {state.serial} and {segments} of its history"
     notify(Notice(level="info", text=text))
     return state
 

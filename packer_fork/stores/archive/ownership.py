@@ -20,7 +20,7 @@ class ForeignStateError(StateError):
             f"the state in {location} belongs to the project {theirs}, not to {ours}",
             hint=(
                 "choose another --state or `project`; if both are one project: "
-                "packer-fork state adopt TEMPLATE"
+                "packer-fork state adopt"
             ),
         )
         self.template = template
