@@ -10,8 +10,11 @@ from pathlib import Path
 import pytest
 
 from packer_fork.disk_reserve import SMALLEST_RESERVE
+from packer_fork.locks import LockStatus
+from packer_fork.model import PendingChange
 from tests.conftest import Cli, Project, Result, eventually, unavailable
 from tests.support import states
+from tests.support.local_store import holder, open_store
 from tests.support.templates import GATED, NULL_AND_FILE, begun, go_on
 
 pytestmark = pytest.mark.usefixtures("packer")
@@ -31,14 +34,14 @@ GARRULOUS = """
 
 @pytest.fixture(params=["tmpfs", "ext4"])
 def filling_disk(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Path]:
-    """A file system of 3 MiB."""
+    """A file system of 4 MiB."""
     mount = tmp_path / "filling"
     mount.mkdir()
-    options = ["-t", "tmpfs", "-o", "size=3m", "none"]
+    options = ["-t", "tmpfs", "-o", "size=4m", "none"]
     if request.param == "ext4":
         image = tmp_path / "image"
         with image.open("wb") as file:
-            file.truncate(3 << 20)
+            file.truncate(4 << 20)
         made = subprocess.run(
             ["mkfs.ext4", "-q", "-m", "0", "-O", "^has_journal", image], check=False
         )
@@ -132,7 +135,36 @@ def test_run_ends_in_order_on_a_disk_that_others_fill(
     assert found["builds"]["null.n"]["status"] == "complete"
     assert found["last_run"]["status"] == "complete"
     assert states.lock(cli, "t.pkr.hcl", "--state", str(filling_disk))["status"] == "free"
-    assert allocated(folder / "state.json") < SMALLEST_RESERVE
+
+
+@needs_root
+def test_released_reserve_takes_the_results_of_a_lost_lock(
+    cli: Cli, project: Project, filling_disk: Path
+) -> None:
+    project.write("t.pkr.hcl", GATED)
+    env = {"PACKER_FORK_STATE": str(filling_disk)}
+    running = begun(cli, project, "t.pkr.hcl", env=env)
+    logs = filling_disk / "t.pkr.hcl" / "default" / "logs"
+    eventually(lambda: allocated(logs / "1-1.err") >= SMALLEST_RESERVE)
+    lock_id = states.lock(cli, "t.pkr.hcl", "--state", str(filling_disk))["id"]
+    assert cli("force-unlock", lock_id, "--allow-live", "--yes", env=env).rc == 0
+    fill(filling_disk)
+    go_on(project.root)
+    result = running.wait()
+    assert result.rc == 13, result
+    (path,) = logs.glob("*.late.json")
+    assert f"the results are kept in {path}" in result.err
+
+
+def test_lock_releases_the_reserve_behind_the_state(tmp_path: Path) -> None:
+    store = open_store(tmp_path / "default")
+    lock = store.try_acquire(holder("build"))
+    assert not isinstance(lock, LockStatus)
+    lock.commit(PendingChange(operation="create"))
+    assert lock.reserve()
+    assert allocated(tmp_path / "default" / "state.json") >= SMALLEST_RESERVE
+    lock.close()
+    assert allocated(tmp_path / "default" / "state.json") < SMALLEST_RESERVE
 
 
 def late_results(result: Result) -> dict[str, str]:

@@ -172,7 +172,7 @@ def test_where_two_must_never_run_at_once(team: Team, cluster: Cluster) -> None:
         eventually(lambda: "packer build" not in commands_of(mark), timeout=12)
         proxy.let_pass()
         ended = running.wait()
-        assert ended.rc == 13, ended
+        assert ended.rc == 12, ended
         assert "Packer is told to end" in ended.err
         assert states.statuses(here.cli) == {"null.n": "cancelled"}
         assert not here.outbox()
