@@ -12,6 +12,7 @@ import pytest
 from packer_fork.disk_reserve import SMALLEST_RESERVE
 from packer_fork.locks import LockStatus
 from packer_fork.model import PendingChange
+from packer_fork.stores.local.journal import REST_SIZE
 from tests.conftest import Cli, Project, Result, eventually, unavailable
 from tests.support import states
 from tests.support.local_store import holder, open_store
@@ -165,6 +166,26 @@ def test_lock_releases_the_reserve_behind_the_state(tmp_path: Path) -> None:
     assert allocated(tmp_path / "default" / "state.json") >= SMALLEST_RESERVE
     lock.close()
     assert allocated(tmp_path / "default" / "state.json") < SMALLEST_RESERVE
+
+
+@needs_root
+def test_durable_change_is_acknowledged_where_the_state_cannot_be_compacted(
+    filling_disk: Path,
+) -> None:
+    store = open_store(filling_disk / "default")
+    lock = store.try_acquire(holder("build"))
+    assert not isinstance(lock, LockStatus)
+    change = PendingChange(operation="create", why="x" * 100_000)
+    for _ in range(REST_SIZE // 100_000):
+        lock.commit(change)
+        assert lock.reserve()
+    fill(filling_disk)
+    for _ in range(4):
+        lock.commit(change)
+    state = store.read()
+    assert state is not None
+    assert state.serial == REST_SIZE // 100_000 + 4
+    lock.close()
 
 
 def late_results(result: Result) -> dict[str, str]:

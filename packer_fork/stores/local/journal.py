@@ -7,6 +7,7 @@ was acknowledged, is never appended to: its proven lines go into a new one.
 
 from __future__ import annotations
 
+import contextlib
 import os
 from collections.abc import Callable
 
@@ -57,7 +58,8 @@ class Journal:
             self._replace((*file.lines, line), compressed=file.compressed)
         self._acknowledge(last)
         if file.has_outgrown():
-            self.compact()
+            with contextlib.suppress(OSError):  # the change is durable; a later one compacts
+                self.compact()
         return Committed(change.serial)
 
     def compact(self, *, at_rest: bool = False) -> None:
