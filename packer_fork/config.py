@@ -58,7 +58,7 @@ class Settings(Struct, frozen=True, kw_only=True):
     With a shared store: ``project`` names what its states stand below; ``lock_ttl``: how long
     an abandoned lock lasts; ``on_lock_lost``: what becomes of Packer when its lock is lost,
     "auto" cancels it with a shared store and lets it finish else, "strict" cancels it also
-    where that cannot be known; ``outbox``: folder for results while the store is away.
+    where that cannot be known; ``outbox``: folder for results that the store does not take.
     ``store_patience``: how long servers that are away are asked. ``store_ca``,
     ``store_certificate``, ``store_key``: PEM files; ``store_username`` and ``store_password``
     for etcd, ``store_token`` for Consul.

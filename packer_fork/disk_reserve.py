@@ -34,10 +34,15 @@ class DiskReserve:
     def top_up(self) -> bool:
         """Reserve anew if less than half is left; False if the disk is full.
 
-        A disk with little free space gives a smaller reserve from the start. Raises OSError
-        if the file cannot be examined.
+        A disk with little free space gives a smaller reserve from the start. True as well if
+        the file cannot be examined: whoever writes to it gets the error.
         """
-        size = os.fstat(self._descriptor).st_size
+        try:
+            return self._top_up(os.fstat(self._descriptor).st_size)
+        except OSError:
+            return True
+
+    def _top_up(self, size: int) -> bool:
         if self._end - size >= self._size // 2:
             return True
         while not _has_room(self._descriptor, size, self._size):

@@ -170,12 +170,14 @@ class Cancelling(Event, frozen=True, tag="cancelling"):
 class Kept(Event, frozen=True, tag="kept"):
     """Results that are not in the state: they are in a file, to be replayed.
 
-    ``path`` is empty where no file could be made. ``lineage``, ``run``, ``item``, ``builds`` and
-    ``inputs`` are what it holds.
+    ``path`` is empty where no file could be made. ``is_mergeable``: the state that they belong
+    to is still there. ``lineage``, ``run``, ``item``, ``builds`` and ``inputs`` are what the
+    file holds.
     """
 
     path: str
     why: str
+    is_mergeable: bool
     lineage: str
     run: Run
     item: WorkItem

@@ -442,7 +442,7 @@ class Operated:
             try:
                 work(found)
             except StateError as error:
-                if "has changed" not in error.message:
+                if "changed while" not in error.message:
                     raise
                 assert self.expected.now.running or self.unread
                 self._reads_logs()

@@ -18,7 +18,13 @@ from typing import NamedTuple
 
 import pytest
 
-from packer_fork.errors import EXIT_DONE, EXIT_OUTBOX, EXIT_STORE, StoreError
+from packer_fork.errors import (
+    EXIT_DONE,
+    EXIT_OUTBOX,
+    EXIT_PACKER_FAILED,
+    EXIT_STORE,
+    StoreError,
+)
 from packer_fork.model import Build, PendingChange
 from packer_fork.stores.base import HeldLock
 from packer_fork.stores.local import lock_status
@@ -45,8 +51,10 @@ pytestmark = [
 
 ROUNDS = 100
 
-KEPT_OR_REFUSED = {EXIT_DONE, EXIT_OUTBOX, EXIT_STORE}
-"""All is well, results are kept elsewhere, or nothing was done: what a disk may make of it."""
+KEPT_OR_REFUSED = {EXIT_DONE, EXIT_PACKER_FAILED, EXIT_OUTBOX, EXIT_STORE}
+"""What a disk may make of it: all is well, Packer was cancelled, results are kept elsewhere, or
+nothing was done.
+"""
 
 CANCELLED = 128 + signal.SIGTERM
 

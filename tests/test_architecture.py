@@ -31,10 +31,19 @@ MAY_USE: Mapping[str, set[str]] = {
     "api": {"manager", "events", "packer.flags"} | LEAVES,
     "manager": {"inputs", "packer", "template", "stores", "codec", "changes", "events", "config"}
     | {"lock_steps"}
-    | {"host", "processes", "durable", "terminal"}
+    | {"host", "processes", "durable", "disk_reserve", "terminal"}
     | LEAVES,
     "views": {"events", "terminal", "host"} | LEAVES,
-    "stores": {"host", "processes", "durable", "terminal", "codec", "changes", "lock_steps"}
+    "stores": {
+        "host",
+        "processes",
+        "durable",
+        "disk_reserve",
+        "terminal",
+        "codec",
+        "changes",
+        "lock_steps",
+    }
     | {"lean_imports"}
     | LEAVES,
     "packer": {"template", "host", "processes", "durable", "terminal"} | LEAVES,

@@ -93,13 +93,12 @@ class StateRef(Struct, frozen=True):
 
     @property
     def outbox(self) -> Path | None:
-        """The folder for results while the store is away; a local store needs none."""
-        if not self.folder.is_shared:
-            return None
+        """The folder for results that the store does not take; None for the folder of the logs."""
         chosen, here = self.settings.outbox, self.folder
         if not chosen:
-            return here.folder / "outbox"
-        return Path(chosen) / here.root.name / here.template / here.workspace
+            return here.folder / "outbox" if here.is_shared else None
+        root = here.root.name if here.is_shared else quote(str(here.root.resolve()), safe="")
+        return Path(chosen) / root[-_LONGEST_NAME:] / here.template / here.workspace
 
 
 def find_template(given: str) -> Template:

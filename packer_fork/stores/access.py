@@ -26,6 +26,7 @@ _PLACE = re.compile(
     r"(?P<host>\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9_][A-Za-z0-9_.-]*)(:(?P<port>[0-9]{1,5}))?"
 )
 _BUCKET = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{1,62}")
+_ENDPOINT = re.compile(rf"https?://{_PLACE.pattern}(/[A-Za-z0-9._~/-]*)?")
 _PATH = re.compile(r"[A-Za-z0-9._-]+(/[A-Za-z0-9._-]+)*")
 _EXAMPLE = (
     "Write it like etcd://host1:2379,host2:2379/path, consuls://host:8501/path or s3://bucket/path."
@@ -138,15 +139,15 @@ def parse_bucket_address(url: str, environ: Mapping[str, str]) -> BucketAddress:
         raise UsageError(f"{clean(url)!r} names no bucket.", hint="Write it like s3://bucket/path.")
     names = ("AWS_ENDPOINT_URL_S3", "AWS_ENDPOINT_URL", "AWS_ENDPOINT")
     endpoint = next((environ[name] for name in names if environ.get(name)), "")
-    if endpoint and not endpoint.startswith(("http://", "https://")):
-        raise UsageError(
-            f"The endpoint of {clean(url)} is not the URL of a server.",
-            hint="Write AWS_ENDPOINT_URL like https://host:9000.",
-        )
     if "@" in endpoint:
         raise UsageError(
             f"The endpoint of {clean(url)} has credentials in it.",
             hint="Set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY instead.",
+        )
+    if endpoint and not _ENDPOINT.fullmatch(endpoint):
+        raise UsageError(
+            f"The endpoint of {clean(url)} is not the URL of a server.",
+            hint="Write AWS_ENDPOINT_URL like https://host:9000.",
         )
     return BucketAddress(match["places"], _prefix(match["path"], url), endpoint.rstrip("/"))
 

@@ -127,6 +127,9 @@ class HeldLock(Protocol):
         Raises LockLostError, StoreError.
         """
 
+    def reserve(self) -> bool:
+        """Reserve disk space for the changes of a run until `close`; False if the disk is full."""
+
     def note(self, *, run: int, packer: ProcessId | None = None) -> None:
         """Write into the lock record which run this lock is for, and where Packer runs.
 

@@ -95,24 +95,31 @@ class Bucket:
     ) -> None:
         """Credentials and region are those of the environment. `endpoint`: URL, "" for AWS.
 
-        Raises UsageError for a profile that is unusable.
+        Raises UsageError for an environment or profile that is unusable.
         """
         self.location = f"s3://{bucket}/{prefix}"
         self._where = f"{self.location} at {endpoint}" if endpoint else self.location
         self._bucket = bucket
         self._is_closed = False
-        self._store = S3Store(
-            bucket,
-            prefix=prefix,
-            **({"endpoint": endpoint} if endpoint else {}),  # type: ignore[arg-type]
-            client_options={
-                **({"allow_http": True} if endpoint.startswith("http://") else {}),
-                "connect_timeout": timedelta(seconds=connect_timeout),
-                "timeout": timedelta(seconds=request_timeout),
-            },
-            retry_config={"max_retries": 0},
-            credential_provider=_profile_credentials(),
-        )
+        try:
+            self._store = S3Store(
+                bucket,
+                prefix=prefix,
+                **({"endpoint": endpoint} if endpoint else {}),  # type: ignore[arg-type]
+                client_options={
+                    **({"allow_http": True} if endpoint.startswith("http://") else {}),
+                    "connect_timeout": timedelta(seconds=connect_timeout),
+                    "timeout": timedelta(seconds=request_timeout),
+                },
+                retry_config={"max_retries": 0},
+                credential_provider=_profile_credentials(),
+            )
+        except BaseError as error:
+            why = printable(str(error).partition("\n")[0])
+            raise UsageError(
+                f"{self._where} cannot be used with this environment: {why}",
+                hint="check the variables whose names begin with AWS_",
+            ) from error
 
     def get(self, name: str) -> Object | None:
         def get() -> Object | None:

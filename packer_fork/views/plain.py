@@ -117,17 +117,23 @@ class PlainView:
         self._tell(f"item {_ended(item.key, item)}")
         for build in event.builds:
             self._tell(f"  {summary(build)}")
-        self._tell(f"  log: {event.log}")
+        if event.log:
+            self._tell(f"  log: {event.log}")
 
     def _on_kept(self, event: events.Kept) -> None:
         """On stdout as a document, so that a CI job whose disk goes with it still has them."""
-        if event.path:
+        way = "`packer-fork build` starts a new state and builds again"
+        if event.path and event.is_mergeable:
             way = f"bring them into the history with `packer-fork state recover {event.path}`"
-            self._console.problem(f"{event.why}; the results are kept in {event.path}", way)
-        else:
-            self._console.problem(f"{event.why}; the results could not be kept in a file")
+        elif event.is_mergeable:
+            way = "save the JSON line in a file, then run `packer-fork state recover FILE`"
+        kept = f"are kept in {event.path}" if event.path else "could not be kept in a file"
+        self._console.problem(f"{event.why}; the results {kept}", way)
+        document = one_line({name: getattr(event, name) for name in _OF_LATE})
         if not self._machine_readable:
-            self._console.say(one_line({name: getattr(event, name) for name in _OF_LATE}))
+            self._console.say(document)
+        elif not event.path:
+            self._console.tell(document)
 
     def _on_cancelling(self, event: events.Cancelling) -> None:
         self._tell(cancelling(event), "warning")

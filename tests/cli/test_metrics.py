@@ -183,7 +183,7 @@ def unlocked_while_it_lives(cli: Cli, project: Project) -> None:
     running = begun(cli, project, "--rebuild", "t.pkr.hcl")
     done(cli, "force-unlock", states.lock(cli)["id"], "--allow-live", "--yes")
     go_on(project.root)
-    assert running.wait().rc == 12
+    assert running.wait().rc == 13
     found = metrics(cli)
     assert found("lock_force_unlocks_total") == found("commits_refused_total") == 1
     assert found("outbox_length") == 1

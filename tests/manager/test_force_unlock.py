@@ -12,7 +12,7 @@ from msgspec import structs
 import packer_fork
 from packer_fork.codec.builds import decode_build
 from packer_fork.config import Settings
-from packer_fork.errors import EXIT_LOCK_LOST, LockedError
+from packer_fork.errors import EXIT_OUTBOX, LockedError
 from packer_fork.events import Event, ItemStarted
 from packer_fork.locks import Holder, LockStatus, Status
 from packer_fork.manager.build import outbox, recovery
@@ -218,7 +218,7 @@ def test_allow_live_fences_the_holder_and_keeps_its_results(cli: Cli, project: P
     assert "still runs" in new.err
     go_on(project.root)
     result = running.wait()
-    assert result.rc == 12
+    assert result.rc == 13
     assert "packer-fork state recover" in result.err
     assert states.statuses(cli) == {"null.n": "interrupted", "file.f": "complete"}
     (kept,) = (states.folder(project.root) / "logs").glob("*.late.json")
@@ -246,7 +246,7 @@ def test_results_that_cannot_be_kept_leave_the_raw_log(
             with lock_of(place.store, over=ANY, lock_id=place.store.status().id):
                 (logs / "1-1-1.late.json").mkdir()
 
-    assert packer_fork.build("t.pkr.hcl", notify=unlocked) == EXIT_LOCK_LOST
+    assert packer_fork.build("t.pkr.hcl", notify=unlocked) == EXIT_OUTBOX
     assert "Build 'null.n' finished" in (logs / "1-1.raw").read_text()
 
 
@@ -294,7 +294,7 @@ def test_late_results_replace_nothing_newer(cli: Cli, project: Project) -> None:
     running = begun(cli, project, "t.pkr.hcl")
     assert cli("force-unlock", lock_id(cli), "--allow-live", "--yes").rc == 0
     go_on(project.root)
-    assert running.wait().rc == 12
+    assert running.wait().rc == 13
     assert cli("build", "t.pkr.hcl").rc == 0
     (kept,) = (states.folder(project.root) / "logs").glob("*.late.json")
     replayed = cli("state", "recover", str(kept))
@@ -325,7 +325,7 @@ def test_late_results_of_another_state_are_refused(cli: Cli, project: Project) -
     running = begun(cli, project, "t.pkr.hcl")
     assert cli("force-unlock", lock_id(cli), "--allow-live", "--yes").rc == 0
     go_on(project.root)
-    assert running.wait().rc == 12
+    assert running.wait().rc == 13
     (kept,) = (states.folder(project.root) / "logs").glob("*.late.json")
     document = json.loads(kept.read_text())
     kept.write_text(json.dumps({**document, "lineage": "other"}))
@@ -394,7 +394,7 @@ def test_waiters_of_an_unlocked_lock_go_on_at_once(cli: Cli, project: Project, w
     eventually(lambda: "packer-fork: run 2 of" in waiting.err())
     go_on(project.root)
     assert waiting.wait().rc == 0
-    assert running.wait().rc == (143 if way == "--kill" else 12)
+    assert running.wait().rc == (143 if way == "--kill" else 13)
 
 
 def test_ctrl_c_while_waiting_leaves_the_queue(cli: Cli, project: Project) -> None:

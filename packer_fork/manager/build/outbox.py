@@ -50,6 +50,7 @@ class Outbox:
         self._lineage = lineage
         self._run = run
         self._notify = notify
+        self._has_failed = False
 
     def keep(self, outcome: Outcome, inputs: Mapping[str, Raw]) -> bool:
         """Whether it is there, durably. `outcome` must be masked; `inputs`: see `Late`."""
@@ -58,8 +59,10 @@ class Outbox:
             durable.make_folder(self._folder)
             durable.replace(self._path(outcome.item), msgspec.json.encode(late))
         except OSError as error:
-            text = f"The results cannot be kept in {self._folder} ({error.strerror})."
-            self._notify(Notice(level="error", text=text, hint="The log of the run has them."))
+            if not self._has_failed:
+                self._has_failed = True
+                text = f"The results cannot be kept in {self._folder} ({error.strerror})."
+                self._notify(Notice(level="error", text=text))
             return False
         return True
 
@@ -67,14 +70,17 @@ class Outbox:
         """The store has taken them."""
         self._path(item).unlink(missing_ok=True)
 
-    def tell(self, outcome: Outcome, inputs: Mapping[str, Raw], why: str) -> None:
+    def tell(
+        self, outcome: Outcome, inputs: Mapping[str, Raw], why: str, *, is_mergeable: bool
+    ) -> None:
         """Tell what was kept, and where, if it could be."""
         path = self._path(outcome.item)
         late = self._late(outcome, inputs)
         self._notify(
             Kept(
-                path=str(path) if path.exists() else "",
+                path=str(path) if path.is_file() else "",
                 why=why,
+                is_mergeable=is_mergeable,
                 lineage=late.lineage,
                 run=late.run,
                 item=late.item,

@@ -234,6 +234,10 @@ class Recorder(Transcript):
         if isinstance(self.unsaved, StoreError) or self.is_lost:
             self.commit("progress")
 
+    def reserve(self) -> bool:
+        """Reserve disk space for what is yet to be committed; False if the disk is full."""
+        return self._lock.reserve()
+
     @property
     def is_lost(self) -> bool:
         """Whether the lock is lost, or by the settings is taken for it, as far as is known here."""

@@ -13,7 +13,7 @@ from msgspec import Struct
 
 from packer_fork import lock_steps
 from packer_fork.codec.builds import decode_build
-from packer_fork.errors import EXIT_DONE, EXIT_LOCK_LOST, StoreError, UsageError
+from packer_fork.errors import EXIT_DONE, EXIT_LOCK_LOST, LockLostError, StoreError, UsageError
 from packer_fork.events import Elsewhere, Notice, Notify, Recovered
 from packer_fork.locks import LockRecord, Status, Stop
 from packer_fork.manager.build import conclusion, forecast, recovery, run_document
@@ -118,7 +118,9 @@ class SharedSources:
         for source in result.claim.sources or ():
             if result.exit_code == EXIT_DONE or result.failed:
                 self._complete(source)
-            elif result.exit_code != EXIT_LOCK_LOST:
+            elif result.exit_code != EXIT_LOCK_LOST and not isinstance(
+                result.unsaved, LockLostError
+            ):
                 self._return(source)
 
     def stop(self, why: str) -> None:

@@ -8,6 +8,7 @@ process has ended in order, or when no process of it is left.
 from __future__ import annotations
 
 import contextlib
+import os
 import signal
 import time
 from collections.abc import Callable, Generator
@@ -16,6 +17,7 @@ from typing import Protocol
 
 from msgspec import Struct, structs
 
+from packer_fork.disk_reserve import DiskReserve
 from packer_fork.events import Cancelling, Notice, Notify
 from packer_fork.locks import ProcessId
 from packer_fork.manager.build.log_files import LogFiles
@@ -31,6 +33,9 @@ from packer_fork.packer.tail import Tail
 
 _LOOK = 1.0
 """Seconds between looks at the lock, which an operator may have closed."""
+
+DISK_FULL = "the disk of the state is full"
+"""Why Packer is cancelled before its output or the state finds no room."""
 
 _SIGNALS_TO_KILL = 3
 _SURVIVORS = 5.0
@@ -53,7 +58,8 @@ class End(Struct, frozen=True, kw_only=True):
     """How Packer ended.
 
     ``died``: it was killed. ``signal``: the first one that packer-fork got, 0 if none.
-    ``lost``: it was cancelled because the lock was lost; ``failed_fast``: because a build failed.
+    ``lost``: it was cancelled because the lock was lost; ``failed_fast``: because a build failed;
+    ``disk_full``: because a log or the state could not grow any more.
     """
 
     exit_code: int | None
@@ -61,10 +67,11 @@ class End(Struct, frozen=True, kw_only=True):
     signal: int = 0
     lost: bool = False
     failed_fast: bool = False
+    disk_full: bool = False
 
     @property
     def how(self) -> Ended:
-        if self.signal or self.lost:
+        if self.signal or self.lost or self.disk_full:
             return "cancelled"
         return "interrupted" if self.died else "normal"
 
@@ -78,6 +85,9 @@ class Attachment(Protocol):
     def read(self) -> None:
         """Record what Packer wrote since the last call."""
 
+    def reserve(self) -> bool:
+        """Reserve disk space for what Packer is yet to write; False if the disk is full."""
+
     def heed(self, number: int) -> None:
         """Pass on a signal that packer-fork got. Called in the signal's handler."""
 
@@ -85,7 +95,7 @@ class Attachment(Protocol):
         """Whether Packer's end was no end of its own: killed, or its inner process was."""
 
     def conclude(self, end: End) -> None:
-        """Judge what Packer came to, not committed yet."""
+        """Judge what Packer came to, not committed yet, and release the reserved disk space."""
 
     def close(self) -> None: ...
 
@@ -103,6 +113,7 @@ class LogAttachment:
         self._files = files
         self._recorder = recorder
         self._tails: tuple[Tail, Tail] | None = None
+        self._reserves: dict[int, DiskReserve] = {}
         self._is_cancelled = False
 
     def read(self) -> None:
@@ -115,6 +126,14 @@ class LogAttachment:
         while data := stderr.read():
             self._recorder.feed_stderr(data)
 
+    def reserve(self) -> bool:
+        if not self._reserves:
+            for path in (self._files.raw, self._files.stderr):
+                with contextlib.suppress(OSError):
+                    descriptor = os.open(path, os.O_WRONLY | os.O_CLOEXEC)
+                    self._reserves[descriptor] = DiskReserve(descriptor)
+        return all(reserve.top_up() for reserve in self._reserves.values())
+
     def heed(self, number: int) -> None:  # noqa: ARG002 (Packer knows one cancel only)
         if not self._is_cancelled:
             self._is_cancelled = True
@@ -125,11 +144,16 @@ class LogAttachment:
         return exit_code < 0 or (exit_code == 0 and not self._recorder.outcome.item.closed)
 
     def conclude(self, end: End) -> None:
+        for reserve in self._reserves.values():
+            with contextlib.suppress(OSError):
+                reserve.release()
         self._recorder.end(end.how, end.exit_code)
 
     def close(self) -> None:
         for tail in self._tails or ():
             tail.close()
+        for descriptor in self._reserves:
+            os.close(descriptor)
 
 
 class TerminalAttachment:
@@ -145,6 +169,9 @@ class TerminalAttachment:
 
     def read(self) -> None:
         """There is nothing to read."""
+
+    def reserve(self) -> bool:
+        return True
 
     def heed(self, number: int) -> None:
         if number != signal.SIGINT:  # that one Packer has got from the terminal as well
@@ -200,9 +227,9 @@ def supervise(
             started(attachment.packer.identity)
             supervisor = _Supervisor(attachment, recorder, terms, reasons, watch, notify)
             end = yield from supervisor.to_the_end()
+        attachment.conclude(end)
     finally:
         attachment.close()
-    attachment.conclude(end)
     return end
 
 
@@ -225,6 +252,7 @@ class _Supervisor:
         self._notify = notify
         self._lost = False
         self._failed_fast = False
+        self._disk_full = False
         self._deadline = float("inf")
         self._heeded = 0
         self._look_at = 0.0
@@ -236,7 +264,7 @@ class _Supervisor:
         self._attachment.read()
         self._heed_signals()
         died = self._attachment.was_killed(code)
-        if died or self._heeded or self._failed_fast or self._lost:
+        if died or self._heeded or self._failed_fast or self._lost or self._disk_full:
             yield from self._end_survivors(cleans_up=self._packer.outlived_by_inner())
         self._attachment.read()
         self._packer.reap()
@@ -246,12 +274,15 @@ class _Supervisor:
             signal=self._watch.signals[0] if self._watch.signals else 0,
             lost=self._lost,
             failed_fast=self._failed_fast,
+            disk_full=self._disk_full,
         )
 
     def _look(self) -> None:
         self._attachment.read()
         self._heed_signals()
-        if not (self._failed_fast or self._heeded):
+        if not self._disk_full and not (self._recorder.reserve() and self._attachment.reserve()):
+            self._cancel_on_full_disk()
+        if not (self._failed_fast or self._heeded or self._disk_full):
             self._cancel_with_others()
         if time.monotonic() > self._look_at:
             self._look_at = time.monotonic() + _LOOK
@@ -285,6 +316,19 @@ class _Supervisor:
         self._lost = True
         if not self._heeded:
             self._cancel("The lock is lost: Packer is told to end (on_lock_lost).")
+
+    def _cancel_on_full_disk(self) -> None:
+        """Packer that cannot write its output hangs, even once there is room again."""
+        self._disk_full = True
+        if DISK_FULL not in self._reasons:
+            self._reasons.add(DISK_FULL)
+            hint = "free disk space, or choose another folder with --state DIR"
+            text = f"{DISK_FULL}: Packer is cancelled"
+            self._notify(Notice(level="warning", text=text, hint=hint))
+        if self._deadline == float("inf"):
+            self._deadline = time.monotonic() + self._terms.grace
+            if outcome.is_under_way(self._recorder.outcome):
+                self._packer.terminate()
 
     def _cancel(self, why: str) -> None:
         self._notify(Notice(level="warning", text=why))

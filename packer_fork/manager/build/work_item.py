@@ -19,6 +19,7 @@ from packer_fork.errors import (
     EXIT_PACKER_FAILED,
     EXIT_TEMPLATE,
     LockLostError,
+    PackerForkError,
     StoreError,
 )
 from packer_fork.events import ItemEnded, ItemStarted, Notice, Notify
@@ -32,6 +33,7 @@ from packer_fork.manager.build.planned_steps import with_planned_steps
 from packer_fork.manager.build.prepare import BuildRequest, Prepared, only
 from packer_fork.manager.build.recorder import Recorder
 from packer_fork.manager.build.supervisor import (
+    DISK_FULL,
     Attachment,
     End,
     LogAttachment,
@@ -276,11 +278,14 @@ class _Item:
         if self._context.place.folder.is_shared:
             self._insist(recorder)
         after = recorder.shown()
-        self._put_away(recorder, after)
+        is_state_gone = recorder.unsaved is not None and self._is_state_gone()
+        self._put_away(recorder, after, is_state_gone=is_state_gone)
         self._tell_remedies(after)
         leftovers.warn_of_processes(self._context.lock, self._notify)
         builds = tuple(after.builds.values())
-        self._notify(ItemEnded(item=after.item, builds=builds, log=str(self._files.masked)))
+        has_log = self._files.masked.exists() and not is_state_gone
+        log = str(self._files.masked) if has_log else ""
+        self._notify(ItemEnded(item=after.item, builds=builds, log=log))
         return ItemResult(
             claim=self._claim,
             outcome=after,
@@ -301,6 +306,8 @@ class _Item:
         is_complete = item.status is RunStatus.COMPLETE  # before the cancel reached Packer
         if end.failed_fast and has_failed and not is_complete:
             item = structs.replace(item, status=RunStatus.FAILED)
+        if end.disk_full and item.status is RunStatus.CANCELLED:
+            item = structs.replace(item, error=item.error or DISK_FULL)
         opens = self._context.observers.opens
         return artifacts.hashed(Outcome(item, after.builds), opens, has_just_ended=True)
 
@@ -313,15 +320,39 @@ class _Item:
             self._context.watch.wait(1.0)
             recorder.commit("end")
 
-    def _put_away(self, recorder: Recorder, after: Outcome) -> None:
+    def _is_state_gone(self) -> bool:
+        """Whether the folder of the state was removed, and perhaps made anew by another build."""
+        place = self._context.place
+        if place.folder.is_shared:
+            return False
+        if not place.folder.folder.is_dir():
+            return True
+        try:
+            state = place.store.read()
+        except PackerForkError:
+            return False
+        return state is None or state.lineage != self._state.lineage
+
+    def _put_away(self, recorder: Recorder, after: Outcome, *, is_state_gone: bool) -> None:
+        """What the state did not take goes into a file and into an event."""
         if recorder.unsaved is None:
             self._forget_raw()
-        elif isinstance(recorder.unsaved, LockLostError):
-            if self._outbox.keep(after, self._documents):
-                self._outbox.tell(after, self._documents, "The lock was closed while Packer ran")
-                self._forget_raw()
-        elif self._context.place.outbox is not None:
-            self._outbox.tell(after, self._documents, "The store is away")
+            return
+        is_lost = isinstance(recorder.unsaved, LockLostError)
+        is_kept = self._outbox.keep(after, self._documents)
+        why = self._why_spooled(is_lost=is_lost, is_state_gone=is_state_gone)
+        self._outbox.tell(after, self._documents, why, is_mergeable=not is_state_gone)
+        if is_kept and is_lost and not is_state_gone:  # else they are of another run by now
+            self._forget_raw()
+
+    def _why_spooled(self, *, is_lost: bool, is_state_gone: bool) -> str:
+        place = self._context.place
+        if is_state_gone:
+            why = f"the state in {place.store.location} was removed while Packer ran"
+            return f"{why}, and another build took its place" if is_lost else why
+        if is_lost:
+            return "The lock was closed while Packer ran"
+        return "The store is away" if place.folder.is_shared else "the state took no more changes"
 
     def _forget_raw(self) -> None:
         try:
@@ -365,8 +396,10 @@ def _failed(after: Outcome) -> tuple[str, ...]:
 
 
 def _exit_code(after: Outcome, end: End, unsaved: StoreError | LockLostError | None) -> int:
-    if unsaved is not None or end.lost:
-        return EXIT_OUTBOX if isinstance(unsaved, StoreError) else EXIT_LOCK_LOST
+    if unsaved is not None:
+        return EXIT_OUTBOX
+    if end.lost:
+        return EXIT_LOCK_LOST
     if end.signal and after.item.status is not RunStatus.COMPLETE:
         return 128 + end.signal
     return exit_code_of(after, end.exit_code)

@@ -184,7 +184,7 @@ GAUGES: tuple[Row[float], ...] = (
     ),
     Row(
         "packer_fork_history_segments",
-        "SegmentRef segments of the history, including pruned ones.",
+        "Sealed segments of the history, including pruned ones.",
         (),
         _standing(lambda standing: _one(standing.segments)),
     ),

@@ -120,6 +120,10 @@ class LocalLock:
         number = self.participant.number
         self.update(lambda record, _: lock_steps.note(record, number, run=run, packer=packer))
 
+    def reserve(self) -> bool:
+        with self._in_process:
+            return self._journal.reserve()
+
     def compact(self, *, fully: bool = False) -> None:
         with as_store_error(self._layout, "compact the state"), self._exclusively():
             self._check()
@@ -169,6 +173,7 @@ class LocalLock:
             return
         try:
             with contextlib.suppress(OSError, StoreError), self._exclusively():
+                self._journal.release_reserve()  # the new lock record may need the space
                 self._leave()
                 self._locks.release()
                 self._locks.remove()
@@ -245,6 +250,11 @@ def as_store_error(layout: Layout, what: str) -> Iterator[None]:
 
 def cannot(layout: Layout, what: str, error: OSError) -> StoreError:
     """`error` as a sentence that says which folder, what, and what to do."""
+    if isinstance(error, FileNotFoundError) and not layout.folder.exists():
+        return StoreError(
+            f"Cannot {what}: {layout.folder} was removed.",
+            hint="keep the folder while packer-fork runs: `git clean -fdx` removes it",
+        )
     place = error.filename or layout.folder
     return StoreError(
         f"Cannot {what} in {layout.folder}: {error.strerror} ({place}).",

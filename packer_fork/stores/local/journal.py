@@ -7,6 +7,7 @@ was acknowledged, is never appended to: its proven lines go into a new one.
 
 from __future__ import annotations
 
+import contextlib
 import os
 from collections.abc import Callable
 
@@ -17,6 +18,7 @@ from packer_fork.changes import apply_changes
 from packer_fork.codec.lines import Line, seal
 from packer_fork.codec.statefile import StateFile
 from packer_fork.codec.witness import WITNESS_SIZE, Witness, encode_witness
+from packer_fork.disk_reserve import DiskReserve
 from packer_fork.errors import StateError
 from packer_fork.model import FORMAT_VERSION, Actor, Change, PendingChange, State
 from packer_fork.stores.archive import backups, history
@@ -56,7 +58,8 @@ class Journal:
             self._replace((*file.lines, line), compressed=file.compressed)
         self._acknowledge(last)
         if file.has_outgrown():
-            self.compact()
+            with contextlib.suppress(OSError):  # the change is durable; a later one compacts
+                self.compact()
         return Committed(change.serial)
 
     def compact(self, *, at_rest: bool = False) -> None:
@@ -76,6 +79,14 @@ class Journal:
         """
         self._replace_by_snapshot(state)
         durable.replace(self._layout.acked, encode_witness(last_of(state)))
+
+    def reserve(self) -> bool:
+        """Reserve disk space for changes; False if the disk is full. Needs no mutex."""
+        return self._open is None or self._open.reserve.top_up()
+
+    def release_reserve(self) -> None:
+        if self._open is not None and self._open.is_current(self._layout):
+            self._open.reserve.release()
 
     def close(self) -> None:
         if self._open is not None:
@@ -157,6 +168,7 @@ class _OpenFile:
         if file is None or not file.is_present or file.rest:
             raise StateError(f"{layout.state} was changed by something else while it was written.")
         self._descriptor = os.open(layout.state, os.O_RDWR | os.O_APPEND | os.O_CLOEXEC)
+        self.reserve = DiskReserve(self._descriptor)
         status = os.fstat(self._descriptor)
         self._inode = (status.st_dev, status.st_ino)
         self._size = file.end

@@ -6,6 +6,7 @@ has left. So a reader of the record can always ask the kernel about each partici
 
 from __future__ import annotations
 
+import contextlib
 import os
 from pathlib import Path
 
@@ -34,6 +35,7 @@ class KernelLocks:
             os.close(holder)
             raise
         self._held: tuple[int, ...] = (self.packer_descriptor, holder)
+        self._inodes = _inode(os.fstat(holder)), _inode(os.fstat(self.packer_descriptor))
 
     def hand_over(self) -> None:
         """Let go without unlocking: what Packer's processes inherited stays locked."""
@@ -49,9 +51,18 @@ class KernelLocks:
         self._held = ()
 
     def remove(self) -> None:
-        """Remove the files of a participant that has left."""
-        for path in self._paths:
-            path.unlink(missing_ok=True)
+        """Remove the files of a participant that has left.
+
+        Where the folder was removed and made anew, files of these names are another run's.
+        """
+        for path, inode in zip(self._paths, self._inodes, strict=True):
+            with contextlib.suppress(FileNotFoundError):
+                if _inode(path.stat()) == inode:
+                    path.unlink()
+
+
+def _inode(status: os.stat_result) -> tuple[int, int]:
+    return status.st_dev, status.st_ino
 
 
 def _locked(path: Path) -> int:

@@ -193,7 +193,7 @@ def _started(board: Board, event: events.RunStarted) -> Board:
 def _of_item(board: Board, event: events.ItemStarted | events.ItemEnded) -> Board:
     """A retry begins each of its builds anew."""
     if isinstance(event, events.ItemEnded):
-        return structs.replace(board, logs=(*board.logs, event.log))
+        return structs.replace(board, logs=(*board.logs, event.log) if event.log else board.logs)
     item = event.item
     if item.attempt == 1:
         return board

@@ -1,4 +1,4 @@
-"""Sites: one machine with a local store, or several with etcd, or with Consul."""
+"""Sites: one machine with a local store, or several with etcd, Consul or a bucket."""
 
 from __future__ import annotations
 
@@ -8,17 +8,27 @@ from pathlib import Path
 import pytest
 
 from tests.conftest import Cli
-from tests.stores.shared.conftest import consul_server, etcd_server, prefix
+from tests.stores.shared.conftest import (
+    consul_server,
+    etcd_server,
+    one_s3_server,
+    prefix,
+    s3_credentials,
+)
 from tests.support.servers import Cluster, Network, consul_cluster, etcd_cluster, namespaces
 from tests.support.shared_site import Site
+from tests.support.team import bucket_team
 
-__all__ = ["consul_server", "etcd_server", "prefix"]
+__all__ = ["consul_server", "etcd_server", "one_s3_server", "prefix", "s3_credentials"]
 
 TTL = "3s"
 
 
 def shared(cli: Cli, folder: Path, kind: str, cluster: Cluster, prefix: str) -> Site:
     state = f"{kind}://{','.join(cluster.endpoints)}/{prefix}"
+    if kind == "s3":
+        team = bucket_team(cli, prefix, cluster.endpoints[0])
+        cli, state = team.cli, team.url()
     return Site(kind, folder, cli, {"state": state, "project": "web", "lock_ttl": TTL})
 
 

@@ -51,7 +51,7 @@ def test_each_source_is_built_once_and_all_show_the_same(site: Site) -> None:
     assert (again.rc, "everything is up to date" in again.err) == (0, True)
 
 
-@on("local", "etcd")
+@on("local", "etcd", "s3")
 def test_what_a_killed_machine_had_is_built_by_another(site: Site) -> None:
     first, second = site.machines("m1", "m2", text=template(names=FEW))
     killed = first.share()

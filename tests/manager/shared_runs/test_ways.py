@@ -179,7 +179,7 @@ def test_an_operator_closes_what_one_has_and_its_results_are_late(local: Site) -
     local.open("b", "c")
     eventually(lambda: Counter(source for source, _ in local.began())["a"] == 2, 30)
     local.open()
-    assert hangs.wait().rc == 12
+    assert hangs.wait().rc == 13
     succeed(running)
     assert "is unlocked; the lock is held now" in told.err
     (late,) = local.folder.rglob("*.late.json")

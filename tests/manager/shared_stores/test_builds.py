@@ -136,7 +136,7 @@ def test_the_lock_is_closed_under_another_machine(team: Team) -> None:
     refused(there.cli, "force-unlock", lock, "--yes", rc=11, text="it is not unlocked")
     done(there.cli, "force-unlock", lock, "--yes", "--allow-live")
     ended = running.wait()
-    assert ended.rc == 12, ended
+    assert ended.rc == 13, ended
     assert "The lock is lost: Packer is told to end" in ended.err
     (late,) = here.outbox()
     done(here.cli, "state", "recover", late)

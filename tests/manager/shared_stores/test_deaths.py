@@ -120,7 +120,7 @@ def test_a_frozen_holder_that_goes_on_removes_its_raw_logs(team: Team) -> None:
     here, there = (team.machine(name, GATED, settings=SHORT) for name in ("here", "there"))
     running = frozen(here, there)
     running.signal(signal.SIGCONT)
-    assert running.wait().rc == 12
+    assert running.wait().rc == 13
     assert not holding_secrets(here)
     assert "all were built again since" in done(here.cli, "state", "recover")
 
@@ -156,7 +156,7 @@ def test_the_lock_is_lost_to_another_machine(team: Team, cluster: Cluster, polic
 
 def is_late(machine: Machine, running: Running, status: str) -> None:
     ended = running.wait()
-    assert ended.rc == 12, ended
+    assert ended.rc == 13, ended
     assert ("Packer is told to end" in ended.err) == (status == "cancelled")
     (path,) = machine.outbox()
     assert f'"status":"{status}"' in path.read_text()

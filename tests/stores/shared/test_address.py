@@ -148,6 +148,9 @@ def test_a_url_names_a_bucket(url: str, environ: dict[str, str], address: Bucket
         ("s3://key:secret@images/a", "", "credentials"),
         ("s3://images/a?region=secret", "", "query"),
         ("s3://images/a", "minio:9000", "is not the URL of a server"),
+        ("s3://images/a", "http://", "is not the URL of a server"),
+        ("s3://images/a", "http://[bad", "is not the URL of a server"),
+        ("s3://images/a", "http://minio:x", "is not the URL of a server"),
         ("s3://images/a", "http://key:secret@minio:9000", "credentials"),
     ],
 )

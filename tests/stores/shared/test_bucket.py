@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator
 
 import pytest
 
-from packer_fork.errors import StoreError
+from packer_fork.errors import StoreError, UsageError
 from packer_fork.stores.bucket import Bucket
 from packer_fork.stores.retry import AnsweredError, UnavailableError
 from packer_fork.stores.shared.keys import UnsureError
@@ -130,6 +130,18 @@ def test_an_endpoint_that_cannot_be_reached_is_named(ask: Callable[[Bucket], obj
     why = re.escape("cannot be reached (Connection refused)")
     with free_ports(1) as (port,), pytest.raises(UnavailableError, match=why):
         ask(opened(f"127.0.0.1:{port}"))
+
+
+@pytest.mark.parametrize(
+    "name", ["AWS_VIRTUAL_HOSTED_STYLE_REQUEST", "AWS_CONDITIONAL_PUT", "AWS_CHECKSUM_ALGORITHM"]
+)
+def test_an_environment_that_makes_no_sense_is_refused(
+    name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv(name, "wrong-word")
+    with pytest.raises(UsageError, match="wrong-word") as refusal:
+        opened("127.0.0.1:1")
+    assert refusal.value.message.isprintable()
 
 
 @pytest.mark.parametrize("ask", ASKING)
