@@ -254,7 +254,7 @@ def test_force_unlock_refuses_whoever_lives(cli: Cli, project: Project, gated: P
     running.process.wait()
     orphaned = cli("force-unlock", force_unlock_id(cli), "--yes")
     assert orphaned.rc == 11
-    assert "Still alive" in orphaned.err
+    assert "still alive" in orphaned.err
     go_on(gated)
 
 
