@@ -124,7 +124,7 @@ NOT_FOR_UP_TO_DATE = {
 }
 """What asks Packer, reads templates or runs builds."""
 
-MOST_OF_UP_TO_DATE = 116
+MOST_OF_UP_TO_DATE = 117
 
 
 @pytest.mark.usefixtures("packer")
