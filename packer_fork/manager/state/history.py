@@ -188,13 +188,12 @@ class _RunCollector:
             self._runs.setdefault(run.number, run)
         if change.late is not None:
             self._add(change.late.run.number, change.late.builds)
-        if change.last_run is not None:
-            number = change.last_run.number
-            known = self._builds.setdefault(number, {})
+        if change.run is not None:
+            known = self._builds.setdefault(change.run, {})
             news = {n: raw for n, raw in change.builds.items() if n not in known and raw != REMOVED}
-            self._add(number, {name: decode_once(raw) for name, raw in news.items()})
+            self._add(change.run, {name: decode_once(raw) for name, raw in news.items()})
             if change.operation == "start":
-                yield self._whole(change.last_run.number)
+                yield self._whole(change.run)
 
     def rest(self) -> Iterator[RunEntry]:
         """Runs whose beginning was pruned."""
