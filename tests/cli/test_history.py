@@ -118,7 +118,7 @@ def test_history_diff_and_show_tell_of_the_same_points(cli: Cli) -> None:
     found = [change["serial"] for change in changes]
     assert found == list(range(found[0], 0, -1))
     assert set().union(*changes) <= fields(ChangeEntry)
-    required = {"serial", "at", "by", "operation", "lock"}
+    required = {"serial", "at", "by", "operation", "token"}
     assert all(required <= set(change) for change in changes)
     assert set(changes[-1]) == required, "what is not set is left out"
     of_two = answers(cli, "history", "--run", "2", "--limit", "0")
