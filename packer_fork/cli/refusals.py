@@ -9,7 +9,7 @@ from typing import Any, Protocol, runtime_checkable
 
 import typer
 
-from packer_fork.cli.commands import OPTIONS
+from packer_fork.cli.commands import COMMANDS, OPTIONS
 from packer_fork.errors import EXIT_USAGE, UsageError, nearest
 
 _OPTION = re.compile(r"No such option: (\S+)")
@@ -41,7 +41,7 @@ def told(words: Sequence[str]) -> Iterator[None]:
 def _translated(error: _Refusal, words: Sequence[str]) -> UsageError | SystemExit:
     context, message = error.ctx, error.format_message()
     if context is None:  # a switch with a value
-        return UsageError(message, hint="`packer-fork --help` lists the commands.")
+        return UsageError(message, hint=f"`{_command_path(words)} --help` tells all.")
     if message == context.get_help():  # a group that was given no command
         typer.echo(message, err=True)
         return SystemExit(EXIT_USAGE)
@@ -56,6 +56,11 @@ def _translated(error: _Refusal, words: Sequence[str]) -> UsageError | SystemExi
     # Typer lists choices one below the other, and has a name of its own for a bounded number.
     sentence = " ".join(message.split()).replace("int range", "integer")
     return UsageError(sentence, hint=otherwise)
+
+
+def _command_path(words: Sequence[str]) -> str:
+    leading = (" ".join(words[:count]) for count in range(len(words), 0, -1))
+    return f"packer-fork {next((path for path in leading if path in COMMANDS), '')}".strip()
 
 
 def _as_typed(option: str, words: Sequence[str]) -> str:

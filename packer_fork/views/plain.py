@@ -105,6 +105,7 @@ class PlainView:
     def _on_item_started(self, event: events.ItemStarted) -> None:
         item = event.item
         if not self._is_whole(item):
+            self._tell_log_of_first_item()
             attempt = f", attempt {item.attempt}" if item.attempt > 1 else ""
             self._tell(f"item {item.key}{attempt}: {', '.join(item.sources)}")
 
@@ -118,6 +119,12 @@ class PlainView:
         for build in event.builds:
             self._tell(f"  {summary(build)}")
         self._tell(f"  log: {event.log}")
+
+    def _tell_log_of_first_item(self) -> None:
+        """A retry makes a second item, so that the log at the end is no longer that of the run."""
+        if self._log:
+            self._tell(f"  log: {self._log}")
+        self._log = ""
 
     def _on_kept(self, event: events.Kept) -> None:
         """On stdout as a document, so that a CI job whose disk goes with it still has them."""

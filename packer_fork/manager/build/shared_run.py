@@ -232,7 +232,7 @@ def join(context: Context, lock: HeldLock, state: State, names: tuple[str, ...])
     Raises StoreError if the state does not know the run.
     """
     share, _ = lock.look()
-    text = f"Joined run {share.run}, shared by {len(share.participants)} machines."
+    text = f"Joined run {share.run}, shared by {len(share.participants)} participants."
     context.notify(Notice(level="info", text=text))
     run = run_document.run_of(state, share.run)
     if run is None:
