@@ -54,10 +54,11 @@ def _lines(ref: StateRef, files: LogFiles, *, follow: bool) -> Iterator[str]:
 
 
 def _is_in_progress(ref: StateRef, key: str) -> bool:
+    """Whether a process that may write into the item's log still lives."""
     items = run_document.unfinished_items(ref.store.read())
-    return any(item.key == key for item in items)
+    return any(item.key == key and ref.store.is_alive(item.token) for item in items)
 
 
 def _is_running(ref: StateRef, number: int) -> bool:
     run = run_document.unfinished_run(ref.store.read())
-    return run is not None and run.number == number
+    return run is not None and run.number == number and ref.store.is_alive(run.token)
