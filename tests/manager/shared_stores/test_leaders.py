@@ -92,6 +92,6 @@ def is_whole(machine: Machine) -> None:
     changes = answers(machine.cli, "history", "t.pkr.hcl", "--limit", "0")
     assert [each["serial"] for each in changes] == list(range(len(changes), 0, -1))
     assert changes[0]["operation"] == "finish"
-    assert {each["lock"] for each in changes} == {1}
+    assert {each["token"] for each in changes} == {1}
     assert states.statuses(machine.cli) == {"null.n": "complete"}
     assert states.lock(machine.cli)["status"] == "free"
