@@ -185,8 +185,8 @@ def change(here: Scene, lock: HeldLock, text: str) -> None:
         notes.write(f"{serial} {lock.record.token} fill\n")
 
 
-CHATTY = GATED.replace("echo gone on", "seq 1000")
-"""Its output takes room on the disk of the state, too."""
+CHATTY = GATED.replace("echo gone on", "seq 20000")
+"""Its output takes more room than the reserve on the disk of the state."""
 
 
 def test_the_disk_fills_up_during_a_build(

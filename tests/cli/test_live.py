@@ -2,7 +2,6 @@
 
 import json
 import os
-import random
 import re
 import shutil
 import signal
@@ -191,30 +190,6 @@ def test_a_resize_leaves_nothing_behind(cli: Cli, project: Project) -> None:
     assert "packer-fork:   null.机器: build (never built)" in terminal.screen()
     go_on(project.root)
     assert terminal.end()[0] == 0
-
-
-@pytest.mark.parametrize("seed", [0, 1, 2])
-def test_a_window_that_is_dragged_shows_no_torn_lines(
-    cli: Cli, project: Project, seed: int
-) -> None:
-    project.write("t.pkr.hcl", WIDE)
-    terminal = in_tmux(cli, "build", "t.pkr.hcl")
-    terminal.sees("provisioning 1/1 安装")
-    chance = random.Random(seed)
-    for _ in range(40):
-        terminal.resize(chance.choice([30, 45, 60, 100, 120]), chance.choice([6, 10, 16, 30]))
-    terminal.resize(100, 30)
-    eventually(partial(_is_whole, terminal))
-    go_on(project.root)
-    assert terminal.end()[0] == 0
-
-
-def _is_whole(terminal: Terminal) -> bool:
-    """Whether there is the region alone below the log, drawn for 100 cells."""
-    lines = terminal.screen()
-    log = [line for line in lines if line.startswith("packer-fork: ")]
-    region = lines[len(log) :]
-    return len(region) == 2 and region[0].startswith("t.pkr.hcl  run") and "很长的一行" in region[1]
 
 
 def _is_drawn_once(terminal: Terminal, *, is_wide: bool) -> bool:
