@@ -465,7 +465,8 @@ class Operated:
         if state is None:
             assert self.expected.now == EMPTY
             return
-        assert self._picture(state) == self.expected.now
+        found_picture = self._picture(state)
+        assert found_picture == self.expected.now, (found_picture, self.expected.now)
         assert state.serial >= self.expected.serial
         self._history(state)
         assert self.place.store.verify().problems == ()
