@@ -92,6 +92,11 @@ class Expected:
     pictures: dict[int, Picture] = field(default_factory=dict)
     flights: dict[int, Flight] = field(default_factory=dict)
 
+    @property
+    def is_unfinished(self) -> bool:
+        is_running = self.now.last is not None and self.now.last[1] is RunStatus.RUNNING
+        return is_running or bool(self.now.running)
+
     def started(self, flight: Flight) -> None:
         assert flight.number not in self.flights, "a run's number was given out again"
         self.flights[flight.number] = flight
@@ -109,6 +114,12 @@ class Expected:
         came_to = flight.concluded(said)
         self._put({n: status for n, status in came_to.items() if n not in final}, number)
         self._set_run(number, flight.result(said))
+
+    def concluded_unbegun(self) -> None:
+        """A repair may leave a run whose builds had not begun."""
+        if self.is_unfinished and not self.now.running:
+            assert self.now.last
+            self._set_run(self.now.last[0], RunStatus.INTERRUPTED)
 
     def interrupted(self, number: int) -> None:
         """Its lock was closed under it."""

@@ -147,6 +147,18 @@ class Operated:
         self.expected.progressed(flight.number, min(folded, flight.length))
         self._verdict = Status.HELD
 
+    def begin_and_die(
+        self,
+        names: tuple[str, ...],
+        failing: frozenset[str],
+        *,
+        folded: int,
+        more: int,
+        packer: bool,
+    ) -> None:
+        self.begin(names, failing, folded=folded, more=more, packer=packer)
+        self.kill()
+
     def finish(self) -> None:
         assert self.holder is not None
         flight = self.holder.flight
@@ -191,11 +203,11 @@ class Operated:
     def recover(self) -> None:
         code = recovery.recover_place(self.place, silent, environ={})
         has_raw = bool(log_files.with_raw(self.place.store.logs))
-        hindered = self.is_locked and (bool(self.expected.now.running) or has_raw)
+        hindered = self.is_locked and (self.expected.is_unfinished or has_raw)
         assert code == (LockedError.exit_code if hindered else 0)
         if not hindered:
             self._reads_logs()
-            if self.expected.now.running or has_raw:
+            if self.expected.is_unfinished or has_raw:
                 self._recovers()
 
     def force_unlock(self, how: unlock.How) -> None:
@@ -426,6 +438,7 @@ class Operated:
         for number in sorted(self.expected.now.running):
             said = max(self.expected.now.running[number], self._said.get(number, 0))
             self.expected.concluded(number, said)
+        self.expected.concluded_unbegun()
         self._verdict = Status.FREE
 
     def _replaces(
@@ -436,7 +449,7 @@ class Operated:
         The recovery of a run that was left unfinished may change some.
         """
         found = look()
-        is_left = self._verdict is Status.ABANDONED or bool(self.expected.now.running)
+        is_left = self._verdict is Status.ABANDONED or self.expected.is_unfinished
         is_left = is_left or bool(self.unread)
         if is_left and not self.is_locked:
             try:
@@ -444,7 +457,7 @@ class Operated:
             except StateError as error:
                 if "changed while" not in error.message:
                     raise
-                assert self.expected.now.running or self.unread
+                assert self.expected.is_unfinished or self.unread
                 self._reads_logs()
                 self._recovers()
             else:

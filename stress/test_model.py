@@ -2,232 +2,171 @@
 
 from __future__ import annotations
 
-import tempfile
+import random
 from collections import Counter
+from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import ClassVar
+from typing import NamedTuple
 
-import hypothesis
 import pytest
-from hypothesis import HealthCheck, Phase, settings
-from hypothesis import strategies as st
-from hypothesis.stateful import (
-    RuleBasedStateMachine,
-    invariant,
-    precondition,
-    rule,
-    run_state_machine_as_test,
-)
 
 from packer_fork.manager.lock.unlock import How
 from packer_fork.stores.archive import history
 from stress.conftest import Say
-from stress.operating import Document, Operated
+from stress.operating import Operated
 from stress.scale import Scale
 from tests.support.local_states import flip
 
-EXAMPLES, STEPS = 15, 25
+WALKS, STEPS = 15, 25
 """At the smallest scale."""
 
-_NAMES = st.sets(st.sampled_from("abc"), min_size=1).map(lambda names: tuple(sorted(names)))
-_FAILING = st.frozensets(st.sampled_from("abc"), max_size=1)
-_ANY = st.integers(min_value=0, max_value=1 << 16)
-_WAYS = st.sampled_from((How(), How(if_abandoned=True), How(allow_live=True)))
+Arguments = Mapping[str, object]
 
 
-def _is_idle(machine: Working) -> bool:
+class Step(NamedTuple):
+    """One thing that can be done to a state: the name and the arguments of a method of Operated."""
+
+    method: str
+    is_possible: Callable[[Operated], bool]
+    arguments: Callable[[Operated, random.Random], Arguments]
+
+
+def _always(_: Operated) -> bool:
+    return True
+
+
+def _has_state(work: Operated) -> bool:
+    return bool(work.expected.kept)
+
+
+def _is_idle(work: Operated) -> bool:
     """Nobody lives who holds the lock, or held it."""
-    return not machine.work.is_locked and not machine.work.lost
+    return not work.is_locked and not work.lost
 
 
-def _has_state(machine: Working) -> bool:
-    return bool(machine.work.expected.kept)
+def _is_held(work: Operated) -> bool:
+    return work.holder is not None and bool(work.holder.pid)
 
 
-def _is_held(machine: Working) -> bool:
-    holder = machine.work.holder
-    return holder is not None and bool(holder.pid)
+def _is_orphaned(work: Operated) -> bool:
+    return work.holder is not None and not _is_held(work)
 
 
-def _is_orphaned(machine: Working) -> bool:
-    return machine.work.holder is not None and not _is_held(machine)
+def _living(work: Operated) -> list[int]:
+    return [index for index, each in enumerate(work.lost) if each.pid]
 
 
-class Working(RuleBasedStateMachine):
-    """One state, from before its first build on; ``done`` counts what was done to all."""
-
-    done: ClassVar[Counter[str]] = Counter()
-
-    def __init__(self) -> None:
-        super().__init__()
-        self._folder = tempfile.TemporaryDirectory(prefix="pf-model-")
-        self.work = Operated(Path(self._folder.name))
-
-    def teardown(self) -> None:
-        self.work.close()
-        self._folder.cleanup()
-
-    def _count(self, what: str) -> None:
-        self.done[what] += 1
-
-    @rule(names=_NAMES, failing=_FAILING)
-    def build(self, names: tuple[str, ...], failing: frozenset[str]) -> None:
-        self._count("builds")
-        self.work.build(names, failing)
-
-    @precondition(lambda machine: not machine.work.is_locked)
-    @rule(
-        names=_NAMES,
-        failing=_FAILING,
-        folded=st.integers(min_value=0, max_value=10),
-        more=st.integers(min_value=0, max_value=10),
-        packer=st.booleans(),
-    )
-    def begin(
-        self,
-        names: tuple[str, ...],
-        failing: frozenset[str],
-        folded: int,
-        more: int,
-        *,
-        packer: bool,
-    ) -> None:
-        self._count("runs begun")
-        self.work.begin(names, failing, folded=folded, more=more, packer=packer)
-
-    @precondition(lambda machine: not machine.work.is_locked)
-    @rule(
-        names=_NAMES,
-        folded=st.integers(min_value=0, max_value=10),
-        more=st.integers(min_value=0, max_value=10),
-        packer=st.booleans(),
-    )
-    def begin_and_die(
-        self, names: tuple[str, ...], folded: int, more: int, *, packer: bool
-    ) -> None:
-        self._count("kills")
-        self.work.begin(names, frozenset(), folded=folded, more=more, packer=packer)
-        self.work.kill()
-
-    @precondition(_is_held)
-    @rule()
-    def finish(self) -> None:
-        self.work.finish()
-
-    @precondition(_is_held)
-    @rule()
-    def kill(self) -> None:
-        self._count("kills")
-        self.work.kill()
-
-    @precondition(_is_orphaned)
-    @rule()
-    def kill_packer(self) -> None:
-        self.work.kill_packer()
-
-    @precondition(lambda machine: machine.work.status != "free")
-    @rule(how=_WAYS)
-    def force_unlock(self, how: How) -> None:
-        self._count("unlocks")
-        self.work.force_unlock(how)
-
-    @precondition(lambda machine: any(each.pid for each in machine.work.lost))
-    @rule()
-    def finish_lost(self) -> None:
-        self._count("late results")
-        alive = [index for index, each in enumerate(self.work.lost) if each.pid]
-        self.work.finish_lost(alive[0])
-
-    @precondition(lambda machine: machine.work.lost)
-    @rule(which=_ANY)
-    def kill_lost(self, which: int) -> None:
-        self.work.kill_lost(which % len(self.work.lost))
-
-    @precondition(_has_state)
-    @rule()
-    def recover(self) -> None:
-        self.work.recover()
-
-    @precondition(_has_state)
-    @rule(which=_ANY)
-    def rollback(self, which: int) -> None:
-        self._count("rollbacks")
-        kept = self.work.expected.kept
-        self.work.rollback(kept[which % len(kept)])
-
-    @precondition(_has_state)
-    @rule(keep=st.integers(min_value=1, max_value=4))
-    def prune(self, keep: int) -> None:
-        self._count("prunes")
-        self.work.prune(keep)
-
-    @precondition(_has_state)
-    @rule(way=st.sampled_from(("back_up", "back_up_in_file", "pull", "compact")))
-    def keep(self, way: str) -> None:
-        self._count(way)
-        getattr(self.work, way)()
-
-    @precondition(lambda machine: _has_state(machine) and machine.work.backups())
-    @rule(which=_ANY)
-    def restore(self, which: int) -> None:
-        self._count("restores")
-        self.work.restore(_one_of(self.work.backups(), which))
-
-    @precondition(lambda machine: machine.work.pulled)
-    @rule(which=_ANY, force=st.booleans())
-    def push(self, which: int, *, force: bool) -> None:
-        self._count("pushes")
-        self.work.push(_one_of(self.work.pulled, which), force=force)
-
-    @precondition(lambda machine: machine.work.late)
-    @rule(which=_ANY)
-    def replay(self, which: int) -> None:
-        self._count("replays")
-        self.work.replay(which % len(self.work.late))
-
-    @precondition(lambda machine: _is_idle(machine) and _has_state(machine))
-    @rule(
-        place=st.floats(min_value=0, max_value=1, exclude_max=True),
-        bit=st.integers(min_value=0, max_value=7),
-        which=_ANY,
-        restores=st.booleans(),
-    )
-    def damage(self, place: float, bit: int, which: int, *, restores: bool) -> None:
-        self._count("damages")
-        backups = self.work.bundles
-        given = _one_of(backups, which) if restores and backups else None
-        self.work.damage(place, bit, restores=given)
-
-    @invariant()
-    def is_as_expected(self) -> None:
-        self._count("steps")
-        self.work.look()
+def _finishes_lost(work: Operated, chance: random.Random) -> Arguments:
+    return {"index": chance.choice(_living(work))}
 
 
-def _one_of(documents: list[Document], which: int) -> Document:
-    return documents[which % len(documents)]
+def _none(_: Operated, __: random.Random) -> Arguments:
+    return {}
+
+
+def _builds(_: Operated, chance: random.Random) -> Arguments:
+    names = sorted(chance.sample("abc", chance.randint(1, 3)))
+    return {"names": tuple(names), "failing": frozenset(chance.sample("abc", chance.randint(0, 1)))}
+
+
+def _begins(work: Operated, chance: random.Random) -> Arguments:
+    output = {"folded": chance.randint(0, 10), "more": chance.randint(0, 10)}
+    return {**_builds(work, chance), **output, "packer": chance.random() < 0.5}
+
+
+def _damages(work: Operated, chance: random.Random) -> Arguments:
+    restores = chance.choice([None, chance.choice(work.bundles)]) if work.bundles else None
+    return {"place": chance.random(), "bit": chance.randrange(8), "restores": restores}
+
+
+STEPS_OF_A_WALK = (
+    Step("build", _always, _builds),
+    Step("begin", lambda work: not work.is_locked, _begins),
+    Step("begin_and_die", lambda work: not work.is_locked, _begins),
+    Step("finish", _is_held, _none),
+    Step("kill", _is_held, _none),
+    Step("kill_packer", _is_orphaned, _none),
+    Step(
+        "force_unlock",
+        lambda work: work.status != "free",
+        lambda _, chance: {
+            "how": chance.choice([How(), How(if_abandoned=True), How(allow_live=True)])
+        },
+    ),
+    Step("finish_lost", lambda work: bool(_living(work)), _finishes_lost),
+    Step(
+        "kill_lost",
+        lambda work: bool(work.lost),
+        lambda work, chance: {"index": chance.randrange(len(work.lost))},
+    ),
+    Step("recover", _has_state, _none),
+    Step(
+        "rollback",
+        _has_state,
+        lambda work, chance: {"serial": chance.choice(work.expected.kept)},
+    ),
+    Step("prune", _has_state, lambda _, chance: {"keep": chance.randint(1, 4)}),
+    Step("back_up", _has_state, _none),
+    Step("back_up_in_file", _has_state, _none),
+    Step("pull", _has_state, _none),
+    Step("compact", _has_state, _none),
+    Step(
+        "restore",
+        lambda work: _has_state(work) and bool(work.backups()),
+        lambda work, chance: {"document": chance.choice(work.backups())},
+    ),
+    Step(
+        "push",
+        lambda work: bool(work.pulled),
+        lambda work, chance: {
+            "document": chance.choice(work.pulled),
+            "force": chance.random() < 0.5,
+        },
+    ),
+    Step(
+        "replay",
+        lambda work: bool(work.late),
+        lambda work, chance: {"index": chance.randrange(len(work.late))},
+    ),
+    Step("damage", lambda work: _is_idle(work) and _has_state(work), _damages),
+)
 
 
 @pytest.mark.timeout(3600)
 def test_a_state_is_what_the_model_says(
-    pytestconfig: pytest.Config, scale: Scale, monkeypatch: pytest.MonkeyPatch, figure: Say
+    pytestconfig: pytest.Config,
+    scale: Scale,
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+    figure: Say,
 ) -> None:
     monkeypatch.setattr(history, "SEGMENT_SIZE", 3000)  # many segments of a short history
-    Working.done.clear()
-    run_state_machine_as_test(
-        hypothesis.seed(pytestconfig.getoption("--seed"))(Working),
-        settings=settings(
-            max_examples=EXAMPLES * scale.times,
-            stateful_step_count=STEPS * (1 if scale.times == 1 else 2),
-            database=None,
-            deadline=None,
-            suppress_health_check=list(HealthCheck),
-            phases=(Phase.generate,),  # shrinking takes minutes, and the steps are printed anyway
-            print_blob=False,
-        ),
-    )
-    for what, count in sorted(Working.done.items()):
-        figure(what, count, "times")
+    done = Counter[str]()
+    for number in range(WALKS * scale.times):
+        print(f"walk {number}")
+        chance = random.Random(f"{pytestconfig.getoption('--seed')} {number}")
+        length = STEPS * (1 if scale.times == 1 else 2)
+        (folder := tmp_path / str(number)).mkdir()
+        done += _walk(Operated(folder), chance, length)
+    for method, count in sorted(done.items()):
+        figure(method, count, "times")
+
+
+def _walk(work: Operated, chance: random.Random, length: int) -> Counter[str]:
+    """From before its first build on; each step is printed for the report of a failure."""
+    done = Counter[str]()
+    try:
+        work.look()
+        for _ in range(length):
+            step = chance.choice([each for each in STEPS_OF_A_WALK if each.is_possible(work)])
+            arguments = step.arguments(work, chance)
+            print(step.method, dict(arguments))
+            getattr(work, step.method)(**arguments)
+            work.look()
+            done[step.method] += 1
+    finally:
+        work.close()
+    return done
 
 
 def test_a_serial_is_not_given_out_again_where_the_witness_cannot_be_read(tmp_path: Path) -> None:

@@ -110,6 +110,7 @@ def build(name: str, number: int, status: str) -> Build:
             *(CANCELLED, 0, ""),
         ),
         ([], [build("a", 0, "pending")], CANCELLED, None, ""),
+        ([], [], CANCELLED, None, ""),
         ([item(1, UNVERIFIED, "a")], [build("a", 1, "unverified")], UNVERIFIED, 0, "item 1"),
     ],
 )
@@ -209,6 +210,17 @@ def test_a_run_that_began_no_item_leaves_its_builds_as_they_were(place: StateRef
     assert state.last_run.status is INTERRUPTED
     left = decode_build(state.builds["a"])
     assert (left.status, left.evidence.never_started) == ("interrupted", True)
+
+
+def test_a_run_that_began_nothing_is_not_complete(place: StateRef) -> None:
+    """Packer itself finds its builds, and its packer-fork was killed before Packer started."""
+    with lock_of(place.store) as lock:
+        lock.commit(PendingChange(operation="start", last_run=run()))
+    with lock_of(place.store) as lock:
+        recovery.recover(place.store, lock, ignore, reason="test")
+    last = state_of(place).last_run
+    assert last is not None
+    assert (last.status, last.exit_code) == (INTERRUPTED, None)
 
 
 @pytest.mark.parametrize("seed", range(3))

@@ -191,7 +191,7 @@ def _why_unread(item: WorkItem) -> str:
 
 def interrupted(state: State, run: Run, why: str) -> PendingChange:
     """The change that ends `run`, which is under way, without its logs."""
-    now = datetime.now(UTC)
+    now, left = datetime.now(UTC), BuildStatus.INTERRUPTED
     items = tuple(
         structs.replace(item, status=RunStatus.INTERRUPTED, ended=now, error=why)
         for item in run_document.unfinished_items(state)
@@ -200,14 +200,14 @@ def interrupted(state: State, run: Run, why: str) -> PendingChange:
     ended = [
         build
         if build.status.is_final
-        else structs.replace(build, status=BuildStatus.INTERRUPTED, ended=now, error=why)
+        else structs.replace(build, status=left, ended=now, error=why)
         for build in builds
     ]
     every = [*(item for item in state.items.values() if item.ended), *items]
     return PendingChange(
         operation="force-unlock",
         why=why,
-        last_run=run_document.concluded(run, every, ended, now, why).run,
+        last_run=run_document.concluded(run, every, ended, now, why, left).run,
         items=items,
         builds={build.name: build for build in ended},
     )

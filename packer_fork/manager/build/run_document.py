@@ -84,15 +84,15 @@ def concluded(
 ) -> Concluded:
     """The status on `run`, once no item of it is under way.
 
-    `left`: the status of builds that no item has begun. `why` is told where the run is not
-    complete. What a later item made good does not count.
+    `left`: the status of builds that no item has begun, and of a run that began no item. `why` is
+    told where the run is not complete. What a later item made good does not count.
     """
     before = tuple(builds)
     ended = tuple(_ended(build, at, left) for build in before)
     counting = [item for item in items if not _is_made_good(item, ended)]
     statuses = {item.status for item in counting}
     statuses |= {RunStatus(build.status) for build in ended if not build.item}
-    status = next((each for each in _WORST_FIRST if each in statuses), RunStatus.COMPLETE)
+    status = next((each for each in _WORST_FIRST if each in statuses), RunStatus(left))
     codes = [-1 if item.exit_code is None else item.exit_code for item in counting]
     errors = (item.error for item in counting if item.error)
     whole = structs.replace(
